@@ -1,0 +1,1 @@
+//! standpipe-connector-file.

@@ -1,0 +1,71 @@
+//! Transforms: batches in, batches out through `emit`. One task thread per (node, subtask) calls them; batches, watermarks, timers and cuts reach
+//! them by one queue, in order. Keyed transforms get a [`KeyContext`] with each batch.
+
+use crate::{
+    arrow_c::Batch,
+    error::{Error, Status},
+    host::{Context, HostTable},
+    state::KeyContext,
+    validate::ValidateFn,
+    value::{Buffer, Slice},
+};
+use std::ffi::c_void;
+
+/// Due timers: `times[i]` and `slots[i]` belong to `key_of_row[i]` of the call's [`KeyContext`]. In time order per key.
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct DueTimers {
+    /// Bytes of this struct that the host knows.
+    pub size: u32,
+    /// `TIMER_EVENT_TIME` or `TIMER_PROCESSING_TIME` of [`crate::state`].
+    pub domain: u32,
+    /// The transform's own numbers.
+    pub slots: *const u32,
+    /// Microseconds since the epoch.
+    pub times: *const i64,
+    /// Timers.
+    pub count: usize,
+}
+
+/// `transform/1`.
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct TransformTable {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// See [`ValidateFn`].
+    pub validate: ValidateFn,
+    /// Makes an instance; no I/O yet. The host table lives until `destroy`.
+    pub create:
+        unsafe extern "C" fn(config: Slice, context: *const Context, host: *const HostTable, instance: *mut *mut c_void, error: *mut Error) -> Status,
+    /// Gets ready, with the inputs as they were validated (the same pointer layout as in `validate`).
+    pub open: unsafe extern "C" fn(instance: *mut c_void, input: *const crate::validate::ValidationInput, error: *mut Error) -> Status,
+    /// Takes a batch of an input; it is moved. `keys` is null where the node is not keyed. [`Status::PENDING`]: `complete(token)` will follow.
+    pub process: unsafe extern "C" fn(
+        instance: *mut c_void,
+        input: u32,
+        batch: *mut Batch,
+        keys: *const KeyContext,
+        token: u64,
+        error: *mut Error,
+    ) -> Status,
+    /// Timers that are due, after all rows that precede the watermark.
+    pub on_timer:
+        unsafe extern "C" fn(instance: *mut c_void, timers: *const DueTimers, keys: *const KeyContext, error: *mut Error) -> Status,
+    /// The watermark of an input has advanced to `time`, microseconds since the epoch; `i64::MAX` at the end.
+    pub on_watermark: unsafe extern "C" fn(instance: *mut c_void, input: u32, time: i64, error: *mut Error) -> Status,
+    /// Ends all pending work before the cut of that checkpoint.
+    pub drain: unsafe extern "C" fn(instance: *mut c_void, checkpoint: u64, error: *mut Error) -> Status,
+    /// What an unkeyed transform must remember; nothing pending at this time.
+    pub snapshot: unsafe extern "C" fn(instance: *mut c_void, out: *mut Buffer, error: *mut Error) -> Status,
+    /// Goes on from the snapshots of one or more former subtasks; before the first batch.
+    pub restore: unsafe extern "C" fn(instance: *mut c_void, parts: *const Slice, count: usize, error: *mut Error) -> Status,
+    /// That input has ended.
+    pub finish: unsafe extern "C" fn(instance: *mut c_void, input: u32, error: *mut Error) -> Status,
+    /// Ends it; `reason` is one of the `CLOSE_` constants of [`crate::host`].
+    pub close: unsafe extern "C" fn(instance: *mut c_void, reason: u32, error: *mut Error) -> Status,
+    /// Frees the instance. A poisoned one is leaked.
+    pub destroy: unsafe extern "C" fn(instance: *mut c_void),
+}

@@ -1,0 +1,250 @@
+//! The JSON that crosses beside the tables: what `validate` answers and what a manifest describes. The SDK writes it, the loader reads it.
+//!
+//! It evolves freely: readers ignore members that they do not know, and every new member has a default.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How the rows of a stream relate to each other (SEMANTICS.md, "Streams and change modes").
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeMode {
+    /// Every row stands for itself.
+    #[default]
+    Append,
+    /// A row replaces the earlier one of the same key; the row kind column tells deletes.
+    Upsert,
+    /// Rows are added and taken back; the row kind column tells which.
+    Retract,
+}
+
+/// What the plugin's batches hold.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoding {
+    /// Typed columns.
+    #[default]
+    Rows,
+    /// A column `value` of encoded records (the host decodes or encodes by `format`), then the columns asked for.
+    Records,
+}
+
+/// What a kind can do; the host plans and judges guarantees by it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[serde(default)]
+pub struct Capabilities {
+    /// A source that ends.
+    pub bounded: bool,
+    /// A source that reads the same rows again from a position.
+    pub replayable: bool,
+    /// A sink that makes rows visible at `commit` only.
+    pub transactional: bool,
+    /// A sink in which writing a row twice is the same as once.
+    pub idempotent: bool,
+    /// Rows of a split come, or rows are written, in order.
+    pub ordered: bool,
+    /// A sink whose epoch the host keeps in the checkpoint and replays.
+    pub needs_log: bool,
+    /// A transform whose output depends on the input rows alone.
+    pub deterministic: bool,
+}
+
+/// An output of a node.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct OutputDetails {
+    /// `main`, or the name after the dot in `NODE.name`.
+    pub name: String,
+    /// Its change mode.
+    #[serde(default)]
+    pub mode: ChangeMode,
+}
+
+/// The shape of a declared state.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum StateKind {
+    /// One value per key.
+    Value,
+    /// A list per key.
+    List,
+    /// A map per key.
+    Map,
+    /// One value per key, combined by the host.
+    Reducing,
+}
+
+/// A declared state; its Arrow field is in the schema beside it.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct StateDetails {
+    /// Unique in the node; names the state in checkpoints.
+    pub name: String,
+    /// Its shape.
+    pub kind: StateKind,
+    /// Grows when the author changes the meaning.
+    #[serde(default)]
+    pub version: u32,
+    /// Milliseconds after the last write at which a value is forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_to_live_ms: Option<u64>,
+}
+
+/// A wrong value in the configuration or a wrong input.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+#[serde(default)]
+pub struct Problem {
+    /// Where in the configuration: `hosts[0]`; empty: the node as a whole.
+    pub path: String,
+    /// One line for people.
+    pub message: String,
+    /// What was probably meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<String>,
+}
+
+/// A column type class that a plugin may or may not take; the host casts what it does not.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum TypeClass {
+    /// Dictionary-encoded columns.
+    Dictionary,
+    /// `LargeUtf8`, `LargeBinary`, `LargeList`.
+    Large,
+    /// `Utf8View`, `BinaryView`.
+    View,
+    /// `ListView`, `LargeListView`.
+    ListView,
+    /// Run-end encoded columns.
+    RunEnd,
+    /// Lists, structs, maps.
+    Nested,
+}
+
+/// The JSON half of a validation's answer (`Validation::details`).
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
+#[serde(default)]
+pub struct ValidationDetails {
+    /// One per child of `Validation::outputs`, in order.
+    pub outputs: Vec<OutputDetails>,
+    /// One per child of `Validation::state`, in order.
+    pub states: Vec<StateDetails>,
+    /// What the kind can do with this configuration.
+    pub capabilities: Capabilities,
+    /// What a source's main output or a sink's input holds.
+    pub encoding: Encoding,
+    /// A sink of records: the row's columns that it wants beside `value`, in order.
+    pub columns: Vec<String>,
+    /// A sink: the change modes it takes; empty means append only.
+    pub accepts: Vec<ChangeMode>,
+    /// Subtasks that the node may have at most (a file that cannot be shared: 1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_subtasks: Option<u32>,
+    /// Type classes that the plugin takes besides the plain ones.
+    pub types: Vec<TypeClass>,
+    /// A keyed transform that cannot run without `key_by`.
+    pub requires_key: bool,
+    /// Whether timers may be set.
+    pub timers: bool,
+    /// Everything that is wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// An input as `validate` and `open` tell it (`ValidationInput::details`).
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+#[serde(default)]
+pub struct InputDetails {
+    /// The node that it comes from.
+    pub name: String,
+    /// Its change mode.
+    pub mode: ChangeMode,
+    /// The columns of `key_by` of a keyed transform, or of the key of an upsert stream.
+    pub key: Vec<String>,
+}
+
+/// The JSON half of a validation's input.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+#[serde(default)]
+pub struct ValidationInputDetails {
+    /// The node's name in the pipeline.
+    pub node: String,
+    /// One per input schema.
+    pub inputs: Vec<InputDetails>,
+    /// Whether the node has `key_by`.
+    pub keyed: bool,
+}
+
+/// A kind in a manifest.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+pub struct KindDescription {
+    /// `source`, `transform`, `sink`, `scalar`, `aggregate`, `lookup`, `deployment`.
+    pub kind: String,
+    /// The name in pipelines.
+    pub name: String,
+    /// One line.
+    #[serde(default)]
+    pub summary: String,
+    /// The JSON Schema of the configuration.
+    pub config_schema: serde_json::Value,
+}
+
+/// The manifest's JSON.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
+#[serde(default)]
+pub struct Description {
+    /// What the file holds.
+    pub kinds: Vec<KindDescription>,
+    /// How it was built: `sdk`, `arrow`, `target`, `profile`, ...
+    pub build: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What an enumerator found.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+#[serde(default)]
+pub struct Discovery {
+    /// New splits.
+    pub added: Vec<SplitDescription>,
+    /// Ids of splits that are gone.
+    pub removed: Vec<String>,
+    /// No split will ever be added.
+    pub exhausted: bool,
+}
+
+/// A split that was found.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+#[serde(default)]
+pub struct SplitDescription {
+    /// Unique in the source, the same in every run.
+    pub split: String,
+    /// For the reader; empty if the id says it all.
+    pub details: String,
+}
+
+/// How far behind a reader is in a split.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+#[serde(default)]
+pub struct SplitLag {
+    /// The split.
+    pub split: String,
+    /// Records not read yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records: Option<u64>,
+    /// Age of the next record, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub millis: Option<u64>,
+}
+
+/// Field metadata key: what a column is for. Its values are the `ROLE_` constants.
+pub const ROLE: &str = "standpipe.role";
+/// The row kind of an upsert or retract stream: `+I`, `-U`, `+U`, `-D`.
+pub const ROLE_ROW_KIND: &str = "row_kind";
+/// The event time.
+pub const ROLE_EVENT_TIME: &str = "event_time";
+/// The source position.
+pub const ROLE_POSITION: &str = "position";
+/// The record's key.
+pub const ROLE_KEY: &str = "key";
+/// The record's headers.
+pub const ROLE_HEADERS: &str = "headers";
+/// Why a row was refused.
+pub const ROLE_REASON: &str = "reason";
+/// The column of encoded records.
+pub const VALUE_COLUMN: &str = "value";
