@@ -1,0 +1,77 @@
+//! Workloads W1-W4 on the release binary: generates the input, runs the pipelines in `benches/pipelines/`, checks every output against plain Rust code by an
+//! order-independent digest, and reports rows a second, rows per CPU second and peak memory. With `--peers DIR` Flink runs on the same input in the same rounds.
+//!
+//! Called by `cargo xtask bench`. It measures whole processes, start-up included, and asserts nothing but the outputs.
+#![forbid(unsafe_code)]
+
+mod digest;
+mod generate;
+mod measure;
+mod reference;
+mod workload;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use std::{collections::BTreeMap, fs, path::PathBuf};
+use workload::{Contender, Workload};
+
+#[derive(Parser)]
+struct Options {
+    /// The standpipe binary
+    #[arg(long)]
+    standpipe: PathBuf,
+    /// The repository's root: pipelines are relative to it
+    #[arg(long)]
+    root: PathBuf,
+    /// Where inputs and outputs are; 3 GB at full scale
+    #[arg(long)]
+    data: PathBuf,
+    /// Rounds; each runs every contender once, so that noise is spread
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Only workloads with this in their name: w1, w2, w3, w4
+    #[arg(long)]
+    only: Option<String>,
+    /// Input size: 1.0 is 200 MB of words and 5 M metrics
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// A folder with the peers' harness set up (scripts/setup.sh): Flink joins
+    #[arg(long)]
+    peers: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    fs::create_dir_all(&options.data).with_context(|| format!("{}", options.data.display()))?;
+    let input = generate::prepare(&options.data, options.scale)?;
+    let workloads: Vec<Workload> =
+        Workload::all().into_iter().filter(|workload| options.only.as_ref().is_none_or(|only| workload.name().contains(only.as_str()))).collect();
+    let mut truths = BTreeMap::new();
+    for workload in &workloads {
+        eprintln!("truth of {}", workload.name());
+        truths.insert(workload.name(), reference::digest(*workload, &input)?);
+    }
+    let contenders = Contender::all(&workloads, options.peers.as_deref());
+    let mut results: BTreeMap<String, Vec<measure::Run>> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for round in 0..options.rounds {
+        for contender in &contenders {
+            let output = options.data.join("out");
+            let run = contender.run(&options.standpipe, &options.root, &input, &output)?;
+            if round == 0 && contender.checked() {
+                let found = digest::of(contender.workload, &output)?;
+                let truth = truths.get(contender.workload.name()).context("a workload without truth")?;
+                if found != *truth {
+                    wrong.push(format!("{}: {found:?}, expected {truth:?}", contender.name()));
+                }
+            }
+            eprintln!("round {round}: {:<18} {:.2} s wall, {:.2} s CPU, {} MB", contender.name(), run.wall, run.cpu, run.peak_mb);
+            results.entry(contender.name()).or_default().push(run);
+        }
+    }
+    measure::print_table(&contenders, &results, &input);
+    if !wrong.is_empty() {
+        bail!("wrong output: {}", wrong.join("; "));
+    }
+    Ok(())
+}

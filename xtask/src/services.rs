@@ -1,0 +1,55 @@
+//! Starts the real services that tests talk to, by the scripts in `tests/services/`, and stops them when dropped, also after a failure.
+//!
+//! A service that cannot run here (no JDK, no Maven) is missing: in CI that is an error, elsewhere the tests that need it are skipped by name.
+
+use crate::cargo;
+use anyhow::{Context, Result, bail};
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+/// One running service.
+pub(crate) struct Service {
+    script: PathBuf,
+    folder: PathBuf,
+    /// The address: what the script printed behind `bootstrap=` or `url=`.
+    pub(crate) address: String,
+}
+
+impl Service {
+    /// Starts `tests/services/NAME.sh`; the script ends the service by itself if this process dies.
+    pub(crate) fn start(name: &str) -> Result<Self> {
+        let script = cargo::root().join("tests/services").join(format!("{name}.sh"));
+        let folder = std::env::temp_dir().join(format!("standpipe-{name}-{}", std::process::id()));
+        eprintln!("==> start {name}");
+        let output = Command::new(&script)
+            .args(["start", "--parent", &std::process::id().to_string()])
+            .arg(&folder)
+            .stderr(Stdio::inherit())
+            .output()
+            .with_context(|| format!("cannot run {}", script.display()))?;
+        if !output.status.success() {
+            bail!("{name} did not start ({})", output.status);
+        }
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let address = text
+            .lines()
+            .find_map(|line| line.strip_prefix("bootstrap=").or_else(|| line.strip_prefix("url=")))
+            .with_context(|| format!("{} printed no address: {text}", script.display()))?
+            .to_owned();
+        Ok(Self { script, folder, address })
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let stopped = Command::new(&self.script).arg("stop").arg(&self.folder).stdout(Stdio::null()).status();
+        if !stopped.is_ok_and(|status| status.success()) {
+            eprintln!("xtask: {} stop {} failed", self.script.display(), self.folder.display());
+        }
+        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
+            eprintln!("xtask: cannot remove {}: {error}", self.folder.display());
+        }
+    }
+}

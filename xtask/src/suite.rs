@@ -1,0 +1,87 @@
+//! `cargo xtask test` and `cargo xtask lint`: the order in which everything is built and run.
+
+use crate::{
+    cargo::{self, BUILD_TOOLS, cargo, step},
+    services::Service,
+};
+use anyhow::{Result, bail};
+use std::{env, fs, process::Command};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only what needs no service
+    #[arg(long, conflicts_with = "all")]
+    unit: bool,
+    /// Also what takes long
+    #[arg(long)]
+    all: bool,
+    /// Only tests whose name contains this
+    filter: Option<String>,
+}
+
+/// Builds once, in the profile `ci`, and runs unit, plugin and end-to-end tests.
+pub(crate) fn test(options: &Options) -> Result<()> {
+    cargo::require(BUILD_TOOLS)?;
+    step("build (the first time takes some ten minutes)", &mut cargo(&["build", "--profile", "ci", "--workspace"]))?;
+    let in_ci = env::var("CI").is_ok_and(|value| value == "true");
+    let services = if options.unit { Vec::new() } else { start_services(in_ci)? };
+
+    let skipped = env::temp_dir().join(format!("standpipe-skipped-{}", std::process::id()));
+    let mut command = cargo(&["test", "--profile", "ci", "--workspace", "--no-fail-fast"]);
+    if let Some(filter) = &options.filter {
+        command.args(["--", filter]);
+    }
+    command.env("STANDPIPE_TEST_BIN_DIR", cargo::target().join("ci")).env("STANDPIPE_TEST_SKIPPED", &skipped);
+    if in_ci && !options.unit {
+        command.env("STANDPIPE_TEST_REQUIRE_SERVICES", "1");
+    }
+    if options.all {
+        command.env("STANDPIPE_TEST_ALL", "1");
+    }
+    for (variable, service) in &services {
+        command.env(variable, &service.address);
+    }
+    let result = step("tests", &mut command);
+    drop(services);
+    report_skipped(&skipped);
+    result
+}
+
+fn start_services(required: bool) -> Result<Vec<(&'static str, Service)>> {
+    let tools = [("java", "openjdk-17-jdk-headless"), ("mvn", "maven")];
+    if let Err(error) = cargo::require(&tools) {
+        if required {
+            return Err(error);
+        }
+        eprintln!("==> no Kafka and no OpenSearch: {error}; the tests that need them are skipped");
+        return Ok(Vec::new());
+    }
+    step("fetch Kafka and OpenSearch", &mut Command::new(cargo::root().join("tests/services/prepare.sh")))?;
+    Ok(vec![("STANDPIPE_TEST_KAFKA", Service::start("kafka")?), ("STANDPIPE_TEST_OPENSEARCH", Service::start("opensearch")?)])
+}
+
+fn report_skipped(file: &std::path::Path) {
+    let Ok(text) = fs::read_to_string(file) else { return };
+    eprintln!("==> skipped:");
+    for line in text.lines() {
+        eprintln!("    {line}");
+    }
+    if let Err(error) = fs::remove_file(file) {
+        eprintln!("xtask: cannot remove {}: {error}", file.display());
+    }
+}
+
+/// Formatting, clippy, rustdoc, cargo-deny.
+pub(crate) fn lint() -> Result<()> {
+    step("formatting", &mut cargo(&["fmt", "--all", "--check"]))?;
+    step("clippy", &mut cargo(&["clippy", "--profile", "ci", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    step("rustdoc", cargo(&["doc", "--profile", "ci", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    if cargo::on_path("cargo-deny") {
+        return step("cargo deny", &mut cargo(&["deny", "check", "bans", "licenses", "sources"]));
+    }
+    if env::var("CI").is_ok_and(|value| value == "true") {
+        bail!("cargo-deny is missing: cargo install --locked cargo-deny");
+    }
+    eprintln!("==> skipped: cargo deny (cargo install --locked cargo-deny)");
+    Ok(())
+}
