@@ -44,8 +44,10 @@ fn main() -> Result<()> {
     let options = Options::parse();
     fs::create_dir_all(&options.data).with_context(|| format!("{}", options.data.display()))?;
     let input = generate::prepare(&options.data, options.scale)?;
-    let workloads: Vec<Workload> =
-        Workload::all().into_iter().filter(|workload| options.only.as_ref().is_none_or(|only| workload.name().contains(only.as_str()))).collect();
+    let workloads: Vec<Workload> = Workload::all()
+        .into_iter()
+        .filter(|workload| options.only.as_ref().is_none_or(|only| workload.name().contains(only.as_str())))
+        .collect();
     let mut truths = BTreeMap::new();
     for workload in &workloads {
         eprintln!("truth of {}", workload.name());

@@ -56,7 +56,8 @@ fn sample_peak(child: &Child, done: Arc<AtomicBool>) -> thread::JoinHandle<u64> 
         let mut peak = 0;
         while !done.load(Ordering::Relaxed) {
             if let Ok(text) = fs::read_to_string(&path) {
-                let kilobytes = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+                let kilobytes =
+                    text.lines().find_map(|line| line.strip_prefix("VmHWM:")).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
                 peak = peak.max(kilobytes.unwrap_or(0));
             }
             thread::sleep(SAMPLE);
@@ -88,6 +89,11 @@ pub(crate) fn print_table(contenders: &[Contender], results: &BTreeMap<String, V
         let best = runs.iter().map(|run| run.wall).fold(f64::INFINITY, f64::min);
         let (wall, cpu) = (median(runs.iter().map(|run| run.wall).collect()), median(runs.iter().map(|run| run.cpu).collect()));
         let peak = runs.iter().map(|run| run.peak_mb).max().unwrap_or(0);
-        println!("| {} | {best:.2}, {wall:.2} | {cpu:.2} | {:.2} | {:.2} | {peak} |", contender.name(), records / wall, records / cpu.max(0.01));
+        println!(
+            "| {} | {best:.2}, {wall:.2} | {cpu:.2} | {:.2} | {:.2} | {peak} |",
+            contender.name(),
+            records / wall,
+            records / cpu.max(0.01)
+        );
     }
 }

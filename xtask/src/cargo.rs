@@ -39,8 +39,11 @@ pub(crate) fn step(what: &str, command: &mut Command) -> Result<()> {
 
 /// Fails with a list of the programs that are missing on the machine, each with the Debian package that has it.
 pub(crate) fn require(programs: &[(&str, &str)]) -> Result<()> {
-    let missing: Vec<String> =
-        programs.iter().filter(|(program, _)| !on_path(program)).map(|(program, package)| format!("{program} (Debian: apt-get install {package})")).collect();
+    let missing: Vec<String> = programs
+        .iter()
+        .filter(|(program, _)| !on_path(program))
+        .map(|(program, package)| format!("{program} (Debian: apt-get install {package})"))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -53,17 +56,22 @@ pub(crate) fn on_path(program: &str) -> bool {
 }
 
 /// What a build needs besides Rust: librdkafka and its OpenSSL are built from source.
-pub(crate) const BUILD_TOOLS: &[(&str, &str)] = &[("cc", "build-essential"), ("c++", "build-essential"), ("make", "build-essential"), ("cmake", "cmake"), ("perl", "perl")];
+pub(crate) const BUILD_TOOLS: &[(&str, &str)] =
+    &[("cc", "build-essential"), ("c++", "build-essential"), ("make", "build-essential"), ("cmake", "cmake"), ("perl", "perl")];
 
 /// Builds the release binary with all plugins beside it; gives the binary's path.
 pub(crate) fn release() -> Result<PathBuf> {
     require(BUILD_TOOLS)?;
-    step("build standpipe and its plugins (release; the first time takes some ten minutes)", &mut cargo(&["build", "--release", "--workspace", "--exclude", "xtask", "--exclude", "standpipe-tests"]))?;
+    step(
+        "build standpipe and its plugins (release; the first time takes some ten minutes)",
+        &mut cargo(&["build", "--release", "--workspace", "--exclude", "xtask", "--exclude", "standpipe-tests"]),
+    )?;
     Ok(target().join("release").join("standpipe"))
 }
 
 /// Runs a program with our streams and ends with its exit code.
 pub(crate) fn run_and_exit(binary: &Path, subcommand: &str, arguments: &[String]) -> Result<()> {
-    let status = Command::new(binary).arg(subcommand).args(arguments).status().with_context(|| format!("cannot start {}", binary.display()))?;
+    let status =
+        Command::new(binary).arg(subcommand).args(arguments).status().with_context(|| format!("cannot start {}", binary.display()))?;
     std::process::exit(status.code().unwrap_or(1))
 }

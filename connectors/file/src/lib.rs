@@ -1,1 +1,22 @@
-//! standpipe-connector-file.
+//! The connector `file`: a source that reads lines of files, named pipes or standard input, and a sink that writes records as lines.
+//!
+//! Both deal in records, that is bytes: the host decodes and encodes them by the pipeline's `format`. The source finds its files in [`enumerate`] and cuts them
+//! into records in [`lines`]; the sink puts a file under its final name only when it is whole, in [`target`]. Nothing here knows what a record means.
+#![deny(unsafe_code)]
+
+mod enumerate;
+mod lines;
+mod sink;
+mod source;
+mod target;
+
+pub use enumerate::FileEnumerator;
+pub use sink::{FileSink, FileSinkConfig};
+pub use source::{FileSource, FileSourceConfig, MetadataColumn};
+
+standpipe_sdk::export_plugin! { sources: [FileSource], sinks: [FileSink] }
+
+/// What cannot be done with something outside, and why.
+fn outside(what: &str, path: impl std::fmt::Display, error: impl std::fmt::Display) -> standpipe_sdk::Error {
+    standpipe_sdk::Error::external(format!("cannot {what} {path}: {error}"))
+}

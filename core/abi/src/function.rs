@@ -36,8 +36,13 @@ pub struct ScalarTable {
         error: *mut Error,
     ) -> Status,
     /// Computes `rows` results. `arguments` is moved: a batch with one column per argument.
-    pub invoke:
-        unsafe extern "C" fn(instance: *const c_void, arguments: *mut Batch, rows: usize, result: *mut ArrowArray, error: *mut Error) -> Status,
+    pub invoke: unsafe extern "C" fn(
+        instance: *const c_void,
+        arguments: *mut Batch,
+        rows: usize,
+        result: *mut ArrowArray,
+        error: *mut Error,
+    ) -> Status,
     /// Frees the instance.
     pub destroy: unsafe extern "C" fn(instance: *mut c_void),
 }
@@ -66,9 +71,11 @@ pub struct AggregateTable {
     pub retract:
         unsafe extern "C" fn(instance: *mut c_void, arguments: *mut Batch, groups: *const u32, rows: usize, error: *mut Error) -> Status,
     /// Adds states that `state` gave.
-    pub merge: unsafe extern "C" fn(instance: *mut c_void, states: *mut Batch, groups: *const u32, rows: usize, error: *mut Error) -> Status,
+    pub merge:
+        unsafe extern "C" fn(instance: *mut c_void, states: *mut Batch, groups: *const u32, rows: usize, error: *mut Error) -> Status,
     /// The states of some groups, without consuming them.
-    pub state: unsafe extern "C" fn(instance: *const c_void, groups: *const u32, count: usize, out: *mut Batch, error: *mut Error) -> Status,
+    pub state:
+        unsafe extern "C" fn(instance: *const c_void, groups: *const u32, count: usize, out: *mut Batch, error: *mut Error) -> Status,
     /// The results of some groups, without consuming them.
     pub evaluate:
         unsafe extern "C" fn(instance: *const c_void, groups: *const u32, count: usize, out: *mut ArrowArray, error: *mut Error) -> Status,
@@ -89,8 +96,13 @@ pub struct LookupTable {
     /// See [`ValidateFn`]; its one input is the keys.
     pub validate: ValidateFn,
     /// Makes an instance.
-    pub create:
-        unsafe extern "C" fn(config: Slice, context: *const Context, host: *const HostTable, instance: *mut *mut c_void, error: *mut Error) -> Status,
+    pub create: unsafe extern "C" fn(
+        config: Slice,
+        context: *const Context,
+        host: *const HostTable,
+        instance: *mut *mut c_void,
+        error: *mut Error,
+    ) -> Status,
     /// Connects.
     pub open: unsafe extern "C" fn(instance: *mut c_void, error: *mut Error) -> Status,
     /// Looks keys up; the result, one row per key and null where there is none, comes by `emit(0, batch, token)` and `complete(token)`.

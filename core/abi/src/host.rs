@@ -73,7 +73,8 @@ pub struct HostTable {
     /// Something has changed (data has come, there is room again): the host calls the instance again soon.
     pub wake: unsafe extern "C" fn(ctx: *mut c_void),
     /// The value behind a secret's reference in the configuration and the version of that value, which changes when it rotates.
-    pub secret: unsafe extern "C" fn(ctx: *mut c_void, reference: Slice, value: *mut Buffer, version: *mut u64, error: *mut Error) -> Status,
+    pub secret:
+        unsafe extern "C" fn(ctx: *mut c_void, reference: Slice, value: *mut Buffer, version: *mut u64, error: *mut Error) -> Status,
     /// A transform gives a batch to the output of that index (0 is the main one). The batch is moved. With `token` 0 only inside a call; it takes effect when the call
     /// returns OK. With the token of a pending call, from any thread until `complete`.
     pub emit: unsafe extern "C" fn(ctx: *mut c_void, output: u32, batch: *mut Batch, token: u64, error: *mut Error) -> Status,

@@ -10,7 +10,7 @@
 //! - Calls on one instance are serial and on one thread. An Arrow `release` may be called on any thread at any time.
 //! - Who allocates releases: memory that changes hands carries its own release function ([`Buffer`], the Arrow structs).
 //!
-//! This crate has no logic. The SDK puts Rust traits before these tables for authors; the loader puts safe traits before them for the host.
+//! This crate has no logic but abi_stable's check ([`root::checked_module`]). The SDK puts Rust traits before these tables for authors; the loader puts safe traits before them for the host.
 #![allow(unsafe_code, reason = "function tables over C types; each unsafe item states what its caller must keep")]
 #![allow(non_local_definitions, reason = "abi_stable 0.11's derives trip it once per type")]
 #![deny(missing_docs)]

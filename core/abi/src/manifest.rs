@@ -36,7 +36,7 @@ pub struct Manifest {
     pub name: *const c_char,
     /// The plugin's own version.
     pub version: *const c_char,
-    /// A JSON object: `{"kinds": [{"kind": "source", "name": "kafka", "summary": "...", "config_schema": {...}, "capabilities": [...]}], "build": {...}}`.
+    /// A JSON object: `{"kinds": [{"kind": "source", "name": "kafka", "summary": "...", "config_schema": {...}}], "build": {...}}`.
     pub describe_json: *const c_char,
 }
 

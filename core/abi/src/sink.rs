@@ -42,8 +42,13 @@ pub struct SinkTable {
     /// See [`ValidateFn`].
     pub validate: ValidateFn,
     /// Makes an instance; no I/O yet. The host table lives until `destroy`.
-    pub create:
-        unsafe extern "C" fn(config: Slice, context: *const Context, host: *const HostTable, instance: *mut *mut c_void, error: *mut Error) -> Status,
+    pub create: unsafe extern "C" fn(
+        config: Slice,
+        context: *const Context,
+        host: *const HostTable,
+        instance: *mut *mut c_void,
+        error: *mut Error,
+    ) -> Status,
     /// Connects, with the input as it was validated.
     pub open: unsafe extern "C" fn(instance: *mut c_void, input: *const ValidationInput, error: *mut Error) -> Status,
     /// Takes a batch; sequence numbers count from 1 without gaps. It is moved, unless the answer is [`Status::BUSY`]: then the host tries the same batch again
@@ -75,6 +80,6 @@ pub struct SinkTable {
     pub finish: unsafe extern "C" fn(instance: *mut c_void, error: *mut Error) -> Status,
     /// Ends it; `reason` is one of the `CLOSE_` constants of [`crate::host`].
     pub close: unsafe extern "C" fn(instance: *mut c_void, reason: u32, error: *mut Error) -> Status,
-    /// Frees the instance. A poisoned one is leaked.
+    /// Frees the instance, called once and last, also after a panic: the SDK then leaks the author's value, which may be in any state.
     pub destroy: unsafe extern "C" fn(instance: *mut c_void),
 }

@@ -46,7 +46,14 @@ impl Polled {
     /// An empty one, as the host passes it.
     #[must_use]
     pub const fn empty() -> Self {
-        Self { size: size_of::<Self>() as u32, reserved: 0, split: Slice::EMPTY, batch: Batch::empty(), position: Slice::EMPTY, watermark: NO_WATERMARK }
+        Self {
+            size: size_of::<Self>() as u32,
+            reserved: 0,
+            split: Slice::EMPTY,
+            batch: Batch::empty(),
+            position: Slice::EMPTY,
+            watermark: NO_WATERMARK,
+        }
     }
 }
 
@@ -67,14 +74,20 @@ pub struct SourceTable {
     /// See [`ValidateFn`].
     pub validate: ValidateFn,
     /// Makes a reader; no I/O yet. The host table lives until `destroy`.
-    pub create:
-        unsafe extern "C" fn(config: Slice, context: *const Context, host: *const HostTable, instance: *mut *mut c_void, error: *mut Error) -> Status,
+    pub create: unsafe extern "C" fn(
+        config: Slice,
+        context: *const Context,
+        host: *const HostTable,
+        instance: *mut *mut c_void,
+        error: *mut Error,
+    ) -> Status,
     /// Connects.
     pub open: unsafe extern "C" fn(instance: *mut c_void, error: *mut Error) -> Status,
     /// Adds splits to those that are read.
     pub assign: unsafe extern "C" fn(instance: *mut c_void, splits: *const SplitPosition, count: usize, error: *mut Error) -> Status,
     /// Gives splits back. `positions` is a JSON array of `{"split": ..., "position": ...}`, in the order of `ids`, the positions in base64.
-    pub unassign: unsafe extern "C" fn(instance: *mut c_void, ids: *const Slice, count: usize, positions: *mut Buffer, error: *mut Error) -> Status,
+    pub unassign:
+        unsafe extern "C" fn(instance: *mut c_void, ids: *const Slice, count: usize, positions: *mut Buffer, error: *mut Error) -> Status,
     /// Reads at most `max_rows` rows and about `max_bytes` bytes of one split; waits for data until `deadline` (as `now`) at the longest.
     /// OK: a batch. [`Status::IDLE`]: nothing. [`Status::END_OF_SPLIT`]: the named split has been read to its end, and `poll` will not name it again.
     pub poll: unsafe extern "C" fn(
@@ -101,7 +114,7 @@ pub struct SourceTable {
     pub lag: unsafe extern "C" fn(instance: *mut c_void, out: *mut Buffer, error: *mut Error) -> Status,
     /// Ends reading; `reason` is one of the `CLOSE_` constants of [`crate::host`].
     pub close: unsafe extern "C" fn(instance: *mut c_void, reason: u32, error: *mut Error) -> Status,
-    /// Frees the instance. A poisoned one is leaked.
+    /// Frees the instance, called once and last, also after a panic: the SDK then leaks the author's value, which may be in any state.
     pub destroy: unsafe extern "C" fn(instance: *mut c_void),
 }
 
@@ -114,8 +127,13 @@ pub struct EnumeratorTable {
     /// Zero.
     pub reserved: u32,
     /// As that of [`SourceTable`].
-    pub create:
-        unsafe extern "C" fn(config: Slice, context: *const Context, host: *const HostTable, instance: *mut *mut c_void, error: *mut Error) -> Status,
+    pub create: unsafe extern "C" fn(
+        config: Slice,
+        context: *const Context,
+        host: *const HostTable,
+        instance: *mut *mut c_void,
+        error: *mut Error,
+    ) -> Status,
     /// Connects.
     pub open: unsafe extern "C" fn(instance: *mut c_void, error: *mut Error) -> Status,
     /// What has changed since the last call, by `deadline` (as `now`) at the latest: a JSON object

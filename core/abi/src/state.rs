@@ -19,8 +19,8 @@ pub struct KeyContext {
     pub rows: usize,
     /// For each row the ordinal of its key, below `n_keys`.
     pub key_of_row: *const u32,
-    /// One row per distinct key: the columns of `key_by`. Borrowed: a plugin that keeps it clones it.
-    pub keys: *const Batch,
+    /// One row per distinct key: the columns of `key_by`. A plugin may move it out (and must, to keep it); otherwise the host releases it after the call.
+    pub keys: *mut Batch,
     /// The state of these keys.
     pub state: *const StateTable,
 }
@@ -62,17 +62,41 @@ pub struct StateTable {
     /// Lends a fixed-width value state for the call: the fast path. The same slot twice in a call gives the same memory.
     pub value_lend: unsafe extern "C" fn(ctx: *mut c_void, slot: u32, out: *mut LentValues, error: *mut Error) -> Status,
     /// Values of some keys, null where there is none.
-    pub value_get:
-        unsafe extern "C" fn(ctx: *mut c_void, slot: u32, ordinals: *const u32, count: usize, out: *mut ArrowArray, error: *mut Error) -> Status,
+    pub value_get: unsafe extern "C" fn(
+        ctx: *mut c_void,
+        slot: u32,
+        ordinals: *const u32,
+        count: usize,
+        out: *mut ArrowArray,
+        error: *mut Error,
+    ) -> Status,
     /// Sets values of some keys; null removes. The last of a repeated ordinal holds.
-    pub value_set:
-        unsafe extern "C" fn(ctx: *mut c_void, slot: u32, ordinals: *const u32, count: usize, values: *mut ArrowArray, error: *mut Error) -> Status,
-    /// The lists of some keys: a list array, null where there is none.
-    pub list_get:
-        unsafe extern "C" fn(ctx: *mut c_void, slot: u32, ordinals: *const u32, count: usize, out: *mut ArrowArray, error: *mut Error) -> Status,
+    pub value_set: unsafe extern "C" fn(
+        ctx: *mut c_void,
+        slot: u32,
+        ordinals: *const u32,
+        count: usize,
+        values: *mut ArrowArray,
+        error: *mut Error,
+    ) -> Status,
+    /// The lists of some keys: an array of type list of the declared field, null where there is none.
+    pub list_get: unsafe extern "C" fn(
+        ctx: *mut c_void,
+        slot: u32,
+        ordinals: *const u32,
+        count: usize,
+        out: *mut ArrowArray,
+        error: *mut Error,
+    ) -> Status,
     /// Appends `values[i]` to the list of `ordinals[i]`, in order.
-    pub list_append:
-        unsafe extern "C" fn(ctx: *mut c_void, slot: u32, ordinals: *const u32, count: usize, values: *mut ArrowArray, error: *mut Error) -> Status,
+    pub list_append: unsafe extern "C" fn(
+        ctx: *mut c_void,
+        slot: u32,
+        ordinals: *const u32,
+        count: usize,
+        values: *mut ArrowArray,
+        error: *mut Error,
+    ) -> Status,
     /// Empties the lists of some keys.
     pub list_clear: unsafe extern "C" fn(ctx: *mut c_void, slot: u32, ordinals: *const u32, count: usize, error: *mut Error) -> Status,
     /// The values behind `keys[i]` in the map of `ordinals[i]`, null where there is none.

@@ -38,8 +38,13 @@ pub struct TransformTable {
     /// See [`ValidateFn`].
     pub validate: ValidateFn,
     /// Makes an instance; no I/O yet. The host table lives until `destroy`.
-    pub create:
-        unsafe extern "C" fn(config: Slice, context: *const Context, host: *const HostTable, instance: *mut *mut c_void, error: *mut Error) -> Status,
+    pub create: unsafe extern "C" fn(
+        config: Slice,
+        context: *const Context,
+        host: *const HostTable,
+        instance: *mut *mut c_void,
+        error: *mut Error,
+    ) -> Status,
     /// Gets ready, with the inputs as they were validated (the same pointer layout as in `validate`).
     pub open: unsafe extern "C" fn(instance: *mut c_void, input: *const crate::validate::ValidationInput, error: *mut Error) -> Status,
     /// Takes a batch of an input; it is moved. `keys` is null where the node is not keyed. [`Status::PENDING`]: `complete(token)` will follow.
@@ -51,7 +56,7 @@ pub struct TransformTable {
         token: u64,
         error: *mut Error,
     ) -> Status,
-    /// Timers that are due, after all rows that precede the watermark.
+    /// Timers that are due, after all rows that precede the watermark and after `on_watermark`, so that the transform knows the time.
     pub on_timer:
         unsafe extern "C" fn(instance: *mut c_void, timers: *const DueTimers, keys: *const KeyContext, error: *mut Error) -> Status,
     /// The watermark of an input has advanced to `time`, microseconds since the epoch; `i64::MAX` at the end.
@@ -66,6 +71,6 @@ pub struct TransformTable {
     pub finish: unsafe extern "C" fn(instance: *mut c_void, input: u32, error: *mut Error) -> Status,
     /// Ends it; `reason` is one of the `CLOSE_` constants of [`crate::host`].
     pub close: unsafe extern "C" fn(instance: *mut c_void, reason: u32, error: *mut Error) -> Status,
-    /// Frees the instance. A poisoned one is leaked.
+    /// Frees the instance, called once and last, also after a panic: the SDK then leaks the author's value, which may be in any state.
     pub destroy: unsafe extern "C" fn(instance: *mut c_void),
 }

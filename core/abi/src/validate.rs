@@ -29,7 +29,8 @@ pub struct Validation {
     pub reserved: u32,
     /// A struct type with one struct-typed child per output, in order; the first is the main one. Empty for a sink.
     pub outputs: ArrowSchema,
-    /// A struct type with one child per declared state, in order: the value's field (value, list, reducing) or a struct of `key` and `value` (map).
+    /// A struct type with one child per declared state, in order: the field of the value
+    /// (value, reducing), of the items (list), or a struct of `key` and `value` (map).
     pub state: ArrowSchema,
     /// A JSON object: outputs' names and modes, states' kinds, capabilities, what a sink wants, and every error found at once. Its members are
     /// those of `standpipe_sdk::wire::ValidationDetails`; they evolve freely, an unknown one is ignored.
@@ -40,7 +41,13 @@ impl Validation {
     /// An empty one, as the host passes it.
     #[must_use]
     pub const fn empty() -> Self {
-        Self { size: size_of::<Self>() as u32, reserved: 0, outputs: ArrowSchema::empty(), state: ArrowSchema::empty(), details: Buffer::EMPTY }
+        Self {
+            size: size_of::<Self>() as u32,
+            reserved: 0,
+            outputs: ArrowSchema::empty(),
+            state: ArrowSchema::empty(),
+            details: Buffer::EMPTY,
+        }
     }
 }
 
@@ -50,5 +57,5 @@ impl Default for Validation {
     }
 }
 
-/// Checks a configuration (a JSON object) against the inputs. Wrong values are reported in `details.errors`, all at once; [`Status::ERROR`] is for what cannot go on.
+/// Checks a configuration (a JSON object) against the inputs. Wrong values are reported in `details.problems`, all at once; [`Status::ERROR`] is for what cannot go on.
 pub type ValidateFn = unsafe extern "C" fn(config: Slice, input: *const ValidationInput, out: *mut Validation, error: *mut Error) -> Status;

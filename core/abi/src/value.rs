@@ -118,7 +118,8 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(release) = self.release.take() {
             // SAFETY: set by whoever filled the buffer, called once: `take` left null behind. The moved-from copy has no release of its own.
-            let mut owned = std::mem::ManuallyDrop::new(Self { ptr: self.ptr, len: self.len, release: Some(release), private_data: self.private_data });
+            let mut owned =
+                std::mem::ManuallyDrop::new(Self { ptr: self.ptr, len: self.len, release: Some(release), private_data: self.private_data });
             unsafe { release(&raw mut *owned) }
         }
     }

@@ -1,1 +1,24 @@
-//! standpipe-engine.
+//! The engine: runs a plan. [`run`] starts a job in this process and gives a [`JobHandle`]; everything else is how.
+//!
+//! ```text
+//! runtime/     the threads of a job: engine workers, readers, sinks, tasks, the ticker; how it stops and why it failed; its metrics
+//! dataflow/    the plan as a timely dataflow on each worker: edges, watermarks, byte budgets, the right to send
+//! operators/   what the nodes do with batches and time ([`operator::Operator`]): no threads, no clocks, no timely
+//! watermark, exchange    the two ends of event time, and routing by key
+//! ```
+//!
+//! Data moves one way: reader thread -> source operator (decode, watermarks, fused steps) -> exchange -> operators and task threads -> sink operator -> sink thread.
+//! What a sink acknowledges moves back as progress, and lets the sources go on. The host calls; plans come from `standpipe-pipeline`, plugins from `standpipe-loader`.
+#![forbid(unsafe_code)]
+
+mod dataflow;
+pub mod exchange;
+pub mod operator;
+pub mod operators;
+mod runtime;
+mod watermark;
+
+pub use runtime::{
+    Cause, Counter, ErrorClass, JobControl, JobError, JobHandle, JobReport, Metrics, NodeMetrics, Outcome, Position, Role, RunOptions,
+    Sample, Secrets, SplitLag, Totals, Value, run,
+};

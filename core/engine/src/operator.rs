@@ -5,6 +5,7 @@
 //! that are not idle; they never go back. The watermark [`END`] is the last of an input.
 
 use arrow::array::RecordBatch;
+use standpipe_loader::CloseReason;
 use standpipe_state::KeyGroupRange;
 
 /// Event time in microseconds since the epoch.
@@ -94,6 +95,16 @@ pub trait Operator: Send {
     fn on_processing_time(&mut self, now: Micros, out: &mut Emitter) -> Result<(), OperatorError> {
         let _ = (now, out);
         Ok(())
+    }
+
+    /// How far behind the watermark given to it what it still emits may be: the dataflow passes its watermark on less this, `END` as it is.
+    fn watermark_delay(&self) -> Micros {
+        0
+    }
+
+    /// Nothing follows: lets go of what is outside. What it must still emit it has emitted at [`END`].
+    fn close(&mut self, reason: CloseReason) {
+        let _ = reason;
     }
 
     /// When the operator wants `on_processing_time` next; `None`: never.

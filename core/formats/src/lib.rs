@@ -162,3 +162,29 @@ pub fn encoder(spec: &FormatSpec, schema: SchemaRef) -> Result<Box<dyn Encoder>,
         FormatKind::Json => Box::new(json::JsonEncoder::new(&schema)?),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_long_form_is_read_strictly() {
+        let read = |text: &str| serde_json::from_str::<FormatSpec>(text).map_err(|error| error.to_string());
+        assert_eq!(read(r#"{"type": "json"}"#), Ok(FormatKind::Json.into()));
+        assert_eq!(
+            read(r#"{"type": "raw", "on_error": "dead-letter"}"#),
+            Ok(FormatSpec { kind: FormatKind::Raw, on_error: OnError::DeadLetter })
+        );
+        assert!(read(r#"{"type": "jsn"}"#).is_err_and(|error| error.contains("unknown variant `jsn`, expected `raw` or `json`")));
+        assert!(read(r#"{"type": "json", "onerror": "skip"}"#).is_err_and(|error| error.contains("unknown field `onerror`")));
+        assert!(read(r#"{"on_error": "skip"}"#).is_err_and(|error| error.contains("missing field `type`")));
+    }
+
+    #[test]
+    fn the_json_schema_names_formats_and_policies() {
+        let schema = serde_json::to_string(&schemars::schema_for!(FormatSpec)).unwrap();
+        for name in ["\"raw\"", "\"json\"", "\"fail\"", "\"skip\"", "\"dead-letter\"", "\"on_error\"", "\"type\""] {
+            assert!(schema.contains(name), "{name} in {schema}");
+        }
+    }
+}

@@ -76,16 +76,33 @@ impl RecordVisitor for Copy {
     }
 }
 
+fn copied(records: &dyn Array, check_text: bool) -> Result<(BinaryArray, Outcome), FormatError> {
+    let mut copy = Copy { records: RecordsBuilder::with_capacity(records.len(), 0), check_text };
+    let outcome = each_record(records, &mut copy)?;
+    Ok((copy.records.finish(None)?, outcome))
+}
+
 impl Decoder for RawDecoder {
     fn decode(&mut self, records: &dyn Array) -> Result<Decoded, FormatError> {
         if let Some(column) = self.as_it_is(records) {
             return Ok(Decoded { batch: RecordBatch::try_new(self.schema.clone(), vec![column])?, kept: None, broken: Vec::new() });
         }
-        let mut copy = Copy { records: RecordsBuilder::with_capacity(records.len(), 0), check_text: self.is_text };
-        let Outcome { kept, broken } = each_record(records, &mut copy)?;
-        let bytes = copy.records.finish(None)?;
-        let column: ArrayRef = if self.is_text { Arc::new(StringArray::try_from_binary(bytes)?) } else { Arc::new(bytes) };
-        Ok(Decoded { batch: RecordBatch::try_new(self.schema.clone(), vec![column])?, kept, broken })
+        let (bytes, mut outcome) = copied(records, false)?;
+        let column = if self.is_text {
+            // All at once; one by one only if there is a broken one to be found.
+            match text_of(bytes) {
+                Some(text) => text,
+                None => {
+                    let (bytes, checked) = copied(records, true)?;
+                    outcome = checked;
+                    Arc::new(StringArray::try_from_binary(bytes)?)
+                }
+            }
+        } else {
+            Arc::new(bytes)
+        };
+        let batch = RecordBatch::try_new(self.schema.clone(), vec![column])?;
+        Ok(Decoded { batch, kept: outcome.kept, broken: outcome.broken })
     }
 }
 
@@ -114,7 +131,9 @@ impl Encoder for RawEncoder {
         let mut value = Vec::new();
         for row in 0..column.len() {
             value.clear();
-            cell.write(row, &mut value);
+            if column.is_valid(row) {
+                cell.write(row, &mut value);
+            }
             // Dates, times and ISO timestamps, which have no escapes.
             let text = value.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(&value);
             records.bytes.extend_from_slice(text);

@@ -1,1 +1,34 @@
-//! standpipe-loader.
+//! Finds and loads plugins: files become a [`Catalogue`] of kinds, kinds become instances with safe methods.
+//!
+//! A file is taken in stages, each with one clear line when it fails: its ELF headers (no code of it runs), `dlopen`, the manifest, the layout check of abi_stable or
+//! the C interface, the tables ([`LoadError`]). A library is never unloaded. The safe half of the tables, kinds' `validate` and all that follows, is the
+//! SDK's `hosting` module, re-exported here, so that an author's tests drive a plugin the way the host does.
+//!
+//! The planner and the engine call this crate; it never looks at a pipeline.
+#![allow(unsafe_code, reason = "opens libraries and calls the functions that they export")]
+#![deny(missing_docs)]
+
+mod catalogue;
+mod elf;
+mod error;
+mod file;
+mod kinds;
+mod library;
+mod search;
+
+pub use catalogue::{Catalogue, UnknownKind};
+pub use error::{LoadError, LoadProblem};
+pub use file::{AbiVersion, Flavour, PluginFile};
+pub use kinds::{SinkKind, SourceKind, TransformKind};
+pub use library::inspect;
+pub use search::{SearchEntry, SearchPath};
+
+pub use standpipe_sdk::{
+    CloseReason, Committable, ErrorCode, LogLevel, MetricKind, Recovered, Rejection as Rejected, TimeDomain, Timer, Written,
+    hosting::{
+        Emitted, HostServices, InstanceContext, KeyedCall, KeyedState, LentColumn, NodeInput, Origin, PluginError, Polled, SinkInstance,
+        SinkValidation, SourceEnumerator, SourceReader, SourceValidation, SplitPosition, StateError, TransformInstance,
+        TransformValidation,
+    },
+    wire::{self, Discovery, KindDescription, SplitDescription, SplitLag},
+};

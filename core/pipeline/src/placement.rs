@@ -45,7 +45,9 @@ impl Placement {
             return Err(TooFewSlots { needed, available });
         }
         let row = |parallelism: u32| -> Vec<WorkerIndex> {
-            (0..parallelism).filter_map(|i| workers.get((u64::from(i) * u64::from(available) / u64::from(parallelism)) as usize).copied()).collect()
+            (0..parallelism)
+                .filter_map(|i| workers.get((u64::from(i) * u64::from(available) / u64::from(parallelism)) as usize).copied())
+                .collect()
         };
         Ok(Self { workers_per_process, table: plan.nodes.iter().map(|node| row(node.parallelism)).collect() })
     }

@@ -65,6 +65,25 @@ impl Error {
     }
 }
 
+impl Error {
+    /// As it crosses.
+    #[must_use]
+    pub fn into_abi(self) -> standpipe_abi::Error {
+        let details = if self.details.is_empty() { Vec::new() } else { serde_json::Value::Object(self.details).to_string().into_bytes() };
+        let details = standpipe_abi::Buffer::from_vec(details);
+        standpipe_abi::Error { retryable: u32::from(self.retryable), details, ..standpipe_abi::Error::new(self.code, self.message) }
+    }
+
+    /// As it was sent. A failure without a message says at least that.
+    #[must_use]
+    pub fn from_abi(error: &standpipe_abi::Error) -> Self {
+        let message = error.message.to_text();
+        let message = if message.is_empty() { "failed without saying why".to_owned() } else { message };
+        let details = serde_json::from_slice(error.details.as_bytes()).unwrap_or_default();
+        Self { code: error.code, retryable: error.retryable != 0, message, details }
+    }
+}
+
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.message)

@@ -218,7 +218,11 @@ impl Host {
     pub fn reject(&self, seq: u64, rejections: &[Rejection]) -> Result<()> {
         let rows: Vec<_> = rejections
             .iter()
-            .map(|r| abi::arrow_c::Rejection { row: r.row, reason: Slice::new(r.reason.as_bytes()), details: Slice::new(r.details.as_bytes()) })
+            .map(|r| abi::arrow_c::Rejection {
+                row: r.row,
+                reason: Slice::new(r.reason.as_bytes()),
+                details: Slice::new(r.details.as_bytes()),
+            })
             .collect();
         let mut error = abi::Error::empty();
         // SAFETY: as in `log`; the rows and their texts are alive for the call.

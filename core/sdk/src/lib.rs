@@ -42,9 +42,11 @@ pub mod error;
 pub mod export;
 pub mod glue;
 pub mod host;
+pub mod hosting;
 pub mod sink;
 pub mod source;
 pub mod state;
+pub mod testing;
 pub mod transform;
 pub mod wire;
 

@@ -218,6 +218,15 @@ pub struct SplitDescription {
     pub details: String,
 }
 
+/// A split that a reader gave back.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct GivenBack {
+    /// The split.
+    pub split: String,
+    /// The position after the last row given, in base64.
+    pub position: String,
+}
+
 /// How far behind a reader is in a split.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
 #[serde(default)]

@@ -107,7 +107,8 @@ pub(super) struct Object {
 impl Object {
     pub(super) fn new<'a>(fields: impl IntoIterator<Item = &'a Arc<Field>>, path: &str) -> std::result::Result<Self, FormatError> {
         let fields: Vec<_> = fields.into_iter().collect();
-        let columns = fields.iter().map(|field| Column::new(field, &super::join(path, field.name()))).collect::<std::result::Result<Vec<_>, _>>()?;
+        let columns =
+            fields.iter().map(|field| Column::new(field, &super::join(path, field.name()))).collect::<std::result::Result<Vec<_>, _>>()?;
         let quoted = fields.iter().map(|field| super::encode::quoted(field.name())).collect();
         let by_name = fields.iter().enumerate().map(|(at, field)| (field.name().as_bytes().to_vec(), at)).collect();
         let predicted = (0..columns.len()).collect();

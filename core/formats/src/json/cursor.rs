@@ -108,7 +108,7 @@ impl<'a> Cursor<'a> {
         let length = match first {
             b'{' => return "an object".to_owned(),
             b'[' => return "an array".to_owned(),
-            b'"' => match Cursor { bytes: self.bytes, pos: at, depth: 0 }.string() {
+            b'"' => match (Cursor { bytes: self.bytes, pos: at, depth: 0 }).string() {
                 Ok(text) => return format!("{:?}", shorten(&text)),
                 Err(_) => return "a broken string".to_owned(),
             },
@@ -362,7 +362,7 @@ fn shorten(text: &[u8]) -> String {
 }
 
 /// Where a run of plain string text from `from` on ends (at a quote, a backslash, a control character or the end of the text), and whether it is
-/// all ASCII. Eight bytes at a time: https://graphics.stanford.edu/~seander/bithacks.html, "Determine if a word has a zero byte / a byte less than n",
+/// all ASCII. Eight bytes at a time: <https://graphics.stanford.edu/~seander/bithacks.html>, "Determine if a word has a zero byte / a byte less than n",
 /// whose lowest marked byte is exact.
 #[inline]
 pub(super) fn plain_run(bytes: &[u8], from: usize) -> (usize, bool) {

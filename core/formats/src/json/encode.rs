@@ -7,13 +7,17 @@
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch};
-use arrow_cast::{can_cast_types, cast};
+use arrow_cast::display::FormatOptions;
+use arrow_cast::{CastOptions, can_cast_types, cast_with_options};
 use arrow_schema::{DataType, Field, FieldRef, Schema, TimeUnit};
 
 use super::cursor::plain_run;
 use super::encode_values::Cell;
 use crate::records::RecordsBuilder;
 use crate::{Encoder, FormatError};
+
+/// A value that does not fit is an error, never a null.
+const STRICT: CastOptions = CastOptions { safe: false, format_options: FormatOptions::new() };
 
 /// The encoder of the format `json`.
 pub(crate) struct JsonEncoder {
@@ -37,7 +41,8 @@ impl Encoder for JsonEncoder {
         }
         let columns = self.columns.iter().zip(batch.columns());
         let plain = columns.map(|((_, column), array)| column.plain(array)).collect::<Result<Vec<_>, _>>()?;
-        let cells = self.columns.iter().zip(&plain).map(|((prefix, column), array)| (prefix.as_slice(), column.cell(array))).collect::<Vec<_>>();
+        let cells =
+            self.columns.iter().zip(&plain).map(|((prefix, column), array)| (prefix.as_slice(), column.cell(array))).collect::<Vec<_>>();
         let rows = batch.num_rows();
         let mut records = RecordsBuilder::with_capacity(rows, rows * (self.bytes_per_row + 1));
         for row in 0..rows {
@@ -64,13 +69,18 @@ pub(crate) struct ValueEncoder {
 impl ValueEncoder {
     pub(crate) fn new(format: &'static str, field: &Field) -> Result<Self, FormatError> {
         let unsupported = || FormatError::ColumnType { format, column: field.name().clone(), found: crate::types::type_text(field) };
-        let data_type = plain_type(field.data_type()).filter(|plain| plain == field.data_type() || can_cast_types(field.data_type(), plain));
+        let data_type =
+            plain_type(field.data_type()).filter(|plain| plain == field.data_type() || can_cast_types(field.data_type(), plain));
         Ok(Self { field: Arc::new(field.clone().with_data_type(data_type.ok_or_else(unsupported)?)) })
     }
 
     /// The column in the type that is written.
     pub(crate) fn plain(&self, array: &ArrayRef) -> Result<ArrayRef, FormatError> {
-        if array.data_type() == self.field.data_type() { Ok(Arc::clone(array)) } else { Ok(cast(array, self.field.data_type())?) }
+        if array.data_type() == self.field.data_type() {
+            Ok(Arc::clone(array))
+        } else {
+            Ok(cast_with_options(array, self.field.data_type(), &STRICT)?)
+        }
     }
 
     /// The writer of a column that [`Self::plain`] gave.

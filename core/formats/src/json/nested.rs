@@ -175,7 +175,11 @@ impl Map {
     }
 
     /// Ends without the replaced entries.
-    fn without_replaced(&mut self, offsets: &OffsetBuffer<i32>, columns: Vec<ArrayRef>) -> std::result::Result<(OffsetBuffer<i32>, Vec<ArrayRef>), ArrowError> {
+    fn without_replaced(
+        &mut self,
+        offsets: &OffsetBuffer<i32>,
+        columns: Vec<ArrayRef>,
+    ) -> std::result::Result<(OffsetBuffer<i32>, Vec<ArrayRef>), ArrowError> {
         let mut keep = vec![true; columns[0].len()];
         self.replaced.drain(..).for_each(|at| keep[at] = false);
         let lengths = offsets.windows(2).map(|ends| keep[ends[0] as usize..ends[1] as usize].iter().filter(|keep| **keep).count());

@@ -208,7 +208,7 @@ mod tests {
 
     use super::*;
 
-    fn with<T>(text: &str, convert: impl Fn(&Number) -> T) -> T {
+    fn with<'a, T>(text: &'a str, convert: impl Fn(&Number<'a>) -> T) -> T {
         let mut cursor = Cursor::new(text.as_bytes());
         let number = cursor.number().unwrap();
         assert_eq!(cursor.pos, text.len(), "{text}");

@@ -39,15 +39,17 @@ pub(super) fn values(field: &Field) -> Option<Box<dyn Values>> {
         DataType::UInt16 => integers::<UInt16Type>(field),
         DataType::UInt32 => integers::<UInt32Type>(field),
         DataType::UInt64 => integers::<UInt64Type>(field),
-        DataType::Float32 => numbers::<Float32Type>(field, Number::float32),
-        DataType::Float64 => numbers::<Float64Type>(field, Number::float64),
+        DataType::Float32 => numbers::<Float32Type>(field, |number| number.float32()),
+        DataType::Float64 => numbers::<Float64Type>(field, |number| number.float64()),
         &DataType::Decimal128(precision, scale) if precision <= 38 => {
             let end = 10_i128.pow(u32::from(precision));
             numbers::<Decimal128Type>(field, move |number| number.scaled(scale).filter(|value| value.abs() < end))
         }
         &DataType::Decimal256(precision, scale) => {
             let end = i256::from(10).checked_pow(u32::from(precision))?;
-            numbers::<Decimal256Type>(field, move |number| number.scaled_256(scale).filter(|value| *value < end && value.wrapping_neg() < end))
+            numbers::<Decimal256Type>(field, move |number| {
+                number.scaled_256(scale).filter(|value| *value < end && value.wrapping_neg() < end)
+            })
         }
         DataType::Utf8 => Box::new(Text::default()),
         DataType::Binary => Box::new(Base64Text::default()),

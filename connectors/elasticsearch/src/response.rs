@@ -1,0 +1,244 @@
+//! What an answer to `_bulk` says about each item: done, to be sent again, or refused for good. A status of 200 says nothing by itself. Called by `sender`.
+//!
+//! Sent again: 429 and 5xx, blocked and closed indexes, missing privileges. Refused for good: everything else with an error, such as a value that does not fit the
+//! mapping. A `create` of our own id that is there already is done: the row was written by an earlier attempt.
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::{Value, json};
+use standpipe_sdk::Rejection;
+use std::fmt;
+
+/// Why an item, or a request, was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) status: u16,
+    /// Elasticsearch's name of the error.
+    pub(crate) kind: String,
+    pub(crate) reason: String,
+}
+
+/// What became of an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Done,
+    Retry(Box<Fault>),
+    Rejected(Box<Fault>),
+}
+
+/// What became of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// One per item.
+    Items(Vec<Fate>),
+    /// 429: fewer and smaller requests, please.
+    Busy(Fault),
+    /// 401 and 403: the credentials.
+    Denied(Fault),
+    /// 400 and 413: some item makes the whole request unreadable or too large.
+    Unreadable(Fault),
+    /// Anything else: later.
+    Failed(Fault),
+}
+
+impl Fault {
+    pub(crate) fn new(status: u16, kind: &str, reason: impl Into<String>) -> Self {
+        Self { status, kind: kind.to_owned(), reason: reason.into() }
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.status == 429
+    }
+
+    /// As the host reports it.
+    pub(crate) fn rejection(&self, row: u32, index: Option<&str>, id: Option<&str>) -> Rejection {
+        let details = json!({ "status": self.status, "type": self.kind, "reason": self.reason, "index": index, "id": id });
+        Rejection { row, reason: self.to_string(), details: details.to_string() }
+    }
+
+    /// From the `error` of an answer: an object, or with proxies a text.
+    fn read(status: u16, error: &Value) -> Self {
+        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let mut reason = text(error, "reason").or_else(|| error.as_str().map(str::to_owned)).unwrap_or_default();
+        let mut cause = error.get("caused_by");
+        while let Some(inner) = cause {
+            if let Some(more) = text(inner, "reason").filter(|more| !reason.contains(more.as_str())) {
+                reason.push_str(": ");
+                reason.push_str(&more);
+            }
+            cause = inner.get("caused_by");
+        }
+        Self { status, kind: text(error, "type").unwrap_or_else(|| format!("status {status}")), reason }
+    }
+
+    fn is_temporary(&self) -> bool {
+        let blocked = ["cluster_block_exception", "index_closed_exception", "security_exception"];
+        matches!(self.status, 401 | 403 | 408 | 429 | 500..=599) || blocked.contains(&self.kind.as_str())
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reason.as_str() {
+            "" => f.write_str(&self.kind),
+            reason => write!(f, "{}: {reason}", self.kind),
+        }
+    }
+}
+
+/// Reads an answer to a request of so many items. `own_ids`: an item that exists was written by us.
+pub(crate) fn read(status: u16, body: &[u8], items: usize, own_ids: bool) -> Answer {
+    match status {
+        200..=299 => match serde_json::from_slice::<Body>(body) {
+            Ok(answer) if answer.items.len() == items => Answer::Items(answer.items.into_iter().map(|item| fate(item, own_ids)).collect()),
+            Ok(answer) => {
+                Answer::Failed(Fault::new(status, "unreadable answer", format!("{} items answered of {items}", answer.items.len())))
+            }
+            Err(error) => Answer::Failed(Fault::new(status, "unreadable answer", error.to_string())),
+        },
+        429 => Answer::Busy(whole(status, body)),
+        401 | 403 => Answer::Denied(whole(status, body)),
+        400 | 413 => Answer::Unreadable(whole(status, body)),
+        _ => Answer::Failed(whole(status, body)),
+    }
+}
+
+/// The error of an answer as a whole; from a proxy it may be no JSON.
+pub(crate) fn whole(status: u16, body: &[u8]) -> Fault {
+    match serde_json::from_slice::<Value>(body).ok().and_then(|answer| answer.get("error").cloned()) {
+        Some(error) => Fault::read(status, &error),
+        None => Fault {
+            status,
+            kind: format!("status {status}"),
+            reason: String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_owned(),
+        },
+    }
+}
+
+fn fate(item: Item, own_ids: bool) -> Fate {
+    let Some(error) = item.error else { return Fate::Done };
+    let fault = Fault::read(item.status, &error);
+    match item.status {
+        409 if own_ids && item.is_create => Fate::Done,
+        _ if fault.is_temporary() => Fate::Retry(Box::new(fault)),
+        _ => Fate::Rejected(Box::new(fault)),
+    }
+}
+
+#[derive(Deserialize)]
+struct Body {
+    items: Vec<Item>,
+}
+
+/// `{"index": {"status": 201}}`: the object in it, whatever its name.
+struct Item {
+    is_create: bool,
+    status: u16,
+    error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct ItemBody {
+    status: u16,
+    #[serde(default)]
+    error: Option<Value>,
+}
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ItemVisitor;
+        impl<'de> Visitor<'de> for ItemVisitor {
+            type Value = Item;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with one action")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Item, M::Error> {
+                let Some((action, body)) = map.next_entry::<Name, ItemBody>()? else {
+                    return Err(serde::de::Error::custom("an item without an action"));
+                };
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Item { is_create: action == Name::Create, status: body.status, error: body.error })
+            }
+        }
+        deserializer.deserialize_map(ItemVisitor)
+    }
+}
+
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Name {
+    Create,
+    #[serde(other)]
+    Other,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fate_of(action: &str, status: u16, kind: &str, own_ids: bool) -> Fate {
+        let error = if kind.is_empty() {
+            Value::Null
+        } else {
+            json!({ "type": kind, "reason": "r", "caused_by": { "type": "x", "reason": "deeper" } })
+        };
+        let body = json!({ "took": 1, "errors": true, "items": [{ action: { "_index": "i", "status": status, "error": error } }] });
+        match read(200, body.to_string().as_bytes(), 1, own_ids) {
+            Answer::Items(mut fates) => fates.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_item_has_its_own_fate() {
+        assert_eq!(fate_of("index", 201, "", true), Fate::Done);
+        assert_eq!(fate_of("delete", 404, "", true), Fate::Done);
+        assert_eq!(fate_of("create", 409, "version_conflict_engine_exception", true), Fate::Done);
+        for (action, status, kind, own_ids) in [
+            ("index", 429, "es_rejected_execution_exception", true),
+            ("index", 503, "unavailable_shards_exception", true),
+            ("index", 500, "exception", true),
+            ("index", 403, "cluster_block_exception", true),
+            ("index", 403, "security_exception", true),
+            ("index", 400, "index_closed_exception", true),
+        ] {
+            assert!(matches!(fate_of(action, status, kind, own_ids), Fate::Retry(_)), "{status} {kind}");
+        }
+        for (action, status, kind, own_ids) in [
+            ("index", 400, "mapper_parsing_exception", true),
+            ("index", 404, "index_not_found_exception", true),
+            ("create", 409, "version_conflict_engine_exception", false),
+            ("index", 409, "version_conflict_engine_exception", true),
+        ] {
+            let Fate::Rejected(fault) = fate_of(action, status, kind, own_ids) else { panic!("{status} {kind}") };
+            assert_eq!(fault.to_string(), format!("{kind}: r: deeper"));
+        }
+    }
+
+    #[test]
+    fn an_answer_as_a_whole() {
+        let body = br#"{"error":{"type":"t","reason":"r"},"status":1}"#;
+        let fault = |status| Fault::new(status, "t", "r");
+        assert_eq!(read(429, body, 1, true), Answer::Busy(fault(429)));
+        assert_eq!(read(401, body, 1, true), Answer::Denied(fault(401)));
+        assert_eq!(read(403, body, 1, true), Answer::Denied(fault(403)));
+        assert_eq!(read(413, body, 1, true), Answer::Unreadable(fault(413)));
+        assert_eq!(read(503, body, 1, true), Answer::Failed(fault(503)));
+        assert_eq!(
+            read(502, b"<html>Bad Gateway</html>", 1, true),
+            Answer::Failed(Fault::new(502, "status 502", "<html>Bad Gateway</html>"))
+        );
+        assert_eq!(read(500, br#"{"error":"no handler"}"#, 1, true), Answer::Failed(Fault::new(500, "status 500", "no handler")));
+    }
+
+    #[test]
+    fn an_answer_that_does_not_fit_is_no_success() {
+        for body in [&br#"{"items":[]}"#[..], b"", b"{}", br#"{"items":[{}]}"#, br#"{"items":[{"index":{}}]}"#] {
+            assert!(matches!(read(200, body, 1, true), Answer::Failed(_)), "{}", String::from_utf8_lossy(body));
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The sink through the SDK's harness, against the stand-in with its faults, and against a real OpenSearch where `STANDPIPE_TEST_OPENSEARCH` names one
+//! (`tests/services/opensearch.sh start DIR` prints its url).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod delivery;
+mod open;
+mod order;
+mod real;
+mod support;
+mod trouble;

@@ -1,0 +1,105 @@
+//! Updates of a document stay in order, with many requests at the same time and with faults.
+
+use crate::support::{columns, config, counts, stand_in, write};
+use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
+use arrow_schema::{Field, Schema};
+use serde_json::json;
+use standpipe_connector_elasticsearch::ElasticsearchSink;
+use standpipe_elasticsearch_stand_in::{Faults, StandIn};
+use standpipe_sdk::{
+    testing::{Harness, SinkHarness},
+    wire::{ChangeMode, ROLE, ROLE_ROW_KIND},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+const KEYS: i64 = 17;
+
+/// Upserts and deletes of a few keys: the kind follows from the number, which grows.
+fn changes(rows: std::ops::Range<i64>) -> RecordBatch {
+    let kind = |n: i64| if n % 11 == 0 { "-D" } else { "+U" };
+    let kinds: StringArray = rows.clone().map(|n| Some(kind(n))).collect();
+    let keys: StringArray = rows.clone().map(|n| Some(key(n))).collect();
+    let plain = columns(vec![("op", Arc::new(kinds)), ("key", Arc::new(keys)), ("n", Arc::new(Int64Array::from_iter_values(rows)))]);
+    let mut fields: Vec<Field> = plain.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+    fields[0] = fields[0].clone().with_metadata(HashMap::from([(ROLE.to_owned(), ROLE_ROW_KIND.to_owned())]));
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), plain.columns().to_vec()).unwrap()
+}
+
+/// Scattered, so that a key comes several times in a batch and in every request.
+fn key(n: i64) -> String {
+    format!("k{}", n * n % KEYS)
+}
+
+fn expected(rows: i64) -> BTreeMap<String, i64> {
+    let mut state = BTreeMap::new();
+    for n in 0..rows {
+        if n % 11 == 0 {
+            state.remove(&key(n))
+        } else {
+            state.insert(key(n), n)
+        };
+    }
+    state
+}
+
+fn upserts(url: &str, in_flight: u32) -> SinkHarness {
+    let config = config(url, json!({ "in_flight": in_flight, "batch": { "max_docs": 20, "max_age": "1ms" } }));
+    Harness::sink::<ElasticsearchSink>(config, changes(0..0).schema()).with_mode(ChangeMode::Upsert, &["key"])
+}
+
+fn run(server: &StandIn, in_flight: u32, rows: i64) {
+    let mut sink = upserts(&server.url(), in_flight);
+    for from in (0..rows).step_by(70) {
+        write(&mut sink, &changes(from..rows.min(from + 70)));
+    }
+    sink.flush().unwrap();
+    let state: BTreeMap<String, i64> = server.documents("rows").into_iter().map(|d| (d.id, d.source["n"].as_i64().unwrap())).collect();
+    assert_eq!(state, expected(rows));
+    assert_eq!(
+        server.documents("rows")[0].source.as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["key", "n"],
+        "the row kind is no part of a document"
+    );
+    assert_eq!(counts(&sink.host)["documents_ok"], u64::try_from(rows).unwrap());
+}
+
+#[test]
+fn each_key_ends_as_its_last_change() {
+    run(&stand_in(Faults::default()), 4, 3_000);
+    run(&stand_in(Faults { seed: 1, busy_items: 0.3, unavailable_items: 0.2, busy_every: 7, ..Faults::default() }), 4, 3_000);
+    run(&stand_in(Faults { seed: 2, cut_after_apply: 0.2, busy_items: 0.2, ..Faults::default() }), 3, 3_000);
+}
+
+#[test]
+fn a_reader_never_sees_a_key_go_back() {
+    let server = stand_in(Faults { seed: 3, busy_items: 0.3, unavailable_items: 0.1, busy_every: 9, ..Faults::default() });
+    server.record_operations();
+    run(&server, 4, 2_000);
+    let mut last = HashMap::new();
+    let mut seen = 0;
+    for operation in server.operations().iter().filter(|operation| operation.kind == "index") {
+        let source: serde_json::Value = serde_json::from_str(&operation.source).unwrap();
+        let n = source["n"].as_i64().unwrap();
+        assert!(last.insert(operation.id.clone(), n).is_none_or(|before| before < n), "{} goes back to {n}", operation.id);
+        seen += 1;
+    }
+    assert!(seen > 500, "{seen} writes");
+}
+
+#[test]
+fn the_key_is_the_id_and_nothing_else_is_taken() {
+    let server = stand_in(Faults::default());
+    let sink = upserts(&server.url(), 2);
+    let declared = sink.validate().unwrap();
+    assert!(declared.details.capabilities.idempotent && declared.details.accepts.contains(&ChangeMode::Upsert));
+    assert!(!declared.details.accepts.contains(&ChangeMode::Retract));
+    assert_eq!(declared.details.problems, []);
+    let wrong = config(&server.url(), json!({ "id": ["n"] }));
+    let wrong =
+        Harness::sink::<ElasticsearchSink>(wrong, changes(0..0).schema()).with_mode(ChangeMode::Upsert, &["key"]).validate().unwrap();
+    assert_eq!(wrong.details.problems[0].suggestion.as_deref(), Some("[key]"));
+    assert!(changes(0..1).column(0).len() == 1);
+}

@@ -1,0 +1,136 @@
+//! Questions to a cluster that a start depends on: does a broker answer in time, does the topic exist, how many partitions has it, where do they end.
+//! Asked by `enumerator`, `source` and `sink` when they open; every question has a deadline and watches the host's cancellation.
+
+use crate::client::Callbacks;
+use rdkafka::{
+    client::Client,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode},
+    metadata::Metadata,
+    topic_partition_list::{Offset, TopicPartitionList},
+};
+use standpipe_sdk::{Error, Result, config::closest};
+use std::time::{Duration, Instant};
+
+/// The first attempt and the longest: events are served between attempts (a broker may want a token), a broker that comes up meanwhile is found soon, a cancellation heeded.
+const FIRST_ATTEMPT: Duration = Duration::from_millis(200);
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How to ask: a client of either role, its callbacks, and what serves its events.
+pub struct Asker<'a, C: rdkafka::ClientContext> {
+    /// The client.
+    pub client: &'a Client<C>,
+    /// Its callbacks.
+    pub callbacks: &'a Callbacks,
+    /// Serves its events without waiting, so that the callbacks hear why a connection failed.
+    pub serve: &'a dyn Fn(),
+    /// The configured addresses, for messages.
+    pub bootstrap: &'a str,
+    /// When to give up.
+    pub deadline: Instant,
+}
+
+impl<C: rdkafka::ClientContext> Asker<'_, C> {
+    /// How many partitions the topic has.
+    ///
+    /// # Errors
+    /// `external`, when no broker answers by the deadline, the topic does not exist or may not be seen.
+    pub fn partitions(&self, topic: &str) -> Result<i32> {
+        loop {
+            let metadata = self.metadata(Some(topic))?;
+            let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Err(self.missing(topic)) };
+            match found.error().map(RDKafkaErrorCode::from) {
+                None if !found.partitions().is_empty() => return Ok(i32::try_from(found.partitions().len())?),
+                // The topic is being created, or its leaders are being elected.
+                None | Some(RDKafkaErrorCode::LeaderNotAvailable) if Instant::now() < self.deadline => self.pause()?,
+                None | Some(RDKafkaErrorCode::LeaderNotAvailable) => {
+                    return Err(Error::external(format!("no partition of topic {topic:?} on {} has a leader", self.bootstrap)).retryable());
+                }
+                Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => return Err(self.missing(topic)),
+                Some(code) => return Err(Error::external(format!("topic {topic:?} on {}: {code}", self.bootstrap))),
+            }
+        }
+    }
+
+    fn metadata(&self, topic: Option<&str>) -> Result<Metadata> {
+        let begun = Instant::now();
+        let mut attempt = FIRST_ATTEMPT;
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            (self.serve)();
+            let answer = self.client.fetch_metadata(topic, left.min(attempt));
+            attempt = LONGEST_ATTEMPT.min(attempt * 2);
+            (self.serve)();
+            match answer {
+                Ok(metadata) => return Ok(metadata),
+                Err(_) if self.callbacks.host().cancelled() => return Err(Error::cancelled()),
+                Err(error) if left.is_zero() || self.callbacks.refused() => return Err(self.unreachable(&error, begun.elapsed())),
+                Err(_) => self.pause()?,
+            }
+        }
+    }
+
+    fn pause(&self) -> Result<()> {
+        if self.callbacks.host().cancelled() {
+            return Err(Error::cancelled());
+        }
+        std::thread::sleep(PAUSE.min(self.deadline.saturating_duration_since(Instant::now())));
+        Ok(())
+    }
+
+    fn unreachable(&self, error: &KafkaError, waited: Duration) -> Error {
+        let code = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+        let reason = self.callbacks.reason().unwrap_or(code);
+        if self.callbacks.refused() {
+            return Error::external(format!("the Kafka brokers at {} refuse the connection: {reason}", self.bootstrap));
+        }
+        let seconds = waited.as_secs_f32();
+        Error::external(format!("no Kafka broker answers at {} within {seconds:.1} s: {reason}", self.bootstrap)).retryable()
+    }
+
+    fn missing(&self, topic: &str) -> Error {
+        let all = self.metadata(None).ok();
+        let names: Vec<&str> =
+            all.iter().flat_map(|all| all.topics()).map(|topic| topic.name()).filter(|name| !name.starts_with("__")).collect();
+        let meant = closest(topic, names.iter().copied());
+        let error = Error::external(format!("there is no topic {topic:?} on {}", self.bootstrap));
+        match meant {
+            Some(meant) => error.with("suggestion", meant),
+            None => error,
+        }
+    }
+}
+
+/// Where partitions begin (`Offset::Beginning`) or end (`Offset::End`): the offset of the oldest record; that of the next record, or under `read_committed` of the first one
+/// that is still in an open transaction.
+///
+/// # Errors
+/// `external`, when a leader does not answer in time.
+pub fn offsets<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[(&str, i32)],
+    which: Offset,
+    wait: Duration,
+) -> Result<Vec<i64>> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for (topic, partition) in partitions {
+        // As a time, -2 and -1 ask for the beginning and the end (Kafka protocol, ListOffsets): one request to each leader.
+        list.add_partition_offset(topic, *partition, which)?;
+    }
+    let failed = |what: &str, error: KafkaError| Error::external(format!("asking for the offsets of {what}: {error}")).retryable();
+    let answer = consumer.offsets_for_times(list, wait).map_err(|error| failed("partitions", error))?;
+    let mut offsets = Vec::with_capacity(partitions.len());
+    for (topic, partition) in partitions {
+        let found = answer.find_partition(topic, *partition);
+        match found.as_ref().map(|found| (found.error(), found.offset())) {
+            Some((Ok(()), Offset::Offset(offset))) => offsets.push(offset),
+            Some((Err(error), _)) => return Err(failed(&format!("{topic}-{partition}"), error)),
+            _ => return Err(Error::external(format!("no broker tells the offsets of {topic}-{partition}")).retryable()),
+        }
+    }
+    Ok(offsets)
+}

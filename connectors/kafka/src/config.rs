@@ -1,0 +1,225 @@
+//! The `with:` of the Kafka kinds, and what can be said of it without a connection. The doc comments become the reference of the connector.
+//! Read by `source`, `enumerator`, `sink` and `stand_in`; what librdkafka makes of the properties is in `client`.
+
+use crate::{
+    client::{self, Role},
+    values::{ColumnNames, Interval, MetadataColumns, PropertyValue},
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use standpipe_sdk::{Secret, is_reference, wire::Problem};
+use std::collections::{BTreeMap, HashSet};
+
+/// Where a partition without a position is read from.
+#[derive(Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// From its oldest record.
+    #[default]
+    Earliest,
+    /// From its end at the job's first start. A partition that is added later is read from its oldest record.
+    Latest,
+}
+
+/// Reads topics of Apache Kafka. Every partition is a split with its offset as position; partitions are assigned to the subtasks, not by a consumer group.
+#[derive(Deserialize, JsonSchema, Debug, Clone)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// The brokers to ask first: `host:port`, several with commas.
+    pub bootstrap: String,
+    /// The topic to read.
+    pub topic: Option<String>,
+    /// Several topics, instead of `topic`.
+    #[serde(default)]
+    pub topics: Vec<String>,
+    /// Where a partition without a position is read from: `earliest` (default) or `latest`.
+    #[serde(default)]
+    pub start: Start,
+    /// Reads to the end that each partition has at the job's start, then ends. Default: reads for ever.
+    #[serde(default)]
+    pub bounded: bool,
+    /// A consumer group to which the positions of durable checkpoints are committed, for tools that watch its lag. Positions are never read from it.
+    pub group: Option<String>,
+    /// What Kafka knows of a record, as further columns: a list of `key`, `headers`, `timestamp`, `partition`, `offset`, `topic`, or a map from these to column names.
+    #[serde(default)]
+    pub metadata: MetadataColumns,
+    /// How often to look for new partitions. Default 30s.
+    #[serde(default = "default_discovery_interval")]
+    pub discovery_interval: Interval,
+    /// How long to wait for the first connection. Default 10s.
+    #[serde(default = "default_connect_timeout")]
+    pub connect_timeout: Interval,
+    /// Further properties of librdkafka: TLS, SASL (PLAIN, SCRAM, OAUTHBEARER), fetch sizes. `isolation.level` is `read_committed` unless set here; `auto.offset.reset`
+    /// says what to do when a position has been deleted: `error` unless set here.
+    #[serde(default)]
+    pub properties: BTreeMap<String, PropertyValue>,
+    /// The bearer token for the property `sasl.mechanisms: OAUTHBEARER`. A reference that is written with two dollar signs, like `$${file:/run/token}`, is looked up again
+    /// before the token expires.
+    pub oauth_token: Option<Secret>,
+}
+
+/// Writes records to a topic of Apache Kafka, in order, at least once.
+#[derive(Deserialize, JsonSchema, Debug, Clone)]
+#[serde(deny_unknown_fields)]
+pub struct SinkConfig {
+    /// The brokers to ask first: `host:port`, several with commas.
+    pub bootstrap: String,
+    /// The topic to write. It must exist, unless the property `allow.auto.create.topics` is true and the brokers create topics.
+    pub topic: String,
+    /// The column or columns of the record's key. One text or binary column is the key as it is; anything else is written as JSON. For a stream with keys the default is
+    /// its key. Records of one key are in one partition, the one that Java's producer chooses too.
+    #[serde(default)]
+    pub key: ColumnNames,
+    /// An integer column with the partition; null lets the key decide.
+    pub partition: Option<String>,
+    /// A column with the record's timestamp: a timestamp, or an integer of milliseconds since the epoch. Default: the time of writing.
+    pub timestamp: Option<String>,
+    /// How long to wait for the first connection. Default 10s.
+    #[serde(default = "default_connect_timeout")]
+    pub connect_timeout: Interval,
+    /// Further properties of librdkafka: TLS, SASL (PLAIN, SCRAM, OAUTHBEARER), compression, batching. `message.timeout.ms` is 0 (never give up) unless set here.
+    #[serde(default)]
+    pub properties: BTreeMap<String, PropertyValue>,
+    /// The bearer token for the property `sasl.mechanisms: OAUTHBEARER`. A reference that is written with two dollar signs, like `$${file:/run/token}`, is looked up again
+    /// before the token expires.
+    pub oauth_token: Option<Secret>,
+}
+
+/// Starts a stand-in for a Kafka cluster inside this process, for demonstrations and tests without a server, and gives one row with its address (`bootstrap`) and a
+/// remark (`message`). It lives until the source is closed. It is librdkafka's mock cluster: the real protocol on the loopback interface, in memory, without transactions that
+/// hold, without creation of topics by clients, and it silently drops the oldest records of a partition beyond some 5 MB.
+#[derive(Deserialize, JsonSchema, Debug, Clone)]
+#[serde(deny_unknown_fields)]
+pub struct StandInConfig {
+    /// Topics to create, with their numbers of partitions: `{baseline_signal: 4}`.
+    pub topics: BTreeMap<String, u16>,
+    /// How many brokers to play. Default 1.
+    #[serde(default = "default_brokers")]
+    pub brokers: u8,
+    /// A file that gets the address when the cluster is up, and is removed when it ends.
+    pub address_file: Option<std::path::PathBuf>,
+}
+
+fn default_discovery_interval() -> Interval {
+    Interval::seconds(30)
+}
+
+fn default_connect_timeout() -> Interval {
+    Interval::seconds(10)
+}
+
+fn default_brokers() -> u8 {
+    1
+}
+
+impl SourceConfig {
+    /// The topics to read.
+    #[must_use]
+    pub fn topics(&self) -> Vec<&str> {
+        self.topic.iter().chain(&self.topics).map(String::as_str).collect()
+    }
+
+    /// Everything that is wrong, without a connection.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        check_bootstrap(&self.bootstrap, &mut problems);
+        match (&self.topic, self.topics.as_slice()) {
+            (None, []) => problems.push(problem("topic", "is missing")),
+            (Some(_), [_, ..]) => problems.push(problem("topics", "stands beside `topic`: give one of the two")),
+            _ => {}
+        }
+        let mut seen = HashSet::new();
+        for (index, topic) in self.topics().into_iter().enumerate() {
+            let path = if self.topic.is_some() { "topic".to_owned() } else { format!("topics[{index}]") };
+            check_topic(&path, topic, &mut problems);
+            if !seen.insert(topic) {
+                problems.push(problem(&path, format!("{topic:?} is named twice")));
+            }
+        }
+        self.check_metadata(&mut problems);
+        if self.bounded && self.start == Start::Latest {
+            problems.push(problem("start", "a bounded source that starts at the end reads nothing"));
+        }
+        client::check_properties(Role::Consumer, &self.properties, &mut problems);
+        problems
+    }
+
+    fn check_metadata(&self, problems: &mut Vec<Problem>) {
+        let mut columns = HashSet::from([standpipe_sdk::wire::VALUE_COLUMN]);
+        let mut kinds = HashSet::new();
+        for (kind, column) in &self.metadata.0 {
+            let path = format!("metadata.{}", kind.name());
+            if !kinds.insert(kind) {
+                problems.push(problem(&path, "is named twice"));
+            } else if column.is_empty() || !columns.insert(column) {
+                problems.push(problem(&path, format!("the column name {column:?} is empty or taken")));
+            }
+        }
+    }
+}
+
+impl SinkConfig {
+    /// Everything that is wrong, without a connection and without a look at the input.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        check_bootstrap(&self.bootstrap, &mut problems);
+        check_topic("topic", &self.topic, &mut problems);
+        client::check_properties(Role::Producer, &self.properties, &mut problems);
+        problems
+    }
+}
+
+/// A wrong value.
+pub(crate) fn problem(path: &str, message: impl Into<String>) -> Problem {
+    Problem { path: path.to_owned(), message: message.into(), suggestion: None }
+}
+
+fn check_bootstrap(bootstrap: &str, problems: &mut Vec<Problem>) {
+    if is_reference(bootstrap) {
+        return;
+    }
+    for address in bootstrap.split(',').map(str::trim) {
+        let address_only = address.rsplit_once("://").map_or(address, |(_, rest)| rest);
+        let port = address_only.rsplit_once(':').map(|(host, port)| (!host.is_empty(), port.parse::<u16>().is_ok_and(|port| port > 0)));
+        if port != Some((true, true)) {
+            problems.push(problem("bootstrap", format!("{address:?} is no address like host:9092")));
+        }
+    }
+}
+
+/// Kafka's rule for topic names (`org.apache.kafka.common.internals.Topic`).
+fn check_topic(path: &str, topic: &str, problems: &mut Vec<Problem>) {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if !is_reference(topic) && (topic.is_empty() || topic.len() > 249 || topic == "." || topic == ".." || !topic.bytes().all(legal)) {
+        problems.push(problem(path, format!("{topic:?} is no topic name: up to 249 letters, digits, dots, dashes and underscores")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn paths(config: serde_json::Value) -> Vec<String> {
+        serde_json::from_value::<SourceConfig>(config).unwrap().problems().into_iter().map(|p| p.path).collect()
+    }
+
+    #[test]
+    fn a_plain_configuration_is_right() {
+        assert_eq!(paths(json!({ "bootstrap": "a:9092, [::1]:9093", "topics": ["x", "y.z-1"] })), [""; 0]);
+        assert_eq!(paths(json!({ "bootstrap": "${env:BROKERS}", "topic": "${env:TOPIC}" })), [""; 0]);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named_at_once() {
+        let wrong = json!({
+            "bootstrap": "broker", "topics": ["a b", "c", "c"], "bounded": true, "start": "latest",
+            "metadata": { "key": "value", "offset": "o", "partition": "o" },
+        });
+        assert_eq!(paths(wrong), ["bootstrap", "topics[0]", "topics[2]", "metadata.key", "metadata.partition", "start"]);
+        assert_eq!(paths(json!({ "bootstrap": "a:1" })), ["topic"]);
+        assert_eq!(paths(json!({ "bootstrap": "a:1", "topic": "x", "topics": ["y"] })), ["topics"]);
+    }
+}

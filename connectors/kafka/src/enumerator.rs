@@ -1,0 +1,155 @@
+//! Finds the partitions of the topics. It decides, once for the job, where a partition starts (`latest`) and ends (`bounded`), and remembers both in its snapshot, so
+//! that a restart neither skips nor adds records. Called by the host on a thread of its own; the splits it finds go to the readers in `source`.
+
+use crate::{
+    client::{self, Callbacks, Role},
+    cluster::{self, Asker},
+    config::{SourceConfig, Start},
+    split::Partition,
+};
+use rdkafka::{
+    Offset,
+    consumer::{BaseConsumer, Consumer},
+};
+use standpipe_sdk::{
+    Context, Enumerator, Error, Result,
+    source::{Discovery, SplitDescription},
+};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+/// How long a sleeping enumerator takes to notice that the host cancels.
+const NAP: Duration = Duration::from_millis(100);
+
+/// The enumerator of the Kafka source.
+pub struct KafkaEnumerator {
+    config: SourceConfig,
+    context: Context,
+    consumer: BaseConsumer<Callbacks>,
+    /// By split id.
+    known: BTreeMap<String, Partition>,
+    /// Whether this goes on from an earlier start of the job.
+    restored: bool,
+    /// When to look again; `None`: nothing has been discovered yet.
+    next: Option<Instant>,
+}
+
+impl KafkaEnumerator {
+    /// The partitions of all topics now.
+    fn partitions(&self) -> Result<Vec<Partition>> {
+        let callbacks = self.consumer.context();
+        let asker = Asker {
+            client: self.consumer.client(),
+            callbacks,
+            serve: &|| while self.consumer.poll(Duration::ZERO).is_some() {},
+            bootstrap: &self.config.bootstrap,
+            deadline: Instant::now() + self.config.connect_timeout.0,
+        };
+        let mut found = Vec::new();
+        for topic in self.config.topics() {
+            let count = asker.partitions(topic)?;
+            found.extend((0..count).map(|partition| Partition { topic: topic.to_owned(), partition, start: None, end: None }));
+        }
+        Ok(found)
+    }
+
+    /// Remembers the partitions that are new, with their start and end, and gives their ids.
+    fn learn(&mut self, found: Vec<Partition>, first: bool) -> Result<Vec<String>> {
+        let mut new: Vec<Partition> = found.into_iter().filter(|partition| !self.known.contains_key(&partition.id())).collect();
+        // A partition that was added after the job's first start is read from its oldest record, whatever `start` says: it was not there before.
+        let from_end = first && !self.restored && self.config.start == Start::Latest;
+        if from_end || self.config.bounded {
+            let names: Vec<(&str, i32)> = new.iter().map(|one| (one.topic.as_str(), one.partition)).collect();
+            let ask = |which| cluster::offsets(&self.consumer, &names, which, self.config.connect_timeout.0);
+            let ends = ask(Offset::End)?;
+            // An empty partition is at its end at once, without a fetch that waits for records.
+            let starts = if from_end { ends.clone() } else { ask(Offset::Beginning)? };
+            for (partition, (start, end)) in new.iter_mut().zip(starts.into_iter().zip(ends)) {
+                partition.start = (start >= end).then_some(end);
+                partition.end = self.config.bounded.then_some(end);
+            }
+        }
+        let ids = new.iter().map(Partition::id).collect();
+        self.known.extend(new.into_iter().map(|partition| (partition.id(), partition)));
+        Ok(ids)
+    }
+
+    fn describe(&self, ids: impl IntoIterator<Item = String>) -> Result<Vec<SplitDescription>> {
+        let known = ids.into_iter().filter_map(|id| self.known.get(&id).map(|partition| (id, partition)));
+        known.map(|(split, partition)| Ok(SplitDescription { split, details: serde_json::to_string(partition)? })).collect()
+    }
+
+    /// Sleeps until it is time to look again, for `wait` at most; whether it is time.
+    fn rest(&self, next: Instant, wait: Duration) -> bool {
+        let until = next.min(Instant::now() + wait);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.context.host.cancelled() {
+                return Instant::now() >= next;
+            }
+            std::thread::sleep(left.min(NAP));
+        }
+    }
+}
+
+impl Enumerator for KafkaEnumerator {
+    type Config = SourceConfig;
+
+    fn open(config: SourceConfig, context: Context) -> Result<Self> {
+        let settings = client::settings(Role::Consumer, &config.bootstrap, &config.properties);
+        let consumer = settings
+            .create_with_context(Callbacks::new(context.host.clone(), config.oauth_token.clone()))
+            .map_err(|error| client::creation_error(&error))?;
+        let enumerator = Self { config, context, consumer, known: BTreeMap::new(), restored: false, next: None };
+        enumerator.partitions()?;
+        Ok(enumerator)
+    }
+
+    fn discover(&mut self, wait: Duration) -> Result<Discovery> {
+        let interval = self.config.discovery_interval.0;
+        let Some(next) = self.next else {
+            // A bounded source ends where the job's first start found the ends: a partition that is newer is no part of it.
+            if !(self.restored && self.config.bounded) {
+                let found = self.partitions()?;
+                self.learn(found, true)?;
+            }
+            self.next = Some(Instant::now() + interval);
+            // Those of the snapshot too: the host knows them by their ids.
+            return Ok(Discovery {
+                added: self.describe(self.known.keys().cloned())?,
+                removed: Vec::new(),
+                exhausted: self.config.bounded,
+            });
+        };
+        if self.config.bounded || !self.rest(next, wait) {
+            return Ok(Discovery { exhausted: self.config.bounded, ..Discovery::default() });
+        }
+        self.next = Some(Instant::now() + interval);
+        // Unreachable later is no failure: the next look may find more.
+        let new = match self.partitions().and_then(|found| self.learn(found, false)) {
+            Ok(new) => new,
+            Err(error) => {
+                self.context.host.warn("cannot look for new partitions", &[("reason", error.message.into())]);
+                Vec::new()
+            }
+        };
+        if !new.is_empty() {
+            self.context.host.info("new partitions", &[("splits", new.clone().into())]);
+        }
+        Ok(Discovery { added: self.describe(new)?, ..Discovery::default() })
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>> {
+        Ok(serde_json::to_vec(&self.known)?)
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<()> {
+        if !snapshot.is_empty() {
+            self.known = serde_json::from_slice(snapshot).map_err(|error| Error::data(format!("the enumerator's snapshot: {error}")))?;
+            self.restored = true;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! A cluster to test against, and plain rdkafka clients to write to it and look into it beside the connector.
+
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    message::{Header, OwnedHeaders},
+    mocking::MockCluster,
+    producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer},
+};
+use standpipe_connector_kafka::limit::block_on;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use super::PATIENCE;
+
+/// A record to write as it is.
+#[derive(Default, Clone)]
+pub(crate) struct Message {
+    pub(crate) partition: i32,
+    pub(crate) key: Option<String>,
+    pub(crate) value: Option<String>,
+    pub(crate) timestamp: Option<i64>,
+    pub(crate) headers: Vec<(String, Option<String>)>,
+}
+
+impl Message {
+    pub(crate) fn new(partition: i32, value: impl Into<String>) -> Self {
+        Self { partition, value: Some(value.into()), ..Self::default() }
+    }
+}
+
+pub(crate) struct Cluster {
+    pub(crate) bootstrap: String,
+    pub(crate) mock: Option<MockCluster<'static, DefaultProducerContext>>,
+}
+
+impl Cluster {
+    pub(crate) fn mock() -> Self {
+        let mock = MockCluster::new(1).unwrap();
+        Self { bootstrap: mock.bootstrap_servers(), mock: Some(mock) }
+    }
+
+    pub(crate) fn real() -> Option<Self> {
+        std::env::var("STANDPIPE_TEST_KAFKA").ok().map(|bootstrap| Self { bootstrap, mock: None })
+    }
+
+    /// A new topic, its name like no other.
+    pub(crate) fn topic(&self, name: &str, partitions: i32) -> String {
+        self.topic_with(name, partitions, &[])
+    }
+
+    pub(crate) fn topic_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> String {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let topic = format!("{name}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
+        match &self.mock {
+            Some(mock) => mock.create_topic(&topic, partitions, 1).unwrap(),
+            None => {
+                let new = NewTopic::new(&topic, partitions, TopicReplication::Fixed(1));
+                let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
+                let made = block_on(self.admin().create_topics([&new], &AdminOptions::new()), PATIENCE).unwrap().unwrap();
+                made.into_iter().for_each(|made| drop(made.unwrap()));
+            }
+        }
+        topic
+    }
+
+    pub(crate) fn grow(&self, topic: &str, partitions: usize) {
+        let grown = NewPartitions::new(topic, partitions);
+        let made = block_on(self.admin().create_partitions([&grown], &AdminOptions::new()), PATIENCE).unwrap().unwrap();
+        made.into_iter().for_each(|made| drop(made.unwrap()));
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().unwrap()
+    }
+
+    pub(crate) fn producer(&self, settings: &[(&str, &str)]) -> BaseProducer {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap);
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
+        config.create().unwrap()
+    }
+
+    /// Writes records past the connector.
+    pub(crate) fn produce(&self, topic: &str, messages: impl IntoIterator<Item = Message>) {
+        let producer = self.producer(&[]);
+        send(&producer, topic, messages);
+        producer.flush(PATIENCE).unwrap();
+    }
+
+    /// What a group has committed for partition 0.
+    pub(crate) fn committed(&self, group: &str, topic: &str) -> Offset {
+        let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &self.bootstrap).set("group.id", group).create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, 0);
+        let list = consumer.committed_offsets(list, Duration::from_secs(10)).unwrap();
+        list.find_partition(topic, 0).unwrap().offset()
+    }
+}
+
+pub(crate) fn send(producer: &BaseProducer, topic: &str, messages: impl IntoIterator<Item = Message>) {
+    for message in messages {
+        let mut record = BaseRecord::<str, str>::to(topic).partition(message.partition);
+        record.key = message.key.as_deref();
+        record.payload = message.value.as_deref();
+        record.timestamp = message.timestamp;
+        if !message.headers.is_empty() {
+            let add =
+                |headers: OwnedHeaders, (key, value): &(String, Option<String>)| headers.insert(Header { key, value: value.as_deref() });
+            record.headers = Some(message.headers.iter().fold(OwnedHeaders::new(), add));
+        }
+        while let Err((error, back)) = producer.send(record) {
+            assert_eq!(error.rdkafka_error_code(), Some(rdkafka::types::RDKafkaErrorCode::QueueFull));
+            producer.poll(Duration::from_millis(10));
+            record = back;
+        }
+    }
+}

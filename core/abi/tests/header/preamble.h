@@ -1,0 +1,89 @@
+/*
+ * Standpipe's plugin contract in C. Generated from the crate standpipe-abi: do not edit, run its test `header` with STANDPIPE_BLESS=1.
+ *
+ * A plugin is a shared library that exports two functions (at the end of this file): one gives the manifest, one the tables of its kinds. The rules:
+ *
+ * - A struct with a `size` starts with it, in bytes. New members come at the end only; look at a member only if `size` covers it. Set `size` to sizeof what you fill in.
+ * - A function returns a status; what went wrong goes to the StandpipeError that the caller passed. Nothing may throw or jump across.
+ * - Calls on one instance are serial. An Arrow `release` may be called on any thread at any time.
+ * - Who allocates releases: memory that changes hands carries its own release function (StandpipeBuffer, the Arrow structs). "Moved" means that the receiver
+ *   sets `release` of the given struct to NULL and calls it on its copy.
+ * - Every function of a table must be there: give one that returns STANDPIPE_ERROR_UNSUPPORTED rather than NULL.
+ *
+ * Comments name types and constants as Rust does: `Status::IDLE` is STANDPIPE_STATUS_IDLE, `Slice` is struct StandpipeSlice.
+ */
+#ifndef STANDPIPE_PLUGIN_H
+#define STANDPIPE_PLUGIN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The Arrow C data, stream and device interfaces: https://arrow.apache.org/docs/format/CDataInterface.html */
+
+#ifndef ARROW_C_DATA_INTERFACE
+#define ARROW_C_DATA_INTERFACE
+
+#define ARROW_FLAG_DICTIONARY_ORDERED 1
+#define ARROW_FLAG_NULLABLE 2
+#define ARROW_FLAG_MAP_KEYS_SORTED 4
+
+struct ArrowSchema {
+  const char *format;
+  const char *name;
+  const char *metadata;
+  int64_t flags;
+  int64_t n_children;
+  struct ArrowSchema **children;
+  struct ArrowSchema *dictionary;
+  void (*release)(struct ArrowSchema *);
+  void *private_data;
+};
+
+struct ArrowArray {
+  int64_t length;
+  int64_t null_count;
+  int64_t offset;
+  int64_t n_buffers;
+  int64_t n_children;
+  const void **buffers;
+  struct ArrowArray **children;
+  struct ArrowArray *dictionary;
+  void (*release)(struct ArrowArray *);
+  void *private_data;
+};
+
+#endif /* ARROW_C_DATA_INTERFACE */
+
+#ifndef ARROW_C_STREAM_INTERFACE
+#define ARROW_C_STREAM_INTERFACE
+
+struct ArrowArrayStream {
+  int (*get_schema)(struct ArrowArrayStream *, struct ArrowSchema *out);
+  int (*get_next)(struct ArrowArrayStream *, struct ArrowArray *out);
+  const char *(*get_last_error)(struct ArrowArrayStream *);
+  void (*release)(struct ArrowArrayStream *);
+  void *private_data;
+};
+
+#endif /* ARROW_C_STREAM_INTERFACE */
+
+#ifndef ARROW_C_DEVICE_DATA_INTERFACE
+#define ARROW_C_DEVICE_DATA_INTERFACE
+
+typedef int32_t ArrowDeviceType;
+
+#define ARROW_DEVICE_CPU 1
+
+struct ArrowDeviceArray {
+  struct ArrowArray array;
+  int64_t device_id;
+  ArrowDeviceType device_type;
+  void *sync_event;
+  int64_t reserved[3];
+};
+
+#endif /* ARROW_C_DEVICE_DATA_INTERFACE */

@@ -1,0 +1,112 @@
+//! A chain whose head runs on the engine worker: windows, aggregates, and stateless steps that could not be fused with what is before them.
+
+use super::{
+    alarm::Alarm,
+    chunk::{Item, Rows},
+    guard::{Frontiers, Logic, earliest},
+    input::{Inputs, Puller, Received},
+    output::{Outputs, Rights},
+    tail::Tail,
+    time::Time,
+};
+use crate::{
+    operator::{Emitter, Operator, OperatorError},
+    runtime::{calls::CallTimer, host::now, job::Job},
+};
+use standpipe_pipeline::plan::NodeId;
+use std::sync::Arc;
+use timely::dataflow::operators::InputCapability;
+
+/// See the module's documentation.
+pub(crate) struct OperatorHead {
+    pub(crate) job: Arc<Job>,
+    pub(crate) node: NodeId,
+    pub(crate) operator: Box<dyn Operator>,
+    /// What it gives has the same origin as what it took.
+    pub(crate) keeps_origin: bool,
+    pub(crate) pullers: Vec<Puller>,
+    pub(crate) inputs: Inputs,
+    pub(crate) tail: Tail,
+    pub(crate) timer: CallTimer,
+    pub(crate) alarm: Alarm,
+    pub(crate) emitter: Emitter,
+    /// The rights to send when the clock says so, while the operator has asked for it.
+    pub(crate) standing: Option<Rights>,
+    pub(crate) ports: usize,
+}
+
+impl OperatorHead {
+    fn take(&mut self, edge: usize, right: &InputCapability<Time>, items: Vec<Item>) -> Result<(), OperatorError> {
+        for item in items {
+            match self.inputs.receive(edge, item)? {
+                Received::Rows { input, rows } => {
+                    self.job.node_metrics(self.node).rows_in.add(rows.batch.num_rows() as u64);
+                    let (operator, emitter) = (&mut self.operator, &mut self.emitter);
+                    self.timer.time("on_batch", || operator.on_batch(input, rows.batch, emitter))?;
+                    for (output, batch) in self.emitter.drain() {
+                        let origin = rows.origin.clone().filter(|_| self.keeps_origin);
+                        self.tail.emit(output, Rows { batch, origin })?;
+                    }
+                }
+                Received::Mark { advanced, all } => {
+                    if let Some((input, time)) = advanced {
+                        let (operator, emitter) = (&mut self.operator, &mut self.emitter);
+                        self.timer.time("on_watermark", || operator.on_watermark(input, time, emitter))?;
+                        for (output, batch) in self.emitter.drain() {
+                            self.tail.emit(output, Rows { batch, origin: None })?;
+                        }
+                    }
+                    if let Some(all) = all {
+                        let delay = self.operator.watermark_delay();
+                        self.tail.mark(all.behind(delay))?;
+                    }
+                }
+            }
+        }
+        self.tail.outputs.flush_for(right);
+        if self.standing.is_none() && self.operator.next_wakeup().is_some() {
+            self.standing = Some(Outputs::retain(right, self.ports));
+        }
+        Ok(())
+    }
+
+    /// Calls the operator if its time has come, and sees to it that this runs again when it comes next.
+    fn watch_clock(&mut self, frontiers: Frontiers<'_>) -> Result<(), OperatorError> {
+        let (Some(rights), Some(frontier)) = (&mut self.standing, earliest(frontiers)) else {
+            self.standing = None;
+            return Ok(());
+        };
+        rights.iter_mut().filter(|right| *right.time() < frontier).for_each(|right| right.downgrade(&frontier));
+        let now = now();
+        if self.operator.next_wakeup().is_some_and(|due| due <= now) {
+            self.operator.on_processing_time(now, &mut self.emitter)?;
+            for (output, batch) in self.emitter.drain() {
+                self.tail.emit(output, Rows { batch, origin: None })?;
+            }
+            self.tail.outputs.flush(rights);
+        }
+        match self.operator.next_wakeup() {
+            Some(due) => self.alarm.set(due, now),
+            None => self.standing = None,
+        }
+        Ok(())
+    }
+}
+
+impl Logic for OperatorHead {
+    fn run(&mut self, frontiers: Frontiers<'_>) -> Result<bool, OperatorError> {
+        let mut pullers = std::mem::take(&mut self.pullers);
+        let mut result = Ok(());
+        for (edge, pull) in pullers.iter_mut().enumerate() {
+            pull(&mut |right, chunk| {
+                if result.is_ok() {
+                    result = self.take(edge, &right, std::mem::take(&mut chunk.0));
+                }
+            });
+        }
+        self.pullers = pullers;
+        result?;
+        self.watch_clock(frontiers)?;
+        Ok(false)
+    }
+}

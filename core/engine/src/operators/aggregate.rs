@@ -1,0 +1,239 @@
+//! Aggregates without a window: an accumulator per key that is kept and read again and again, never consumed (`accumulator`).
+//!
+//! | emit | gives |
+//! |---|---|
+//! | `each` | one row per input row, in order: the values right after it |
+//! | `changes` | after each batch the keys that it touched, in the order of their first row in it; `op` is `+I` the first time, then `+U` |
+//! | `final` | when the input has ended each key once, in the order of first arrival (after a restore: of the former subtasks as they are given) |
+//!
+//! What `each` and `final` give depends on the order of the rows of each key alone, not on batches; `changes` is coalesced per batch. Without key columns all rows are
+//! of one key. State stays for every key that ever came.
+//!
+//! Snapshot: the table `keys`, a row per key: `key_group`, `key`, then each aggregate's state columns, named `AGGREGATE.n`.
+
+use super::{arrow_error, data_error, stateless::evaluate};
+use crate::operator::{END, Emitter, Micros, Operator, OperatorError, Snapshot};
+use accumulator::{Accumulator, AccumulatorError};
+use arrow::{
+    array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray},
+    compute::cast,
+    datatypes::{Field, Fields, SchemaRef},
+};
+use datafusion_physical_expr::PhysicalExpr;
+use standpipe_pipeline::plan::{AggregateNode, Emit};
+use standpipe_sdk::wire::{ROLE, ROLE_ROW_KIND};
+use standpipe_state::{
+    EncodedKeys, KeyGroupRange, KeyIndex, Ordinals,
+    snapshot::{SnapshotError, column, keyed_table, owned_rows},
+};
+use std::{collections::HashMap, sync::Arc};
+
+mod accumulator;
+mod fold;
+mod position;
+#[cfg(test)]
+mod tests;
+
+const KEYS: &str = "keys";
+
+/// See the module's documentation.
+pub struct Aggregate {
+    node: String,
+    max_parallelism: u32,
+    emit: Emit,
+    keys: Vec<usize>,
+    key_fields: Fields,
+    index: KeyIndex,
+    functions: Vec<Function>,
+    output: SchemaRef,
+    encoded: EncodedKeys,
+    ids: Vec<u32>,
+    ordinals: Ordinals,
+}
+
+struct Function {
+    name: String,
+    argument: Option<Arc<dyn PhysicalExpr>>,
+    accumulator: Box<dyn Accumulator>,
+}
+
+impl Aggregate {
+    /// `input` is the schema of what it reads, `output` of what it gives.
+    ///
+    /// # Errors
+    /// When a column or an aggregate cannot be used.
+    pub fn new(
+        path: &str,
+        node: &AggregateNode,
+        input: &SchemaRef,
+        output: SchemaRef,
+        max_parallelism: u32,
+    ) -> Result<Self, OperatorError> {
+        let key_fields: Fields = node.keys.iter().map(|key| input.fields()[*key].clone()).collect();
+        let index =
+            KeyIndex::new(key_fields.iter().map(|field| field.data_type().clone()).collect()).map_err(|error| data_error(path, error))?;
+        let mut functions = Vec::with_capacity(node.aggregates.len());
+        for aggregate in &node.aggregates {
+            let accumulator = accumulator::new(aggregate.function, &aggregate.data_type, aggregate.argument.is_some());
+            let accumulator = accumulator.map_err(|error| data_error(path, format!("{}: {error}", aggregate.name)))?;
+            functions.push(Function { name: aggregate.name.clone(), argument: aggregate.argument.clone(), accumulator });
+        }
+        let is_row_kind = |field: &Arc<Field>| field.metadata().get(ROLE).is_some_and(|role| role == ROLE_ROW_KIND);
+        if node.emit == Emit::Changes && output.fields().iter().position(is_row_kind) != Some(key_fields.len() + functions.len()) {
+            return Err(data_error(path, "the row kind is not the last column of a stream of changes"));
+        }
+        Ok(Self {
+            node: path.to_owned(),
+            max_parallelism,
+            emit: node.emit,
+            keys: node.keys.clone(),
+            key_fields,
+            index,
+            functions,
+            output,
+            encoded: EncodedKeys::new(),
+            ids: Vec::new(),
+            ordinals: Ordinals::default(),
+        })
+    }
+
+    fn each(&mut self, batch: &RecordBatch, mut columns: Vec<ArrayRef>, out: &mut Emitter) -> Result<(), OperatorError> {
+        let groups = self.index.len();
+        for function in &mut self.functions {
+            let argument = function.argument.as_ref().map(|argument| evaluate(&self.node, argument, batch)).transpose()?;
+            let running = function.accumulator.update_each(&self.ids, groups, argument.as_ref());
+            columns.push(running.map_err(|error| error.at(&self.node, &function.name))?);
+        }
+        self.give(columns, batch.num_rows(), out)
+    }
+
+    fn update(&mut self, batch: &RecordBatch) -> Result<(), OperatorError> {
+        let groups = self.index.len();
+        for function in &mut self.functions {
+            let argument = function.argument.as_ref().map(|argument| evaluate(&self.node, argument, batch)).transpose()?;
+            function.accumulator.update(&self.ids, groups, argument.as_ref()).map_err(|error| error.at(&self.node, &function.name))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the keys of the batch; those from `known` on are new.
+    fn changes(&mut self, known: usize, out: &mut Emitter) -> Result<(), OperatorError> {
+        self.ordinals.assign(&self.ids, self.index.len());
+        let ids = self.ordinals.ids();
+        let kinds = StringArray::from_iter_values(ids.iter().map(|id| if *id as usize >= known { "+I" } else { "+U" }));
+        let mut columns = self.read(ids)?;
+        columns.push(Arc::new(kinds));
+        self.give(columns, self.ordinals.ids().len(), out)
+    }
+
+    /// Keys and values of some ids.
+    fn read(&self, ids: &[u32]) -> Result<Vec<ArrayRef>, OperatorError> {
+        let mut columns = self.index.columns(ids).map_err(|error| data_error(&self.node, error))?;
+        for function in &self.functions {
+            columns.push(function.accumulator.read(ids).map_err(|error| error.at(&self.node, &function.name))?);
+        }
+        Ok(columns)
+    }
+
+    fn give(&self, columns: Vec<ArrayRef>, rows: usize, out: &mut Emitter) -> Result<(), OperatorError> {
+        let typed = columns.into_iter().zip(self.output.fields()).map(|(column, field)| match column.data_type() == field.data_type() {
+            true => Ok(column),
+            false => cast(&column, field.data_type()),
+        });
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let columns = typed.collect::<Result<_, _>>();
+        let batch = columns.and_then(|columns| RecordBatch::try_new_with_options(Arc::clone(&self.output), columns, &options));
+        out.emit(0, batch.map_err(|source| arrow_error(&self.node, source))?);
+        Ok(())
+    }
+
+    fn all_ids(&self) -> Vec<u32> {
+        (0..self.index.len() as u32).collect()
+    }
+
+    fn table(&self) -> Result<RecordBatch, OperatorError> {
+        let ids = self.all_ids();
+        let mut columns = Vec::new();
+        for function in &self.functions {
+            let states = function.accumulator.state(&ids).map_err(|error| error.at(&self.node, &function.name))?;
+            for (at, state) in states.into_iter().enumerate() {
+                columns.push((Arc::new(Field::new(format!("{}.{at}", function.name), state.data_type().clone(), true)), state));
+            }
+        }
+        let table = keyed_table(&self.index, &self.key_fields, &ids, self.max_parallelism, columns, HashMap::new());
+        table.map_err(|error| data_error(&self.node, error))
+    }
+
+    fn restore_table(&mut self, table: &RecordBatch, owned: KeyGroupRange) -> Result<(), SnapshotError> {
+        let (rows, encoded) = owned_rows(table, &self.key_fields, self.max_parallelism, owned)?;
+        self.index.intern(&encoded, &mut self.ids)?;
+        for function in &mut self.functions {
+            let types = function.accumulator.state_types();
+            let state = types.iter().enumerate().map(|(at, data_type)| {
+                let name = format!("{}.{at}", function.name);
+                let state = column(&rows, &name)?;
+                let fits = state.data_type() == data_type;
+                fits.then(|| Arc::clone(state))
+                    .ok_or_else(|| SnapshotError::Misfit(format!("{name:?} is {}, not {data_type}", state.data_type())))
+            });
+            let state: Vec<ArrayRef> = state.collect::<Result<_, _>>()?;
+            let restored = function.accumulator.restore(&self.ids, self.index.len(), &state);
+            restored.map_err(|error| SnapshotError::Misfit(format!("{}: {error}", function.name)))?;
+        }
+        Ok(())
+    }
+}
+
+impl Operator for Aggregate {
+    fn on_batch(&mut self, _: u32, batch: RecordBatch, out: &mut Emitter) -> Result<(), OperatorError> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let keys: Vec<ArrayRef> = self.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
+        let known = self.index.len();
+        let encoded = self.encoded.encode(&keys, batch.num_rows());
+        encoded.and_then(|()| self.index.intern(&self.encoded, &mut self.ids)).map_err(|error| data_error(&self.node, error))?;
+        match self.emit {
+            Emit::Each => self.each(&batch, keys, out),
+            Emit::Final => self.update(&batch),
+            Emit::Changes => {
+                self.update(&batch)?;
+                self.changes(known, out)
+            }
+        }
+    }
+
+    fn on_watermark(&mut self, _: u32, watermark: Micros, out: &mut Emitter) -> Result<(), OperatorError> {
+        if watermark != END || self.emit != Emit::Final || self.index.is_empty() {
+            return Ok(());
+        }
+        let rows = self.index.len();
+        let columns = self.read(&self.all_ids())?;
+        // Given once: a snapshot from here on has nothing left to give.
+        self.index.compact(|_| false);
+        self.functions.iter_mut().for_each(|function| function.accumulator.clear());
+        self.give(columns, rows, out)
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
+        Ok(Snapshot { tables: vec![(KEYS.to_owned(), self.table()?)] })
+    }
+
+    fn restore(&mut self, parts: &[Snapshot], owned: KeyGroupRange) -> Result<(), OperatorError> {
+        for (name, table) in parts.iter().flat_map(|part| &part.tables) {
+            let restored = if name == KEYS {
+                self.restore_table(table, owned)
+            } else {
+                Err(SnapshotError::Misfit(format!("an aggregate has no table {name:?}")))
+            };
+            restored.map_err(|error| data_error(&self.node, error))?;
+        }
+        Ok(())
+    }
+}
+
+impl AccumulatorError {
+    fn at(self, node: &str, aggregate: &str) -> OperatorError {
+        data_error(node, format!("{aggregate}: {self}"))
+    }
+}

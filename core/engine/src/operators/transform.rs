@@ -1,0 +1,201 @@
+//! A plugin's transform, keyed or not, on its task thread. The host holds the keyed state ([`KeyedStates`]): with each batch the plugin gets the ordinal of each row's
+//! key and access to the state of just these keys; what a call writes and emits holds only if it succeeds.
+//!
+//! A watermark is told first, then the event time timers at or before it fire: at most one per key and call, the earliest, so that a key sees its timers in time order,
+//! also those that its own timers set. At the end (`END`) a key's event time goes on to the latest timer that it has then: what its timers set beyond that is void,
+//! for a timer that sets its successor would never end. So are timers of processing time. Then the input is finished.
+//!
+//! Snapshot: keyed: a table `state.NAME` per declared state and `timers`; and `plugin`, the bytes of the plugin's own snapshot, of every former subtask.
+
+use super::{arrow_error, data_error};
+use crate::operator::{END, Emitter, Micros, Operator, OperatorError, Snapshot};
+use arrow::{
+    array::{AsArray, BinaryArray, RecordBatch},
+    datatypes::{DataType, Field, Fields, Schema, SchemaRef},
+};
+use hashbrown::HashMap;
+use standpipe_loader::{CloseReason, Emitted, HostServices, KeyedCall, TimeDomain, Timer, TransformInstance};
+use standpipe_state::{
+    EncodedKeys, KeyGroupRange, KeyedStates, Ordinals,
+    snapshot::{SnapshotError, typed_column},
+    timers::DueTimer,
+};
+use std::sync::Arc;
+
+#[cfg(test)]
+mod tests;
+
+const PLUGIN: &str = "plugin";
+
+/// See the module's documentation.
+pub(crate) struct Transform {
+    node: String,
+    instance: TransformInstance,
+    keyed: Option<Keyed>,
+    host: Arc<dyn HostServices>,
+    /// Its input has ended: timers of processing time are void.
+    ended: bool,
+}
+
+/// What a keyed transform has besides.
+struct Keyed {
+    columns: Vec<usize>,
+    states: KeyedStates,
+    encoded: EncodedKeys,
+    ids: Vec<u32>,
+    ordinals: Ordinals,
+    timers: Vec<Timer>,
+}
+
+impl Transform {
+    /// Around an open instance; with the input's schema it is keyed by the columns `keys`.
+    ///
+    /// # Errors
+    /// When a key or a declared state cannot be held.
+    pub(crate) fn new(
+        node: &str,
+        instance: TransformInstance,
+        input: Option<SchemaRef>,
+        keys: &[usize],
+        host: Arc<dyn HostServices>,
+        max_parallelism: u32,
+    ) -> Result<Self, OperatorError> {
+        let keyed = match input {
+            None => None,
+            Some(schema) => {
+                let fields: Fields = keys.iter().map(|key| schema.fields()[*key].clone()).collect();
+                let states = KeyedStates::new(fields, instance.states(), max_parallelism).map_err(|error| data_error(node, error))?;
+                Some(Keyed {
+                    columns: keys.to_vec(),
+                    states,
+                    encoded: EncodedKeys::new(),
+                    ids: Vec::new(),
+                    ordinals: Ordinals::default(),
+                    timers: Vec::new(),
+                })
+            }
+        };
+        Ok(Self { node: node.to_owned(), instance, keyed, host, ended: false })
+    }
+
+    fn process(&mut self, input: u32, batch: &RecordBatch) -> Result<Vec<Emitted>, OperatorError> {
+        let Some(keyed) = &mut self.keyed else { return Ok(self.instance.process(input, batch, None)?) };
+        let now = self.host.now();
+        keyed.states.compact(now);
+        let columns: Vec<_> = keyed.columns.iter().map(|column| Arc::clone(batch.column(*column))).collect();
+        let interned = keyed.encoded.encode(&columns, batch.num_rows()).and_then(|()| keyed.states.intern(&keyed.encoded, &mut keyed.ids));
+        interned.map_err(|error| data_error(&self.node, error))?;
+        keyed.ordinals.assign(&keyed.ids, keyed.states.keys().len());
+        let keys = keyed.states.key_batch(keyed.ordinals.ids()).map_err(|error| data_error(&self.node, error))?;
+        let mut state = keyed.states.call(keyed.ordinals.ids(), now);
+        let call = KeyedCall { key_of_row: keyed.ordinals.of_row(), keys: &keys, state: &mut state };
+        Ok(self.instance.process(input, batch, Some(call))?)
+    }
+
+    /// Fires the timers of a domain that are due at `until`.
+    fn fire(&mut self, domain: TimeDomain, until: Micros, now: Micros, out: &mut Emitter) -> Result<(), OperatorError> {
+        let Some(keyed) = &mut self.keyed else { return Ok(()) };
+        let limits: Option<HashMap<u32, Micros>> = (until == END).then(|| keyed.states.timers(domain).last_times().collect());
+        loop {
+            let mut round = keyed.states.timers(domain).next_round(until);
+            if round.is_empty() {
+                return Ok(());
+            }
+            if let Some(limits) = &limits {
+                round.retain(|timer| limits.get(&timer.id).is_some_and(|limit| timer.time <= *limit));
+            }
+            if !round.is_empty() {
+                emit(keyed.fire_round(&self.node, &mut self.instance, domain, &round, now)?, out);
+            }
+        }
+    }
+
+    fn plugin_table(&mut self) -> Result<RecordBatch, OperatorError> {
+        let bytes = self.instance.snapshot()?;
+        let schema = Schema::new(vec![Field::new(PLUGIN, DataType::Binary, false)]);
+        let table = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(BinaryArray::from_vec(vec![&bytes]))]);
+        table.map_err(|source| arrow_error(&self.node, source))
+    }
+}
+
+impl Keyed {
+    /// One call: at most one timer per key.
+    fn fire_round(
+        &mut self,
+        node: &str,
+        instance: &mut TransformInstance,
+        domain: TimeDomain,
+        round: &[DueTimer],
+        now: Micros,
+    ) -> Result<Vec<Emitted>, OperatorError> {
+        self.ids.clear();
+        self.ids.extend(round.iter().map(|timer| timer.id));
+        self.timers.clear();
+        self.timers.extend((0..).zip(round).map(|(ordinal, timer)| Timer { ordinal, slot: timer.slot, time: timer.time }));
+        self.ordinals.assign(&self.ids, self.states.keys().len());
+        let keys = self.states.key_batch(&self.ids).map_err(|error| data_error(node, error))?;
+        let mut state = self.states.call(&self.ids, now);
+        Ok(instance.on_timer(domain, &self.timers, KeyedCall { key_of_row: self.ordinals.of_row(), keys: &keys, state: &mut state })?)
+    }
+}
+
+fn emit(emitted: Vec<Emitted>, out: &mut Emitter) {
+    emitted.into_iter().for_each(|emitted| out.emit(emitted.output, emitted.batch));
+}
+
+impl Operator for Transform {
+    fn on_batch(&mut self, input: u32, batch: RecordBatch, out: &mut Emitter) -> Result<(), OperatorError> {
+        if batch.num_rows() > 0 {
+            emit(self.process(input, &batch)?, out);
+        }
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, input: u32, watermark: Micros, out: &mut Emitter) -> Result<(), OperatorError> {
+        emit(self.instance.on_watermark(input, watermark)?, out);
+        let now = self.host.now();
+        self.fire(TimeDomain::EventTime, watermark, now, out)?;
+        if watermark == END {
+            self.ended = true;
+            emit(self.instance.finish(input)?, out);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        if let Err(error) = self.instance.close(reason) {
+            tracing::warn!("{error}");
+        }
+    }
+
+    fn on_processing_time(&mut self, now: Micros, out: &mut Emitter) -> Result<(), OperatorError> {
+        self.fire(TimeDomain::ProcessingTime, now, now, out)
+    }
+
+    fn next_wakeup(&self) -> Option<Micros> {
+        self.keyed.as_ref().filter(|_| !self.ended)?.states.next_processing_time()
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
+        let mut tables = match &self.keyed {
+            Some(keyed) => keyed.states.snapshot().map_err(|error| data_error(&self.node, error))?,
+            None => Vec::new(),
+        };
+        tables.push((PLUGIN.to_owned(), self.plugin_table()?));
+        Ok(Snapshot { tables })
+    }
+
+    fn restore(&mut self, parts: &[Snapshot], owned: KeyGroupRange) -> Result<(), OperatorError> {
+        let misfit = |error: SnapshotError| data_error(&self.node, error);
+        let mut bytes = Vec::with_capacity(parts.len());
+        for part in parts {
+            for (_, table) in part.tables.iter().filter(|(name, _)| name == PLUGIN) {
+                bytes.extend(typed_column(table, PLUGIN, &DataType::Binary).map_err(misfit)?.as_binary::<i32>().iter().flatten());
+            }
+            if let Some(keyed) = &mut self.keyed {
+                keyed.states.restore(&part.tables, owned).map_err(misfit)?;
+            }
+        }
+        Ok(self.instance.restore(&bytes)?)
+    }
+}

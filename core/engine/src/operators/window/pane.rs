@@ -1,0 +1,162 @@
+//! One window's rows, aggregated by key: a key index of its own, whose ids are the groups of DataFusion's accumulators.
+
+use crate::{
+    operator::OperatorError,
+    operators::{arrow_error, data_error, expression_error},
+};
+use arrow::{array::ArrayRef, datatypes::Fields, error::ArrowError};
+use datafusion_common::DataFusionError;
+use datafusion_expr::{EmitTo, GroupsAccumulator};
+use datafusion_physical_expr::{GroupsAccumulatorAdapter, aggregate::AggregateFunctionExpr};
+use standpipe_state::{EncodedKeys, KeyError, KeyIndex, snapshot::SnapshotError};
+use std::{ops::Range, sync::Arc};
+
+/// An aggregate function and which of the evaluated arguments are its own.
+pub(super) struct WindowFunction {
+    pub(super) name: String,
+    pub(super) function: Arc<AggregateFunctionExpr>,
+    pub(super) arguments: Range<usize>,
+}
+
+/// What went wrong; the operator adds its name.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Expression(DataFusionError),
+    Arrow(ArrowError),
+    Data(String),
+}
+
+impl Failure {
+    pub(super) fn at(self, node: &str) -> OperatorError {
+        match self {
+            Self::Expression(source) => expression_error(node, source),
+            Self::Arrow(source) => arrow_error(node, source),
+            Self::Data(message) => data_error(node, message),
+        }
+    }
+}
+
+impl From<DataFusionError> for Failure {
+    fn from(error: DataFusionError) -> Self {
+        Self::Expression(error)
+    }
+}
+
+impl From<ArrowError> for Failure {
+    fn from(error: ArrowError) -> Self {
+        Self::Arrow(error)
+    }
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        Self::Data(error.to_string())
+    }
+}
+
+impl From<SnapshotError> for Failure {
+    fn from(error: SnapshotError) -> Self {
+        Self::Data(error.to_string())
+    }
+}
+
+/// A window that is open.
+pub(super) struct Pane {
+    index: KeyIndex,
+    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    ids: Vec<u32>,
+    groups: Vec<usize>,
+}
+
+/// What a pane gives when it fires, a row per key.
+pub(super) struct Fired {
+    pub(super) rows: usize,
+    pub(super) keys: Vec<ArrayRef>,
+    pub(super) aggregates: Vec<ArrayRef>,
+}
+
+impl Pane {
+    /// An empty pane with room for `keys` keys.
+    pub(super) fn new(key_fields: &Fields, functions: &[WindowFunction], keys: usize) -> Result<Self, Failure> {
+        let index = KeyIndex::with_capacity(key_fields.iter().map(|field| field.data_type().clone()).collect(), keys)?;
+        Ok(Self { index, accumulators: accumulators(functions)?, ids: Vec::new(), groups: Vec::new() })
+    }
+
+    /// Distinct keys.
+    pub(super) fn keys(&self) -> usize {
+        self.index.len()
+    }
+
+    /// The index of its keys; ids are in order of first arrival.
+    pub(super) fn index(&self) -> &KeyIndex {
+        &self.index
+    }
+
+    /// Adds rows: `rows` of the encoded keys or all of them, with the arguments of just these.
+    pub(super) fn add(
+        &mut self,
+        functions: &[WindowFunction],
+        encoded: &EncodedKeys,
+        rows: Option<&[u32]>,
+        arguments: &[ArrayRef],
+    ) -> Result<(), Failure> {
+        self.find_groups(encoded, rows)?;
+        for (accumulator, function) in self.accumulators.iter_mut().zip(functions) {
+            accumulator.update_batch(&arguments[function.arguments.clone()], &self.groups, None, self.index.len())?;
+        }
+        Ok(())
+    }
+
+    fn find_groups(&mut self, encoded: &EncodedKeys, rows: Option<&[u32]>) -> Result<(), KeyError> {
+        match rows {
+            None => self.index.intern(encoded, &mut self.ids)?,
+            Some(rows) => self.index.intern_rows(encoded, rows, &mut self.ids)?,
+        }
+        self.groups.clear();
+        self.groups.extend(self.ids.iter().map(|id| *id as usize));
+        Ok(())
+    }
+
+    /// The results; the pane is empty then.
+    pub(super) fn finish(&mut self) -> Result<Fired, Failure> {
+        let aggregates = self.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(EmitTo::All)).collect::<Result<_, _>>()?;
+        Ok(Fired { rows: self.index.len(), keys: self.index.all_columns()?, aggregates })
+    }
+
+    /// The state columns of each function, a row per key. The accumulators are emptied by it and filled again.
+    pub(super) fn state(&mut self, functions: &[WindowFunction]) -> Result<Vec<Vec<ArrayRef>>, Failure> {
+        let states: Vec<Vec<ArrayRef>> =
+            self.accumulators.iter_mut().map(|accumulator| accumulator.state(EmitTo::All)).collect::<Result<_, _>>()?;
+        self.accumulators = accumulators(functions)?;
+        let groups: Vec<usize> = (0..self.index.len()).collect();
+        self.merge_states(&states, &groups)?;
+        Ok(states)
+    }
+
+    /// Adds state columns as [`Self::state`] gave them: those of `rows` of the encoded keys.
+    pub(super) fn merge(&mut self, encoded: &EncodedKeys, rows: &[u32], states: &[Vec<ArrayRef>]) -> Result<(), Failure> {
+        self.find_groups(encoded, Some(rows))?;
+        let groups = std::mem::take(&mut self.groups);
+        let merged = self.merge_states(states, &groups);
+        self.groups = groups;
+        merged
+    }
+
+    fn merge_states(&mut self, states: &[Vec<ArrayRef>], groups: &[usize]) -> Result<(), Failure> {
+        for (accumulator, state) in self.accumulators.iter_mut().zip(states) {
+            accumulator.merge_batch(state, groups, self.index.len())?;
+        }
+        Ok(())
+    }
+}
+
+fn accumulators(functions: &[WindowFunction]) -> Result<Vec<Box<dyn GroupsAccumulator>>, DataFusionError> {
+    let accumulator = |function: &WindowFunction| {
+        let function = Arc::clone(&function.function);
+        if function.groups_accumulator_supported() {
+            return function.create_groups_accumulator();
+        }
+        Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())) as Box<dyn GroupsAccumulator>)
+    };
+    functions.iter().map(accumulator).collect()
+}

@@ -1,0 +1,96 @@
+//! The window's tables: `panes` and `watermark`.
+
+use super::{Window, pane::Failure};
+use crate::operator::Snapshot;
+use arrow::{
+    array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array},
+    compute::{concat_batches, take},
+    datatypes::{DataType, Field, FieldRef, Int64Type, Schema},
+};
+use standpipe_state::{
+    KeyGroupRange,
+    snapshot::{SnapshotError, column, keyed_table, owned_rows, typed_column},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+const PANES: &str = "panes";
+const START: &str = "window_start";
+const WATERMARK: &str = "watermark";
+
+/// The state columns of an aggregate by name: `n.0`, `n.1`.
+fn state_column(aggregate: &str, at: usize) -> String {
+    format!("{aggregate}.{at}")
+}
+
+impl Window {
+    pub(super) fn take_snapshot(&mut self) -> Result<Snapshot, Failure> {
+        let mut tables = Vec::with_capacity(self.panes.len());
+        for (start, pane) in &mut self.panes {
+            let states = pane.state(&self.functions)?;
+            let ids: Vec<u32> = (0..pane.keys() as u32).collect();
+            let starts: ArrayRef = Arc::new(Int64Array::from(vec![*start; ids.len()]));
+            let mut columns: Vec<(FieldRef, ArrayRef)> = vec![(Arc::new(Field::new(START, DataType::Int64, false)), starts)];
+            for (function, state) in self.functions.iter().zip(states) {
+                let field = |at, array: &ArrayRef| Arc::new(Field::new(state_column(&function.name, at), array.data_type().clone(), true));
+                columns.extend(state.into_iter().enumerate().map(|(at, array)| (field(at, &array), array)));
+            }
+            tables.push(keyed_table(pane.index(), &self.key_fields, &ids, self.max_parallelism, columns, HashMap::new())?);
+        }
+        let mut snapshot = Snapshot { tables: vec![(WATERMARK.to_owned(), watermark_table(self.watermark)?)] };
+        if let Some(first) = tables.first() {
+            snapshot.tables.push((PANES.to_owned(), concat_batches(first.schema_ref(), &tables)?));
+        }
+        Ok(snapshot)
+    }
+
+    /// Goes on from the snapshot of one former subtask. All former subtasks have seen the same watermarks; if not, the highest holds: no window fires twice.
+    pub(super) fn restore_part(&mut self, part: &Snapshot, owned: KeyGroupRange) -> Result<(), Failure> {
+        for (name, table) in &part.tables {
+            match name.as_str() {
+                WATERMARK => {
+                    let watermarks = typed_column(table, WATERMARK, &DataType::Int64)?.as_primitive::<Int64Type>();
+                    self.watermark = watermarks.values().iter().copied().fold(self.watermark, i64::max);
+                }
+                PANES => self.restore_panes(table, owned)?,
+                other => return Err(SnapshotError::Misfit(format!("a window has no table {other:?}")).into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn restore_panes(&mut self, table: &RecordBatch, owned: KeyGroupRange) -> Result<(), Failure> {
+        let (rows, encoded) = owned_rows(table, &self.key_fields, self.max_parallelism, owned)?;
+        let starts = typed_column(&rows, START, &DataType::Int64)?.as_primitive::<Int64Type>();
+        let mut rows_of_pane: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+        for (row, start) in starts.values().iter().enumerate() {
+            rows_of_pane.entry(*start).or_default().push(row as u32);
+        }
+        let mut states = Vec::with_capacity(self.functions.len());
+        for function in &self.functions {
+            let fields = function.function.state_fields()?;
+            let of_function = (0..fields.len()).map(|at| column(&rows, &state_column(&function.name, at)).cloned());
+            states.push(of_function.collect::<Result<Vec<_>, _>>()?);
+        }
+        for (start, rows) in rows_of_pane {
+            let indices = UInt32Array::from(rows);
+            let of_pane = |state: &Vec<ArrayRef>| state.iter().map(|column| take(column, &indices, None)).collect::<Result<Vec<_>, _>>();
+            let states = states.iter().map(of_pane).collect::<Result<Vec<_>, _>>()?;
+            if !self.panes.contains_key(&start) {
+                let pane = super::Pane::new(&self.key_fields, &self.functions, indices.len())?;
+                self.panes.insert(start, pane);
+            }
+            if let Some(pane) = self.panes.get_mut(&start) {
+                pane.merge(&encoded, indices.values(), &states)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn watermark_table(watermark: i64) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let schema = Schema::new(vec![Field::new(WATERMARK, DataType::Int64, false)]);
+    RecordBatch::try_new(Arc::new(schema), vec![Arc::new(Int64Array::from(vec![watermark]))])
+}

@@ -1,0 +1,287 @@
+//! What all threads of a job share: its plan and place, whether it is to stop, why it failed, and how to wake whoever sleeps. Workers, source, sink and task threads
+//! hold it; [`JobControl`] is the host's end of it.
+
+use super::{
+    calls::Calls,
+    error::{JobError, Phase},
+    metrics::{Metrics, NodeMetrics},
+    ticker::Ticker,
+};
+use crate::runtime::error::Cause;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::{Condvar, Mutex};
+use standpipe_loader::InstanceContext;
+use standpipe_pipeline::{
+    placement::Placement,
+    plan::{Node, NodeId, Plan},
+};
+use std::{
+    any::Any,
+    hash::{BuildHasher, RandomState},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+/// Resolves a template with references to secrets: its text and a version that changes when it rotates, or why it cannot.
+pub type Secrets = Arc<dyn Fn(&str) -> Result<(String, u64), String> + Send + Sync>;
+
+/// How a job is run; what the plan does not say.
+#[derive(Clone)]
+pub struct RunOptions {
+    /// 32 hexadecimal digits.
+    pub job_id: String,
+    /// How often the job has been started, from 1.
+    pub generation: u64,
+    /// Asked when a plugin wants a secret.
+    pub secrets: Secrets,
+    /// Slots of each process, this one first; empty: this one alone, with as many as the plan needs. A slot is an engine worker thread.
+    pub slots: Vec<u32>,
+    /// A plugin call that takes longer is named in log and metrics.
+    pub call_budget: Duration,
+}
+
+impl RunOptions {
+    /// For a first start in this process alone, under a new id, without secrets.
+    #[must_use]
+    pub fn new() -> Self {
+        let random = || RandomState::new().hash_one(std::process::id());
+        let secrets: Secrets = Arc::new(|reference| Err(format!("there is no secret {reference:?}")));
+        let job_id = format!("{:016x}{:016x}", random(), random());
+        Self { job_id, generation: 1, secrets, slots: Vec::new(), call_budget: Duration::from_secs(10) }
+    }
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const RUNNING: u8 = 0;
+const STOPPING: u8 = 1;
+const DRAINING: u8 = 2;
+
+type Wake = Box<dyn Fn() + Send + Sync>;
+
+/// See the module's documentation.
+pub(crate) struct Job {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) options: RunOptions,
+    pub(crate) placement: Placement,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) ticker: Ticker,
+    pub(crate) calls: Calls,
+    /// Source subtasks that wait for room in their byte budget.
+    pub(crate) throttled: AtomicUsize,
+    stop: AtomicU8,
+    cancelled: AtomicBool,
+    failure: Mutex<Option<JobError>>,
+    wakers: Mutex<Vec<Wake>>,
+    /// Dropped when the job is given up, which closes `cancel_signal`.
+    cancel_guard: Mutex<Option<Sender<()>>>,
+    cancel_signal: Receiver<()>,
+    threads: Mutex<usize>,
+    thread_ended: Condvar,
+}
+
+impl Job {
+    pub(crate) fn new(plan: Arc<Plan>, options: RunOptions, placement: Placement) -> Self {
+        let metrics = Arc::new(Metrics::new(&plan));
+        let (cancel_guard, cancel_signal) = bounded(0);
+        Self {
+            plan,
+            options,
+            placement,
+            metrics,
+            ticker: Ticker::new(0),
+            calls: Calls::default(),
+            throttled: AtomicUsize::new(0),
+            stop: AtomicU8::new(RUNNING),
+            cancelled: AtomicBool::new(false),
+            failure: Mutex::default(),
+            wakers: Mutex::default(),
+            cancel_guard: Mutex::new(Some(cancel_guard)),
+            cancel_signal,
+            threads: Mutex::new(0),
+            thread_ended: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn node(&self, id: NodeId) -> &Node {
+        self.plan.node(id)
+    }
+
+    pub(crate) fn node_metrics(&self, id: NodeId) -> &NodeMetrics {
+        &self.metrics.nodes()[id.0 as usize]
+    }
+
+    /// Where a plugin's instance runs.
+    pub(crate) fn context(&self, id: NodeId, subtask: u32) -> InstanceContext {
+        let node = self.node(id);
+        InstanceContext {
+            job_id: self.options.job_id.clone(),
+            job_name: self.plan.name.clone(),
+            node: node.name.clone(),
+            subtask,
+            parallelism: node.parallelism,
+            max_parallelism: self.plan.settings.max_parallelism,
+            generation: self.options.generation,
+            restored: false,
+        }
+    }
+
+    /// Calls `wake` whenever the job is to stop, is cancelled or fails; at once if that has happened.
+    pub(crate) fn on_change(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let mut wakers = self.wakers.lock();
+        if self.cancelled() || self.stopping() {
+            wake();
+        }
+        wakers.push(Box::new(wake));
+    }
+
+    /// A channel on which nothing is ever sent; it closes when the job fails or is cancelled.
+    pub(crate) fn cancel_signal(&self) -> Receiver<()> {
+        self.cancel_signal.clone()
+    }
+
+    fn changed(&self) {
+        self.wakers.lock().iter().for_each(|wake| wake());
+    }
+
+    /// Ends the job with this cause, if it is the first.
+    pub(crate) fn fail(&self, error: JobError) {
+        {
+            let mut failure = self.failure.lock();
+            if self.cancelled.swap(true, SeqCst) {
+                drop(failure);
+                tracing::debug!(job = %self.options.job_id, node = %error.node, "after the job ended: {error}");
+                return;
+            }
+            *failure = Some(error);
+        }
+        self.give_up();
+    }
+
+    fn give_up(&self) {
+        self.ticker.stop();
+        drop(self.cancel_guard.lock().take());
+        self.changed();
+    }
+
+    /// Ends the job with the failure of a node.
+    pub(crate) fn fail_node(&self, node: NodeId, phase: Phase, cause: impl Into<Cause>) {
+        self.fail(JobError::new(&self.node(node).path, phase, cause));
+    }
+
+    /// Ends the job because code of the node panicked.
+    pub(crate) fn fail_panic(&self, node: NodeId, panic: &(dyn Any + Send)) {
+        let path = self.node(node).path.clone();
+        self.fail_node(node, Phase::Running, Cause::Panic { node: path, message: panic_message(panic) });
+    }
+
+    /// Ends the job at once, without a failure.
+    fn cancel(&self) {
+        if !self.cancelled.swap(true, SeqCst) {
+            self.give_up();
+        }
+    }
+
+    /// Failed or cancelled: whatever runs gives up.
+    pub(crate) fn cancelled(&self) -> bool {
+        self.cancelled.load(SeqCst)
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        self.failure.lock().is_some()
+    }
+
+    pub(crate) fn take_failure(&self) -> Option<JobError> {
+        self.failure.lock().take()
+    }
+
+    /// Sources are to stop.
+    pub(crate) fn stopping(&self) -> bool {
+        self.stop.load(SeqCst) != RUNNING
+    }
+
+    /// Sources are to stop, and open windows fire.
+    pub(crate) fn draining(&self) -> bool {
+        self.stop.load(SeqCst) == DRAINING
+    }
+
+    /// Runs `body` on a thread of its own; its error or panic ends the job.
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        kind: &str,
+        node: NodeId,
+        subtask: u32,
+        body: impl FnOnce() -> Result<(), JobError> + Send + 'static,
+    ) {
+        let job = Arc::clone(self);
+        *self.threads.lock() += 1;
+        // Linux shows 15 bytes of it.
+        let name = format!("{kind}:{}-{subtask}", self.node(node).name);
+        let spawned = std::thread::Builder::new().name(name).spawn(move || {
+            match catch_unwind(AssertUnwindSafe(body)) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => job.fail(error),
+                Err(panic) => job.fail_panic(node, &*panic),
+            }
+            job.thread_gone();
+        });
+        if let Err(error) = spawned {
+            self.thread_gone();
+            self.fail_node(node, Phase::Start, Cause::Engine(format!("cannot start a thread: {error}")));
+        }
+    }
+
+    fn thread_gone(&self) {
+        *self.threads.lock() -= 1;
+        self.thread_ended.notify_all();
+    }
+
+    /// Waits until all threads of [`Self::spawn`] have ended; after a failure or cancellation for `grace` at most. Returns how many still run.
+    pub(crate) fn wait_for_threads(&self, grace: Duration) -> usize {
+        let mut given_up_at = None;
+        let mut threads = self.threads.lock();
+        while *threads > 0 {
+            let deadline = self.cancelled().then(|| *given_up_at.get_or_insert_with(|| Instant::now() + grace));
+            match deadline {
+                Some(deadline) if Instant::now() >= deadline => break,
+                Some(deadline) => drop(self.thread_ended.wait_until(&mut threads, deadline)),
+                // A failure of the last threads wakes nobody here: look again now and then.
+                None => drop(self.thread_ended.wait_for(&mut threads, Duration::from_millis(100))),
+            }
+        }
+        *threads
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+/// The host's hand on a running job. Cheap to clone; outlives the job harmlessly.
+#[derive(Clone)]
+pub struct JobControl(pub(crate) Arc<Job>);
+
+impl JobControl {
+    /// Stops cleanly: sources stop, what is in flight is finished, sinks finish. With `drain` all open windows fire as if the sources had ended.
+    pub fn stop(&self, drain: bool) {
+        let wanted = if drain { DRAINING } else { STOPPING };
+        if self.0.stop.compare_exchange(RUNNING, wanted, SeqCst, SeqCst).is_ok() {
+            self.0.changed();
+        }
+    }
+
+    /// Ends at once; nothing is finished or committed.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+}

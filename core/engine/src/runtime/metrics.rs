@@ -1,0 +1,375 @@
+//! The job's numbers: counters, gauges and histograms by name and labels, registered once and then updated without a lock. The engine's own are per node
+//! ([`NodeMetrics`]); a plugin's come in through its host services. The host's progress display and `status` read [`Metrics::snapshot`] and [`Metrics::nodes`].
+
+use crate::operator::Micros;
+use parking_lot::{Mutex, RwLock};
+use standpipe_loader::MetricKind;
+use standpipe_pipeline::plan::{Node, Operator, Plan};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; once per batch.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// The sum so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A distribution in buckets that double: bucket i counts values in `[2^(i-1), 2^i)` of the unit.
+#[derive(Debug)]
+struct Histogram {
+    buckets: [AtomicU64; 64],
+    /// Bits of an `f64`.
+    sum: AtomicU64,
+}
+
+/// Adds to the bits of an `f64`.
+fn add_f64(cell: &AtomicU64, value: f64) {
+    // The closure never declines, so there is nothing to handle.
+    let _ = cell.fetch_update(Relaxed, Relaxed, |bits| Some((f64::from_bits(bits) + value).to_bits()));
+}
+
+/// One registered metric.
+#[derive(Debug)]
+enum Cell {
+    /// Bits of an `f64`: a plugin may add fractions.
+    Counter(AtomicU64),
+    Gauge(AtomicU64),
+    Histogram(Box<Histogram>),
+}
+
+/// What a metric stands at.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A sum.
+    Counter(f64),
+    /// The last value.
+    Gauge(f64),
+    /// A distribution.
+    Histogram {
+        /// Values recorded.
+        count: u64,
+        /// Their sum.
+        sum: f64,
+        /// The upper bound of the bucket that holds the median.
+        p50: f64,
+        /// The upper bound of the bucket that holds the 99th percentile.
+        p99: f64,
+    },
+}
+
+/// A metric with its value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// `kafka_requests_total`
+    pub name: String,
+    /// `node`, `subtask` and the plugin's own, sorted.
+    pub labels: BTreeMap<String, String>,
+    /// What it stands at.
+    pub value: Value,
+}
+
+type Labels = BTreeMap<String, String>;
+
+/// All metrics of a job.
+#[derive(Debug)]
+pub struct Metrics {
+    nodes: Vec<NodeMetrics>,
+    registered: RwLock<Vec<(String, Labels, Cell)>>,
+}
+
+/// Where a node stands in the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// It reads.
+    Source,
+    /// It computes.
+    #[default]
+    Transform,
+    /// It writes.
+    Sink,
+}
+
+/// What a job has done so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Rows that sources read.
+    pub rows_in: u64,
+    /// Bytes that sources read.
+    pub bytes_in: u64,
+    /// Rows that sinks delivered.
+    pub rows_out: u64,
+    /// Bytes that sinks delivered.
+    pub bytes_out: u64,
+    /// Rows that were late.
+    pub late: u64,
+    /// Records that could not be decoded.
+    pub broken: u64,
+    /// Rows that sinks refused.
+    pub rejected: u64,
+    /// Records that are not read yet, where the sources know.
+    pub lag: Option<u64>,
+}
+
+/// What the engine counts of a node, over all its subtasks in this process. Updated per batch.
+#[derive(Debug, Default)]
+pub struct NodeMetrics {
+    /// `transforms.stats`
+    pub path: String,
+    /// Where it stands.
+    pub role: Role,
+    /// Rows taken. For a source: read.
+    pub rows_in: Counter,
+    /// Bytes taken.
+    pub bytes_in: Counter,
+    /// Rows given, on all outputs. For a sink: delivered, that is acknowledged.
+    pub rows_out: Counter,
+    /// Bytes given; of a sink: delivered.
+    pub bytes_out: Counter,
+    /// Rows that were late.
+    pub late_rows: Counter,
+    /// Records that could not be decoded, and rows that a sink refused.
+    pub broken_records: Counter,
+    /// Rows of outputs that nothing reads, dropped.
+    pub unread_rows: Counter,
+    /// A source: bytes on their way to the sinks. A sink: bytes not yet acknowledged.
+    pub in_flight_bytes: AtomicI64,
+    /// Time spent in calls of the plugin, or of the operator, nanoseconds.
+    pub busy_nanos: Counter,
+    /// Calls that took longer than the time budget.
+    pub slow_calls: Counter,
+    event_time: Mutex<BTreeMap<u32, Position>>,
+    lag: Mutex<BTreeMap<String, SplitLag>>,
+    degraded: Mutex<Option<String>>,
+}
+
+/// Event time of a subtask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// Its watermark.
+    pub time: Micros,
+    /// Nothing comes for now; it is not waited for.
+    pub idle: bool,
+    /// The split that holds the watermark back, if one does.
+    pub holder: Option<Arc<str>>,
+}
+
+/// How far behind a source is in a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SplitLag {
+    /// Records not read yet.
+    pub records: Option<u64>,
+    /// Age of the next record, milliseconds.
+    pub millis: Option<u64>,
+}
+
+impl NodeMetrics {
+    /// The lowest watermark of its subtasks that are not idle, with the split that holds it.
+    #[must_use]
+    pub fn event_time(&self) -> Option<Position> {
+        let positions = self.event_time.lock();
+        positions.values().filter(|p| !p.idle).min_by_key(|p| p.time).or_else(|| positions.values().next()).cloned()
+    }
+
+    pub(crate) fn set_event_time(&self, subtask: u32, time: Micros, idle: bool, holder: Option<Arc<str>>) {
+        self.event_time.lock().insert(subtask, Position { time, idle, holder });
+    }
+
+    /// How far behind it is, by split.
+    #[must_use]
+    pub fn lag(&self) -> BTreeMap<String, SplitLag> {
+        self.lag.lock().clone()
+    }
+
+    pub(crate) fn set_lag(&self, split: String, lag: SplitLag) {
+        self.lag.lock().insert(split, lag);
+    }
+
+    /// Why it cannot go on for now, if it retries something.
+    #[must_use]
+    pub fn degraded(&self) -> Option<String> {
+        self.degraded.lock().clone()
+    }
+
+    pub(crate) fn set_degraded(&self, cause: Option<String>) {
+        *self.degraded.lock() = cause;
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let role = |node: &Node| match node.operator {
+            Operator::Source(_) => Role::Source,
+            Operator::Sink(_) => Role::Sink,
+            _ => Role::Transform,
+        };
+        let node = |node: &Node| NodeMetrics { path: node.path.clone(), role: role(node), ..NodeMetrics::default() };
+        Self { nodes: plan.nodes.iter().map(node).collect(), registered: RwLock::default() }
+    }
+
+    /// The job as a whole.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for node in &self.nodes {
+            totals.late += node.late_rows.get();
+            match node.role {
+                Role::Source => {
+                    totals.rows_in += node.rows_in.get();
+                    totals.bytes_in += node.bytes_in.get();
+                    totals.broken += node.broken_records.get();
+                    let lag = node.lag().values().filter_map(|split| split.records).reduce(|a, b| a + b);
+                    totals.lag = totals.lag.map_or(lag, |total| Some(total + lag.unwrap_or(0)));
+                }
+                Role::Sink => {
+                    totals.rows_out += node.rows_out.get();
+                    totals.bytes_out += node.bytes_out.get();
+                    totals.rejected += node.broken_records.get();
+                }
+                Role::Transform => {}
+            }
+        }
+        totals
+    }
+
+    /// One per node of the plan, in its order.
+    #[must_use]
+    pub fn nodes(&self) -> &[NodeMetrics] {
+        &self.nodes
+    }
+
+    /// The metrics that plugins registered.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<Sample> {
+        let value = |cell: &Cell| match cell {
+            Cell::Counter(bits) => Value::Counter(f64::from_bits(bits.load(Relaxed))),
+            Cell::Gauge(bits) => Value::Gauge(f64::from_bits(bits.load(Relaxed))),
+            Cell::Histogram(histogram) => histogram.value(),
+        };
+        let registered = self.registered.read();
+        registered.iter().map(|(name, labels, cell)| Sample { name: name.clone(), labels: labels.clone(), value: value(cell) }).collect()
+    }
+
+    /// The id of a metric; the same name, kind and labels give the same one. Ids begin at 1.
+    pub(crate) fn register(&self, name: &str, kind: MetricKind, labels: Labels) -> u64 {
+        let mut registered = self.registered.write();
+        let same = |(n, l, c): &(String, Labels, Cell)| n == name && *l == labels && c.kind() == kind;
+        if let Some(found) = registered.iter().position(same) {
+            return found as u64 + 1;
+        }
+        let cell = match kind {
+            MetricKind::Counter => Cell::Counter(AtomicU64::new(0)),
+            MetricKind::Gauge => Cell::Gauge(AtomicU64::new(0)),
+            MetricKind::Histogram => {
+                Cell::Histogram(Box::new(Histogram { buckets: [const { AtomicU64::new(0) }; 64], sum: AtomicU64::new(0) }))
+            }
+        };
+        registered.push((name.to_owned(), labels, cell));
+        registered.len() as u64
+    }
+
+    /// Does what the metric's kind does with a value. An unknown id does nothing.
+    pub(crate) fn update(&self, id: u64, value: f64) {
+        let registered = self.registered.read();
+        let index = usize::try_from(id).ok().and_then(|id| id.checked_sub(1));
+        match index.and_then(|i| registered.get(i)).map(|(_, _, cell)| cell) {
+            Some(Cell::Counter(bits)) => add_f64(bits, value),
+            Some(Cell::Gauge(bits)) => bits.store(value.to_bits(), Relaxed),
+            Some(Cell::Histogram(histogram)) => histogram.record(value),
+            None => {}
+        }
+    }
+}
+
+impl Cell {
+    const fn kind(&self) -> MetricKind {
+        match self {
+            Self::Counter(_) => MetricKind::Counter,
+            Self::Gauge(_) => MetricKind::Gauge,
+            Self::Histogram(_) => MetricKind::Histogram,
+        }
+    }
+}
+
+impl Histogram {
+    fn record(&self, value: f64) {
+        // A cast from a float saturates: negative and not-a-number become 0.
+        let bucket = (u64::BITS - (value as u64).leading_zeros()).min(63) as usize;
+        self.buckets[bucket].fetch_add(1, Relaxed);
+        add_f64(&self.sum, value);
+    }
+
+    fn value(&self) -> Value {
+        let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
+        let count: u64 = counts.iter().sum();
+        let quantile = |q: f64| {
+            let rank = ((count as f64 * q).ceil() as u64).max(1);
+            let mut seen = 0;
+            let bucket = counts.iter().position(|n| {
+                seen += n;
+                seen >= rank
+            });
+            bucket.map_or(0.0, |bucket| 2_f64.powi(bucket as i32))
+        };
+        Value::Histogram { count, sum: f64::from_bits(self.sum.load(Relaxed)), p50: quantile(0.5), p99: quantile(0.99) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> Metrics {
+        Metrics { nodes: Vec::new(), registered: RwLock::default() }
+    }
+
+    #[test]
+    fn the_same_metric_is_registered_once() {
+        let metrics = empty();
+        let labels = |host: &str| Labels::from([("host".to_owned(), host.to_owned())]);
+        let a = metrics.register("requests", MetricKind::Counter, labels("a"));
+        let b = metrics.register("requests", MetricKind::Counter, labels("b"));
+        assert_eq!(metrics.register("requests", MetricKind::Counter, labels("a")), a);
+        assert_ne!(a, b);
+        metrics.update(a, 1.5);
+        metrics.update(a, 2.0);
+        metrics.update(99, 7.0);
+        let values: Vec<_> = metrics.snapshot().into_iter().map(|s| s.value).collect();
+        assert_eq!(values, [Value::Counter(3.5), Value::Counter(0.0)]);
+    }
+
+    #[test]
+    fn a_histogram_knows_its_quantiles() {
+        let metrics = empty();
+        let id = metrics.register("millis", MetricKind::Histogram, Labels::new());
+        (0..100).for_each(|i| metrics.update(id, if i < 98 { 3.0 } else { 1000.0 }));
+        let Value::Histogram { count, sum, p50, p99 } = metrics.snapshot().remove(0).value else { panic!("a histogram") };
+        assert_eq!((count, p50, p99), (100, 4.0, 1024.0));
+        assert!((sum - (98.0 * 3.0 + 2000.0)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_watermark_of_a_node_is_its_slowest_subtask_that_is_not_idle() {
+        let node = NodeMetrics::default();
+        assert_eq!(node.event_time(), None);
+        node.set_event_time(0, 50, false, Some("a".into()));
+        node.set_event_time(1, 20, false, Some("b".into()));
+        node.set_event_time(2, 1, true, None);
+        assert_eq!(node.event_time(), Some(Position { time: 20, idle: false, holder: Some("b".into()) }));
+    }
+}

@@ -1,0 +1,207 @@
+//! A job in this process: [`run`] starts it, [`JobHandle`] is what the host holds of it. Around the engine workers (`worker`) it has a thread per source, sink and
+//! transform subtask (`reader`, `sink`, `task`), one per source that finds splits (`enumerator`) and one that ticks (`ticker`); all share `job`.
+
+pub(crate) mod calls;
+mod enumerator;
+pub(crate) mod error;
+pub(crate) mod host;
+pub(crate) mod job;
+pub(crate) mod metrics;
+pub(crate) mod reader;
+pub(crate) mod sink;
+pub(crate) mod task;
+mod ticker;
+mod worker;
+
+use error::Phase;
+pub use error::{Cause, ErrorClass, JobError};
+pub use job::{JobControl, RunOptions, Secrets};
+pub use metrics::{Counter, Metrics, NodeMetrics, Position, Role, Sample, SplitLag, Totals, Value};
+
+use crate::dataflow::build::Wiring;
+use crossbeam_channel::{Receiver, bounded};
+use job::Job;
+use reader::ReaderCommand;
+use standpipe_loader::CloseReason;
+use standpipe_pipeline::{
+    placement::Placement,
+    plan::{NodeId, Operator, Plan},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How a job ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All sources ended and all output is delivered.
+    Finished,
+    /// Stopped on request; what was in flight is delivered.
+    Stopped,
+    /// Cancelled on request; what was in flight is lost to this run.
+    Cancelled,
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Finished => "finished",
+            Self::Stopped => "stopped",
+            Self::Cancelled => "cancelled",
+        })
+    }
+}
+
+/// What is left of a job that did not fail.
+#[derive(Debug, Clone)]
+pub struct JobReport {
+    /// How it ended.
+    pub end: Outcome,
+    /// How long it ran.
+    pub elapsed: Duration,
+    /// What it did.
+    pub totals: Totals,
+}
+
+/// A running job. Dropping it lets the job run on.
+pub struct JobHandle {
+    control: JobControl,
+    metrics: Arc<Metrics>,
+    result: Receiver<Result<JobReport, JobError>>,
+}
+
+impl JobHandle {
+    /// Stops or cancels it.
+    #[must_use]
+    pub fn control(&self) -> JobControl {
+        self.control.clone()
+    }
+
+    /// Its numbers, valid after its end too.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// When the job failed; the first cause.
+    pub fn wait(self) -> Result<JobReport, JobError> {
+        self.result.recv().unwrap_or_else(|_| Err(engine_error("the job's supervisor ended without a result")))
+    }
+
+    /// The result, if the job ends in time. It is given once: after that there is nothing to wait for.
+    #[must_use]
+    pub fn wait_for(&self, at_most: Duration) -> Option<Result<JobReport, JobError>> {
+        self.result.recv_timeout(at_most).ok()
+    }
+}
+
+/// How long workers and threads have to give up after a failure before the job ends without them.
+const GRACE: Duration = Duration::from_millis(400);
+
+fn engine_error(message: impl Into<String>) -> JobError {
+    JobError::new("", Phase::Running, Cause::Engine(message.into()))
+}
+
+/// Starts a job.
+///
+/// # Errors
+/// When there are too few slots for the plan, or the system gives no thread.
+pub fn run(plan: Arc<Plan>, options: RunOptions) -> Result<JobHandle, JobError> {
+    let placement = match options.slots.as_slice() {
+        [] => Placement::new(&plan, &[plan.slots()]),
+        [slots] => Placement::new(&plan, &[*slots]),
+        processes => return Err(engine_error(format!("a job runs in one process, not in {}", processes.len()))),
+    };
+    let placement = placement.map_err(|error| JobError::new("", Phase::Start, error))?;
+    let job = Arc::new(Job::new(plan, options, placement));
+    let (done, result) = bounded(1);
+    let handle = JobHandle { control: JobControl(Arc::clone(&job)), metrics: Arc::clone(&job.metrics), result };
+    // The host may have gone: then nobody wants the result.
+    let supervisor = std::thread::Builder::new().name("job".to_owned()).spawn(move || _ = done.send(supervise(&job)));
+    supervisor.map_err(|error| engine_error(format!("cannot start a thread: {error}")))?;
+    Ok(handle)
+}
+
+/// Runs a job to its end.
+fn supervise(job: &Arc<Job>) -> Result<JobReport, JobError> {
+    let begin = Instant::now();
+    let (id, name) = (&job.options.job_id, &job.plan.name);
+    tracing::info!(job = %id, "job {name:?} starts on {} workers", job.placement.workers_per_process);
+    let wiring = Wiring::new(job);
+    let readers = wiring.readers();
+    for (node, subtasks) in &readers {
+        enumerator::spawn(job, *node, enumerator::LocalAssignments(subtasks.clone()));
+    }
+    let ticker = {
+        let job = Arc::clone(job);
+        std::thread::Builder::new().name("ticker".to_owned()).spawn(move || job.ticker.run(job.plan.settings.flush_interval))
+    };
+    match (worker::start(job, wiring), ticker) {
+        (Ok(workers), Ok(_)) => wait_for_workers(job, workers),
+        (Err(message), _) => job.fail(engine_error(message)),
+        (_, Err(error)) => job.fail(engine_error(format!("cannot start a thread: {error}"))),
+    }
+    job.ticker.stop();
+    let reason = match (job.failed(), job.cancelled() || job.stopping()) {
+        (true, _) => CloseReason::Failed,
+        (false, true) => CloseReason::Stopped,
+        (false, false) => CloseReason::Finished,
+    };
+    for (node, subtasks) in &readers {
+        let commit = !job.cancelled() && (!job.stopping() || job.draining() || !feeds_state(&job.plan, *node));
+        subtasks.iter().for_each(|subtask| drop(subtask.send(ReaderCommand::Close { reason, commit })));
+    }
+    let left = job.wait_for_threads(GRACE);
+    if left > 0 {
+        tracing::warn!(job = %job.options.job_id, "{left} plugin calls do not return; they are left behind");
+    }
+    let end = match (job.cancelled(), job.stopping()) {
+        (true, _) => Outcome::Cancelled,
+        (false, true) => Outcome::Stopped,
+        (false, false) => Outcome::Finished,
+    };
+    let elapsed = begin.elapsed();
+    tracing::info!(job = %id, failed = job.failed(), %end, "job {name:?} ended after {:.1} s", elapsed.as_secs_f64());
+    job.take_failure().map_or(Ok(JobReport { end, elapsed, totals: job.metrics.totals() }), Err)
+}
+
+/// Waits until the workers have ended; once the job is given up for [`GRACE`] at most, because an operator may be deep in a call.
+fn wait_for_workers(job: &Arc<Job>, join: impl FnOnce() + Send + 'static) {
+    let (ended, wait) = bounded::<()>(0);
+    let joined = std::thread::Builder::new().name("join".to_owned()).spawn(move || {
+        join();
+        drop(ended);
+    });
+    if joined.is_err() {
+        return;
+    }
+    let look = (job.options.call_budget / 2).clamp(Duration::from_millis(10), Duration::from_secs(5));
+    let cancelled = job.cancel_signal();
+    loop {
+        crossbeam_channel::select! {
+            recv(wait) -> _ => return,
+            recv(cancelled) -> _ => break,
+            default(look) => job.calls.name_slow(job),
+        }
+    }
+    if wait.recv_timeout(GRACE) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
+        tracing::warn!(job = %job.options.job_id, "an engine worker does not come back; it is left behind");
+    }
+}
+
+/// Whether state holds rows of a source when the job stops without draining: then its positions must not be committed.
+fn feeds_state(plan: &Plan, source: NodeId) -> bool {
+    let mut reached = vec![source];
+    while let Some(node) = reached.pop() {
+        if matches!(plan.node(node).operator, Operator::Window(_) | Operator::Aggregate(_) | Operator::Transform(_)) {
+            return true;
+        }
+        // A plan is a graph without cycles.
+        reached.extend(plan.readers(node).map(|edge| edge.to));
+    }
+    false
+}

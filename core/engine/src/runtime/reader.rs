@@ -1,0 +1,358 @@
+//! The thread of a source subtask: it calls the plugin's reader and hands what it gives to the source's operator (`dataflow::source`) in a short bounded queue. A
+//! full queue is the backpressure: the reader is not polled then. It lives until the whole job has ended, because only then its positions may be committed upstream.
+
+use super::{
+    calls::CallTimer,
+    error::{JobError, Phase},
+    host::InstanceHost,
+    job::Job,
+    metrics::SplitLag,
+};
+use crate::{dataflow::chunk::Origin, operator::Micros};
+use arrow::array::RecordBatch;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
+use hashbrown::HashMap;
+use standpipe_loader::{CloseReason, PluginError, Polled, SourceReader, SplitPosition};
+use standpipe_pipeline::plan::{NodeId, Operator};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+/// What a reader is told, by the enumerator's thread and by the job.
+#[derive(Debug)]
+pub(crate) enum ReaderCommand {
+    /// Read these too. Empty: there are none for it yet.
+    Assign(Vec<SplitPosition>),
+    /// These are gone.
+    Revoke(Vec<String>),
+    /// No split will ever be added.
+    NoMoreSplits,
+    /// Something has changed: look.
+    Wake,
+    /// The dataflow has ended, and so does the thread.
+    Close {
+        /// Why.
+        reason: CloseReason,
+        /// All that was read has been delivered, and no state holds any of it: its positions may be committed.
+        commit: bool,
+    },
+}
+
+/// What a reader's thread tells the operator, in order.
+#[derive(Debug)]
+pub(crate) enum ReaderEvent {
+    /// These splits will be read by this subtask.
+    Assigned(Vec<Arc<str>>),
+    /// These will not be read any more.
+    Removed(Vec<Arc<str>>),
+    /// Rows of a split.
+    Rows { batch: RecordBatch, origin: Arc<Origin>, watermark: Option<Micros> },
+    /// There is nothing to read now, in any split; told once until there is something again.
+    Idle,
+    /// That split has been read to its end.
+    EndOfSplit(Arc<str>),
+    /// Nothing follows. `complete`: because all has been read, or as if it had.
+    End { complete: bool },
+}
+
+/// Batches that wait for the operator.
+pub(crate) const QUEUE: usize = 4;
+/// How long a call of an idle reader may last, so that it hears of a stop soon.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+const LAG_INTERVAL: Duration = Duration::from_secs(1);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+
+/// The operator's end of the queue.
+pub(crate) struct EventSender {
+    pub(crate) queue: Sender<ReaderEvent>,
+    /// Set when the operator is woken, cleared by it before it looks.
+    pub(crate) notified: Arc<AtomicBool>,
+    pub(crate) wake: Box<dyn Fn() + Send>,
+}
+
+impl EventSender {
+    fn notify(&self) {
+        if !self.notified.swap(true, SeqCst) {
+            (self.wake)();
+        }
+    }
+}
+
+/// Starts the thread.
+pub(crate) fn spawn(
+    job: &Arc<Job>,
+    node: NodeId,
+    subtask: u32,
+    commands: (Sender<ReaderCommand>, Receiver<ReaderCommand>),
+    events: EventSender,
+) {
+    let shared = Arc::clone(job);
+    let (sender, commands) = commands;
+    job.on_change({
+        let sender = sender.clone();
+        move || drop(sender.send(ReaderCommand::Wake))
+    });
+    job.spawn("source", node, subtask, move || {
+        let woken = Arc::new(AtomicBool::new(false));
+        let host = InstanceHost::new(Arc::clone(&shared), node, subtask, {
+            let woken = Arc::clone(&woken);
+            move || {
+                if !woken.swap(true, SeqCst) {
+                    drop(sender.send(ReaderCommand::Wake));
+                }
+            }
+        });
+        let timer = CallTimer::new(&shared, node, subtask);
+        let mut thread = ReaderThread {
+            phase: Phase::Start,
+            timer,
+            node,
+            commands,
+            events,
+            woken,
+            splits: HashMap::new(),
+            positions: HashMap::new(),
+            more_splits: true,
+            idle: false,
+            close: None,
+            job: Arc::clone(&shared),
+        };
+        thread.run(Arc::new(host), subtask).map_err(|error| JobError::new(&shared.node(node).path, thread.phase, error))
+    });
+}
+
+struct ReaderThread {
+    job: Arc<Job>,
+    node: NodeId,
+    phase: Phase,
+    timer: CallTimer,
+    commands: Receiver<ReaderCommand>,
+    events: EventSender,
+    /// A wake-up by the plugin waits in `commands`.
+    woken: Arc<AtomicBool>,
+    /// Splits that are being read.
+    splits: HashMap<Arc<str>, Option<Arc<[u8]>>>,
+    /// The position after the last row that was handed over, of every split ever read.
+    positions: HashMap<Arc<str>, Arc<[u8]>>,
+    more_splits: bool,
+    /// The operator knows that there is nothing to read.
+    idle: bool,
+    close: Option<(CloseReason, bool)>,
+}
+
+impl ReaderThread {
+    fn run(&mut self, host: Arc<InstanceHost>, subtask: u32) -> Result<(), PluginError> {
+        let job = Arc::clone(&self.job);
+        let Operator::Source(source) = &job.node(self.node).operator else { return Ok(()) };
+        let mut reader = source.kind.reader(&source.config, &job.context(self.node, subtask), host)?;
+        let read = self.timer.time("open", || reader.open()).and_then(|()| self.read(&mut reader));
+        if read.is_ok() {
+            self.wait_for_close();
+        }
+        let (reason, commit) = self.close.unwrap_or((CloseReason::Failed, false));
+        if commit && read.is_ok() && !self.positions.is_empty() {
+            self.commit(&mut reader);
+        }
+        if let Err(error) = reader.close(reason) {
+            tracing::warn!(job = %job.options.job_id, "{error}");
+        }
+        read
+    }
+
+    /// Polls until all is read or the job stops.
+    fn read(&mut self, reader: &mut SourceReader) -> Result<(), PluginError> {
+        let settings = &self.job.plan.settings;
+        let (rows, flush) = (settings.batch_rows, settings.flush_interval.clamp(Duration::from_millis(1), LONGEST_WAIT));
+        let bytes = (settings.in_flight_bytes / 8).clamp(64 << 10, 8 << 20);
+        let (mut wait, mut backoff) = (flush, Duration::from_millis(100));
+        let mut lag_due = Instant::now() + LAG_INTERVAL;
+        loop {
+            self.obey_all(reader)?;
+            if self.given_up() {
+                return Ok(());
+            }
+            if self.job.stopping() {
+                return self.send(reader, ReaderEvent::End { complete: self.job.draining() }).map(drop);
+            }
+            if self.splits.is_empty() {
+                if !self.more_splits {
+                    return self.send(reader, ReaderEvent::End { complete: true }).map(drop);
+                }
+                self.obey_next(reader, None)?;
+                continue;
+            }
+            let (polled, took) = self.timer.watch("poll", || reader.poll(rows, bytes, wait));
+            match polled {
+                Ok(Polled::Batch { split, batch, position, watermark }) => {
+                    self.timer.busy(took);
+                    self.recovered();
+                    (wait, backoff, self.phase) = (flush, Duration::from_millis(100), Phase::Running);
+                    self.hand_over(reader, &split, batch, position, watermark)?;
+                }
+                Ok(Polled::EndOfSplit(split)) => {
+                    self.recovered();
+                    let split: Arc<str> = split.into();
+                    self.splits.remove(&split);
+                    self.send(reader, ReaderEvent::EndOfSplit(split))?;
+                }
+                Ok(Polled::Idle) => {
+                    self.recovered();
+                    if !std::mem::replace(&mut self.idle, true) {
+                        self.send(reader, ReaderEvent::Idle)?;
+                    }
+                    // A reader that does not wait itself must not spin.
+                    self.obey_next(reader, Some(wait.saturating_sub(took)))?;
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                }
+                Err(error) if error.retryable && !self.job.cancelled() => {
+                    tracing::warn!(job = %self.job.options.job_id, "{error}; trying again");
+                    self.job.node_metrics(self.node).set_degraded(Some(error.to_string()));
+                    self.obey_next(reader, Some(backoff))?;
+                    backoff = (backoff * 2).min(LONGEST_BACKOFF);
+                }
+                Err(error) => return Err(error),
+            }
+            if Instant::now() >= lag_due {
+                lag_due = Instant::now() + LAG_INTERVAL;
+                self.report_lag(reader);
+            }
+        }
+    }
+
+    /// Whether the job has no use for this thread any more.
+    fn given_up(&self) -> bool {
+        self.job.cancelled() || self.close.is_some()
+    }
+
+    fn recovered(&self) {
+        let metrics = self.job.node_metrics(self.node);
+        if metrics.degraded().is_some() {
+            metrics.set_degraded(None);
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        reader: &mut SourceReader,
+        split: &str,
+        batch: RecordBatch,
+        position: Vec<u8>,
+        watermark: Option<Micros>,
+    ) -> Result<(), PluginError> {
+        let Some((split, after)) = self.splits.get_key_value(split).map(|(split, after)| (Arc::clone(split), after.clone())) else {
+            tracing::warn!(job = %self.job.options.job_id, node = %self.job.node(self.node).path, split, "rows of a split that is not assigned are dropped");
+            return Ok(());
+        };
+        self.idle = false;
+        let upto: Arc<[u8]> = position.into();
+        let origin = Arc::new(Origin { split: Arc::clone(&split), after, upto: Arc::clone(&upto) });
+        if self.send(reader, ReaderEvent::Rows { batch, origin, watermark })? {
+            self.splits.insert(Arc::clone(&split), Some(Arc::clone(&upto)));
+            self.positions.insert(split, upto);
+        }
+        Ok(())
+    }
+
+    /// Puts an event into the queue, obeying commands while it is full. False: the job has no use for it any more.
+    fn send(&mut self, reader: &mut SourceReader, event: ReaderEvent) -> Result<bool, PluginError> {
+        let mut event = event;
+        loop {
+            event = match self.events.queue.try_send(event) {
+                Ok(()) => {
+                    self.events.notify();
+                    return Ok(true);
+                }
+                Err(full) if full.is_disconnected() => return Ok(false),
+                Err(full) => full.into_inner(),
+            };
+            if self.given_up() {
+                return Ok(false);
+            }
+            let (queue, commands) = (self.events.queue.clone(), self.commands.clone());
+            select! {
+                send(queue, event) -> sent => {
+                    self.events.notify();
+                    return Ok(sent.is_ok());
+                }
+                recv(commands) -> command => match command {
+                    Ok(command) => self.obey(reader, command)?,
+                    Err(_) => return Ok(false),
+                },
+            }
+        }
+    }
+
+    fn obey_all(&mut self, reader: &mut SourceReader) -> Result<(), PluginError> {
+        while let Ok(command) = self.commands.try_recv() {
+            self.obey(reader, command)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a command.
+    fn obey_next(&mut self, reader: &mut SourceReader, at_most: Option<Duration>) -> Result<(), PluginError> {
+        let command = match at_most {
+            Some(at_most) => self.commands.recv_timeout(at_most),
+            None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        command.map_or(Ok(()), |command| self.obey(reader, command))
+    }
+
+    fn obey(&mut self, reader: &mut SourceReader, command: ReaderCommand) -> Result<(), PluginError> {
+        match command {
+            ReaderCommand::Assign(splits) => {
+                let ids: Vec<Arc<str>> = splits.iter().map(|s| s.split.as_str().into()).collect();
+                self.idle = false;
+                let positions = splits.iter().map(|s| s.position.as_deref().map(Into::into));
+                self.splits.extend(ids.iter().cloned().zip(positions));
+                if !splits.is_empty() {
+                    self.timer.time("assign", || reader.assign(&splits))?;
+                }
+                self.send(reader, ReaderEvent::Assigned(ids))?;
+            }
+            ReaderCommand::Revoke(splits) => {
+                let ours: Vec<String> = splits.into_iter().filter(|s| self.splits.contains_key(s.as_str())).collect();
+                if !ours.is_empty() {
+                    reader.unassign(&ours)?;
+                    let gone: Vec<Arc<str>> = ours.iter().map(|s| s.as_str().into()).collect();
+                    gone.iter().for_each(|split| drop(self.splits.remove(split)));
+                    self.send(reader, ReaderEvent::Removed(gone))?;
+                }
+            }
+            ReaderCommand::NoMoreSplits => self.more_splits = false,
+            ReaderCommand::Wake => self.woken.store(false, SeqCst),
+            ReaderCommand::Close { reason, commit } => self.close = Some((reason, commit)),
+        }
+        Ok(())
+    }
+
+    /// After the end: nothing but the job's end matters.
+    fn wait_for_close(&mut self) {
+        while self.close.is_none() {
+            match self.commands.recv() {
+                Ok(ReaderCommand::Close { reason, commit }) => self.close = Some((reason, commit)),
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn commit(&self, reader: &mut SourceReader) {
+        let positions: Vec<(String, Vec<u8>)> =
+            self.positions.iter().map(|(split, position)| (split.to_string(), position.to_vec())).collect();
+        if let Err(error) = self.timer.time("checkpoint_committed", || reader.checkpoint_committed(0, &positions)) {
+            tracing::warn!(job = %self.job.options.job_id, "positions are not committed upstream: {error}");
+        }
+    }
+
+    fn report_lag(&self, reader: &mut SourceReader) {
+        let metrics = self.job.node_metrics(self.node);
+        for lag in reader.lag() {
+            metrics.set_lag(lag.split, SplitLag { records: lag.records, millis: lag.millis });
+        }
+    }
+}

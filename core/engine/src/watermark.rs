@@ -1,0 +1,337 @@
+//! Watermarks at both ends of an edge: [`SplitWatermarks`] makes a source subtask's from the event times of its splits, [`EdgeWatermarks`] merges those of all
+//! upstream subtasks at a receiver. A watermark of t says: no row before t follows, late ones aside.
+//!
+//! They know no clock: the caller passes processing time in and asks [`SplitWatermarks::next_change`] when to ask again. `dataflow::source` and
+//! `dataflow::input` call them; windows and timers take what comes out.
+
+use crate::{
+    dataflow::chunk::Mark,
+    operator::{END, Micros, NO_WATERMARK},
+};
+use arrow::{
+    array::{ArrayRef, AsArray, RecordBatch},
+    compute::max,
+    datatypes::{DataType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType},
+};
+use hashbrown::HashMap;
+use standpipe_pipeline::plan::EventTime;
+use std::{sync::Arc, time::Duration};
+
+/// The watermark of a source subtask: the minimum over its active splits of the highest event time seen, less the out-of-orderness.
+///
+/// A split that is assigned but not read yet holds it at the minimum. One that has been read and had nothing for the idle timeout does not hold it. A subtask
+/// without splits is idle at once; before it is told of its first assignment (an empty one counts) it waits.
+#[derive(Debug)]
+pub(crate) struct SplitWatermarks {
+    settings: Option<Settings>,
+    splits: HashMap<Arc<str>, SplitTime>,
+    /// The first assignment has come.
+    told_of_splits: bool,
+    /// The highest watermark that was told: it never goes back.
+    told: Micros,
+}
+
+#[derive(Debug)]
+struct Settings {
+    column: usize,
+    out_of_orderness: Micros,
+    idle_timeout: Micros,
+}
+
+#[derive(Debug)]
+struct SplitTime {
+    /// No row of this split before it follows.
+    time: Micros,
+    /// Since when, in processing time, nothing has come; `None`: it has not been read.
+    quiet_since: Option<Micros>,
+}
+
+impl SplitTime {
+    /// When it becomes idle, if nothing comes.
+    fn idle_at(&self, timeout: Micros) -> Option<Micros> {
+        self.quiet_since.map(|since| since.saturating_add(timeout))
+    }
+}
+
+impl SplitWatermarks {
+    /// Without event time the watermark is the minimum until the source ends.
+    pub(crate) fn new(event_time: Option<&EventTime>) -> Self {
+        let settings = event_time.map(|event_time| Settings {
+            column: event_time.column,
+            out_of_orderness: micros(event_time.out_of_orderness),
+            idle_timeout: micros(event_time.idle_timeout),
+        });
+        Self { settings, splits: HashMap::new(), told_of_splits: false, told: NO_WATERMARK }
+    }
+
+    /// The subtask has been given its splits, or none; once per split.
+    pub(crate) fn assigned(&mut self, splits: impl IntoIterator<Item = Arc<str>>) {
+        self.told_of_splits = true;
+        self.splits.extend(splits.into_iter().map(|split| (split, SplitTime { time: NO_WATERMARK, quiet_since: None })));
+    }
+
+    /// The split has been read to its end, or taken away.
+    pub(crate) fn ended(&mut self, split: &str) {
+        self.splits.remove(split);
+    }
+
+    /// Rows of a split.
+    ///
+    /// # Errors
+    /// When the event time column is not what the plan says.
+    pub(crate) fn rows(&mut self, split: &str, batch: &RecordBatch, now: Micros) -> Result<(), String> {
+        let Some(settings) = &self.settings else { return Ok(()) };
+        let Some(split) = self.splits.get_mut(split) else { return Ok(()) };
+        split.quiet_since = Some(now);
+        let column = batch.columns().get(settings.column).ok_or_else(|| format!("there is no event time column {}", settings.column))?;
+        if let Some(highest) = highest_time(column)? {
+            split.time = split.time.max(highest.saturating_sub(settings.out_of_orderness).min(END - 1));
+        }
+        Ok(())
+    }
+
+    /// What the source itself knows of a split: no row before `time` follows.
+    pub(crate) fn hint(&mut self, split: &str, time: Micros, now: Micros) {
+        if let (Some(_), Some(split)) = (&self.settings, self.splits.get_mut(split)) {
+            split.quiet_since = Some(now);
+            split.time = split.time.max(time.min(END - 1));
+        }
+    }
+
+    /// The reader has nothing to give now, of any split: they have all been read as far as they go.
+    pub(crate) fn nothing_to_read(&mut self, now: Micros) {
+        self.splits.values_mut().for_each(|split| split.quiet_since = split.quiet_since.or(Some(now)));
+    }
+
+    /// Nothing was taken from the reader for that long, whatever it had (backpressure): this time does not count as silence.
+    pub(crate) fn not_taken_for(&mut self, micros: Micros) {
+        self.splits.values_mut().filter_map(|split| split.quiet_since.as_mut()).for_each(|since| *since = since.saturating_add(micros));
+    }
+
+    /// The watermark as it stands at processing time `now`.
+    pub(crate) fn current(&mut self, now: Micros) -> Mark {
+        if !self.told_of_splits {
+            return Mark { time: self.told, idle: false, holder: None };
+        }
+        let timeout = self.settings.as_ref().map_or(Micros::MAX, |settings| settings.idle_timeout);
+        let active = self.splits.iter().filter(|(_, split)| split.idle_at(timeout).is_none_or(|at| now < at));
+        // Of several at the same time the same one every time.
+        match active.min_by(|(a, x), (b, y)| (x.time, a).cmp(&(y.time, b))) {
+            None => Mark { time: self.told, idle: true, holder: None },
+            Some((holder, split)) => {
+                self.told = self.told.max(split.time);
+                Mark { time: self.told, idle: false, holder: Some(Arc::clone(holder)) }
+            }
+        }
+    }
+
+    /// The processing time after `now` at which the watermark may change although nothing comes.
+    pub(crate) fn next_change(&self, now: Micros) -> Option<Micros> {
+        let timeout = self.settings.as_ref()?.idle_timeout;
+        self.splits.values().filter_map(|split| split.idle_at(timeout)).filter(|at| *at > now).min()
+    }
+}
+
+fn micros(duration: Duration) -> Micros {
+    Micros::try_from(duration.as_micros()).unwrap_or(Micros::MAX)
+}
+
+/// The highest value of a timestamp column, rounded down to microseconds.
+fn highest_time(column: &ArrayRef) -> Result<Option<Micros>, String> {
+    let DataType::Timestamp(unit, _) = column.data_type() else {
+        return Err(format!("the event time column is {}, not a timestamp", column.data_type()));
+    };
+    Ok(match unit {
+        TimeUnit::Second => max(column.as_primitive::<TimestampSecondType>()).map(|time| time.saturating_mul(1_000_000)),
+        TimeUnit::Millisecond => max(column.as_primitive::<TimestampMillisecondType>()).map(|time| time.saturating_mul(1000)),
+        TimeUnit::Microsecond => max(column.as_primitive::<TimestampMicrosecondType>()),
+        TimeUnit::Nanosecond => max(column.as_primitive::<TimestampNanosecondType>()).map(|time| time.div_euclid(1000)),
+    })
+}
+
+/// The watermark of an edge: the minimum over the upstream subtasks that are not idle. When all are idle it stays; it never goes back.
+#[derive(Debug)]
+pub(crate) struct EdgeWatermarks {
+    subtasks: Vec<Mark>,
+    merged: Mark,
+}
+
+const NOTHING_YET: Mark = Mark { time: NO_WATERMARK, idle: false, holder: None };
+
+impl EdgeWatermarks {
+    /// Nothing is known of that many upstream subtasks.
+    pub(crate) fn new(subtasks: usize) -> Self {
+        Self { subtasks: vec![NOTHING_YET; subtasks], merged: NOTHING_YET }
+    }
+
+    /// An upstream subtask has said `mark`: the edge's mark, if it is another one now.
+    pub(crate) fn update(&mut self, subtask: usize, mark: Mark) -> Option<Mark> {
+        *self.subtasks.get_mut(subtask)? = mark;
+        let before = self.merged.time;
+        let merged = match self.subtasks.iter().filter(|mark| !mark.idle).min_by_key(|mark| mark.time) {
+            Some(lowest) => Mark { time: lowest.time.max(before), idle: false, holder: lowest.holder.clone() },
+            None => Mark { time: before, idle: true, holder: None },
+        };
+        (merged != self.merged).then(|| {
+            self.merged = merged.clone();
+            merged
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray};
+    use arrow::datatypes::{Field, Schema};
+    use proptest::prelude::*;
+
+    const SECOND: Micros = 1_000_000;
+
+    fn watermarks() -> SplitWatermarks {
+        let event_time = EventTime { column: 0, out_of_orderness: Duration::from_secs(2), idle_timeout: Duration::from_secs(10) };
+        SplitWatermarks::new(Some(&event_time))
+    }
+
+    fn batch_of(column: ArrayRef) -> RecordBatch {
+        let schema = Schema::new(vec![Field::new("ts", column.data_type().clone(), true)]);
+        RecordBatch::try_new(Arc::new(schema), vec![column]).unwrap()
+    }
+
+    fn seconds(times: &[i64]) -> RecordBatch {
+        batch_of(Arc::new(TimestampSecondArray::from(times.to_vec())))
+    }
+
+    fn mark(time: Micros, holder: &str) -> Mark {
+        Mark { time, idle: false, holder: Some(holder.into()) }
+    }
+
+    fn idle(time: Micros) -> Mark {
+        Mark { time, idle: true, holder: None }
+    }
+
+    #[test]
+    fn the_slowest_split_holds_the_watermark() {
+        let mut splits = watermarks();
+        splits.assigned(["a".into(), "b".into()]);
+        splits.rows("a", &seconds(&[10, 7]), 0).unwrap();
+        assert_eq!(splits.current(0), mark(NO_WATERMARK, "b"), "b has not been read");
+        splits.rows("b", &seconds(&[5]), 0).unwrap();
+        assert_eq!(splits.current(0), mark(3 * SECOND, "b"));
+        splits.rows("b", &seconds(&[4, 30]), 0).unwrap();
+        assert_eq!(splits.current(0), mark(8 * SECOND, "a"));
+        splits.ended("a");
+        assert_eq!(splits.current(0), mark(28 * SECOND, "b"));
+        splits.ended("b");
+        assert_eq!(splits.current(0), idle(28 * SECOND), "END is the reader's to say");
+    }
+
+    #[test]
+    fn a_split_read_later_holds_it_at_the_minimum_however_long() {
+        let mut splits = watermarks();
+        splits.assigned(["1.jsonl".into(), "2.jsonl".into()]);
+        splits.rows("1.jsonl", &seconds(&[100]), 0).unwrap();
+        splits.ended("1.jsonl");
+        assert_eq!(splits.current(3600 * SECOND), mark(NO_WATERMARK, "2.jsonl"));
+    }
+
+    #[test]
+    fn an_empty_split_is_idle_once_the_reader_has_found_it_so() {
+        let mut splits = watermarks();
+        splits.assigned(["a".into(), "empty".into()]);
+        splits.rows("a", &seconds(&[10]), 0).unwrap();
+        splits.nothing_to_read(SECOND);
+        assert_eq!(splits.current(2 * SECOND), mark(NO_WATERMARK, "empty"));
+        assert_eq!(splits.next_change(2 * SECOND), Some(10 * SECOND), "a would be idle first");
+        splits.rows("a", &seconds(&[11]), 9 * SECOND).unwrap();
+        assert_eq!(splits.next_change(9 * SECOND), Some(11 * SECOND));
+        assert_eq!(splits.current(11 * SECOND), mark(9 * SECOND, "a"));
+        assert_eq!(splits.current(19 * SECOND), idle(9 * SECOND));
+        assert_eq!(splits.next_change(19 * SECOND), None);
+        splits.rows("empty", &seconds(&[3]), 20 * SECOND).unwrap();
+        assert_eq!(splits.current(20 * SECOND), mark(9 * SECOND, "empty"), "back, and it never goes back");
+    }
+
+    #[test]
+    fn backpressure_is_no_silence() {
+        let mut splits = watermarks();
+        splits.assigned(["a".into()]);
+        splits.rows("a", &seconds(&[10]), 0).unwrap();
+        splits.not_taken_for(60 * SECOND);
+        assert_eq!(splits.current(69 * SECOND), mark(8 * SECOND, "a"));
+        assert_eq!(splits.current(70 * SECOND), idle(8 * SECOND));
+    }
+
+    #[test]
+    fn a_subtask_without_splits_is_idle_as_soon_as_it_knows() {
+        let mut splits = watermarks();
+        assert_eq!(splits.current(0), NOTHING_YET);
+        splits.assigned([]);
+        assert_eq!(splits.current(0), idle(NO_WATERMARK));
+    }
+
+    #[test]
+    fn without_event_time_nothing_is_known_until_the_end() {
+        let mut splits = SplitWatermarks::new(None);
+        splits.assigned(["a".into()]);
+        splits.rows("a", &seconds(&[10]), 0).unwrap();
+        splits.hint("a", 5, 0);
+        splits.nothing_to_read(0);
+        assert_eq!(splits.current(i64::MAX - 1), mark(NO_WATERMARK, "a"));
+        assert_eq!(splits.next_change(0), None);
+    }
+
+    #[test]
+    fn any_unit_counts_and_nulls_do_not() {
+        let time = |column: ArrayRef| {
+            let mut splits = watermarks();
+            splits.assigned(["a".into()]);
+            splits.rows("a", &batch_of(column), 0).unwrap();
+            splits.current(0).time
+        };
+        assert_eq!(
+            time(Arc::new(TimestampMillisecondArray::from(vec![Some(3_500), None, Some(-9)]).with_timezone("+02:00"))),
+            SECOND * 3 / 2
+        );
+        assert_eq!(time(Arc::new(TimestampNanosecondArray::from(vec![-1]))), -2 * SECOND - 1);
+        assert_eq!(time(Arc::new(TimestampSecondArray::from(vec![i64::MAX]))), END - 2 * SECOND);
+        assert_eq!(time(Arc::new(TimestampSecondArray::from(vec![None, None]))), NO_WATERMARK);
+        let error = watermarks_error(batch_of(Arc::new(Int64Array::from(vec![1]))));
+        assert_eq!(error, "the event time column is Int64, not a timestamp");
+    }
+
+    fn watermarks_error(batch: RecordBatch) -> String {
+        let mut splits = watermarks();
+        splits.assigned(["a".into()]);
+        splits.rows("a", &batch, 0).unwrap_err()
+    }
+
+    #[test]
+    fn a_hint_counts_where_it_says_more() {
+        let mut splits = watermarks();
+        splits.assigned(["a".into()]);
+        splits.hint("a", 5 * SECOND, 0);
+        assert_eq!(splits.current(0), mark(5 * SECOND, "a"));
+        splits.rows("a", &seconds(&[6]), 0).unwrap();
+        assert_eq!(splits.current(0), mark(5 * SECOND, "a"));
+        splits.hint("a", END, 0);
+        assert_eq!(splits.current(0), mark(END - 1, "a"), "only the end is END");
+    }
+
+    proptest! {
+        #[test]
+        fn an_edge_is_as_far_as_its_slowest_subtask(updates in prop::collection::vec((0_usize..3, -20_i64..20, any::<bool>()), 0..40)) {
+            let mut edge = EdgeWatermarks::new(3);
+            let mut truth = [(NO_WATERMARK, false); 3];
+            let mut told = (NO_WATERMARK, false);
+            for (subtask, time, idle) in updates {
+                truth[subtask] = (time, idle);
+                let lowest = truth.iter().filter(|(_, idle)| !idle).map(|(time, _)| *time).min();
+                let expected = (lowest.unwrap_or(told.0).max(told.0), lowest.is_none());
+                let update = edge.update(subtask, Mark { time, idle, holder: None });
+                prop_assert_eq!(update.map(|mark| (mark.time, mark.idle)), (expected != told).then_some(expected));
+                told = expected;
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Searching: order, directories, what is passed over, a file that is replaced while its old content is loaded, names that are unknown.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use common::{catalogue, compile, example};
+use standpipe_loader::{Catalogue, SearchEntry, SearchPath};
+use std::{fs, path::Path};
+
+#[test]
+fn a_directory_gives_its_plugins_and_passes_over_the_rest() {
+    let directory = tempfile::tempdir().unwrap();
+    compile(directory.path(), "a_plugin", "plugin.c", &[]);
+    compile(directory.path(), "b_library", "manifest.c", &["-DNO_MANIFEST"]);
+    fs::write(directory.path().join("c_note.txt"), "no library").unwrap();
+    fs::write(directory.path().join("d_broken.so"), "").unwrap();
+    let found = catalogue(&[directory.path()]);
+    let names = |kind: &str| found.kinds(kind).iter().map(|kind| kind.name.clone()).collect::<Vec<_>>();
+    assert_eq!((found.plugins().len(), names("source"), names("sink")), (1, vec!["c_numbers".to_owned()], vec!["c_sum".to_owned()]));
+    assert_eq!(found.kinds("source")[0].summary, "Counts.");
+    let failures: Vec<_> = found.failures().iter().map(ToString::to_string).collect();
+    assert_eq!(failures, [format!("{}/d_broken.so: is empty", directory.path().display())]);
+    let error = found.source("c_number").unwrap_err();
+    let place = directory.path().display();
+    let expected = format!(
+        "there is no source \"c_number\", did you mean \"c_numbers\"? Found: c_numbers. Searched: {place}. Not loaded: {place}/d_broken.so: is empty"
+    );
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(found.sink("kafka").unwrap_err().suggestion, None);
+}
+
+#[test]
+fn the_first_of_one_name_wins_and_one_file_is_loaded_once() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let one = compile(first.path(), "one", "plugin.c", &["-DVERSION=\"1.0.0\""]);
+    compile(second.path(), "two", "plugin.c", &["-DVERSION=\"2.0.0\""]);
+    let found = catalogue(&[second.path(), first.path(), &one]);
+    assert_eq!(found.plugins().len(), 2);
+    assert_eq!(found.sink("c_sum").unwrap().plugin().version, "2.0.0");
+    let again = catalogue(&[&one]);
+    assert!(std::sync::Arc::ptr_eq(&again.plugins()[0], &found.plugins()[1]));
+}
+
+#[test]
+fn a_file_renamed_over_a_loaded_one_gives_the_new_plugin() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = compile(directory.path(), "plugin", "plugin.c", &["-DVERSION=\"1.0.0\""]);
+    let old = catalogue(&[&path]);
+    let new = compile(directory.path(), "new", "plugin.c", &["-DVERSION=\"2.0.0\""]);
+    fs::rename(new, &path).unwrap();
+    let replaced = catalogue(&[&path]);
+    let version = |catalogue: &Catalogue| catalogue.source("c_numbers").unwrap().plugin().version.clone();
+    assert_eq!((version(&old), version(&replaced)), ("1.0.0".to_owned(), "2.0.0".to_owned()));
+    assert_ne!(old.plugins()[0].hash(), replaced.plugins()[0].hash());
+    // The same content in a new file is the plugin that is loaded.
+    let copy = directory.path().join("copy");
+    fs::copy(&path, &copy).unwrap();
+    fs::rename(copy, &path).unwrap();
+    assert!(std::sync::Arc::ptr_eq(&catalogue(&[&path]).plugins()[0], &replaced.plugins()[0]));
+}
+
+#[test]
+fn two_rust_plugins_are_two_plugins() {
+    // abi_stable's own `load_from_file` would give the first one twice.
+    let found = catalogue(&[&example("loader_fixture"), &example("loader_other")]);
+    assert_eq!(found.failures(), []);
+    let kinds: Vec<_> = found.kinds("transform").iter().map(|kind| kind.name.clone()).collect();
+    assert_eq!(kinds, ["fixture_count", "fixture_panic", "other_pass"]);
+    let pass = found.transform("other_pass").unwrap();
+    assert!(pass.plugin().path.ends_with("libloader_other.so"));
+}
+
+#[test]
+fn places_nobody_asked_for_may_be_missing() {
+    let path = SearchPath::new(&["p".into()], &["c".into()]);
+    let origins: Vec<_> = path.entries.iter().map(|entry| entry.origin.as_str()).collect();
+    assert_eq!(origins[..2], ["plugins: of the pipeline", "--plugin-path"]);
+    assert_eq!(origins[origins.len() - 2..], ["plugins/ beside the binary", "the binary's directory"]);
+    let missing = |origin: &str| {
+        let entry = SearchEntry { path: Path::new("/nowhere/plugins").to_owned(), origin: origin.to_owned() };
+        Catalogue::discover(&SearchPath { entries: vec![entry] }).failures().len()
+    };
+    assert_eq!((missing("--plugin-path"), missing("plugins/ beside the binary")), (1, 0));
+}

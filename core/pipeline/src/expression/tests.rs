@@ -1,0 +1,147 @@
+//! Expressions against a table of what they give or how they are refused.
+
+use super::*;
+use crate::diagnostic::Span;
+use arrow_array::{BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray, cast::AsArray};
+use arrow_schema::{Schema, TimeUnit};
+
+fn schema() -> SchemaRef {
+    let ts = Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, None), true)
+        .with_metadata([("standpipe.text".to_owned(), "iso".to_owned())].into());
+    Arc::new(Schema::new(vec![
+        Field::new("host", DataType::Utf8, true),
+        Field::new("Value", DataType::Float64, true),
+        Field::new("n", DataType::Int64, false),
+        ts,
+        Field::new("list", DataType::List(Arc::new(Field::new_list_field(DataType::Int64, true))), true),
+        Field::new("point", DataType::Struct(vec![Field::new("x", DataType::Int64, true)].into()), true),
+        Field::new("price", DataType::Decimal128(10, 2), true),
+    ]))
+}
+
+fn text(text: &str) -> Expression {
+    Expression { text: text.to_owned(), written: text.to_owned(), span: Span::default(), secret: false }
+}
+
+fn batch() -> RecordBatch {
+    let schema = Arc::new(schema().project(&[0, 1, 2, 3]).unwrap());
+    RecordBatch::try_new(
+        schema,
+        vec![
+            Arc::new(StringArray::from(vec![Some("a"), None])),
+            Arc::new(Float64Array::from(vec![1.5, 91.0])),
+            Arc::new(Int64Array::from(vec![7, 8])),
+            Arc::new(TimestampMillisecondArray::from(vec![0, 1_000])),
+        ],
+    )
+    .unwrap()
+}
+
+fn shown(fault: Fault) -> String {
+    fault.hint.map_or(fault.message.clone(), |hint| format!("{}: {hint}", fault.message))
+}
+
+fn column(expression: &str) -> Result<(String, bool), String> {
+    let compiled = Expressions::new().column("c", &text(expression), &Scope::new(&schema()).unwrap()).map_err(shown)?;
+    Ok((type_name(compiled.field.data_type()), compiled.field.is_nullable()))
+}
+
+#[test]
+fn columns_have_types() {
+    let cases = [
+        ("host", "string", true),
+        ("n", "int64", false),
+        ("Value * 9 / 5 + 32", "float64", true),
+        ("n + 1", "int64", false),
+        ("upper(host)", "string", true),
+        ("UPPER(host) || '!'", "string", true),
+        ("substr(host, 1, 2)", "string", true),
+        ("concat(host, n)", "string", true),
+        ("arrow_cast(host, 'Utf8View')", "string", true),
+        ("coalesce(host, 'x')", "string", false),
+        ("case when n > 3 then 'many' else 'few' end", "string", false),
+        ("date_trunc('minute', ts)", "timestamp_ms", true),
+        ("now()", "timestamp_us", true),
+        ("current_timestamp", "timestamp_us", true),
+        ("current_date", "date", true),
+        ("point.x", "int64", true),
+        ("point['x'] + list[1]", "int64", true),
+        ("array_length(list)", "uint64", true),
+        ("sha256(host)", "binary", true),
+        ("regexp_like(host, '^a')", "bool", true),
+        ("cast(n as varchar)", "string", false),
+        ("1", "int64", false),
+        ("\"Value\"", "float64", true),
+    ];
+    let found = cases.map(|(expression, ..)| (expression, column(expression)));
+    assert_eq!(found, cases.map(|(expression, expected, nullable)| (expression, Ok((expected.to_owned(), nullable)))));
+}
+
+#[test]
+fn a_bare_column_keeps_what_it_is() {
+    let scope = Scope::new(&schema()).unwrap();
+    let bare = Expressions::new().column("time", &text("ts"), &scope).unwrap();
+    assert_eq!(bare.bare, Some(3));
+    assert_eq!(bare.field, schema().field(3).clone().with_name("time"));
+    assert_eq!(Expressions::new().column("x", &text("n + 0.5"), &scope).unwrap().bare, None);
+}
+
+#[test]
+fn an_expression_computes() {
+    let scope = Scope::new(&batch().schema()).unwrap();
+    let filter = Expressions::new().predicate(&text("\"Value\" > 90 and n < 1 + 8"), &scope).unwrap();
+    let rows = filter.evaluate(&batch()).unwrap().into_array(2).unwrap();
+    assert_eq!(rows.as_boolean(), &BooleanArray::from(vec![false, true]));
+    let sum = Expressions::new().column("s", &text("Value + n"), &scope).unwrap();
+    let rows = sum.physical.evaluate(&batch()).unwrap().into_array(2).unwrap();
+    assert_eq!(rows.as_primitive::<arrow_array::types::Float64Type>(), &Float64Array::from(vec![8.5, 99.0]));
+    let now = Expressions::new().column("t", &text("now()"), &scope).unwrap();
+    let time = || now.physical.evaluate(&batch()).unwrap().into_array(2).unwrap();
+    let first = time();
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    assert_ne!(&first, &time(), "the time of the batch, not of the plan");
+}
+
+#[test]
+fn what_is_wrong_is_said_in_one_line() {
+    let cases = [
+        ("valu", "unknown column \"valu\", did you mean \"Value\"?"),
+        ("value", "unknown column \"value\", did you mean \"Value\"?"),
+        ("zzzzzz", "unknown column \"zzzzzz\"; columns: host, Value, n, ts, list, point, price"),
+        ("host = \"hosts\"", "unknown column \"hosts\", did you mean \"host\": if it is a text, write 'hosts'"),
+        ("uper(host)", "unknown function \"uper\", did you mean \"upper\"?"),
+        ("n +", "expected an expression, the expression ends in \"n +\""),
+        ("n + (1", "expected ), the expression ends in \"n + (1\""),
+        ("n n2 n3", "expected end of expression, found n2 at character 3 in \"n n2 n3\""),
+        ("n as m", "the name of a column is its key, not an AS"),
+        ("host + 1", "Cannot coerce arithmetic expression string + int64 to valid types"),
+        ("count(*)", "count() is an aggregate function, which only aggregate: can compute"),
+        ("row_number() over ()", "unknown function \"row_number\""),
+        ("sum(n) over ()", "OVER is not supported; use aggregate: with window:"),
+        ("(select 1)", "queries inside of an expression are not supported"),
+        ("unnest(list)", "unnest() makes several rows of one, which an expression cannot"),
+        ("null", "the expression is always null and has no type; write cast(null as ...)"),
+        ("$1", "placeholders are not supported; write the value"),
+        ("upper(n, n)", "Function 'upper' expects 1 arguments but received 2"),
+        ("cast(host as nonsense)", "Unsupported SQL type nonsense"),
+        ("", "expected an expression, the expression ends in \"\""),
+    ];
+    let found = cases.map(|(expression, _)| (expression, column(expression)));
+    assert_eq!(found, cases.map(|(expression, message)| (expression, Err(message.to_owned()))));
+}
+
+#[test]
+fn a_filter_is_a_condition() {
+    let scope = Scope::new(&schema()).unwrap();
+    let fault = Expressions::new().predicate(&text("n + 1"), &scope).unwrap_err();
+    assert_eq!(fault.message, "a filter is a condition (bool), this is int64");
+}
+
+#[test]
+fn a_secret_is_not_in_the_message() {
+    let scope = Scope::new(&schema()).unwrap();
+    let secret =
+        Expression { text: "host = hunter2".to_owned(), written: "host = ${PASSWORD}".to_owned(), span: Span::default(), secret: true };
+    let fault = Expressions::new().predicate(&secret, &scope).unwrap_err();
+    assert_eq!(fault.message, "\"host = ${PASSWORD}\" is no valid expression with what it refers to");
+}

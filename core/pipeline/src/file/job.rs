@@ -1,0 +1,255 @@
+//! The keys of the job as a whole: `name`, `parallelism`, `plugins`, `engine`, `checkpoint`, `restart`, and the three sections of nodes.
+
+use super::{
+    PipelineFile, nodes,
+    reader::{Item, Section},
+    verbs,
+};
+use crate::{
+    diagnostic::{At, Report, Span},
+    yaml::{Data, Node, Value},
+};
+use std::{collections::HashMap, path::Path, time::Duration};
+
+pub(crate) const JOB_KEYS: [&str; 9] =
+    ["name", "parallelism", "plugins", "engine", "checkpoint", "restart", "sources", "transforms", "sinks"];
+pub(crate) const ENGINE_KEYS: [&str; 4] = ["max_parallelism", "batch_rows", "in_flight_bytes", "flush_interval"];
+pub(crate) const CHECKPOINT_KEYS: [&str; 4] = ["interval", "dir", "timeout", "min_pause"];
+pub(crate) const RESTART_KEYS: [&str; 8] =
+    ["strategy", "attempts", "delay", "initial_delay", "max_delay", "multiplier", "failures", "interval"];
+
+/// Key groups are numbered in 16 bits.
+const MOST_SUBTASKS: u32 = 32_768;
+/// Nodes of a pipeline: far more than anybody writes, few enough for every walk over the graph.
+const MOST_NODES: usize = 1_000;
+/// Rows of a batch: more than this only costs memory.
+const MOST_BATCH_ROWS: u32 = 1_000_000;
+
+/// `engine:`, defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct EngineSettings {
+    pub(crate) max_parallelism: u32,
+    pub(crate) batch_rows: u32,
+    pub(crate) in_flight_bytes: u64,
+    pub(crate) flush_interval: Duration,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self { max_parallelism: 128, batch_rows: 8192, in_flight_bytes: 64 << 20, flush_interval: Duration::from_millis(10) }
+    }
+}
+
+/// `checkpoint:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// From the start of one to the start of the next.
+    pub interval: Duration,
+    /// Where they are kept: a directory or an object store's URL.
+    pub dir: Option<String>,
+    /// When one is given up.
+    pub timeout: Option<Duration>,
+    /// From the end of one to the start of the next, at least.
+    pub min_pause: Option<Duration>,
+    /// Where it is written.
+    pub(crate) span: Span,
+}
+
+/// `restart:`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Restart {
+    /// When and how often the job is started again.
+    pub strategy: RestartStrategy,
+    /// Where it is written.
+    pub(crate) span: Span,
+}
+
+/// When a failed job is started again.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "the fields are named as the keys of the file")]
+pub enum RestartStrategy {
+    /// Never.
+    None,
+    /// So many times, after the same delay.
+    FixedDelay { attempts: u32, delay: Duration },
+    /// For ever, after a delay that grows by `multiplier` with each failure in a row.
+    ExponentialDelay { initial_delay: Duration, max_delay: Duration, multiplier: f64 },
+    /// As long as there are no more than so many failures in an interval.
+    FailureRate { failures: u32, interval: Duration, delay: Duration },
+}
+
+pub(super) fn read(root: &Node, path: &Path, report: &Report) -> Option<PipelineFile> {
+    let item = Item { report, path: String::new(), key_span: Span { line: 1, column: 1, ..root.span }, node: root };
+    refuse_later_keys(root, report);
+    let job = Section::open_but(item, &JOB_KEYS, &LATER_KEYS)?;
+    let parallelism = job.get("parallelism").and_then(|item| item.count(MOST_SUBTASKS));
+    let plugins = job.get("plugins").and_then(|item| item.texts()).unwrap_or_default();
+    let engine = job.get("engine").and_then(engine).unwrap_or_default();
+    let checkpoint = job.get("checkpoint").and_then(checkpoint);
+    let restart = job.get("restart").and_then(restart);
+    let sources = nodes_of(&job, "sources", nodes::source);
+    let transforms = nodes_of(&job, "transforms", verbs::transform);
+    let sinks = nodes_of(&job, "sinks", nodes::sink);
+    let name = job.required("name").and_then(|item| item.text());
+    refuse_double_names(&job);
+    let nodes = sources.len() + transforms.len() + sinks.len();
+    if nodes > MOST_NODES {
+        report.error(job.span, "", format!("a pipeline has at most {MOST_NODES} nodes, this one has {nodes}"));
+    }
+    Some(PipelineFile {
+        report_sources: report.sources().to_vec(),
+        path: path.to_owned(),
+        name: name?,
+        parallelism,
+        plugins,
+        engine,
+        checkpoint,
+        restart,
+        sources,
+        transforms,
+        sinks,
+    })
+}
+
+/// Keys of the design that a later release brings.
+const LATER_KEYS: [&str; 2] = ["deployment", "deployment_mode"];
+
+fn refuse_later_keys(root: &Node, report: &Report) {
+    for entry in LATER_KEYS.iter().filter_map(|key| root.get(key)) {
+        report.error_with_hint(entry.key_span, "", format!("{:?} comes with a later release", entry.key), "remove it");
+    }
+}
+
+/// Reads every node of a section, which must have one, except for transforms.
+fn nodes_of<'a, T>(job: &Section<'a>, section: &str, read: impl Fn(&str, Item<'a>) -> Option<T>) -> Vec<T> {
+    let optional = section == "transforms";
+    let Some(item) = (if optional { job.get(section) } else { job.required(section) }) else { return Vec::new() };
+    let Some(nodes) = Section::open_any(item) else { return Vec::new() };
+    if nodes.items().next().is_none() && !optional {
+        let what = section.trim_end_matches('s');
+        nodes.report.error(nodes.span, &nodes.path, format!("a pipeline has at least one {what}"));
+    }
+    nodes.items().filter_map(|(name, item)| if check_name(name, &item) { read(name, item) } else { None }).collect()
+}
+
+fn check_name(name: &str, item: &Item<'_>) -> bool {
+    let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let rest = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    let good = first && rest && name.len() <= 100;
+    if !good {
+        let message = "a name begins with a letter and has letters, digits, _ and -, at most 100 of them";
+        item.report.error(item.key_span, &item.path, message);
+    }
+    good
+}
+
+/// A name stands for one node, whatever the section: `NAME.errors` is of a source or a sink.
+fn refuse_double_names(job: &Section<'_>) {
+    let mut seen: HashMap<&str, String> = HashMap::new();
+    for section in ["sources", "transforms", "sinks"] {
+        let Some(entries) = job.get(section).and_then(|item| item.node.as_map()) else { continue };
+        for entry in entries {
+            let path = format!("{section}.{}", entry.key);
+            match seen.get(entry.key.as_str()) {
+                Some(first) => job.report.error(entry.key_span, &path, format!("the name {:?} is taken by {first}", entry.key)),
+                None => _ = seen.insert(&entry.key, path),
+            }
+        }
+    }
+}
+
+fn engine(item: Item<'_>) -> Option<EngineSettings> {
+    let section = Section::open(item, &ENGINE_KEYS)?;
+    let mut settings = EngineSettings::default();
+    if let Some(value) = section.get("max_parallelism").and_then(|item| item.count(MOST_SUBTASKS)) {
+        settings.max_parallelism = value.value;
+    }
+    if let Some(value) = section.get("batch_rows").and_then(|item| item.count(MOST_BATCH_ROWS)) {
+        settings.batch_rows = value.value;
+    }
+    if let Some(item) = section.get("in_flight_bytes") {
+        match item.size() {
+            Some(At { value: 0, .. }) => item.error("must be more than 0B"),
+            Some(size) => settings.in_flight_bytes = size.value,
+            None => {}
+        }
+    }
+    if let Some(item) = section.get("flush_interval") {
+        match item.duration() {
+            Some(At { value, .. }) if !(Duration::from_millis(1)..=Duration::from_secs(60)).contains(&value) => {
+                item.error("must be from 1ms to 1m")
+            }
+            Some(interval) => settings.flush_interval = interval.value,
+            None => {}
+        }
+    }
+    Some(settings)
+}
+
+fn checkpoint(item: Item<'_>) -> Option<Checkpoint> {
+    let section = Section::open(item, &CHECKPOINT_KEYS)?;
+    let duration = |key: &str| section.get(key).and_then(positive);
+    let (timeout, min_pause) = (duration("timeout"), section.get("min_pause").and_then(|item| item.duration()).map(|pause| pause.value));
+    let dir = section.get("dir").and_then(|item| item.text()).map(|dir| dir.value);
+    Some(Checkpoint { interval: section.required("interval").and_then(positive)?, dir, timeout, min_pause, span: section.span })
+}
+
+fn positive(item: Item<'_>) -> Option<Duration> {
+    let duration = item.duration()?;
+    if duration.value.is_zero() {
+        item.error("must be more than 0s");
+        return None;
+    }
+    Some(duration.value)
+}
+
+fn restart(item: Item<'_>) -> Option<Restart> {
+    let section = Section::open(item, &RESTART_KEYS)?;
+    let strategies = ["none", "fixed-delay", "exponential-delay", "failure-rate"];
+    let strategy = section.required("strategy")?.word(&strategies)?.value;
+    let own: &[&str] = match strategy.as_str() {
+        "fixed-delay" => &["strategy", "attempts", "delay"],
+        "exponential-delay" => &["strategy", "initial_delay", "max_delay", "multiplier"],
+        "failure-rate" => &["strategy", "failures", "interval", "delay"],
+        _ => &["strategy"],
+    };
+    for (key, item) in section.items().filter(|(key, _)| RESTART_KEYS.contains(key) && !own.contains(key)) {
+        item.report.error(
+            item.key_span,
+            &section.path,
+            format!("{key:?} means nothing to the strategy {strategy}, which has {}", own.join(", ")),
+        );
+    }
+    let count = |key: &str| section.required(key).and_then(|item| item.count(u32::MAX)).map(|count| count.value);
+    let duration = |key: &str| section.required(key).and_then(|item| item.duration()).map(|duration| duration.value);
+    let strategy = match strategy.as_str() {
+        "fixed-delay" => RestartStrategy::FixedDelay { attempts: count("attempts")?, delay: duration("delay")? },
+        "exponential-delay" => RestartStrategy::ExponentialDelay {
+            initial_delay: duration("initial_delay")?,
+            max_delay: duration("max_delay")?,
+            multiplier: section.get("multiplier").map_or(Some(2.0), multiplier)?,
+        },
+        "failure-rate" => {
+            RestartStrategy::FailureRate { failures: count("failures")?, interval: duration("interval")?, delay: duration("delay")? }
+        }
+        _ => RestartStrategy::None,
+    };
+    Some(Restart { strategy, span: section.span })
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a multiplier of that size is no multiplier")]
+fn multiplier(item: Item<'_>) -> Option<f64> {
+    let number = match &item.node.data {
+        Data::Scalar(scalar) => match scalar.value {
+            Value::Integer(number) => Some(number as f64),
+            Value::Float(number) => Some(number),
+            _ => None,
+        },
+        _ => None,
+    };
+    if !number.is_some_and(|number| number >= 1.0) {
+        item.expected("a number from 1 on");
+        return None;
+    }
+    number
+}

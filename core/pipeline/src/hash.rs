@@ -1,0 +1,81 @@
+//! The plan's hash: xxh3-64 of a text that holds everything that decides results and shape: the job's settings, and of every node its parallelism, operator,
+//! configuration and columns, of every edge its exchange. Plugins count by name and version. Expressions count as they were compiled, so that another value of
+//! a `${REFERENCE}` in one is another plan; configurations of plugins count as written. Stable across processes of one release, not across releases.
+
+use crate::plan::{Exchange, Node, Operator, Plan, PlanHash};
+use std::fmt::Write;
+use xxhash_rust::xxh3::xxh3_64;
+
+pub(crate) fn of(plan: &Plan) -> PlanHash {
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    let _ = write(plan, &mut text);
+    PlanHash(xxh3_64(text.as_bytes()))
+}
+
+fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "standpipe plan 1\n{:?}\n{:?}", plan.name, plan.settings)?;
+    for node in &plan.nodes {
+        writeln!(out, "{:?} {}", node.path, node.parallelism)?;
+        operator(node, out)?;
+        for output in &node.outputs {
+            writeln!(out, "  {:?} {:?} {:?} {:?}", output.name, output.mode, output.key, output.event_time)?;
+            for field in output.schema.fields() {
+                let mut metadata: Vec<_> = field.metadata().iter().collect();
+                metadata.sort();
+                writeln!(out, "    {:?} {} {} {metadata:?}", field.name(), field.data_type(), field.is_nullable())?;
+            }
+        }
+    }
+    for edge in &plan.edges {
+        write!(out, "{}.{} {}.{} ", edge.from.0, edge.output, edge.to.0, edge.input)?;
+        match &edge.exchange {
+            Exchange::Forward => writeln!(out, "forward")?,
+            Exchange::Rebalance => writeln!(out, "rebalance")?,
+            Exchange::Hash(columns) => writeln!(out, "hash {columns:?}")?,
+        }
+    }
+    Ok(())
+}
+
+fn operator(node: &Node, out: &mut String) -> std::fmt::Result {
+    match &node.operator {
+        Operator::Source(source) => {
+            let plugin = source.kind.plugin();
+            writeln!(out, "  source {:?} {:?} {:?} {}", source.kind.name(), plugin.name, plugin.version, source.config)?;
+            writeln!(out, "  {:?} {:?}", source.decode.as_ref().map(|decode| &decode.format), source.event_time)
+        }
+        Operator::Filter(filter) => writeln!(out, "  filter {:?}", filter.predicate.to_string()),
+        Operator::Project(project) => {
+            writeln!(out, "  project")?;
+            project.columns.iter().try_for_each(|column| writeln!(out, "    {:?} {:?}", column.name, column.expression.to_string()))
+        }
+        Operator::Union => writeln!(out, "  union"),
+        Operator::Transform(transform) => {
+            let plugin = transform.kind.plugin();
+            let config = &transform.config;
+            writeln!(out, "  transform {:?} {:?} {:?} {config} {:?}", transform.kind.name(), plugin.name, plugin.version, transform.keys)
+        }
+        Operator::Window(window) => {
+            writeln!(out, "  window {:?} {} {:?} {:?}", window.keys, window.time, window.assigner, window.allowed_lateness)?;
+            window.aggregates.iter().try_for_each(|aggregate| {
+                let function = &aggregate.function;
+                let arguments: Vec<String> = function.expressions().iter().map(ToString::to_string).collect();
+                let (name, distinct, nulls) = (function.fun().name(), function.is_distinct(), function.ignore_nulls());
+                writeln!(out, "    {:?} {name:?} {arguments:?} {distinct} {nulls}", aggregate.name)
+            })
+        }
+        Operator::Aggregate(aggregate) => {
+            writeln!(out, "  aggregate {:?} {:?}", aggregate.keys, aggregate.emit)?;
+            aggregate.aggregates.iter().try_for_each(|running| {
+                let argument = running.argument.as_ref().map(ToString::to_string);
+                writeln!(out, "    {:?} {:?} {argument:?}", running.name, running.function)
+            })
+        }
+        Operator::Encode(encode) => writeln!(out, "  encode {:?} {:?}", encode.format, encode.columns),
+        Operator::Sink(sink) => {
+            let plugin = sink.kind.plugin();
+            writeln!(out, "  sink {:?} {:?} {:?} {}", sink.kind.name(), plugin.name, plugin.version, sink.config)
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The file's nodes to the plan's: every node is planned after those that it reads, from what they give. One file per verb; `draft` has what they share,
+//! `assemble` makes the plan of the drafts that lead to a sink.
+
+mod aggregate;
+mod assemble;
+mod draft;
+mod plugin;
+mod sink;
+mod source;
+mod stateless;
+mod transform;
+mod window;
+
+use crate::{
+    diagnostic::{Diagnostic, Diagnostics, Report},
+    expression::Expressions,
+    file::{InputName, Name, PipelineFile, RestartStrategy, TransformBlock, Verb},
+    plan::{Operator, Plan},
+    resolve::{self, Block},
+    suggest,
+};
+use draft::{Draft, Stream};
+use standpipe_loader::Catalogue;
+use std::{collections::HashMap, sync::Arc};
+
+/// What the configuration of the installation says where the file is silent.
+#[derive(Debug, Clone, Default)]
+pub struct Defaults {
+    /// Subtasks of a node of a job that says nothing; 1 if this does neither.
+    pub parallelism: Option<u32>,
+}
+
+/// A plan and what is strange about it.
+#[derive(Debug)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// Things that a user should know and that stop nothing.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl PipelineFile {
+    /// Makes the plan. Plugins are asked what they say to their configuration; no I/O happens.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn plan(&self, catalogue: &Catalogue, defaults: &Defaults) -> Result<Planned, Diagnostics> {
+        let report = self.report();
+        let parallelism = self.parallelism.as_ref().map(|at| at.value).or(defaults.parallelism).unwrap_or(1);
+        let mut planner = Planner {
+            file: self,
+            catalogue,
+            parallelism,
+            report: &report,
+            expressions: Expressions::new(),
+            drafts: Vec::new(),
+            by_name: HashMap::new(),
+        };
+        if let Some(job) = &self.parallelism
+            && job.value > self.engine.max_parallelism
+        {
+            planner.too_many(job.value, job.span, "parallelism");
+        }
+        for block in resolve::in_order(self, &report) {
+            planner.block(block);
+        }
+        planner.refuse_unread_dead_letters();
+        report.check()?;
+        self.warn_of_what_comes_later(&report);
+        let plan = planner.assemble();
+        Ok(Planned { plan, warnings: report.take_warnings() })
+    }
+
+    /// Keys that are read and checked, and that nothing acts upon yet.
+    fn warn_of_what_comes_later(&self, report: &Report) {
+        if let Some(checkpoint) = &self.checkpoint {
+            report.warn(checkpoint.span, "checkpoint", "checkpoints are not taken in this release");
+        }
+        if let Some(restart) = self.restart.as_ref().filter(|restart| restart.strategy != RestartStrategy::None) {
+            report.warn(restart.span, "restart", "a job that fails is not restarted in this release");
+        }
+    }
+}
+
+pub(crate) struct Planner<'a> {
+    file: &'a PipelineFile,
+    catalogue: &'a Catalogue,
+    /// The job's.
+    parallelism: u32,
+    report: &'a Report,
+    expressions: Expressions,
+    /// In topological order.
+    drafts: Vec<Draft>,
+    /// The draft whose outputs a name stands for.
+    by_name: HashMap<&'a str, usize>,
+}
+
+impl<'a> Planner<'a> {
+    /// Plans a node; one that fails is in the report, and what reads it is passed over.
+    fn block(&mut self, block: Block<'a>) {
+        let draft = match block {
+            Block::Source(source) => self.source(source),
+            Block::Transform(transform) => self.transform_block(transform),
+            Block::Sink(sink) => self.sink(sink),
+        };
+        if let Some(draft) = draft {
+            self.by_name.insert(&block.name().name, self.drafts.len());
+            self.drafts.push(draft);
+        }
+    }
+
+    fn transform_block(&mut self, block: &TransformBlock) -> Option<Draft> {
+        match &block.verb.value {
+            Verb::Filter(predicate) => self.filter(block, predicate),
+            Verb::Select(items) => self.select(block, items),
+            Verb::Union => self.union(block),
+            Verb::Transform { kind, with } => self.transform(block, kind, with),
+            Verb::Aggregate { columns, window: Some(window), .. } => self.window(block, columns, window),
+            Verb::Aggregate { columns, window: None, emit } => self.aggregate(block, columns, emit.as_ref()),
+        }
+    }
+
+    /// The stream of a name; `None` if there is none, which is or was reported.
+    fn stream(&self, input: &InputName) -> Option<Stream> {
+        let &draft = self.by_name.get(input.node.as_str())?;
+        let node = &self.drafts[draft];
+        if matches!(node.operator, Operator::Sink(_)) && input.output.is_none() {
+            // Reported with the names.
+            return None;
+        }
+        let wanted = input.output.as_deref().unwrap_or("main");
+        let Some(output) = node.outputs.iter().position(|output| output.name == wanted) else {
+            let names: Vec<&str> = node.outputs.iter().map(|output| output.name.as_str()).collect();
+            let end = suggest::or_list(wanted, names.iter().copied(), "outputs");
+            self.report.error(input.span, &input.path, format!("{:?} has no output {wanted:?}{end}", input.node));
+            return None;
+        };
+        if input.output.is_some() {
+            node.warn_if_empty(wanted, input, self.report);
+        }
+        let columns = &node.outputs[output].schema;
+        if let Some(field) =
+            columns.fields().iter().find(|field| columns.fields().find(field.name()).is_some_and(|(_, first)| !Arc::ptr_eq(first, field)))
+        {
+            let message = format!(
+                "{}.{wanted} has two columns {:?}; give the one of the rows another name before {}",
+                input.node,
+                field.name(),
+                input.node
+            );
+            self.report.error(input.span, &input.path, message);
+            return None;
+        }
+        Some(Stream {
+            draft,
+            output: u32::try_from(output).unwrap_or(u32::MAX),
+            parallelism: node.parallelism,
+            bounded: node.bounded,
+            columns: node.outputs[output].clone(),
+            name: input.output.as_ref().map_or_else(|| input.node.clone(), |output| format!("{}.{output}", input.node)),
+            span: input.span,
+            path: input.path.clone(),
+        })
+    }
+
+    /// The streams of all inputs.
+    fn streams(&self, inputs: &[InputName]) -> Option<Vec<Stream>> {
+        let streams: Vec<Option<Stream>> = inputs.iter().map(|input| self.stream(input)).collect();
+        streams.into_iter().collect()
+    }
+
+    /// The stream of a verb that takes one.
+    fn only_stream(&self, block: &TransformBlock, verb: &str) -> Option<Stream> {
+        let [input] = block.inputs.as_slice() else {
+            let name = &block.name;
+            let message = format!("{verb} takes one input, not {}; join them by a transform with union: true", block.inputs.len());
+            self.report.error(name.span, &name.path, message);
+            return None;
+        };
+        self.stream(input)
+    }
+
+    /// Subtasks of a node: its own, or the job's.
+    fn parallelism_of(&self, own: Option<&crate::diagnostic::At<u32>>, name: &Name) -> Option<u32> {
+        let Some(own) = own else { return Some(self.parallelism) };
+        if own.value > self.file.engine.max_parallelism {
+            self.too_many(own.value, own.span, &format!("{}.parallelism", name.path));
+            return None;
+        }
+        Some(own.value)
+    }
+
+    fn too_many(&self, parallelism: u32, span: crate::diagnostic::Span, path: &str) {
+        let most = self.file.engine.max_parallelism;
+        self.report.error(span, path, format!("{parallelism} is more than engine.max_parallelism, which is {most}"));
+    }
+}

@@ -1,0 +1,203 @@
+//! `filter`, `select` and `union`: no state, the change mode stays.
+
+use super::{
+    Planner,
+    draft::{Draft, DraftInput, Stream},
+};
+use crate::{
+    expression::{Fault, Scope},
+    file::{Expression, NamedExpression, SelectItem, TransformBlock},
+    modes,
+    plan::{ChangeMode, FilterNode, Operator, Output, ProjectColumn, ProjectNode},
+};
+use arrow_schema::{Field, Schema};
+use datafusion_physical_expr::expressions::Column;
+use std::sync::Arc;
+
+/// Columns of a select on their way, each with the column of the input that it is, if it is one.
+struct Selected {
+    columns: Vec<ProjectColumn>,
+    fields: Vec<Field>,
+    bare: Vec<Option<usize>>,
+}
+
+impl Planner<'_> {
+    pub(super) fn filter(&self, block: &TransformBlock, predicate: &Expression) -> Option<Draft> {
+        let stream = self.only_stream(block, "filter")?;
+        let path = format!("{}.filter", block.name.path);
+        let scope = self.scope(&stream)?;
+        let compiled = self.compiled(self.expressions.predicate(predicate, &scope), predicate, &path)?;
+        let main = Output { name: "main".to_owned(), ..stream.columns.clone() };
+        let operator = Operator::Filter(FilterNode { predicate: compiled, text: predicate.written.clone() });
+        self.stateless(block, vec![stream], operator, main)
+    }
+
+    pub(super) fn select(&self, block: &TransformBlock, items: &[SelectItem]) -> Option<Draft> {
+        let stream = self.only_stream(block, "select")?;
+        let scope = self.scope(&stream)?;
+        let mut selected = Selected { columns: Vec::new(), fields: Vec::new(), bare: Vec::new() };
+        if items.iter().any(|item| matches!(item, SelectItem::All)) {
+            (0..stream.schema().fields().len()).for_each(|column| selected.keep(&stream, column));
+        }
+        let errors = self.report.errors();
+        for item in items {
+            if let SelectItem::Column(column) = item
+                && let Some(compiled) = self.column(column, &scope)
+            {
+                selected.put(compiled.0, compiled.1, compiled.2);
+            }
+        }
+        if self.report.errors() > errors {
+            return None;
+        }
+        let main = self.selected_output(block, &stream, &mut selected)?;
+        self.stateless(block, vec![stream], Operator::Project(ProjectNode { columns: selected.columns }), main)
+    }
+
+    fn column(&self, column: &NamedExpression, scope: &Scope) -> Option<(ProjectColumn, Field, Option<usize>)> {
+        let (name, expression) = (&column.name.value, &column.expression);
+        let compiled = self.compiled(self.expressions.column(name, expression, scope), expression, &column.path)?;
+        let project = ProjectColumn { name: name.clone(), expression: compiled.physical, text: expression.written.clone() };
+        Some((project, compiled.field, compiled.bare))
+    }
+
+    /// The output of a select: what is left of row kind, key and event time.
+    fn selected_output(&self, block: &TransformBlock, stream: &Stream, selected: &mut Selected) -> Option<Output> {
+        let input = &stream.columns;
+        let kind = modes::row_kind_index(&input.schema).filter(|_| input.mode != ChangeMode::Append);
+        if let Some(kind) = kind.filter(|kind| !selected.bare.contains(&Some(*kind))) {
+            let name = input.schema.field(kind).name();
+            if selected.fields.iter().any(|field| field.name() == name) {
+                let message =
+                    format!("the column {name:?} is the row kind of {}, {}; give yours another name", stream.name, modes::described(input));
+                self.report.error(block.verb.span, &format!("{}.select", block.name.path), message);
+                return None;
+            }
+            selected.keep(stream, kind);
+        }
+        let renamed = |column: &String| {
+            let at = input.schema.index_of(column).ok()?;
+            selected.find(at, column).map(|i| selected.fields[i].name().clone())
+        };
+        let key: Option<Vec<String>> = input.key.iter().map(renamed).collect();
+        if key.is_none() && input.mode == ChangeMode::Upsert {
+            let lost = input.key.iter().find(|column| renamed(column).is_none()).cloned().unwrap_or_default();
+            let message = format!("{} is {}; select must keep the column {lost:?}", stream.name, modes::described(input));
+            self.report.error(block.verb.span, &format!("{}.select", block.name.path), message);
+            return None;
+        }
+        let event_time = input.event_time.and_then(|at| selected.find(at, input.schema.field(at).name()));
+        let schema = Arc::new(Schema::new(selected.fields.clone()));
+        Some(Output { name: "main".to_owned(), schema, mode: input.mode, key: key.unwrap_or_default(), event_time })
+    }
+
+    pub(super) fn union(&self, block: &TransformBlock) -> Option<Draft> {
+        let streams = self.streams(&block.inputs)?;
+        let (first, rest) = streams.split_first()?;
+        let mut main = Output { name: "main".to_owned(), ..first.columns.clone() };
+        for other in rest {
+            if let Some(message) = difference(first, other) {
+                self.report.error(other.span, &other.path, message);
+                return None;
+            }
+            main.schema = Arc::new(nullable_where_either(&main.schema, other.schema()));
+            if main.key != other.columns.key {
+                main.key.clear();
+            }
+            if main.event_time != other.columns.event_time {
+                main.event_time = None;
+            }
+        }
+        self.stateless(block, streams, Operator::Union, main)
+    }
+
+    /// A node without state: all its streams spread over its subtasks.
+    fn stateless(&self, block: &TransformBlock, streams: Vec<Stream>, operator: Operator, main: Output) -> Option<Draft> {
+        let own = self.parallelism_of(block.parallelism.as_ref(), &block.name)?;
+        let parallelism = streams.iter().fold(own, |parallelism, stream| stream.fitting(parallelism, block.parallelism.is_some()));
+        let inputs: Option<Vec<DraftInput>> = streams.iter().map(|stream| self.spread(stream, parallelism)).collect();
+        Some(Draft {
+            name: block.name.name.clone(),
+            path: block.name.path.clone(),
+            span: block.name.span,
+            parallelism,
+            operator,
+            outputs: vec![main],
+            inputs: inputs?,
+            bounded: streams.iter().all(|stream| stream.bounded),
+        })
+    }
+
+    pub(super) fn scope(&self, stream: &Stream) -> Option<Scope> {
+        Scope::new(stream.schema()).map_err(|fault| self.report.error(stream.span, &stream.path, fault.message)).ok()
+    }
+
+    /// What an expression was compiled to, or a report at its place.
+    pub(super) fn compiled<T>(&self, result: Result<T, Fault>, expression: &Expression, path: &str) -> Option<T> {
+        result
+            .map_err(|fault| match fault.hint {
+                Some(hint) => self.report.error_with_hint(expression.span, path, fault.message, hint),
+                None => self.report.error(expression.span, path, fault.message),
+            })
+            .ok()
+    }
+}
+
+impl Selected {
+    /// A column of the input as it is.
+    fn keep(&mut self, stream: &Stream, at: usize) {
+        let field = stream.schema().field(at);
+        let expression = Arc::new(Column::new(field.name(), at));
+        self.put(ProjectColumn { name: field.name().clone(), expression, text: field.name().clone() }, field.clone(), Some(at));
+    }
+
+    /// A column instead of one of its name, or behind the others.
+    fn put(&mut self, column: ProjectColumn, field: Field, bare: Option<usize>) {
+        match self.fields.iter().position(|other| other.name() == field.name()) {
+            Some(i) => (self.columns[i], self.fields[i], self.bare[i]) = (column, field, bare),
+            None => {
+                self.columns.push(column);
+                self.fields.push(field);
+                self.bare.push(bare);
+            }
+        }
+    }
+
+    /// Where a column of the input has gone; the one with its old name if there are several.
+    fn find(&self, at: usize, name: &str) -> Option<usize> {
+        let same = |i: &usize| self.bare[*i] == Some(at);
+        let all = 0..self.bare.len();
+        all.clone().find(|i| same(i) && self.fields[*i].name() == name).or_else(|| all.clone().find(same))
+    }
+}
+
+/// Why two streams cannot be one.
+fn difference(first: &Stream, other: &Stream) -> Option<String> {
+    let (one, two) = (&first.columns, &other.columns);
+    let both = format!("{:?} and {:?} cannot be one stream", first.name, other.name);
+    if one.mode != two.mode {
+        return Some(format!("{both}: one is {}, the other is {}", modes::described(one), modes::described(two)));
+    }
+    if one.mode != ChangeMode::Append && one.key != two.key {
+        return Some(format!("{both}: their keys are {} and {}", one.key.join(", "), two.key.join(", ")));
+    }
+    let names = |output: &Output| output.schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
+    if names(one) != names(two) {
+        return Some(format!(
+            "{both}: their columns are {} and {}; a select can make them equal",
+            names(one).join(", "),
+            names(two).join(", ")
+        ));
+    }
+    let pairs = one.schema.fields().iter().zip(two.schema.fields());
+    let (left, right) = pairs.into_iter().find(|(left, right)| left.data_type() != right.data_type())?;
+    let types = [left, right].map(|field| standpipe_formats::types::type_text(field));
+    Some(format!("{both}: the column {:?} is {} in one and {} in the other; cast it in a select", left.name(), types[0], types[1]))
+}
+
+fn nullable_where_either(left: &Schema, right: &Schema) -> Schema {
+    let fields = left.fields().iter().zip(right.fields());
+    Schema::new(
+        fields.map(|(left, right)| left.as_ref().clone().with_nullable(left.is_nullable() || right.is_nullable())).collect::<Vec<_>>(),
+    )
+}

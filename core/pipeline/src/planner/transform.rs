@@ -1,0 +1,161 @@
+//! Transforms of plugins, keyed or not, and what key columns are to all keyed nodes.
+
+use super::{
+    Planner,
+    draft::{Draft, DraftInput, Stream},
+};
+use crate::{
+    diagnostic::At,
+    expression::type_name,
+    file::{TransformBlock, With},
+    modes,
+    plan::{ChangeMode, Exchange, Operator, Output, TransformNode},
+    suggest,
+};
+use standpipe_loader::{NodeInput, TransformValidation};
+use std::collections::HashSet;
+
+impl Planner<'_> {
+    pub(super) fn transform(&self, block: &TransformBlock, wanted: &At<String>, with: &With) -> Option<Draft> {
+        let name = &block.name;
+        let kind = self.kind(self.catalogue.transform(&wanted.value), wanted, &format!("{}.transform", name.path));
+        let streams = self.streams(&block.inputs);
+        let kind = kind?;
+        let config = self.configuration(with, name, kind.config_schema());
+        let (streams, config) = (streams?, config?);
+        let keyed = !block.key_by.is_empty();
+        if keyed && streams.len() > 1 {
+            self.report.error(
+                name.span,
+                &name.path,
+                format!("a keyed transform takes one input, not {}; join them by a transform with union: true", streams.len()),
+            );
+            return None;
+        }
+        let keys = if keyed { self.key_columns(&block.key_by, &streams[0], &name.path)? } else { Vec::new() };
+        let key_names: Vec<String> = block.key_by.iter().map(|column| column.value.clone()).collect();
+        let told = |stream: &Stream| if keyed { stream.told(key_names.clone()) } else { stream.told_rows() };
+        let inputs: Vec<NodeInput> = streams.iter().map(told).collect();
+        let validation = self.answer(kind.validate(&name.path, &config, &inputs, keyed), |answer| &answer.details, with, name)?;
+        self.check_transform(block, &wanted.value, &streams, &validation)?;
+        let own = self.within(block.parallelism.as_ref(), name, validation.details.max_subtasks)?;
+        let insists = keyed || block.parallelism.is_some();
+        let parallelism = streams.iter().fold(own, |parallelism, stream| stream.fitting(parallelism, insists));
+        let edges: Option<Vec<DraftInput>> = if keyed {
+            Some(vec![streams[0].read(Exchange::Hash(keys.clone()))])
+        } else {
+            streams.iter().map(|stream| self.spread(stream, parallelism)).collect()
+        };
+        let inputs_of_edges = edges?;
+        Some(Draft {
+            name: name.name.clone(),
+            path: name.path.clone(),
+            span: name.span,
+            parallelism,
+            outputs: outputs(&validation, &streams, &key_names),
+            operator: Operator::Transform(TransformNode { kind, config, inputs, validation, keys }),
+            inputs: inputs_of_edges,
+            bounded: streams.iter().all(|stream| stream.bounded),
+        })
+    }
+
+    fn check_transform(&self, block: &TransformBlock, kind: &str, streams: &[Stream], validation: &TransformValidation) -> Option<()> {
+        let name = &block.name;
+        let details = &validation.details;
+        if details.requires_key && block.key_by.is_empty() {
+            self.report.error(name.span, &name.path, format!("the transform {kind:?} needs key_by"));
+            return None;
+        }
+        let main_mode = validation.outputs.first().map(|(output, _)| output.mode).unwrap_or_default();
+        for stream in streams {
+            let mode = stream.columns.mode;
+            if mode != ChangeMode::Append && mode != main_mode && !details.accepts.contains(&mode) {
+                let message = format!(
+                    "the transform {kind:?} takes {}, {:?} is {}",
+                    modes::accepted(&details.accepts),
+                    stream.name,
+                    modes::described(&stream.columns)
+                );
+                self.report.error(stream.span, &stream.path, message);
+                return None;
+            }
+            self.takes_types(stream, &details.types, &format!("the transform {kind:?}"))?;
+        }
+        let mut names = HashSet::new();
+        for (output, schema) in &validation.outputs {
+            if !names.insert(&output.name) {
+                self.broken(block, kind, &format!("two outputs {:?}", output.name));
+                return None;
+            }
+            if output.mode != ChangeMode::Append && modes::row_kind_index(schema).is_none() {
+                self.broken(
+                    block,
+                    kind,
+                    &format!("the output {:?} of mode {} without a row kind column", output.name, modes::name(output.mode)),
+                );
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    fn broken(&self, block: &TransformBlock, kind: &str, what: &str) {
+        self.report.error(
+            block.verb.span,
+            &block.name.path,
+            format!("the transform {kind:?} breaks the plugin contract: it declares {what}"),
+        );
+    }
+
+    /// The positions of `key_by`'s columns.
+    pub(super) fn key_columns(&self, key_by: &[At<String>], stream: &Stream, path: &str) -> Option<Vec<usize>> {
+        let path = format!("{path}.key_by");
+        let find = |column: &At<String>| {
+            let Ok(at) = stream.schema().index_of(&column.value) else {
+                let names = stream.schema().fields().iter().map(|field| field.name().as_str());
+                let end = suggest::or_list(&column.value, names, "columns");
+                self.report.error(column.span, &path, format!("unknown column {:?}{end}", column.value));
+                return None;
+            };
+            let data_type = stream.schema().field(at).data_type();
+            if data_type.is_nested() {
+                self.report.error(
+                    column.span,
+                    &path,
+                    format!("the column {:?} of type {} cannot be a key", column.value, type_name(data_type)),
+                );
+                return None;
+            }
+            Some(at)
+        };
+        // All of them are looked up, so that all that are wrong are reported.
+        let found: Vec<Option<usize>> = key_by.iter().map(find).collect();
+        found.into_iter().collect()
+    }
+}
+
+/// The outputs that a plugin declares; key and event time are kept where the columns are.
+fn outputs(validation: &TransformValidation, streams: &[Stream], key: &[String]) -> Vec<Output> {
+    let first = &streams[0].columns;
+    let key = match (key, streams) {
+        ([], [only]) => &only.columns.key,
+        (key, _) => key,
+    };
+    let make = |(index, (details, schema)): (usize, &(standpipe_sdk::wire::OutputDetails, arrow_schema::SchemaRef))| {
+        let same = |name: &str| {
+            let was = first.schema.field_with_name(name).ok()?;
+            schema.index_of(name).ok().filter(|at| schema.field(*at).data_type() == was.data_type())
+        };
+        let time = first.event_time.map(|at| first.schema.field(at).name());
+        let one_time = streams.iter().all(|stream| stream.columns.event_time.map(|at| stream.schema().field(at).name()) == time);
+        let kept = key.iter().all(|column| same(column).is_some());
+        Output {
+            name: if index == 0 { "main".to_owned() } else { details.name.clone() },
+            schema: schema.clone(),
+            mode: details.mode,
+            key: if kept { key.to_vec() } else { Vec::new() },
+            event_time: time.filter(|_| one_time).and_then(|name| same(name)),
+        }
+    };
+    validation.outputs.iter().enumerate().map(make).collect()
+}

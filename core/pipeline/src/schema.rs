@@ -1,0 +1,425 @@
+//! The JSON Schema of the pipeline file, for editors and for `standpipe schema`. These types are never filled: they are the documentation of the file in a form that
+//! schemars reads. Their keys are tested against the tables of the reader in `file/`, so that an editor and `check` agree.
+#![allow(dead_code, reason = "only their schemas are used")]
+
+use schemars::JsonSchema;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The JSON Schema of a pipeline file.
+#[must_use]
+pub fn json_schema() -> Value {
+    let mut schema = schemars::schema_for!(PipelineFile).to_value();
+    without_null(&mut schema);
+    schema
+}
+
+/// An optional key may be left out; it may not be null.
+fn without_null(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(without_null),
+        Value::Object(members) => {
+            members.values_mut().for_each(without_null);
+            for key in ["type", "anyOf"] {
+                let Some(Value::Array(choices)) = members.get_mut(key) else { continue };
+                choices.retain(|choice| choice != "null" && choice.get("type").is_none_or(|name| name != "null"));
+                if let [only] = choices.as_mut_slice() {
+                    let only = only.take();
+                    match only {
+                        Value::Object(inner) if key == "anyOf" => {
+                            members.remove(key);
+                            members.extend(inner);
+                        }
+                        only => _ = members.insert(key.to_owned(), only),
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A Standpipe pipeline.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, title = "Standpipe pipeline")]
+struct PipelineFile {
+    /// The job's name.
+    name: String,
+    /// Subtasks of every node that does not say otherwise; 1 if neither the file nor the configuration says so.
+    #[schemars(range(min = 1, max = 32768))]
+    parallelism: Option<u32>,
+    /// Plugin files or directories of them, relative to this file; searched first.
+    plugins: Option<OneOrMany>,
+    /// Settings of the engine.
+    engine: Option<Engine>,
+    /// Checkpoints; not taken in this release.
+    checkpoint: Option<Checkpoint>,
+    /// What happens when the job fails; it is not restarted in this release.
+    restart: Option<Restart>,
+    /// Where rows come from, by name.
+    #[schemars(extend("minProperties" = 1))]
+    sources: BTreeMap<String, Source>,
+    /// What happens to them, by name.
+    transforms: Option<BTreeMap<String, Transform>>,
+    /// Where they go, by name.
+    #[schemars(extend("minProperties" = 1))]
+    sinks: BTreeMap<String, Sink>,
+}
+
+/// A text or a list of texts.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum OneOrMany {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+/// A number and a unit: `10s`, `500ms`, `1h30m`. Units: ns, us, ms, s, m, h, d.
+struct Duration;
+
+/// A number and a unit: `64MiB`. Units: B, kB, MB, GB, TB, KiB, MiB, GiB, TiB.
+struct Size;
+
+macro_rules! text {
+    ($Name:ident, $description:literal, $pattern:literal) => {
+        impl JsonSchema for $Name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($Name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "description": $description, "pattern": $pattern })
+            }
+        }
+    };
+}
+
+text!(
+    Duration,
+    "A number and a unit: 10s, 500ms, 1h30m. Units: ns, us, ms, s, m, h, d.",
+    r"^\s*([0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h|d)\s*)+$|\$\{"
+);
+text!(
+    Size,
+    "A number and a unit: 64MiB. Units: B, kB, MB, GB, TB, KiB, MiB, GiB, TiB.",
+    r"^\s*[0-9]+(\.[0-9]+)?\s*([kKmMgGtT]?i?[bB])\s*$|\$\{"
+);
+
+/// Settings of the engine.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Engine {
+    /// Key groups, and so the most subtasks of a node; fixed at the job's first start. Default 128.
+    #[schemars(range(min = 1, max = 32768))]
+    max_parallelism: Option<u32>,
+    /// Rows of a batch that a source aims at. Default 8192.
+    #[schemars(range(min = 1, max = 1000000))]
+    batch_rows: Option<u32>,
+    /// How much a source subtask may have on its way to the sinks before it waits. Default 64MiB.
+    in_flight_bytes: Option<Size>,
+    /// How long a source holds rows back to fill a batch. Default 10ms: short, because most jobs want their rows soon; longer batches better at low rates.
+    flush_interval: Option<Duration>,
+}
+
+/// Checkpoints.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Checkpoint {
+    /// From the start of one to the start of the next.
+    interval: Duration,
+    /// Where they are kept: a directory, or the URL of an object store.
+    dir: Option<String>,
+    /// When one is given up.
+    timeout: Option<Duration>,
+    /// From the end of one to the start of the next, at least.
+    min_pause: Option<Duration>,
+}
+
+/// What happens when the job fails.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Restart {
+    /// When it is started again.
+    strategy: Strategy,
+    /// fixed-delay: how often.
+    #[schemars(range(min = 1))]
+    attempts: Option<u32>,
+    /// fixed-delay, failure-rate: how long after.
+    delay: Option<Duration>,
+    /// exponential-delay: after the first failure.
+    initial_delay: Option<Duration>,
+    /// exponential-delay: at most.
+    max_delay: Option<Duration>,
+    /// exponential-delay: from one failure to the next. Default 2.
+    #[schemars(range(min = 1))]
+    multiplier: Option<f64>,
+    /// failure-rate: so many in an interval.
+    #[schemars(range(min = 1))]
+    failures: Option<u32>,
+    /// failure-rate: the interval.
+    interval: Option<Duration>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+enum Strategy {
+    None,
+    FixedDelay,
+    ExponentialDelay,
+    FailureRate,
+}
+
+/// Where rows come from.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Source {
+    /// The plugin's source.
+    connector: String,
+    /// Its configuration.
+    with: Option<BTreeMap<String, Value>>,
+    /// How its records become rows; a source of rows has none.
+    format: Option<SourceFormat>,
+    /// The columns of the records; required with json.
+    #[schemars(extend("minProperties" = 1))]
+    schema: Option<BTreeMap<String, Column>>,
+    /// Which column says when a row happened; windows need it.
+    event_time: Option<EventTime>,
+    /// Subtasks.
+    #[schemars(range(min = 1))]
+    parallelism: Option<u32>,
+}
+
+/// A format, or a format and what to do with broken records.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum SourceFormat {
+    /// The format's name.
+    Name(FormatName),
+    /// In detail.
+    Detailed(DetailedFormat),
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct DetailedFormat {
+    /// The format's name.
+    r#type: FormatName,
+    /// What happens to a record that cannot be decoded: the job fails, the record is dropped, or it goes to NAME.errors. Default fail.
+    on_error: Option<OnError>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+enum FormatName {
+    /// The record as it is, in one column of type string or binary.
+    Raw,
+    /// One JSON object per record.
+    Json,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+enum OnError {
+    Fail,
+    Skip,
+    DeadLetter,
+}
+
+/// A type such as `string`, `timestamp_ms`, `decimal(10, 2)`, `list<int64>`, or a type in detail.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Column {
+    /// The type.
+    Type(String),
+    /// In detail.
+    Detailed(DetailedColumn),
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct DetailedColumn {
+    /// The type.
+    r#type: String,
+    /// Whether a value may be missing. Default true.
+    nullable: Option<bool>,
+}
+
+/// When a row happened.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct EventTime {
+    /// A column of a timestamp type.
+    column: String,
+    /// How far a row may be behind the latest one of its split. Default 0s.
+    out_of_orderness: Option<Duration>,
+    /// After how long without data a split no longer holds the others back. Default 10s.
+    idle_timeout: Option<Duration>,
+}
+
+/// What happens to rows: exactly one of filter, select, union, transform, aggregate.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Transform {
+    /// The node that it reads; NAME.late and NAME.errors are outputs of it.
+    input: Option<String>,
+    /// The nodes that it reads, where there are several.
+    #[schemars(extend("minItems" = 1))]
+    inputs: Option<Vec<String>>,
+    /// Keeps the rows for which this condition is true.
+    filter: Option<Expression>,
+    /// Computes columns: name and expression. "*": true keeps all of the input, where a column of the same name takes its place.
+    select: Option<Select>,
+    /// Passes all rows of all inputs on.
+    union: Option<bool>,
+    /// A plugin's transform.
+    transform: Option<String>,
+    /// Aggregates: name and a call such as avg(value).
+    #[schemars(extend("minProperties" = 1))]
+    aggregate: Option<BTreeMap<String, Expression>>,
+    /// The configuration of a plugin's transform.
+    with: Option<BTreeMap<String, Value>>,
+    /// The key columns of aggregate and transform.
+    key_by: Option<OneOrMany>,
+    /// The window of aggregate.
+    window: Option<Window>,
+    /// When aggregate without a window gives rows: at the end of bounded inputs, when a key changes, or for each row. Default final for bounded inputs, else changes.
+    emit: Option<EmitName>,
+    /// Subtasks.
+    #[schemars(range(min = 1))]
+    parallelism: Option<u32>,
+}
+
+/// An SQL expression; names are case-sensitive.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Expression {
+    /// As text.
+    Text(String),
+    /// A number.
+    Number(f64),
+    /// True or false.
+    Bool(bool),
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Select {
+    /// "*"
+    All(String),
+    /// By name.
+    Columns(BTreeMap<String, Expression>),
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+enum EmitName {
+    Final,
+    Changes,
+    Each,
+}
+
+/// How rows fall into windows.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Window {
+    /// Windows of one length, one after the other.
+    tumbling: Tumbling,
+    /// How long after its end a window still takes rows; later ones go to NAME.late. Default 0s.
+    allowed_lateness: Option<Duration>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Tumbling {
+    /// The length.
+    Size(Duration),
+    /// In detail.
+    Detailed(DetailedTumbling),
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct DetailedTumbling {
+    /// The length.
+    size: Duration,
+    /// Shift of the alignment to the epoch. Default 0s.
+    offset: Option<Duration>,
+}
+
+/// Where rows go.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Sink {
+    /// The node that it reads.
+    input: String,
+    /// The plugin's sink.
+    connector: String,
+    /// Its configuration.
+    with: Option<BTreeMap<String, Value>>,
+    /// How rows become records; a sink of rows has none. Default json.
+    format: Option<SinkFormat>,
+    /// Subtasks.
+    #[schemars(range(min = 1))]
+    parallelism: Option<u32>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum SinkFormat {
+    /// The format's name.
+    Name(FormatName),
+    /// In detail.
+    Detailed(DetailedSinkFormat),
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct DetailedSinkFormat {
+    /// The format's name.
+    r#type: FormatName,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::{job, nodes, verbs};
+
+    fn keys(definition: &str) -> Vec<String> {
+        let schema = json_schema();
+        let target = if definition.is_empty() { &schema } else { &schema["$defs"][definition] };
+        let mut keys: Vec<String> = target["properties"].as_object().unwrap_or_else(|| panic!("{definition}")).keys().cloned().collect();
+        keys.sort();
+        keys
+    }
+
+    #[test]
+    fn editors_know_the_keys_that_the_reader_knows() {
+        let later = ["sliding", "session", "cumulate"];
+        for (definition, known) in [
+            ("", &job::JOB_KEYS[..]),
+            ("Engine", &job::ENGINE_KEYS),
+            ("Checkpoint", &job::CHECKPOINT_KEYS),
+            ("Restart", &job::RESTART_KEYS),
+            ("Source", &nodes::SOURCE_KEYS),
+            ("DetailedFormat", &nodes::FORMAT_KEYS),
+            ("EventTime", &nodes::EVENT_TIME_KEYS),
+            ("Transform", &verbs::TRANSFORM_KEYS),
+            ("Window", &verbs::WINDOW_KEYS),
+            ("DetailedTumbling", &verbs::TUMBLING_KEYS),
+            ("Sink", &nodes::SINK_KEYS),
+        ] {
+            let mut known: Vec<&str> = known.iter().copied().filter(|key| !later.contains(key)).collect();
+            known.sort_unstable();
+            assert_eq!(keys(definition), known, "{definition}");
+        }
+    }
+
+    #[test]
+    fn no_key_may_be_null() {
+        assert!(!json_schema().to_string().contains("\"null\""));
+        assert_eq!(json_schema()["properties"]["engine"]["$ref"], "#/$defs/Engine");
+        assert_eq!(json_schema()["required"], serde_json::json!(["name", "sources", "sinks"]));
+    }
+}

@@ -1,0 +1,320 @@
+//! The parser's events to a tree with places. Strict where YAML is generous: one document, no key twice, keys are text, no tags but `!!str`.
+//!
+//! Depth and size are limited, so that no file (aliases that multiply) can exhaust memory or the stack.
+
+use super::{Data, Entry, Node, Scalar, Value};
+use crate::diagnostic::{Report, Span};
+use granit_parser::{Event, Parser, ScalarStyle, ScanError};
+use std::collections::HashMap;
+
+/// Levels of nesting.
+const MAX_DEPTH: usize = 64;
+/// Values, after aliases are expanded.
+const MAX_NODES: usize = 100_000;
+
+/// The tree of a text; `None` if it is no YAML, which is then in the report.
+pub(crate) fn parse(text: &str, source: u16, report: &Report) -> Option<Node> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    match build(text, source) {
+        Ok(node) => Some(node),
+        Err(problem) => {
+            match problem.hint {
+                Some(hint) => report.error_with_hint(problem.span, "", problem.message, hint),
+                None => report.error(problem.span, "", problem.message),
+            }
+            None
+        }
+    }
+}
+
+struct Problem {
+    span: Span,
+    message: String,
+    hint: Option<&'static str>,
+}
+
+impl Problem {
+    fn new(span: Span, message: impl Into<String>) -> Self {
+        Self { span, message: message.into(), hint: None }
+    }
+}
+
+/// A list or map that is not closed yet.
+struct Open {
+    span: Span,
+    anchor: usize,
+    depth: usize,
+    items: Items,
+}
+
+enum Items {
+    List(Vec<Node>),
+    Map { entries: Vec<Entry>, key: Option<(String, Span, bool)> },
+}
+
+/// A finished value, how deep it is and how many values it holds.
+#[derive(Clone)]
+struct Built {
+    node: Node,
+    depth: usize,
+    size: usize,
+}
+
+struct Builder {
+    source: u16,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Built>,
+    root: Option<Node>,
+    nodes: usize,
+}
+
+fn build(text: &str, source: u16) -> Result<Node, Problem> {
+    let options = granit_parser::options! { emit_comments: false, flow_nesting_limit: MAX_DEPTH, block_nesting_limit: MAX_DEPTH };
+    let mut builder = Builder { source, open: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0 };
+    let mut documents = 0;
+    for next in Parser::new_from_str_with_options(text, options) {
+        let (event, span) = next.map_err(|error| builder.syntax(&error, text))?;
+        let span = builder.span(&span.start);
+        match event {
+            Event::DocumentStart(..) => {
+                documents += 1;
+                if documents > 1 {
+                    return Err(Problem::new(span, "a pipeline file is one YAML document"));
+                }
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let tag = tag.as_ref().map(|tag| (tag.original(), tag.is_yaml_core_schema_tag("str")));
+                let node = scalar(&text, style, tag, span)?;
+                builder.add(Built { node, depth: 1, size: 1 }, anchor, style == ScalarStyle::Plain)?;
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                builder.start(span, anchor, tag.as_ref().map(|tag| tag.original()), Items::List(Vec::new()))?
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                builder.start(span, anchor, tag.as_ref().map(|tag| tag.original()), Items::Map { entries: Vec::new(), key: None })?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => builder.end()?,
+            Event::Alias(id) => {
+                let target = builder.anchors.get(&id).cloned();
+                let target = target.ok_or_else(|| Problem::new(span, "an alias inside of what it stands for"))?;
+                builder.add(target, 0, true)?;
+            }
+            _ => {}
+        }
+    }
+    let start = Span { source, line: 1, column: 1 };
+    let root = builder.root.ok_or_else(|| Problem::new(start, "the file is empty"))?;
+    match root.data {
+        Data::Scalar(Scalar { value: Value::Null, .. }) => Err(Problem::new(start, "the file is empty")),
+        _ => Ok(root),
+    }
+}
+
+impl Builder {
+    fn span(&self, mark: &granit_parser::Marker) -> Span {
+        let clip = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Span { source: self.source, line: clip(mark.line()), column: clip(mark.col()).saturating_add(1) }
+    }
+
+    fn syntax(&self, error: &ScanError, text: &str) -> Problem {
+        let message = error.info();
+        let line = text.lines().nth(error.marker().line().saturating_sub(1)).unwrap_or_default();
+        let hint = if message.contains("tab") {
+            Some("indent with spaces")
+        } else if line.contains('(') {
+            // The comma of `{x: coalesce(a, 'b')}` ends the value.
+            Some("put the expression in quotes")
+        } else {
+            None
+        };
+        Problem { span: self.span(error.marker()), message, hint }
+    }
+
+    fn start(&mut self, span: Span, anchor: usize, tag: Option<String>, items: Items) -> Result<(), Problem> {
+        if let Some(tag) = tag {
+            return Err(Problem::new(span, format!("the tag {tag} is not supported")));
+        }
+        if self.open.len() >= MAX_DEPTH {
+            return Err(too_deep(span));
+        }
+        self.open.push(Open { span, anchor, depth: 0, items });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Problem> {
+        let Some(Open { span, anchor, depth, items }) = self.open.pop() else { return Ok(()) };
+        let data = match items {
+            Items::List(items) => Data::List(items),
+            Items::Map { entries, .. } => Data::Map(entries),
+        };
+        let size = if anchor > 0 { count(&data) } else { 1 };
+        self.add(Built { node: Node { span, data }, depth: depth + 1, size }, anchor, true)
+    }
+
+    /// Puts a finished value where it belongs: as a key, as a value, as an item, or as the root.
+    fn add(&mut self, built: Built, anchor: usize, plain: bool) -> Result<(), Problem> {
+        let span = built.node.span;
+        self.nodes += built.size;
+        if self.nodes > MAX_NODES {
+            return Err(Problem::new(span, format!("more than {MAX_NODES} values")));
+        }
+        if self.open.len() + built.depth > MAX_DEPTH {
+            return Err(too_deep(span));
+        }
+        if anchor > 0 {
+            self.anchors.insert(anchor, built.clone());
+        }
+        let Some(open) = self.open.last_mut() else {
+            self.root = Some(built.node);
+            return Ok(());
+        };
+        open.depth = open.depth.max(built.depth);
+        match &mut open.items {
+            Items::List(items) => items.push(built.node),
+            Items::Map { entries, key } => match key.take() {
+                None => *key = Some(as_key(&built.node, plain, entries)?),
+                Some((key, key_span, plain)) => entries.push(Entry { key, key_span, plain, value: built.node }),
+            },
+        }
+        Ok(())
+    }
+}
+
+fn too_deep(span: Span) -> Problem {
+    Problem::new(span, format!("more than {MAX_DEPTH} levels of nesting"))
+}
+
+fn count(data: &Data) -> usize {
+    let inner: usize = match data {
+        Data::Scalar(_) => 0,
+        Data::List(items) => items.iter().map(|item| count(&item.data)).sum(),
+        Data::Map(entries) => entries.iter().map(|entry| count(&entry.value.data)).sum(),
+    };
+    inner + 1
+}
+
+fn as_key(node: &Node, plain: bool, entries: &[Entry]) -> Result<(String, Span, bool), Problem> {
+    let Data::Scalar(scalar) = &node.data else {
+        let problem = Problem::new(node.span, format!("a key must be text, not {}", node.kind()));
+        return Err(Problem { hint: Some("put texts that begin with { or [ in quotes"), ..problem });
+    };
+    if let Some(first) = entries.iter().find(|entry| entry.key == scalar.written) {
+        return Err(Problem::new(node.span, format!("the key {:?} is there twice, first in line {}", first.key, first.key_span.line)));
+    }
+    Ok((scalar.written.clone(), node.span, plain))
+}
+
+fn scalar(text: &str, style: ScalarStyle, tag: Option<(String, bool)>, span: Span) -> Result<Node, Problem> {
+    let plain = style == ScalarStyle::Plain;
+    let value = match tag {
+        Some((_, true)) => Value::Text(text.to_owned()),
+        Some((tag, false)) => return Err(Problem::new(span, format!("the tag {tag} is not supported"))),
+        None if plain => resolve(text),
+        None => Value::Text(text.to_owned()),
+    };
+    Ok(Node { span, data: Data::Scalar(Scalar { value, written: text.to_owned(), plain, secret: false }) })
+}
+
+/// The core schema of YAML 1.2 (chapter 10.3.2), without `.inf` and `.nan`, which JSON does not have.
+fn resolve(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "true" | "True" | "TRUE" => return Value::Bool(true),
+        "false" | "False" | "FALSE" => return Value::Bool(false),
+        _ => {}
+    }
+    integer(text).map(Value::Integer).or_else(|| float(text).map(Value::Float)).unwrap_or_else(|| Value::Text(text.to_owned()))
+}
+
+fn integer(text: &str) -> Option<i128> {
+    let all = |digits: &str, radix: u32| !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
+    if let Some(digits) = text.strip_prefix("0x").filter(|digits| all(digits, 16)) {
+        return i128::from_str_radix(digits, 16).ok();
+    }
+    if let Some(digits) = text.strip_prefix("0o").filter(|digits| all(digits, 8)) {
+        return i128::from_str_radix(digits, 8).ok();
+    }
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if all(digits, 10) { text.parse().ok() } else { None }
+}
+
+fn float(text: &str) -> Option<f64> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let begins = digits.strip_prefix('.').unwrap_or(digits).starts_with(|c: char| c.is_ascii_digit());
+    let known = digits.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-'));
+    if begins && known { text.parse().ok().filter(|number: &f64| number.is_finite()) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn tree(text: &str) -> Result<Node, String> {
+        let report = Report::new(vec!["p.yaml".to_owned()]);
+        parse(text, 0, &report).ok_or_else(|| report.check().unwrap_err().to_string())
+    }
+
+    #[test]
+    fn values_have_the_types_of_yaml_1_2() {
+        let text = "{a: 1, b: -0x1f, c: 1e3, d: yes, e: no, f: true, g: ~, h: '1', i: 0o17, j: .5, k: 1.2.3, l: !!str 7, m: 2024-01-01, n: +3, o: }";
+        assert_eq!(
+            tree(text).unwrap().to_json(),
+            json!({"a": 1, "b": "-0x1f", "c": 1000.0, "d": "yes", "e": "no", "f": true, "g": null, "h": "1", "i": 15, "j": 0.5, "k": "1.2.3", "l": "7",
+                "m": "2024-01-01", "n": 3, "o": null})
+        );
+    }
+
+    #[test]
+    fn every_key_and_value_has_its_place() {
+        let root = tree("a: 1\nb:\n  - x\n  - {c: 'ü', d: \"e\"}\n").unwrap();
+        let at = |node: &Node| (node.span.line, node.span.column);
+        let b = root.get("b").unwrap();
+        assert_eq!((b.key_span.line, b.key_span.column), (2, 1));
+        let Data::List(items) = &b.value.data else { panic!() };
+        assert_eq!((at(&items[0]), at(&items[1])), ((3, 5), (4, 5)));
+        let d = items[1].get("d").unwrap();
+        assert_eq!((d.key_span.line, d.key_span.column, at(&d.value)), (4, 14, (4, 17)));
+    }
+
+    #[test]
+    fn aliases_stand_for_their_values() {
+        assert_eq!(tree("a: &x {b: [1, 2]}\nc: *x\n").unwrap().to_json(), json!({"a": {"b": [1, 2]}, "c": {"b": [1, 2]}}));
+    }
+
+    #[test]
+    fn what_is_no_pipeline_file_is_refused_with_its_place() {
+        let deep = format!("{}1{}", "[".repeat(70), "]".repeat(70));
+        let mut bomb = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n".to_owned();
+        for i in 1..8 {
+            bomb.push_str(&format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(", ")));
+        }
+        for (text, message) in [
+            ("", "p.yaml:1:1: the file is empty"),
+            ("# nothing\n", "p.yaml:1:1: the file is empty"),
+            ("a: 1\na: 2\n", "p.yaml:2:1: the key \"a\" is there twice, first in line 1"),
+            ("a: 1\n---\nb: 2\n", "p.yaml:2:1: a pipeline file is one YAML document"),
+            ("{[1]: 2}", "p.yaml:1:2: a key must be text, not a list: put texts that begin with { or [ in quotes"),
+            ("a: !!int 5", "p.yaml:1:10: the tag !!int is not supported"),
+            ("a: &x [*x]", "p.yaml:1:8: an alias inside of what it stands for"),
+            (&bomb, "p.yaml:4:9: more than 100000 values"),
+        ] {
+            assert_eq!(tree(text).unwrap_err(), message);
+        }
+        assert!(tree(&deep).is_err());
+        assert!(tree("a: [1, 2\nb: 3\n").unwrap_err().starts_with("p.yaml:"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "[-a-c0-2:,{}\\[\\]&*!|>'\"#%@` \n\t~.?]{0,60}") {
+            let _ = tree(&text);
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = tree(&String::from_utf8_lossy(&bytes));
+        }
+    }
+}

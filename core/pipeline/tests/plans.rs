@@ -1,0 +1,458 @@
+//! Plans of files that are right, as `explain` shows them, and what decides their hash.
+
+mod fixture;
+
+use fixture::{catalogue, plan, plan_with};
+use proptest::prelude::*;
+use standpipe_pipeline::{
+    Defaults, LoadOptions, PipelineFile, explain,
+    plan::{Emit, Exchange, Operator, Plan},
+    schema,
+};
+use std::path::{Path, PathBuf};
+
+/// The example of the design, with the plugins of the fixture.
+const DESIGN: &str = r#"
+name: host-metrics
+parallelism: 2
+plugins: [./target/release]
+checkpoint: {interval: 10s, dir: ./checkpoints}
+restart: {strategy: fixed-delay, attempts: 3, delay: 1s}
+engine: {max_parallelism: 128}
+
+sources:
+  readings:
+    connector: lines
+    with: {path: "data/*.jsonl"}
+    format: json
+    schema: {host: string, metric: string, ts: timestamp_ms, value: float64}
+    event_time: {column: ts, out_of_orderness: 2s, idle_timeout: 10s}
+    parallelism: 1
+
+transforms:
+  hot:     {input: readings, filter: "value > 90"}
+  shaped:  {input: hot, select: {host: "host", fahrenheit: "value * 9 / 5 + 32"}}
+  runs:    {input: readings, key_by: [host], transform: run-length, with: {column: value}}
+  stats:
+    input: readings
+    key_by: [host, metric]
+    window: {tumbling: 10s, allowed_lateness: 5s}
+    aggregate: {n: "count(*)", mean: "avg(value)", low: "min(value)", high: "max(value)"}
+  totals:  {input: readings, key_by: [host], aggregate: {n: "count(*)", last: "last_value(value)"}, emit: changes}
+  both:    {inputs: [hot, readings], union: true}
+
+sinks:
+  out: {input: stats, connector: records, with: {path: out.jsonl, single: true}, format: json}
+  index: {input: stats, connector: rows, with: {hosts: ["http://127.0.0.1:9200"]}}
+"#;
+
+fn good(text: &str) -> Plan {
+    plan(text).unwrap_or_else(|found| panic!("{found}")).plan
+}
+
+fn node<'a>(plan: &'a Plan, name: &str) -> &'a standpipe_pipeline::plan::Node {
+    plan.nodes.iter().find(|node| node.name == name).unwrap_or_else(|| panic!("no node {name}"))
+}
+
+/// `from -> to: exchange` of every edge.
+fn edges(plan: &Plan) -> Vec<String> {
+    let edge = |edge: &standpipe_pipeline::plan::Edge| {
+        let (from, to) = (plan.node(edge.from), plan.node(edge.to));
+        let exchange = match &edge.exchange {
+            Exchange::Forward => "forward".to_owned(),
+            Exchange::Rebalance => "rebalance".to_owned(),
+            Exchange::Hash(columns) => format!("hash {columns:?}"),
+        };
+        format!(
+            "{}({}).{} -> {}({}): {exchange}",
+            from.name, from.parallelism, from.outputs[edge.output as usize].name, to.name, to.parallelism
+        )
+    };
+    plan.edges.iter().map(edge).collect()
+}
+
+/// The text without its hash, which changes with DataFusion.
+fn explained(plan: &Plan) -> String {
+    explain::text(plan, &[]).replace(&format!("{:016x}", plan.hash.0), "HASH")
+}
+
+#[test]
+fn the_example_of_the_design_is_a_plan() {
+    let planned = plan(DESIGN).unwrap_or_else(|found| panic!("{found}"));
+    let warnings: Vec<String> = planned.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "pipeline.yaml:5:1: checkpoint: checkpoints are not taken in this release",
+            "pipeline.yaml:6:1: restart: a job that fails is not restarted in this release",
+            "pipeline.yaml:19:3: transforms.hot: it leads to no sink; it is left out of the plan",
+            "pipeline.yaml:20:3: transforms.shaped: nothing reads it; it is left out of the plan",
+            "pipeline.yaml:21:3: transforms.runs: nothing reads it; it is left out of the plan",
+            "pipeline.yaml:27:3: transforms.totals: nothing reads it; it is left out of the plan",
+            "pipeline.yaml:28:3: transforms.both: nothing reads it; it is left out of the plan",
+        ]
+    );
+    assert_eq!(
+        explained(&planned.plan),
+        "\
+host-metrics: 5 nodes, 5 chains, 2 slots, plan HASH
+  parallelism 2, max parallelism 128, batches of 8192 rows, 64MiB in flight, flushed every 10ms
+
+sources.readings: source lines, parallelism 1, chain 0
+  plugin fixture linked
+  bounded
+  decode json, on error fail
+  event time ts, 2s out of order, idle after 10s
+  -> main: append, event time ts
+     host string, metric string, ts timestamp_ms, value float64
+  -> errors: append
+     record binary, reason string, split string
+
+transforms.stats: window, parallelism 2, chain 1
+  <- readings, hash of host, metric
+  tumbling 10s of ts, allowed lateness 5s
+  n = count(*)
+  mean = avg(value)
+  low = min(value)
+  high = max(value)
+  -> main: append, key host, metric, event time window_end
+     host string, metric string, window_start timestamp_ms not null, window_end timestamp_ms not null, n int64 not null, mean float64, low float64, high float64
+  -> late: append, event time ts
+     host string, metric string, ts timestamp_ms, value float64
+
+sinks.out.encode: encode, parallelism 2, chain 2
+  <- stats, forward
+  as json
+  -> main: append
+     value binary
+
+sinks.out: sink records, parallelism 1, chain 3
+  <- out.encode, rebalance
+  plugin fixture linked
+  -> errors: append
+     value binary, reason string, details string
+
+sinks.index: sink rows, parallelism 2, chain 4
+  <- stats, forward
+  plugin fixture linked
+  -> errors: append
+     host string, metric string, window_start timestamp_ms not null, window_end timestamp_ms not null, n int64 not null, mean float64, low float64, high float64, reason string, details string
+
+workers: 2 slots in 1 process
+  0: readings[0] stats[0] out.encode[0] out[0] index[0]
+  1: stats[1] out.encode[1] index[1]
+"
+    );
+    assert_eq!(planned.plan.slots(), 2);
+}
+
+#[test]
+fn expressions_are_shown_as_written_and_chained() {
+    let text = "
+name: m
+sources:
+  s: {connector: lines, with: {path: x, follow: true, offsets: true}, format: {type: json, on_error: dead-letter}, schema: {host: string, value: float64}}
+transforms:
+  hot: {input: s, filter: value > 90}
+  shaped: {input: hot, select: {'*': true, value: value * 2, upper: upper(host)}}
+sinks:
+  out: {input: shaped, connector: records, with: {path: x}}
+  broken: {input: s.errors, connector: records, with: {path: x}}
+";
+    let plan = good(text);
+    assert_eq!(
+        explained(&plan),
+        "\
+m: 7 nodes, 4 chains, 1 slot, plan HASH
+  parallelism 1, max parallelism 128, batches of 8192 rows, 64MiB in flight, flushed every 10ms
+
+sources.s: source lines, parallelism 1, chain 0
+  plugin fixture linked
+  unbounded
+  decode json, on error dead-letter
+  -> main: append
+     host string, value float64, offset int64 not null
+  -> errors: append
+     record binary, reason string, split string
+
+transforms.hot: filter, parallelism 1, chain 0
+  <- s, forward
+  where value > 90
+  -> main: append
+     host string, value float64, offset int64 not null
+
+transforms.shaped: select, parallelism 1, chain 0
+  <- hot, forward
+  value = value * 2
+  upper = upper(host)
+  -> main: append
+     host string, value float64, offset int64 not null, upper string
+
+sinks.out.encode: encode, parallelism 1, chain 0
+  <- shaped, forward
+  as json
+  -> main: append
+     value binary
+
+sinks.out: sink records, parallelism 1, chain 1
+  <- out.encode, forward
+  plugin fixture linked
+  -> errors: append
+     value binary, reason string, details string
+
+sinks.broken.encode: encode, parallelism 1, chain 2
+  <- s.errors, forward
+  as json
+  -> main: append
+     value binary
+
+sinks.broken: sink records, parallelism 1, chain 3
+  <- broken.encode, forward
+  plugin fixture linked
+  -> errors: append
+     value binary, reason string, details string
+
+workers: 1 slot in 1 process
+  0: s[0] hot[0] shaped[0] out.encode[0] out[0] broken.encode[0] broken[0]
+"
+    );
+    assert_eq!(
+        explain::text(&plan, &[2, 1]).split("workers:").nth(1),
+        Some(
+            " 3 slots in 2 processes\n  0: s[0] hot[0] shaped[0] out.encode[0] out[0] broken.encode[0] broken[0]\n  1: nothing\n  2: nothing\n"
+        )
+    );
+}
+
+#[test]
+fn a_chain_ends_where_a_stream_is_read_twice() {
+    let text = "
+name: m
+sources: {s: {connector: lines, with: {path: x}, format: raw}}
+transforms:
+  a: {input: s, filter: value > 'a'}
+  b: {input: a, filter: value > 'b'}
+  c: {input: a, filter: value > 'c'}
+  d: {inputs: [b, c], union: true}
+sinks: {o: {input: d, connector: records, with: {path: x}, format: raw}}
+";
+    let plan = good(text);
+    let chains: Vec<Vec<&str>> =
+        plan.chains.iter().map(|chain| chain.nodes.iter().map(|id| plan.node(*id).name.as_str()).collect()).collect();
+    assert_eq!(chains, [vec!["s", "a"], vec!["b"], vec!["c"], vec!["d", "o.encode"], vec!["o"]]);
+}
+
+fn keyed(job: &str, sink: &str) -> Plan {
+    good(&format!(
+        "
+name: m
+{job}
+sources: {{s: {{connector: numbers, parallelism: 1}}}}
+transforms:
+  t: {{input: s, key_by: name, aggregate: {{n: count(*)}}}}
+sinks: {{o: {{input: t, {sink}}}}}
+"
+    ))
+}
+
+#[test]
+fn rows_of_a_key_meet_in_one_subtask() {
+    let rows = "connector: rows, with: {hosts: []}";
+    let records = "connector: records, with: {path: x}";
+    assert_eq!(edges(&keyed("parallelism: 4", rows)), ["s(1).main -> t(4): hash [1]", "t(4).main -> o(4): forward"]);
+    assert_eq!(
+        edges(&keyed("parallelism: 4", &format!("{rows}, parallelism: 2"))),
+        ["s(1).main -> t(4): hash [1]", "t(4).main -> o(2): hash [0]"]
+    );
+    assert_eq!(
+        edges(&keyed("parallelism: 4", &format!("{rows}, parallelism: 1"))),
+        ["s(1).main -> t(4): hash [1]", "t(4).main -> o(1): rebalance"]
+    );
+    assert_eq!(
+        edges(&keyed("parallelism: 4", &format!("{records}, parallelism: 2"))),
+        ["s(1).main -> t(4): hash [1]", "t(4).main -> o.encode(2): hash [0]", "o.encode(2).main -> o(2): forward"]
+    );
+    assert_eq!(
+        edges(&keyed("parallelism: 4", &format!("{records}, parallelism: 1"))),
+        ["s(1).main -> t(4): hash [1]", "t(4).main -> o.encode(4): forward", "o.encode(4).main -> o(1): rebalance"]
+    );
+    assert_eq!(edges(&keyed("parallelism: 1", rows)), ["s(1).main -> t(1): hash [1]", "t(1).main -> o(1): forward"]);
+}
+
+#[test]
+fn one_group_has_one_subtask_and_so_what_follows_it() {
+    let text = "
+name: m
+parallelism: 4
+sources: {s: {connector: numbers}}
+transforms:
+  t: {input: s, aggregate: {n: count(*), last: last_value(name)}}
+  u: {input: t, select: '*'}
+sinks: {o: {input: u, connector: rows, with: {hosts: []}}}
+";
+    assert_eq!(edges(&good(text)), ["s(4).main -> t(1): rebalance", "t(1).main -> u(1): forward", "u(1).main -> o(1): forward"]);
+    let found = plan(&text.replace("select: '*'", "select: '*', parallelism: 4")).unwrap_err();
+    assert_eq!(
+        found,
+        "pipeline.yaml:7:14: transforms.u.input: an upsert stream without key columns cannot be spread over 4 subtasks; run this node with parallelism 1"
+    );
+}
+
+#[test]
+fn parallelism_is_of_the_node_or_the_job_or_the_configuration() {
+    let text = |job: &str, node: &str| {
+        format!("name: m\n{job}\nsources: {{s: {{connector: numbers, {node}}}}}\nsinks: {{o: {{input: s, connector: appends}}}}\n")
+    };
+    let of = |job: &str, node: &str, options: &LoadOptions, configured: Option<u32>| {
+        let planned = plan_with(&text(job, node), options, &Defaults { parallelism: configured }).unwrap_or_else(|found| panic!("{found}"));
+        node_parallelism(&planned.plan)
+    };
+    let none = LoadOptions::default();
+    let four = LoadOptions { parallelism: Some(4), ..Default::default() };
+    assert_eq!(of("", "", &none, None), 1);
+    assert_eq!(of("", "", &none, Some(3)), 3);
+    assert_eq!(of("parallelism: 2", "", &none, Some(3)), 2);
+    assert_eq!(of("parallelism: 2", "", &four, Some(3)), 4);
+    assert_eq!(of("parallelism: 2", "parallelism: 5", &four, Some(3)), 5);
+    let set = LoadOptions { set: vec![("sources.s.parallelism".to_owned(), "7".to_owned())], ..Default::default() };
+    assert_eq!(of("parallelism: 2", "parallelism: 5", &set, None), 7);
+}
+
+fn node_parallelism(plan: &Plan) -> u32 {
+    node(plan, "s").parallelism
+}
+
+#[test]
+fn emit_follows_the_input() {
+    let text = |source: &str, emit: &str| {
+        format!(
+            "name: m\nsources: {{s: {{connector: {source}}}}}\ntransforms: {{t: {{input: s, aggregate: {{n: count(*)}}{emit}}}}}\nsinks: {{o: {{input: t, connector: records, with: {{path: x}}}}}}\n"
+        )
+    };
+    let emit_of = |source: &str, emit: &str| {
+        let planned = plan(&text(source, emit)).unwrap_or_else(|found| panic!("{found}"));
+        let Operator::Aggregate(aggregate) = &node(&planned.plan, "t").operator else { panic!() };
+        let columns: Vec<String> = node(&planned.plan, "t").outputs[0].schema.fields().iter().map(|field| field.name().clone()).collect();
+        (aggregate.emit, columns.join(" "), planned.warnings.len())
+    };
+    let lines = "lines, with: {path: x}, format: raw";
+    assert_eq!(emit_of(lines, ""), (Emit::Final, "n".to_owned(), 0));
+    assert_eq!(emit_of("numbers", ""), (Emit::Changes, "n op".to_owned(), 0));
+    assert_eq!(emit_of("numbers", ", emit: each"), (Emit::Each, "n".to_owned(), 0));
+    assert_eq!(emit_of("numbers", ", emit: final"), (Emit::Final, "n".to_owned(), 1));
+}
+
+#[test]
+fn keys_modes_and_times_travel() {
+    let text = "
+name: m
+sources: {s: {connector: numbers, event_time: {column: ts}}}
+transforms:
+  renamed: {input: s, select: {name: name, at: ts, n: n}}
+  totals: {input: renamed, key_by: name, aggregate: {n: sum(n)}}
+  shaped: {input: totals, select: {who: name, n: n + 1}}
+  tagged: {input: shaped, transform: tag, with: {changes: true}}
+  stats: {input: renamed, key_by: name, window: {tumbling: {size: 1m, offset: 10s}}, aggregate: {first: min(at), values: array_agg(distinct n)}}
+  late: {input: stats.late, select: {at: at}}
+sinks:
+  a: {input: tagged, connector: rows, with: {hosts: []}}
+  b: {input: stats, connector: appends}
+  c: {input: late, connector: appends}
+  d: {input: tagged.side, connector: appends}
+  e: {input: a.errors, connector: appends}
+";
+    let text = explained(&good(text));
+    for line in [
+        "  -> main: append, event time at\n     name string, at timestamp_s not null, n int64 not null\n",
+        "  -> main: upsert, key name\n     name string, n int64, op string not null\n",
+        "  who = name\n  n = n + 1\n  -> main: upsert, key who\n     who string, n int64, op string not null\n",
+        "  -> main: upsert, key who\n     who string, n int64, op string not null, tag string\n  -> side: append\n     note string\n",
+        "  tumbling 1m, offset 10s of at, allowed lateness 0s\n",
+        "  -> main: append, key name, event time window_end\n     name string, window_start timestamp_s not null, window_end timestamp_s not null, first timestamp_s, values list<int64>\n",
+        "  -> late: append, event time at\n     name string, at timestamp_s not null, n int64 not null\n",
+        "  -> main: append, event time at\n     at timestamp_s not null\n",
+        "sinks.e: sink appends, parallelism 1, chain 9\n  <- a.errors, forward\n",
+    ] {
+        assert!(text.contains(line), "{line}\nis not in\n{text}");
+    }
+}
+
+#[test]
+fn what_changes_the_result_changes_the_hash() {
+    let base = plan(DESIGN).unwrap().plan.hash;
+    assert_eq!(plan(DESIGN).unwrap().plan.hash, base);
+    for (line, other, changes) in [
+        ("value > 90", "value > 91", false),
+        ("tumbling: 10s", "tumbling: 11s", true),
+        ("avg(value)", "avg(value + 0)", true),
+        ("parallelism: 2", "parallelism: 3", true),
+        ("path: out.jsonl", "path: out2.jsonl", true),
+        ("value: float64", "value: float32", true),
+        ("name: host-metrics", "name: other", true),
+        ("interval: 10s, dir", "interval: 11s, dir", false),
+        ("out_of_orderness: 2s", "out_of_orderness: 3s", true),
+        ("# comment", "", false),
+    ] {
+        let text = format!("# comment\n{DESIGN}").replacen(line, other, 1);
+        assert_eq!(plan(&text).unwrap().plan.hash != base, changes, "{other}");
+    }
+}
+
+#[test]
+fn references_count_in_expressions_as_what_they_stand_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("limit");
+    let text = DESIGN
+        .replace("input: readings\n    key_by: [host, metric]", "input: hot\n    key_by: [host, metric]")
+        .replace("value > 90", &format!("value > ${{file:{}}}", secret.display()));
+    let hash_with = |limit: &str| {
+        std::fs::write(&secret, limit).unwrap();
+        let plan = plan(&text).unwrap_or_else(|found| panic!("{found}")).plan;
+        assert!(explain::text(&plan, &[]).contains("  where value > ${file:"), "shown as written");
+        plan.hash
+    };
+    assert_eq!(hash_with("90"), hash_with("90"));
+    assert_ne!(hash_with("90"), hash_with("91"));
+}
+
+#[test]
+fn plugins_are_beside_the_file() {
+    let file = PipelineFile::parse(Path::new("jobs/p.yaml"), DESIGN, &LoadOptions::default()).unwrap();
+    assert_eq!(file.plugin_paths(), [PathBuf::from("jobs/./target/release")]);
+    assert_eq!(file.name(), "host-metrics");
+    assert!(file.checkpoint.is_some() && file.restart.is_some());
+}
+
+#[test]
+fn json_is_yaml() {
+    let text = r#"{"name": "m", "sources": {"s": {"connector": "numbers"}}, "sinks": {"o": {"input": "s", "connector": "appends"}}}"#;
+    assert_eq!(good(text).nodes.len(), 2);
+    assert_eq!(schema::json_schema()["title"], "Standpipe pipeline");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever is done to the file, it is a plan or a list of findings.
+    #[test]
+    fn no_mutation_panics(cuts in proptest::collection::vec((0..DESIGN.len(), 0..12_usize, "[-a-z0-9:,{}\\[\\]()&*!|>'\"#%@` \n.$]{0,4}"), 1..4)) {
+        let mut text = DESIGN.to_owned();
+        for (at, length, insert) in cuts {
+            let end = (at + length).min(text.len());
+            if at <= end && text.is_char_boundary(at) && text.is_char_boundary(end) {
+                text.replace_range(at..end, &insert);
+            }
+        }
+        if let Ok(file) = PipelineFile::parse(Path::new("p.yaml"), &text, &LoadOptions::default()) {
+            match file.plan(&catalogue(), &Defaults::default()) {
+                Ok(planned) => prop_assert!(!explain::text(&planned.plan, &[1, 2]).is_empty()),
+                Err(found) => prop_assert!(!found.items.is_empty()),
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = PipelineFile::parse(Path::new("p.yaml"), &String::from_utf8_lossy(&bytes), &LoadOptions::default());
+    }
+}

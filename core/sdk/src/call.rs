@@ -1,0 +1,164 @@
+//! One call of a transform: where its batch came from, where its results go, the keys of its rows. The state behind the keys is in [`crate::state`].
+//!
+//! All methods take `&self`, so that handles of several states and `emit` can be used side by side. What is emitted and written takes effect when the call returns
+//! `Ok`.
+#![allow(unsafe_code, reason = "reads the host's key context")]
+
+use crate::{Error, Host, Result, convert, transform::OutputDeclaration, transform::StateDeclaration};
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use standpipe_abi::{
+    ErrorCode,
+    state::{KeyContext, StateTable},
+};
+use std::cell::OnceCell;
+
+/// One call of a transform.
+pub struct Call<'a> {
+    pub(crate) input: usize,
+    pub(crate) watermark: Option<i64>,
+    pub(crate) host: &'a Host,
+    pub(crate) outputs: &'a [OutputDeclaration],
+    pub(crate) states: &'a [StateDeclaration],
+    pub(crate) keys: Option<Keys<'a>>,
+}
+
+impl<'a> Call<'a> {
+    /// The input that the call is about, from 0.
+    #[must_use]
+    pub const fn input(&self) -> usize {
+        self.input
+    }
+
+    /// The lowest of the inputs' watermarks, microseconds since the epoch; `None` before all inputs have one.
+    #[must_use]
+    pub const fn watermark(&self) -> Option<i64> {
+        self.watermark
+    }
+
+    /// Gives a batch to the main output.
+    ///
+    /// # Errors
+    /// When its columns are not those that were declared.
+    pub fn emit(&self, batch: RecordBatch) -> Result<()> {
+        self.emit_to(0, batch)
+    }
+
+    /// Gives a batch to an output by its position in the declaration.
+    ///
+    /// # Errors
+    /// When there is no such output, or the batch's columns are not those that were declared.
+    pub fn emit_to(&self, output: usize, batch: RecordBatch) -> Result<()> {
+        let Some(declared) = self.outputs.get(output) else {
+            return Err(Error::new(ErrorCode::OUT_OF_RANGE, format!("there is no output {output}, only {}", self.outputs.len())));
+        };
+        check_columns(&format_args!("output {:?}", declared.name), &declared.schema, &batch)?;
+        self.host.emit(output as u32, &mut convert::export_batch(batch))
+    }
+
+    /// The keys of the batch or of the timers; `None` in a node without `key_by`, and in `on_watermark` and `finish`.
+    #[must_use]
+    pub const fn keys(&self) -> Option<&Keys<'a>> {
+        self.keys.as_ref()
+    }
+
+    /// The keys, or the error that a keyed transform would give.
+    pub(crate) fn keyed(&self) -> Result<&Keys<'a>> {
+        self.keys
+            .as_ref()
+            .ok_or_else(|| Error::unsupported("there is no keyed state in this call: the node has no key_by, or the call has no rows"))
+    }
+}
+
+/// The distinct keys of a batch. A key is named by its ordinal, from 0, in this call.
+pub struct Keys<'a> {
+    context: &'a KeyContext,
+    pub(crate) state: &'a StateTable,
+    schema: SchemaRef,
+    batch: OnceCell<RecordBatch>,
+}
+
+impl<'a> Keys<'a> {
+    /// The keys that the host passed, or `None` for null.
+    ///
+    /// # Safety
+    /// `context` must be null or point to a key context that is valid for `'a`.
+    pub(crate) unsafe fn from_abi(context: *const KeyContext, schema: &SchemaRef) -> Result<Option<Self>> {
+        // SAFETY: null or valid, by the caller's word; so are the tables that it points to.
+        let Some(context) = (unsafe { context.as_ref() }) else { return Ok(None) };
+        let wrong = |what: &str| Error::new(ErrorCode::OUT_OF_RANGE, format!("the host's key context {what}"));
+        if (context.size as usize) < size_of::<KeyContext>() {
+            return Err(wrong("is too short"));
+        }
+        // SAFETY: as above; only `size` is read before it is known to cover the rest.
+        if context.state.is_null() || unsafe { (*context.state).size as usize } < size_of::<StateTable>() {
+            return Err(wrong("has no state table, or one that is too short"));
+        }
+        if context.key_of_row.is_null() && context.rows > 0 {
+            return Err(wrong("has no ordinals"));
+        }
+        // SAFETY: not null, and the table has all members.
+        let state = unsafe { &*context.state };
+        Ok(Some(Self { context, state, schema: schema.clone(), batch: OnceCell::new() }))
+    }
+
+    /// Distinct keys.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.context.n_keys as usize
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.context.n_keys == 0
+    }
+
+    /// For each row of the batch, or each timer, the ordinal of its key.
+    #[must_use]
+    pub const fn key_of_row(&self) -> &'a [u32] {
+        if self.context.rows == 0 {
+            return &[];
+        }
+        // SAFETY: not null (checked in `from_abi`), `rows` ordinals, valid for the call.
+        unsafe { std::slice::from_raw_parts(self.context.key_of_row, self.context.rows) }
+    }
+
+    /// The columns of `key_by`, one row per distinct key.
+    ///
+    /// # Errors
+    /// When the host's batch is not what it said.
+    pub fn batch(&self) -> Result<&RecordBatch> {
+        if let Some(batch) = self.batch.get() {
+            return Ok(batch);
+        }
+        // SAFETY: null or the host's batch of this call, which a plugin may move out; a second time finds it in the cell.
+        let array = unsafe { self.context.keys.as_mut() }.map(standpipe_abi::Batch::take).unwrap_or_default();
+        // SAFETY: an array of the key's columns, by contract.
+        let batch = unsafe { convert::import_batch(array, &self.schema) }?;
+        Ok(self.batch.get_or_init(|| batch))
+    }
+}
+
+/// Whether a batch has the declared columns: it crosses without a schema, so the types must be the same.
+pub(crate) fn check_columns(what: &dyn std::fmt::Display, declared: &SchemaRef, batch: &RecordBatch) -> Result<()> {
+    let schema = batch.schema_ref();
+    if std::sync::Arc::ptr_eq(declared, schema) {
+        return Ok(());
+    }
+    if declared.fields.len() != schema.fields.len() {
+        return Err(Error::data(format!("{what}: a batch has {} columns, {} are declared", schema.fields.len(), declared.fields.len())));
+    }
+    for (declared, field) in declared.fields.iter().zip(&schema.fields) {
+        if declared.data_type() != field.data_type() || declared.name() != field.name() {
+            return Err(Error::data(format!(
+                "{what}: a batch has the column {:?} of type {} where {:?} of type {} is declared",
+                field.name(),
+                field.data_type(),
+                declared.name(),
+                declared.data_type()
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! Runs an author's types as the host would, for unit tests: through the same C tables and the same checks, with a host that records, keyed state in memory, and
+//! a clock that stands still until it is told to move.
+//!
+//! ```
+//! # use standpipe_sdk::{Call, Context, Result, Transform, TransformDeclaration, TransformInput, transform::OutputDeclaration};
+//! # use std::sync::Arc;
+//! # #[derive(serde::Deserialize, schemars::JsonSchema)]
+//! # struct PassConfig {}
+//! # struct Pass;
+//! # impl Transform for Pass {
+//! #     const NAME: &'static str = "pass";
+//! #     type Config = PassConfig;
+//! #     fn declare(_: &PassConfig, input: &TransformInput) -> Result<TransformDeclaration> {
+//! #         Ok(TransformDeclaration { outputs: vec![OutputDeclaration::main(input.only()?.schema.clone())], ..Default::default() })
+//! #     }
+//! #     fn open(_: PassConfig, _: &TransformInput, _: Context) -> Result<Self> { Ok(Self) }
+//! #     fn process(&mut self, batch: arrow_array::RecordBatch, call: &mut Call<'_>) -> Result<()> { call.emit(batch) }
+//! # }
+//! use standpipe_sdk::testing::Harness;
+//!
+//! # fn main() -> Result<()> {
+//! let numbers: arrow_array::ArrayRef = Arc::new(arrow_array::Int64Array::from(vec![1, 2, 3]));
+//! let batch = arrow_array::RecordBatch::try_from_iter([("number", numbers)])?;
+//! let mut pass = Harness::transform::<Pass>(serde_json::json!({}), batch.schema());
+//! assert_eq!(pass.process(&batch)?, [batch]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod host;
+mod memory;
+mod sink;
+mod source;
+mod transform;
+
+pub use host::TestHost;
+pub use memory::{Grouped, MemoryState};
+pub use sink::SinkHarness;
+pub use source::SourceHarness;
+pub use transform::TransformHarness;
+
+use crate::{
+    Sink, Source, Transform,
+    export::{self, Kind},
+    hosting::{InstanceContext, NodeInput, SinkKind, SourceKind, Tables, TransformKind},
+    wire::{ChangeMode, InputDetails, KindDescription},
+};
+use arrow_schema::SchemaRef;
+use serde_json::Value;
+
+/// Where a test begins.
+pub struct Harness;
+
+impl Harness {
+    /// A source with its enumerator.
+    #[must_use]
+    pub fn source<S: Source>(config: Value) -> SourceHarness {
+        SourceHarness::new(made(Kind::source::<S>(), |description, tables| SourceKind::new("test", description, tables)), config)
+    }
+
+    /// A transform with one input.
+    #[must_use]
+    pub fn transform<T: Transform>(config: Value, input: SchemaRef) -> TransformHarness {
+        let kind = made(Kind::transform::<T>(), |description, tables| TransformKind::new("test", description, tables));
+        TransformHarness::new(kind, config, input)
+    }
+
+    /// A sink for rows of that schema.
+    #[must_use]
+    pub fn sink<S: Sink>(config: Value, input: SchemaRef) -> SinkHarness {
+        SinkHarness::new(made(Kind::sink::<S>(), |description, tables| SinkKind::new("test", description, tables)), config, input)
+    }
+}
+
+#[allow(unsafe_code, clippy::expect_used, reason = "the tables of a Rust type are constants of this library, all members set")]
+fn made<K>(kind: Kind, make: impl FnOnce(&KindDescription, &Tables<'_>) -> Result<K, String>) -> K {
+    let kinds = [kind];
+    let description = kinds[0].description();
+    let find = |id: &str| export::table(&kinds, &description.name, id);
+    // SAFETY: the tables are constants.
+    make(&description, &unsafe { Tables::new(&find) }).expect("the tables of a Rust type are complete")
+}
+
+/// A subtask alone.
+fn context() -> InstanceContext {
+    InstanceContext {
+        job_id: "0".repeat(32),
+        job_name: "test".to_owned(),
+        node: "node".to_owned(),
+        subtask: 0,
+        parallelism: 1,
+        max_parallelism: 128,
+        generation: 1,
+        restored: false,
+    }
+}
+
+fn input(schema: SchemaRef) -> NodeInput {
+    NodeInput { schema, details: InputDetails { name: "input".to_owned(), mode: ChangeMode::Append, key: Vec::new() } }
+}

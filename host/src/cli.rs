@@ -1,0 +1,166 @@
+//! The command line, as clap sees it.
+
+use crate::logging::LogFormat;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{path::PathBuf, time::Duration};
+use tracing_subscriber::filter::LevelFilter;
+
+/// Streaming pipelines whose connectors are dynamic libraries.
+#[derive(Debug, Parser)]
+#[command(
+    name = "standpipe",
+    version,
+    after_help = "Exit codes: 0 success; 1 the job failed; 2 usage, configuration or plugin error; 3 something outside; 130 second signal"
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Log lines for people or for machines
+    #[arg(long, global = true, value_enum, default_value = "text", env = "STANDPIPE_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// error, warn, info, debug, trace; STANDPIPE_LOG takes a finer filter
+    #[arg(long, global = true, default_value = "warn")]
+    pub(crate) log_level: LevelFilter,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a pipeline here, until its sources end or Ctrl-C
+    Run(RunArguments),
+    /// Find everything that is wrong with a pipeline without running it
+    Check(PipelineArguments),
+    /// Show the plan of a pipeline
+    Explain(ExplainArguments),
+    /// Print the JSON Schema of pipeline files, for editors
+    Schema,
+    /// Plugin files
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Run the metrics demo: generator -> Kafka -> windows, runs and flags -> Elasticsearch
+    Demo(DemoArguments),
+}
+
+/// A pipeline and what changes it.
+#[derive(Debug, Args)]
+pub(crate) struct PipelineArguments {
+    /// The pipeline file, YAML or JSON
+    pub(crate) file: PathBuf,
+    /// Subtasks of every node that does not say otherwise, before the pipeline's own `parallelism`
+    #[arg(long, short, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) parallelism: Option<u32>,
+    /// Set a key of the pipeline file: `--set sinks.out.with.path=/tmp/out.jsonl`
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) set: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) plugins: PluginPath,
+}
+
+/// Where plugins are.
+#[derive(Debug, Args)]
+pub(crate) struct PluginPath {
+    /// A plugin file or a directory of them; searched after the pipeline's `plugins:`, before STANDPIPE_PLUGIN_PATH
+    #[arg(long = "plugin-path", value_name = "PATH")]
+    pub(crate) plugin_path: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArguments,
+    /// On Ctrl-C fire the open windows, as if the sources had ended
+    #[arg(long)]
+    pub(crate) drain: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArguments {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArguments,
+    /// How to show it
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: ExplainFormat,
+}
+
+/// Forms of a plan.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ExplainFormat {
+    /// For people.
+    Text,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// What is found, and where
+    List {
+        #[command(flatten)]
+        plugins: PluginPath,
+    },
+    /// All that a plugin file says of itself; only its manifest function runs, in a process of its own
+    Inspect {
+        /// The plugin file
+        file: PathBuf,
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reads a manifest and prints it as JSON: the child process of `inspect`
+    #[command(hide = true)]
+    Manifest {
+        /// The plugin file
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArguments {
+    /// How long records are generated
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// Records a second
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rate: u32,
+    /// Subtasks
+    #[arg(long, short, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) parallelism: u32,
+    /// A real Kafka, HOST:PORT; without it a stand-in that speaks Kafka's protocol runs in this process
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) kafka: Option<String>,
+    /// A real Elasticsearch or OpenSearch; without it a stand-in for `_bulk` and `_search` runs in this process
+    #[arg(long, value_name = "URL")]
+    pub(crate) elasticsearch: Option<String>,
+    #[command(flatten)]
+    pub(crate) plugins: PluginPath,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("expected KEY=VALUE, found {text:?}"))?;
+    if key.is_empty() {
+        return Err(format!("expected KEY=VALUE, found {text:?}"));
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    standpipe_pipeline::units::parse_duration(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn set_needs_a_key_and_a_value() {
+        assert_eq!(key_value("a.b=c=d"), Ok(("a.b".to_owned(), "c=d".to_owned())));
+        assert!(key_value("a.b").is_err() && key_value("=x").is_err());
+    }
+}

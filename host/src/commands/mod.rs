@@ -1,0 +1,19 @@
+//! One module per subcommand.
+
+mod check;
+mod plugin;
+mod run;
+
+use crate::cli::Command;
+
+/// Runs a subcommand.
+pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Explain(arguments) => check::explain(&arguments),
+        Command::Schema => check::schema(),
+        Command::Plugin(command) => plugin::plugin(&command),
+        Command::Demo(_) => anyhow::bail!("the demo is not in this build yet"),
+    }
+}

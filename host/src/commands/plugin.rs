@@ -1,0 +1,117 @@
+//! `plugin list` and `plugin inspect`.
+
+use crate::{
+    cli::{PluginCommand, PluginPath},
+    exit::{Code, Failure},
+};
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use standpipe_loader::{Catalogue, SearchPath};
+use std::{
+    fmt::Write as _,
+    io::{Write, stdout},
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// `standpipe plugin ...`.
+pub(super) fn plugin(command: &PluginCommand) -> anyhow::Result<()> {
+    match command {
+        PluginCommand::List { plugins } => list(plugins),
+        PluginCommand::Inspect { file, json } => inspect(file, *json),
+        PluginCommand::Manifest { file } => manifest(file),
+    }
+}
+
+fn list(plugins: &PluginPath) -> anyhow::Result<()> {
+    let catalogue = Catalogue::discover(&SearchPath::new(&[], &plugins.plugin_path));
+    let mut text = String::new();
+    for plugin in catalogue.plugins() {
+        for kind in &plugin.description.kinds {
+            writeln!(text, "{:<10} {:<18} {} {}  {}", kind.kind, kind.name, plugin.name, plugin.version, plugin.path.display())?;
+        }
+    }
+    stdout().lock().write_all(text.as_bytes())?;
+    for failure in catalogue.failures() {
+        eprintln!("warning: {failure}");
+    }
+    if catalogue.plugins().is_empty() {
+        let searched: Vec<String> =
+            catalogue.searched().iter().map(|entry| format!("{} ({})", entry.path.display(), entry.origin)).collect();
+        eprintln!("no plugins found; searched: {}", searched.join(", "));
+    }
+    Ok(())
+}
+
+/// What the child process of `inspect` prints.
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    path: String,
+    name: String,
+    version: String,
+    abi: String,
+    flavour: String,
+    hash: String,
+    description: standpipe_loader::wire::Description,
+}
+
+/// The child: a manifest function that crashes ends this process, not the one that the user called.
+fn manifest(file: &Path) -> anyhow::Result<()> {
+    let plugin = standpipe_loader::inspect(file).map_err(|error| Failure::new(Code::Usage, error))?;
+    let manifest = Manifest {
+        path: plugin.path.display().to_string(),
+        name: plugin.name.clone(),
+        version: plugin.version.clone(),
+        abi: plugin.abi.to_string(),
+        flavour: plugin.flavour.to_string(),
+        hash: plugin.hash(),
+        description: plugin.description.clone(),
+    };
+    serde_json::to_writer(stdout().lock(), &manifest)?;
+    Ok(())
+}
+
+fn inspect(file: &Path, json: bool) -> anyhow::Result<()> {
+    let own = std::env::current_exe().context("cannot find the standpipe binary")?;
+    let output = Command::new(own).args(["plugin", "manifest"]).arg(file).stderr(Stdio::piped()).output()?;
+    if let Some(signal) = output.status.signal() {
+        return Err(Failure::new(Code::Usage, format!("{}: its manifest function crashed (signal {signal})", file.display())));
+    }
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        return Err(Failure::new(Code::Usage, text.trim().trim_start_matches("error: ")));
+    }
+    let manifest: Manifest = serde_json::from_slice(&output.stdout).map_err(|error| {
+        Failure::new(Code::Usage, format!("{}: its manifest function printed something or ended the process: {error}", file.display()))
+    })?;
+    let text = if json { serde_json::to_string_pretty(&manifest)? + "\n" } else { describe(&manifest)? };
+    stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+fn describe(manifest: &Manifest) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    writeln!(text, "{} {}", manifest.name, manifest.version)?;
+    writeln!(text, "  file     {}", manifest.path)?;
+    writeln!(text, "  content  {}", manifest.hash)?;
+    writeln!(text, "  abi      {} ({})", manifest.abi, manifest.flavour)?;
+    let build: Vec<String> = manifest.description.build.iter().map(|(key, value)| format!("{key} {}", plain(value))).collect();
+    writeln!(text, "  build    {}", build.join(", "))?;
+    for kind in &manifest.description.kinds {
+        writeln!(text, "\n{} {}: {}", kind.kind, kind.name, kind.summary)?;
+        let properties = kind.config_schema.get("properties").and_then(|value| value.as_object());
+        let required = kind.config_schema.get("required").and_then(|value| value.as_array());
+        for (key, schema) in properties.into_iter().flatten() {
+            let mark = if required.is_some_and(|list| list.iter().any(|name| name == key)) { "required" } else { "" };
+            let summary = schema.get("description").and_then(|value| value.as_str()).unwrap_or_default();
+            let default = schema.get("default").map(|value| format!(" (default {value})")).unwrap_or_default();
+            writeln!(text, "  {key:<22} {mark:<8} {}{default}", summary.lines().next().unwrap_or_default())?;
+        }
+    }
+    Ok(text)
+}
+
+fn plain(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

@@ -1,0 +1,63 @@
+//! `run`: the pipeline in this process, in the foreground, until its sources end or a signal comes.
+
+use crate::{
+    cli::RunArguments,
+    exit::{Code, Failure},
+    load::load,
+    progress::Progress,
+    signals::Listener,
+};
+use standpipe_engine::{ErrorClass, JobError, JobReport, RunOptions};
+use std::sync::Arc;
+
+/// `standpipe run FILE`.
+pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
+    let loaded = load(&arguments.pipeline)?;
+    let plan = Arc::new(loaded.plan);
+    let job = standpipe_engine::run(
+        Arc::clone(&plan),
+        RunOptions { secrets: Arc::new(standpipe_pipeline::substitute::resolve), ..RunOptions::new() },
+    )
+    .map_err(|error| failure(&error))?;
+    let control = job.control();
+    let drain = arguments.drain;
+    let signals = Listener::start(move || control.stop(drain))?;
+    let progress = (!arguments.quiet).then(|| Progress::start(&plan.name, job.metrics()));
+    let result = job.wait();
+    drop(signals);
+    if let Some(progress) = progress {
+        progress.finish();
+    }
+    let report = result.map_err(|error| failure(&error))?;
+    if !arguments.quiet {
+        eprintln!("{}", summary(&plan.name, &report));
+    }
+    Ok(())
+}
+
+/// The exit code that a job's error means.
+pub(crate) fn failure(error: &JobError) -> anyhow::Error {
+    let code = match error.class() {
+        ErrorClass::Job => Code::Failed,
+        ErrorClass::Configuration => Code::Usage,
+        ErrorClass::Outside => Code::Outside,
+    };
+    Failure::new(code, error)
+}
+
+fn summary(name: &str, report: &JobReport) -> String {
+    let totals = &report.totals;
+    let mut text = format!(
+        "{name}: {} in {:.1} s: {} rows in, {} rows out",
+        report.end,
+        report.elapsed.as_secs_f64(),
+        totals.rows_in,
+        totals.rows_out
+    );
+    for (count, what) in [(totals.late, "late"), (totals.broken, "broken"), (totals.rejected, "rejected")] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    text
+}

@@ -1,0 +1,163 @@
+//! What the demo's results must be, computed from the records of the Kafka log by plain code: no engine, no plugin, no Arrow.
+//!
+//! It follows the definitions of the pipeline in `examples/signal-quality.yaml`, and nothing else of it: a record's flag is a hash of (seed, partition, offset);
+//! windows are 15 s of event time per baseline; a run is a row of flags 1 that a flag 0 ends; the current flag is that of the last record per baseline.
+
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// Length of a window, milliseconds.
+pub(super) const WINDOW_MILLIS: i64 = 15_000;
+/// The seed of the flag in the pipeline.
+pub(super) const FLAG_SEED: u64 = 7;
+
+/// Where a record is in the log.
+pub(super) type Position = (i32, i64);
+
+/// A record of the log.
+#[derive(Debug, Clone)]
+pub(super) struct LogRecord {
+    /// Partition and offset.
+    pub(super) position: Position,
+    /// The JSON text.
+    pub(super) value: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct Signal {
+    #[serde(rename = "createTime")]
+    create_time: String,
+    #[serde(rename = "baselineId")]
+    baseline: i32,
+    #[serde(rename = "signalValue")]
+    value: f32,
+}
+
+/// One window of one baseline.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Window {
+    /// Records.
+    pub(super) count: u64,
+    /// Sum of the signal.
+    pub(super) sum: f64,
+    /// Smallest signal.
+    pub(super) min: f64,
+    /// Largest signal.
+    pub(super) max: f64,
+    /// Sum of the flags.
+    pub(super) flags: u64,
+}
+
+/// Everything that must be in the indices. Times are milliseconds since the epoch.
+#[derive(Debug, Default)]
+pub(super) struct Truth {
+    /// By (baseline, window start).
+    pub(super) windows: BTreeMap<(i32, i64), Window>,
+    /// By (baseline, end time, occurrence among the runs of that baseline with the same end): length.
+    pub(super) runs: BTreeMap<(i32, i64), Vec<u64>>,
+    /// By baseline: flag and time of its last record.
+    pub(super) flags: BTreeMap<i32, (i32, i64)>,
+}
+
+/// The flag of a record: the lowest bit of the splitmix64 finaliser over seed, partition and offset.
+pub(super) fn flag(position: Position) -> i32 {
+    let mut z = FLAG_SEED ^ (position.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (position.1 as u64).wrapping_mul(0xD1B5_4A32_D192_ED03);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) & 1) as i32
+}
+
+/// Computes the truth from the log. `late` are the records that the pipeline reported as late: they are in no window, but in runs and flags.
+///
+/// # Errors
+/// When a record of the log is not what the producer writes.
+pub(super) fn compute(log: &[LogRecord], late: &HashSet<Position>) -> Result<Truth, String> {
+    let mut truth = Truth::default();
+    let mut open: HashMap<i32, u64> = HashMap::new();
+    // A baseline is in one partition, and the log is sorted by partition and offset: its records come in order.
+    for record in log {
+        let signal: Signal = serde_json::from_slice(&record.value).map_err(|error| format!("record at {:?}: {error}", record.position))?;
+        let time = millis(&signal.create_time).ok_or_else(|| format!("record at {:?}: createTime {:?}", record.position, signal.create_time))?;
+        let flag = flag(record.position);
+        truth.flags.insert(signal.baseline, (flag, time));
+        let run = open.entry(signal.baseline).or_default();
+        match (flag, *run) {
+            (1, _) => *run += 1,
+            (_, 0) => {}
+            (_, length) => {
+                truth.runs.entry((signal.baseline, time)).or_default().push(length);
+                *run = 0;
+            }
+        }
+        if late.contains(&record.position) {
+            continue;
+        }
+        let value = f64::from(signal.value);
+        let window = truth.windows.entry((signal.baseline, time - time.rem_euclid(WINDOW_MILLIS))).or_insert(Window {
+            count: 0,
+            sum: 0.0,
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+            flags: 0,
+        });
+        window.count += 1;
+        window.sum += value;
+        window.min = window.min.min(value);
+        window.max = window.max.max(value);
+        window.flags += flag as u64;
+    }
+    Ok(truth)
+}
+
+/// `YYYY-MM-DD HH:MM:SS[.fff]` or the ISO form of it, UTC, as milliseconds since the epoch. The civil calendar by Howard Hinnant's `days_from_civil`.
+pub(super) fn millis(text: &str) -> Option<i64> {
+    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    let fraction = text.get(19..)?.trim_end_matches('Z').strip_prefix('.').map_or(Some(0), |digits| {
+        let digits: String = digits.chars().chain("000".chars()).take(3).collect();
+        digits.parse::<i64>().ok()
+    })?;
+    let shifted = if month <= 2 { year - 1 } else { year };
+    let era = shifted.div_euclid(400);
+    let year_of_era = shifted.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + fraction)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(offset: i64, time: &str, value: f32) -> LogRecord {
+        LogRecord { position: (0, offset), value: format!(r#"{{"createTime":"{time}","baselineId":42,"signalValue":{value}}}"#).into_bytes() }
+    }
+
+    #[test]
+    fn reads_times_as_utc() {
+        assert_eq!(millis("1970-01-01 00:00:00"), Some(0));
+        assert_eq!(millis("2024-02-29T12:00:00.25Z"), Some(1_709_208_000_250));
+        assert_eq!(millis("nonsense"), None);
+    }
+
+    #[test]
+    fn windows_hold_what_is_not_late_and_runs_hold_all() {
+        let log: Vec<_> = (0..200).map(|i| record(i, &format!("2024-01-01 00:00:{:02}", i * 60 / 200), 0.5)).collect();
+        let late = HashSet::from([(0, 3)]);
+        let truth = compute(&log, &late).unwrap();
+        assert_eq!(truth.windows.len(), 4);
+        assert_eq!(truth.windows.values().map(|w| w.count).sum::<u64>(), 199);
+        let ones: u64 = (0..200).map(|i| flag((0, i)) as u64).sum();
+        let in_runs: u64 = truth.runs.values().flatten().sum();
+        let open = (0..200).rev().take_while(|i| flag((0, *i)) == 1).count() as u64;
+        assert_eq!(in_runs + open, ones);
+        assert_eq!(truth.flags[&42], (flag((0, 199)), millis("2024-01-01 00:00:59").unwrap()));
+    }
+
+    #[test]
+    fn a_broken_record_is_named() {
+        let error = compute(&[LogRecord { position: (2, 9), value: b"{".to_vec() }], &HashSet::new()).unwrap_err();
+        assert!(error.contains("(2, 9)"), "{error}");
+    }
+}

@@ -1,0 +1,61 @@
+//! Exit codes (SEMANTICS.md, "Exit codes") and how an error reaches the user: one `error:` line per problem on stderr.
+
+use std::process::ExitCode;
+
+/// What the process ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// Finished, or stopped on request.
+    Success = 0,
+    /// The job failed.
+    Failed = 1,
+    /// Usage, pipeline file, configuration, plugin file.
+    Usage = 2,
+    /// Something outside: a missing file or topic, an unreachable address, no permission.
+    Outside = 3,
+    /// Ended at once by a second signal.
+    Interrupted = 130,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// An error with the exit code that it means. Its message may have several lines, one per problem.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: Code,
+    message: String,
+}
+
+impl Failure {
+    /// An error of that class.
+    pub(crate) fn new(code: Code, message: impl ToString) -> anyhow::Error {
+        anyhow::Error::new(Self { code, message: message.to_string() })
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The exit code of an error: its own where it has one, else 1; a file that cannot be opened is outside.
+pub(crate) fn code(error: &anyhow::Error) -> Code {
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return failure.code;
+    }
+    if error.downcast_ref::<std::io::Error>().is_some() { Code::Outside } else { Code::Failed }
+}
+
+/// Prints an error.
+pub(crate) fn report(error: &anyhow::Error) {
+    for line in format!("{error:#}").lines() {
+        eprintln!("error: {line}");
+    }
+}

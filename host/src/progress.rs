@@ -1,0 +1,61 @@
+//! Progress of a running job: on a terminal one line that renews itself (rows, bytes, rate, lag), elsewhere nothing. To stderr.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use standpipe_engine::Metrics;
+use std::{
+    io::{IsTerminal, stderr},
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+const PERIOD: Duration = Duration::from_millis(250);
+
+/// Shows progress until `finish`.
+pub(crate) struct Progress {
+    stop: mpsc::Sender<()>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Progress {
+    /// Starts showing, if stderr is a terminal.
+    pub(crate) fn start(name: &str, metrics: Arc<Metrics>) -> Self {
+        let (stop, stopped) = mpsc::channel();
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed_precise} {wide_msg}") {
+            bar.set_style(style);
+        }
+        bar.set_prefix(name.to_owned());
+        let thread = stderr()
+            .is_terminal()
+            .then(|| thread::Builder::new().name("progress".to_owned()).spawn(move || show(&bar, &metrics, &stopped)));
+        Self { stop, thread: thread.and_then(Result::ok) }
+    }
+
+    /// Clears the line.
+    pub(crate) fn finish(mut self) {
+        // The thread may have ended already: then nobody listens.
+        let _ = self.stop.send(());
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+fn show(bar: &ProgressBar, metrics: &Metrics, stopped: &mpsc::Receiver<()>) {
+    let (mut last, mut before) = (Instant::now(), metrics.totals());
+    while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {
+        let now = metrics.totals();
+        let rate = (now.rows_in - before.rows_in) as f64 / last.elapsed().as_secs_f64();
+        (last, before) = (Instant::now(), now.clone());
+        let lag = now.lag.map(|records| format!(", lag {records}")).unwrap_or_default();
+        bar.set_message(format!(
+            "{} rows in ({}, {rate:.0}/s), {} rows out{lag}",
+            now.rows_in,
+            indicatif::HumanBytes(now.bytes_in),
+            now.rows_out
+        ));
+        bar.tick();
+    }
+    bar.finish_and_clear();
+}
