@@ -23,13 +23,14 @@ METRICS = {"average": "avg", "min": "min", "max": "max", "sum": "sum"}
 INTERVAL_SECONDS = 30
 NUMERIC = {"byte", "short", "integer", "long", "half_float", "float", "double", "scaled_float", "unsigned_long"}
 
+# By the pattern of the data view: every run of the demo makes indices of its own.
 MAPPINGS = {
-    "standpipe-signal-windows": {
+    "standpipe-signal-windows-*": {
         "baseline_id": "integer", "window_start": "date", "window_end": "date",
         "mean": "float", "max": "float", "min": "float", "n": "long", "flags": "long",
     },
-    "standpipe-flag-runs": {"baseline_id": "integer", "run_length": "long", "end_time": "date"},
-    "standpipe-current-flag": {"baseline_id": "integer", "flag": "integer", "create_time": "date"},
+    "standpipe-flag-runs-*": {"baseline_id": "integer", "run_length": "long", "end_time": "date"},
+    "standpipe-current-flag-*": {"baseline_id": "integer", "flag": "integer", "create_time": "date"},
 }
 
 
@@ -211,15 +212,16 @@ def known_documents():
     current = [{"baseline_id": b, "flag": (b + i) % 2, "create_time": at(40 + b + i)} for b in baselines for i in range(3)]
     old = 24 * 3600
     return {
-        "standpipe-signal-windows": (signal, {**signal[0], "window_start": at(old + 15), "window_end": at(old), "n": 10**6, "flags": 10**6}),
-        "standpipe-flag-runs": (runs, {**runs[0], "run_length": 10**6, "end_time": at(old)}),
-        "standpipe-current-flag": (current, {"baseline_id": 7, "flag": 1, "create_time": at(old)}),
+        "standpipe-signal-windows-*": (signal, {**signal[0], "window_start": at(old + 15), "window_end": at(old), "n": 10**6, "flags": 10**6}),
+        "standpipe-flag-runs-*": (runs, {**runs[0], "run_length": 10**6, "end_time": at(old)}),
+        "standpipe-current-flag-*": (current, {"baseline_id": 7, "flag": 1, "create_time": at(old)}),
     }
 
 
 def seed(url, documents):
-    for index, (inside, outside) in documents.items():
-        properties = {field: {"type": kind} for field, kind in MAPPINGS[index].items()}
+    for pattern, (inside, outside) in documents.items():
+        index = pattern.replace("*", "seed")
+        properties = {field: {"type": kind} for field, kind in MAPPINGS[pattern].items()}
         call(url, index, "PUT", {"mappings": {"properties": properties}, "settings": {"number_of_replicas": 0}})
         lines = "".join('{"index":{}}\n' + json.dumps(document) + "\n" for document in [*inside, outside])
         if call(url, f"{index}/_bulk?refresh=true", "POST", lines)["errors"]:

@@ -126,10 +126,13 @@ pub(crate) struct DemoArguments {
     /// Subtasks
     #[arg(long, short, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) parallelism: u32,
+    /// How much faster event time runs than the clock
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub(crate) speed: u32,
     /// A real Kafka, HOST:PORT; without it a stand-in that speaks Kafka's protocol runs in this process
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) kafka: Option<String>,
-    /// A real Elasticsearch or OpenSearch; without it a stand-in for `_bulk` and `_search` runs in this process
+    /// A real Elasticsearch or OpenSearch, http://[USER:PASSWORD@]HOST:PORT; without it a stand-in for `_bulk` and `_search` runs in this process
     #[arg(long, value_name = "URL")]
     pub(crate) elasticsearch: Option<String>,
     #[command(flatten)]

@@ -8,32 +8,25 @@ use standpipe_loader::{Catalogue, SearchPath};
 use standpipe_pipeline::{Defaults, Diagnostics, LoadOptions, PipelineFile, Plan};
 use std::path::PathBuf;
 
-/// A pipeline that is ready to run.
-pub(crate) struct Loaded {
-    /// The plan.
-    pub(crate) plan: Plan,
-    /// Kept so that plugin files stay known by where they were found.
-    pub(crate) catalogue: Catalogue,
-}
-
 /// Reads and plans a pipeline; warnings go to stderr.
-pub(crate) fn load(arguments: &PipelineArguments) -> anyhow::Result<Loaded> {
+pub(crate) fn load(arguments: &PipelineArguments) -> anyhow::Result<Plan> {
     let options = LoadOptions { parallelism: arguments.parallelism, set: arguments.set.clone() };
     let pipeline = PipelineFile::read(&arguments.file, &options).map_err(|problems| failure(&problems))?;
     plan(&pipeline, &arguments.plugins.plugin_path)
 }
 
 /// Plans a pipeline that has been read.
-pub(crate) fn plan(pipeline: &PipelineFile, plugin_path: &[PathBuf]) -> anyhow::Result<Loaded> {
+pub(crate) fn plan(pipeline: &PipelineFile, plugin_path: &[PathBuf]) -> anyhow::Result<Plan> {
     let catalogue = Catalogue::discover(&SearchPath::new(&pipeline.plugin_paths(), plugin_path));
     let planned = pipeline.plan(&catalogue, &Defaults::default()).map_err(|problems| failure(&problems))?;
     for warning in &planned.warnings {
         eprintln!("warning: {warning}");
     }
-    Ok(Loaded { plan: planned.plan, catalogue })
+    Ok(planned.plan)
 }
 
-fn failure(problems: &Diagnostics) -> anyhow::Error {
+/// The exit code that findings mean.
+pub(crate) fn failure(problems: &Diagnostics) -> anyhow::Error {
     let code = if problems.outside() { Code::Outside } else { Code::Usage };
     Failure::new(code, problems)
 }

@@ -14,11 +14,11 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Calls `stop` at the first signal.
+    /// Calls `stop` at the first signal, and says what happens then.
     ///
     /// # Errors
     /// When the system refuses the handler.
-    pub(crate) fn start(stop: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
+    pub(crate) fn start(then: &'static str, stop: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let handle = signals.handle();
         let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -26,7 +26,7 @@ impl Listener {
             for _ in signals.forever() {
                 match stop.take() {
                     Some(stop) => {
-                        eprintln!("stopping: in-flight data is finished; a second signal ends at once");
+                        eprintln!("stopping: {then}; a second signal ends at once");
                         stop();
                     }
                     None => std::process::exit(Code::Interrupted as i32),

@@ -2,7 +2,7 @@
 
 use crate::units::{Size, Time};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use standpipe_sdk::Secret;
 use std::{path::PathBuf, time::Duration};
 
@@ -66,7 +66,7 @@ pub struct Config {
 }
 
 /// What a row does where its id exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OpType {
     /// It replaces the document.
@@ -77,7 +77,7 @@ pub enum OpType {
 }
 
 /// What happens to a row that is refused for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnReject {
     /// The job fails.

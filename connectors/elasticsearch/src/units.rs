@@ -1,7 +1,7 @@
 //! Durations (`200ms`, `1m30s`) and sizes (`5MiB`) of the configuration, written as in the rest of a pipeline file: a unit is required.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::{borrow::Cow, time::Duration};
 
 const DURATIONS: [(&str, u64); 5] =
@@ -35,6 +35,29 @@ impl<'de> Deserialize<'de> for Size {
             D::Error::custom(format!("{text:?} is no size; write a number and a unit (B, KiB, MiB, GiB, kB, MB, GB), such as 5MiB"))
         })
     }
+}
+
+/// For the defaults in the JSON Schema.
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let nanos = u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX);
+        let (unit, factor) = largest(&DURATIONS, nanos);
+        serializer.collect_str(&format_args!("{}{unit}", nanos / factor))
+    }
+}
+
+/// For the defaults in the JSON Schema.
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (unit, factor) = largest(&SIZES, self.0 as u64);
+        serializer.collect_str(&format_args!("{}{unit}", self.0 as u64 / factor))
+    }
+}
+
+/// The largest unit that divides a quantity, the smallest if none does.
+fn largest(units: &[(&'static str, u64)], quantity: u64) -> (&'static str, u64) {
+    let fitting = units.iter().filter(|(_, factor)| quantity.is_multiple_of(*factor));
+    fitting.max_by_key(|(_, factor)| *factor).copied().unwrap_or(units[0])
 }
 
 macro_rules! text_schema {
@@ -119,5 +142,13 @@ mod tests {
         for text in ["", "5", "MiB", "1.5B", "5MiB1B", "99999999999GiB"] {
             assert_eq!(size(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn defaults_are_written_as_a_user_would() {
+        let written = |millis| serde_json::to_value(Time(Duration::from_millis(millis))).unwrap();
+        assert_eq!((written(200), written(30_000), written(90_000)), ("200ms".into(), "30s".into(), "90s".into()));
+        assert_eq!(serde_json::to_value(Size(5 << 20)).unwrap(), "5MiB");
+        assert_eq!(serde_json::to_value(Size(1000)).unwrap(), "1kB");
     }
 }

@@ -352,6 +352,13 @@ mod tests {
     }
 
     #[test]
+    fn compression_is_built_in() {
+        for codec in ["gzip", "snappy", "lz4", "zstd"] {
+            assert_eq!(problems(Role::Producer, &[("compression.type", codec)]), [], "{codec}");
+        }
+    }
+
+    #[test]
     fn security_is_built_in() {
         for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] {
             let properties =

@@ -37,20 +37,42 @@ impl<C: rdkafka::ClientContext> Asker<'_, C> {
     /// # Errors
     /// `external`, when no broker answers by the deadline, the topic does not exist or may not be seen.
     pub fn partitions(&self, topic: &str) -> Result<i32> {
+        self.find(topic)?.ok_or_else(|| self.missing(topic))
+    }
+
+    /// How many partitions the topic has; `None`: it does not exist.
+    ///
+    /// # Errors
+    /// `external`, when no broker answers by the deadline, or the topic may not be seen.
+    pub fn find(&self, topic: &str) -> Result<Option<i32>> {
         loop {
             let metadata = self.metadata(Some(topic))?;
-            let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Err(self.missing(topic)) };
+            let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
             match found.error().map(RDKafkaErrorCode::from) {
-                None if !found.partitions().is_empty() => return Ok(i32::try_from(found.partitions().len())?),
+                None if !found.partitions().is_empty() => return Ok(Some(i32::try_from(found.partitions().len())?)),
                 // The topic is being created, or its leaders are being elected.
                 None | Some(RDKafkaErrorCode::LeaderNotAvailable) if Instant::now() < self.deadline => self.pause()?,
                 None | Some(RDKafkaErrorCode::LeaderNotAvailable) => {
                     return Err(Error::external(format!("no partition of topic {topic:?} on {} has a leader", self.bootstrap)).retryable());
                 }
-                Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => return Err(self.missing(topic)),
+                Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => return Ok(None),
                 Some(code) => return Err(Error::external(format!("topic {topic:?} on {}: {code}", self.bootstrap))),
             }
         }
+    }
+
+    /// Waits until a topic that has been created is known to the brokers.
+    ///
+    /// # Errors
+    /// As [`Asker::partitions`].
+    pub fn await_topic(&self, topic: &str) -> Result<()> {
+        while self.find(topic)?.is_none() {
+            if Instant::now() >= self.deadline {
+                return Err(self.missing(topic).retryable());
+            }
+            self.pause()?;
+        }
+        Ok(())
     }
 
     fn metadata(&self, topic: Option<&str>) -> Result<Metadata> {
@@ -89,7 +111,9 @@ impl<C: rdkafka::ClientContext> Asker<'_, C> {
         Error::external(format!("no Kafka broker answers at {} within {seconds:.1} s: {reason}", self.bootstrap)).retryable()
     }
 
-    fn missing(&self, topic: &str) -> Error {
+    /// The error for a topic that does not exist, with the one that may have been meant.
+    #[must_use]
+    pub fn missing(&self, topic: &str) -> Error {
         let all = self.metadata(None).ok();
         let names: Vec<&str> =
             all.iter().flat_map(|all| all.topics()).map(|topic| topic.name()).filter(|name| !name.starts_with("__")).collect();

@@ -64,8 +64,10 @@ pub struct SourceConfig {
 pub struct SinkConfig {
     /// The brokers to ask first: `host:port`, several with commas.
     pub bootstrap: String,
-    /// The topic to write. It must exist, unless the property `allow.auto.create.topics` is true and the brokers create topics.
+    /// The topic to write. It must exist, unless `create_topic` is there, or the property `allow.auto.create.topics` is true and the brokers create topics.
     pub topic: String,
+    /// Creates the topic at the start if it is missing: `{partitions: 5, replication: 1}`. Absent: a missing topic is an error.
+    pub create_topic: Option<CreateTopic>,
     /// The column or columns of the record's key. One text or binary column is the key as it is; anything else is written as JSON. For a stream with keys the default is
     /// its key. Records of one key are in one partition, the one that Java's producer chooses too.
     #[serde(default)]
@@ -74,6 +76,8 @@ pub struct SinkConfig {
     pub partition: Option<String>,
     /// A column with the record's timestamp: a timestamp, or an integer of milliseconds since the epoch. Default: the time of writing.
     pub timestamp: Option<String>,
+    /// A column with the record's headers: a map from text to text or binary, as the source gives them; null is no headers.
+    pub headers: Option<String>,
     /// How long to wait for the first connection. Default 10s.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout: Interval,
@@ -83,6 +87,21 @@ pub struct SinkConfig {
     /// The bearer token for the property `sasl.mechanisms: OAUTHBEARER`. A reference that is written with two dollar signs, like `$${file:/run/token}`, is looked up again
     /// before the token expires.
     pub oauth_token: Option<Secret>,
+}
+
+/// How a missing topic is created. A topic that exists is left as it is.
+#[derive(Deserialize, JsonSchema, Debug, Clone, Default)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTopic {
+    /// Its partitions. Default: what the brokers' `num.partitions` says.
+    #[schemars(range(min = 1))]
+    pub partitions: Option<i32>,
+    /// On how many brokers each record is kept. Default: what the brokers' `default.replication.factor` says.
+    #[schemars(range(min = 1))]
+    pub replication: Option<i16>,
+    /// Kafka's own properties of the topic: `{cleanup.policy: compact, retention.ms: 86400000}`.
+    #[serde(default)]
+    pub properties: BTreeMap<String, PropertyValue>,
 }
 
 /// Starts a stand-in for a Kafka cluster inside this process, for demonstrations and tests without a server, and gives one row with its address (`bootstrap`) and a
@@ -166,8 +185,26 @@ impl SinkConfig {
         let mut problems = Vec::new();
         check_bootstrap(&self.bootstrap, &mut problems);
         check_topic("topic", &self.topic, &mut problems);
+        if let Some(create) = &self.create_topic {
+            create.check(self.oauth_token.is_some(), &mut problems);
+        }
         client::check_properties(Role::Producer, &self.properties, &mut problems);
         problems
+    }
+}
+
+impl CreateTopic {
+    fn check(&self, has_token: bool, problems: &mut Vec<Problem>) {
+        if let Some(partitions @ ..=0) = self.partitions {
+            problems.push(problem("create_topic.partitions", format!("{partitions} is too few")));
+        }
+        if let Some(replication @ ..=0) = self.replication {
+            problems.push(problem("create_topic.replication", format!("{replication} is too few")));
+        }
+        // librdkafka's administration client has no way to hand it a token.
+        if has_token {
+            problems.push(problem("create_topic", "does not work with `oauth_token`: create the topic beforehand"));
+        }
     }
 }
 
@@ -210,6 +247,17 @@ mod tests {
     fn a_plain_configuration_is_right() {
         assert_eq!(paths(json!({ "bootstrap": "a:9092, [::1]:9093", "topics": ["x", "y.z-1"] })), [""; 0]);
         assert_eq!(paths(json!({ "bootstrap": "${env:BROKERS}", "topic": "${env:TOPIC}" })), [""; 0]);
+    }
+
+    #[test]
+    fn a_topic_to_create_is_checked() {
+        let wrong = json!({ "bootstrap": "a:1", "topic": "t", "oauth_token": "x", "create_topic": { "partitions": 0, "replication": -1 } });
+        let found = serde_json::from_value::<SinkConfig>(wrong).unwrap().problems();
+        let paths: Vec<&str> = found.iter().map(|problem| problem.path.as_str()).collect();
+        assert_eq!(paths, ["create_topic.partitions", "create_topic.replication", "create_topic"]);
+        let right =
+            json!({ "bootstrap": "a:1", "topic": "t", "create_topic": { "partitions": 1, "properties": { "retention.ms": 1000 } } });
+        assert_eq!(serde_json::from_value::<SinkConfig>(right).unwrap().problems(), []);
     }
 
     #[test]

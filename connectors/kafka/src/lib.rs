@@ -2,20 +2,21 @@
 //! rdkafka (librdkafka, with TLS and zstd built in) is named.
 //!
 //! A record's way in: `enumerator` finds partitions (`split`), `source` reads them through `batch` into columns, `lag` watches how far behind it is. Its way out: `sink` makes
-//! the key (`key`) and hands the record to librdkafka, `delivery` keeps the books until it is acknowledged. `config` and `values` are the `with:` of a pipeline,
-//! `client` what librdkafka is told, `cluster` and `limit` what is asked of the brokers at a start,
+//! the key (`key`) and the headers (`headers`) and hands the record to librdkafka, `delivery` keeps the books until it is acknowledged. `config` and `values` are the `with:` of a pipeline,
+//! `client` what librdkafka is told, `cluster` and `admin` what is asked of the brokers at a start,
 //! `token` what they ask of us. The host encodes and decodes values: nothing here looks into one.
 #![deny(unsafe_code)]
 
+pub mod admin;
 pub mod batch;
 pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod delivery;
 pub mod enumerator;
+pub mod headers;
 pub mod key;
 pub mod lag;
-pub mod limit;
 pub mod signal;
 pub mod sink;
 pub mod source;

@@ -1,13 +1,14 @@
 //! The Kafka sink: hands encoded records to librdkafka's idempotent producer, which batches, sends, retries and keeps their order. What becomes of them is in `delivery`;
-//! the host encodes the rows by the format and passes the key, partition and timestamp columns beside them.
+//! the host encodes the rows by the format and passes the key, partition, timestamp and headers columns beside them.
 
 use crate::{
+    admin,
     client::{self, Callbacks, Role},
     cluster::Asker,
     config::{SinkConfig, problem},
     delivery::{self, Deliveries},
+    headers::{self, HeaderColumn},
     key::Keys,
-    limit,
 };
 use arrow_array::{
     Array, BinaryArray, RecordBatch, StringArray,
@@ -19,7 +20,9 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, TimeUnit};
 use rdkafka::{
+    ClientConfig,
     error::RDKafkaErrorCode,
+    message::OwnedHeaders,
     producer::{BaseRecord, Producer, ThreadedProducer},
 };
 use standpipe_sdk::{
@@ -91,6 +94,7 @@ impl KafkaSink {
         sent.key = record.key;
         sent.payload = record.value;
         sent.timestamp = record.timestamp;
+        sent.headers = record.headers.clone();
         sent.partition = match record.partition.map(i32::try_from) {
             None => None,
             Some(Ok(partition)) if partition >= 0 => Some(partition),
@@ -117,6 +121,7 @@ struct Record<'a> {
     value: Option<&'a [u8]>,
     partition: Option<i64>,
     timestamp: Option<i64>,
+    headers: Option<OwnedHeaders>,
 }
 
 impl Record<'_> {
@@ -152,8 +157,11 @@ impl Sink for KafkaSink {
             let fits = |data_type: &DataType| matches!(data_type, DataType::Timestamp(..)) || data_type.is_integer();
             check_column("timestamp", name, input, fits, "a timestamp or an integer of milliseconds", &mut problems);
         }
+        if let Some(name) = &config.headers {
+            check_column("headers", name, input, headers::is_map, "a map from text to text or binary", &mut problems);
+        }
         let mut columns: Vec<String> = Vec::new();
-        for name in key.into_iter().chain(config.partition.clone()).chain(config.timestamp.clone()) {
+        for name in key.into_iter().chain([&config.partition, &config.timestamp, &config.headers].into_iter().flatten().cloned()) {
             if !columns.contains(&name) {
                 columns.push(name);
             }
@@ -175,19 +183,10 @@ impl Sink for KafkaSink {
         let mut producer: ThreadedProducer<Deliveries> =
             settings.create_with_context(Deliveries::new(callbacks())).map_err(|error| client::creation_error(&error))?;
         let begun = Instant::now();
-        if settings.get("allow.auto.create.topics") == Some("false") {
-            let asker = Asker {
-                client: producer.client(),
-                callbacks: producer.client().context().callbacks(),
-                serve: &|| producer.poll(Duration::ZERO),
-                bootstrap: &config.bootstrap,
-                deadline: begun + config.connect_timeout.0,
-            };
-            asker.partitions(&config.topic)?;
-        }
+        find_topic(&producer, &settings, &config)?;
         let wait = (begun.elapsed() * LIMIT_ANSWER_FACTOR).clamp(*LIMIT_ANSWER.start(), *LIMIT_ANSWER.end());
         if settings.get("message.max.bytes").is_none()
-            && let Some(limit) = limit::max_message_bytes(&settings, &config.topic, wait)
+            && let Some(limit) = admin::max_message_bytes(&settings, &config.topic, wait)
         {
             settings.set("message.max.bytes", limit.to_string());
             producer = settings.create_with_context(Deliveries::new(callbacks())).map_err(|error| client::creation_error(&error))?;
@@ -209,9 +208,10 @@ impl Sink for KafkaSink {
         let keys = Keys::of(batch, &self.key)?;
         let partitions = Numbers::of(batch, self.config.partition.as_deref())?;
         let timestamps = Numbers::of(batch, self.config.timestamp.as_deref())?;
+        let headers = HeaderColumn::of(batch, self.config.headers.as_deref())?;
         for row in first..rows {
             let (partition, timestamp) = (partitions.get(row), timestamps.get(row));
-            let record = Record { key: keys.get(row), value: values.get(row), partition, timestamp };
+            let record = Record { key: keys.get(row), value: values.get(row), partition, timestamp, headers: headers.get(row) };
             if !self.offer(delivery::tag(seq, row), &record, rows - row)? {
                 self.partial = Some(Partial { seq, next_row: row });
                 return Ok(Written::Busy);
@@ -241,6 +241,36 @@ impl Sink for KafkaSink {
             return Err(Error::external("records were written that are not delivered"));
         }
         Ok(())
+    }
+}
+
+/// Makes sure that the topic is there, unless the brokers make one by themselves.
+fn find_topic(producer: &ThreadedProducer<Deliveries>, settings: &ClientConfig, config: &SinkConfig) -> Result<()> {
+    let wait = config.connect_timeout.0;
+    let mut asker = Asker {
+        client: producer.client(),
+        callbacks: producer.client().context().callbacks(),
+        serve: &|| producer.poll(Duration::ZERO),
+        bootstrap: &config.bootstrap,
+        deadline: Instant::now() + wait,
+    };
+    match &config.create_topic {
+        Some(create) if asker.find(&config.topic)?.is_none() => {
+            admin::create_topic(settings, &config.topic, create, wait)?;
+            asker.callbacks.host().info("created the topic", &[("topic", config.topic.as_str().into())]);
+            asker.deadline = Instant::now() + wait;
+            asker.await_topic(&config.topic)
+        }
+        Some(_) => Ok(()),
+        None if settings.get("allow.auto.create.topics") != Some("false") => Ok(()),
+        None => match asker.find(&config.topic)? {
+            Some(_) => Ok(()),
+            None => {
+                let mut error = asker.missing(&config.topic);
+                error.message.push_str(" (`create_topic: {partitions: N}` would create it)");
+                Err(error)
+            }
+        },
     }
 }
 

@@ -6,6 +6,7 @@ mod support;
 
 use arrow_array::{
     ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    builder::{BinaryBuilder, MapBuilder, StringBuilder},
     cast::AsArray,
     types::{Int32Type, TimestampMillisecondType},
 };
@@ -129,6 +130,40 @@ on_clusters! {
         assert_eq!(batch["timestamp"].as_primitive::<TimestampMillisecondType>().values(), &[1_700_000_000_123, 5, 7]);
     }
 
+    /// Headers come from a map column and are read as they were: in order, a name twice, null and empty values, rows without any.
+    fn headers_come_from_a_map_column(cluster) {
+        let topic = cluster.topic("headers", 1);
+        let mut headers = MapBuilder::new(None, StringBuilder::new(), BinaryBuilder::new());
+        for (name, value) in [("a", Some("1")), ("a", None), ("b", Some(""))] {
+            headers.keys().append_value(name);
+            headers.values().append_option(value);
+        }
+        headers.append(true).unwrap();
+        headers.append(false).unwrap();
+        headers.append(true).unwrap();
+        headers.keys().append_value("c");
+        headers.values().append_value("last");
+        headers.append(true).unwrap();
+        let rows = batch(vec![("value", values((0..4).map(|n| Some(n.to_string())))), ("h", Arc::new(headers.finish()))]);
+        let mut sink = sink(&json!({ "bootstrap": cluster.bootstrap, "topic": topic, "headers": "h" }), &rows);
+        assert_eq!(sink.validate().unwrap().details.columns, ["h"]);
+        write(&mut sink, &rows.slice(0, 2));
+        // A part of an array, whose offsets do not begin with 0.
+        write(&mut sink, &rows.slice(2, 2));
+        sink.flush().unwrap();
+        let reads = read_back(cluster, &topic, 1, json!(["headers"]));
+        let found: Vec<Vec<(String, Option<Vec<u8>>)>> = reads.iter().flat_map(|read| {
+            let column = read.batch["headers"].as_map();
+            column.iter().map(|entry| {
+                let entry = entry.unwrap();
+                let names = entry.column(0).as_string::<i32>().iter().map(|name| name.unwrap().to_owned());
+                names.zip(entry.column(1).as_binary::<i32>().iter().map(|value| value.map(<[u8]>::to_vec))).collect()
+            }).collect::<Vec<_>>()
+        }).collect();
+        let header = |name: &str, value: Option<&str>| (name.to_owned(), value.map(|value| value.as_bytes().to_vec()));
+        assert_eq!(found, [vec![header("a", Some("1")), header("a", None), header("b", Some(""))], vec![], vec![], vec![header("c", Some("last"))]]);
+    }
+
     /// A record that can never be delivered is refused alone, with the reason, before its batch is acknowledged.
     fn what_cannot_be_delivered_is_refused_alone(cluster) {
         let topic = cluster.topic("refused", 2);
@@ -246,11 +281,50 @@ fn a_flush_without_brokers_ends_when_the_host_cancels() {
 }
 
 #[test]
+fn a_missing_topic_is_created_on_demand() {
+    let Some(cluster) = Cluster::real() else { return };
+    let topic = format!("{}-new", cluster.topic("created", 1));
+    let mut config = json!({ "bootstrap": cluster.bootstrap, "topic": topic, "properties": { "compression.type": "gzip" } });
+    let error = sink(&config, &numbered(0, 0)).open().unwrap_err();
+    assert_eq!(error.code, ErrorCode::EXTERNAL);
+    assert!(error.message.contains(&topic) && error.message.contains("create_topic"), "{error}");
+
+    config["create_topic"] = json!({ "partitions": 3, "replication": 1, "properties": { "retention.bytes": 123_456_789 } });
+    // Two subtasks at the same time: one is late, and that is no failure.
+    std::thread::scope(|scope| {
+        for half in 0..2 {
+            let config = &config;
+            scope.spawn(move || {
+                let mut sink = sink(config, &numbered(0, 0));
+                write(&mut sink, &numbered(half * 50, half * 50 + 50));
+                sink.flush().unwrap();
+            });
+        }
+    });
+    assert_eq!(all_values(&read_back(&cluster, &topic, 3, json!([]))), expected(0, 100));
+    assert_eq!(cluster.topic_setting(&topic, "retention.bytes"), "123456789");
+
+    // A topic that exists is left as it is.
+    config["create_topic"] = json!({ "partitions": 7 });
+    let mut sink = sink(&config, &numbered(0, 0));
+    write(&mut sink, &numbered(100, 110));
+    sink.flush().unwrap();
+    assert_eq!(all_values(&read_back(&cluster, &topic, 3, json!([]))), expected(0, 110));
+}
+
+#[test]
+fn a_topic_that_the_brokers_refuse_to_create_is_an_error() {
+    let Some(cluster) = Cluster::real() else { return };
+    let topic = format!("{}-new", cluster.topic("created", 1));
+    let config = json!({ "bootstrap": cluster.bootstrap, "topic": topic, "create_topic": { "replication": 99 } });
+    let error = sink(&config, &numbered(0, 0)).open().unwrap_err();
+    assert_eq!(error.code, ErrorCode::EXTERNAL);
+    assert!(error.message.contains(&topic) && error.message.to_lowercase().contains("replication"), "{error}");
+}
+
+#[test]
 fn a_topic_with_a_small_limit_refuses_no_small_record() {
-    let Some(cluster) = Cluster::real() else {
-        eprintln!("skipped: STANDPIPE_TEST_KAFKA is not set");
-        return;
-    };
+    let Some(cluster) = Cluster::real() else { return };
     // The brokers refuse a batch of more than 20,000 bytes as a whole: the producer must make smaller ones.
     let topic = cluster.topic_with("limit", 1, &[("max.message.bytes", "20000")]);
     let config = json!({ "bootstrap": cluster.bootstrap, "topic": topic, "properties": { "linger.ms": 100 } });
@@ -269,10 +343,10 @@ fn a_topic_with_a_small_limit_refuses_no_small_record() {
 #[test]
 fn wrong_columns_are_problems_with_what_was_meant() {
     let rows = batch(vec![("value", values([])), ("device", Arc::new(StringArray::from(vec![""; 0])))]);
-    let config = json!({ "bootstrap": "a:1", "topic": "t", "key": ["devise"], "partition": "device", "timestamp": "when", "properties": { "acks": 1 } });
+    let config = json!({ "bootstrap": "a:1", "topic": "t", "key": ["devise"], "partition": "device", "timestamp": "when", "headers": "device", "properties": { "acks": 1 } });
     let problems = sink(&config, &rows).validate().unwrap().details.problems;
     let found: Vec<_> = problems.iter().map(|problem| (problem.path.as_str(), problem.suggestion.as_deref())).collect();
-    assert_eq!(found, [("properties.acks", None), ("key[0]", Some("device")), ("partition", None), ("timestamp", None)]);
+    assert_eq!(found, [("properties.acks", None), ("key[0]", Some("device")), ("partition", None), ("timestamp", None), ("headers", None)]);
 }
 
 #[test]

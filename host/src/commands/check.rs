@@ -8,8 +8,7 @@ use std::io::{Write, stdout};
 
 /// `standpipe check FILE`.
 pub(super) fn check(arguments: &PipelineArguments) -> anyhow::Result<()> {
-    let loaded = load(arguments)?;
-    let plan = &loaded.plan;
+    let plan = load(arguments)?;
     eprintln!(
         "{}: {} is valid: {} nodes, {} slots, plan {:016x}",
         arguments.file.display(),
@@ -23,9 +22,9 @@ pub(super) fn check(arguments: &PipelineArguments) -> anyhow::Result<()> {
 
 /// `standpipe explain FILE`.
 pub(super) fn explain(arguments: &ExplainArguments) -> anyhow::Result<()> {
-    let loaded = load(&arguments.pipeline)?;
+    let plan = load(&arguments.pipeline)?;
     let text = match arguments.format {
-        ExplainFormat::Text => standpipe_pipeline::explain::text(&loaded.plan, &[]),
+        ExplainFormat::Text => standpipe_pipeline::explain::text(&plan, &[]),
     };
     stdout().lock().write_all(text.as_bytes())?;
     Ok(())

@@ -2,7 +2,7 @@
 
 mod check;
 mod plugin;
-mod run;
+pub(crate) mod run;
 
 use crate::cli::Command;
 
@@ -14,6 +14,6 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Explain(arguments) => check::explain(&arguments),
         Command::Schema => check::schema(),
         Command::Plugin(command) => plugin::plugin(&command),
-        Command::Demo(_) => anyhow::bail!("the demo is not in this build yet"),
+        Command::Demo(arguments) => crate::demo::run(&arguments),
     }
 }

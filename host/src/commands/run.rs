@@ -12,8 +12,7 @@ use std::sync::Arc;
 
 /// `standpipe run FILE`.
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
-    let loaded = load(&arguments.pipeline)?;
-    let plan = Arc::new(loaded.plan);
+    let plan = Arc::new(load(&arguments.pipeline)?);
     let job = standpipe_engine::run(
         Arc::clone(&plan),
         RunOptions { secrets: Arc::new(standpipe_pipeline::substitute::resolve), ..RunOptions::new() },
@@ -21,7 +20,7 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     .map_err(|error| failure(&error))?;
     let control = job.control();
     let drain = arguments.drain;
-    let signals = Listener::start(move || control.stop(drain))?;
+    let signals = Listener::start("in-flight data is finished", move || control.stop(drain))?;
     let progress = (!arguments.quiet).then(|| Progress::start(&plan.name, job.metrics()));
     let result = job.wait();
     drop(signals);

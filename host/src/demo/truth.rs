@@ -3,6 +3,7 @@
 //! It follows the definitions of the pipeline in `examples/signal-quality.yaml`, and nothing else of it: a record's flag is a hash of (seed, partition, offset);
 //! windows are 15 s of event time per baseline; a run is a row of flags 1 that a flag 0 ends; the current flag is that of the last record per baseline.
 
+use chrono::NaiveDateTime;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -48,20 +49,32 @@ pub(super) struct Window {
     pub(super) flags: u64,
 }
 
+/// A row of flags 1 that a flag 0 ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    /// Whose flags they are.
+    pub(super) baseline: i32,
+    /// How many flags 1.
+    pub(super) length: u64,
+    /// The time of the record with the flag 0.
+    pub(super) end: i64,
+}
+
 /// Everything that must be in the indices. Times are milliseconds since the epoch.
 #[derive(Debug, Default)]
 pub(super) struct Truth {
     /// By (baseline, window start).
     pub(super) windows: BTreeMap<(i32, i64), Window>,
-    /// By (baseline, end time, occurrence among the runs of that baseline with the same end): length.
-    pub(super) runs: BTreeMap<(i32, i64), Vec<u64>>,
+    /// By the place of the record that ended the run.
+    pub(super) runs: BTreeMap<Position, Run>,
     /// By baseline: flag and time of its last record.
     pub(super) flags: BTreeMap<i32, (i32, i64)>,
 }
 
 /// The flag of a record: the lowest bit of the splitmix64 finaliser over seed, partition and offset.
 pub(super) fn flag(position: Position) -> i32 {
-    let mut z = FLAG_SEED ^ (position.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (position.1 as u64).wrapping_mul(0xD1B5_4A32_D192_ED03);
+    let mut z =
+        FLAG_SEED ^ (position.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (position.1 as u64).wrapping_mul(0xD1B5_4A32_D192_ED03);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     ((z ^ (z >> 31)) & 1) as i32
@@ -77,7 +90,8 @@ pub(super) fn compute(log: &[LogRecord], late: &HashSet<Position>) -> Result<Tru
     // A baseline is in one partition, and the log is sorted by partition and offset: its records come in order.
     for record in log {
         let signal: Signal = serde_json::from_slice(&record.value).map_err(|error| format!("record at {:?}: {error}", record.position))?;
-        let time = millis(&signal.create_time).ok_or_else(|| format!("record at {:?}: createTime {:?}", record.position, signal.create_time))?;
+        let time =
+            millis(&signal.create_time).ok_or_else(|| format!("record at {:?}: createTime {:?}", record.position, signal.create_time))?;
         let flag = flag(record.position);
         truth.flags.insert(signal.baseline, (flag, time));
         let run = open.entry(signal.baseline).or_default();
@@ -85,7 +99,7 @@ pub(super) fn compute(log: &[LogRecord], late: &HashSet<Position>) -> Result<Tru
             (1, _) => *run += 1,
             (_, 0) => {}
             (_, length) => {
-                truth.runs.entry((signal.baseline, time)).or_default().push(length);
+                truth.runs.insert(record.position, Run { baseline: signal.baseline, length, end: time });
                 *run = 0;
             }
         }
@@ -109,21 +123,11 @@ pub(super) fn compute(log: &[LogRecord], late: &HashSet<Position>) -> Result<Tru
     Ok(truth)
 }
 
-/// `YYYY-MM-DD HH:MM:SS[.fff]` or the ISO form of it, UTC, as milliseconds since the epoch. The civil calendar by Howard Hinnant's `days_from_civil`.
+/// `YYYY-MM-DD HH:MM:SS[.fff]` or the ISO form of it, UTC, as milliseconds since the epoch.
 pub(super) fn millis(text: &str) -> Option<i64> {
-    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
-    let fraction = text.get(19..)?.trim_end_matches('Z').strip_prefix('.').map_or(Some(0), |digits| {
-        let digits: String = digits.chars().chain("000".chars()).take(3).collect();
-        digits.parse::<i64>().ok()
-    })?;
-    let shifted = if month <= 2 { year - 1 } else { year };
-    let era = shifted.div_euclid(400);
-    let year_of_era = shifted.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
-    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + fraction)
+    let text = text.trim_end_matches('Z');
+    let time = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"].iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok())?;
+    Some(time.and_utc().timestamp_millis())
 }
 
 #[cfg(test)]
@@ -131,7 +135,10 @@ mod tests {
     use super::*;
 
     fn record(offset: i64, time: &str, value: f32) -> LogRecord {
-        LogRecord { position: (0, offset), value: format!(r#"{{"createTime":"{time}","baselineId":42,"signalValue":{value}}}"#).into_bytes() }
+        LogRecord {
+            position: (0, offset),
+            value: format!(r#"{{"createTime":"{time}","baselineId":42,"signalValue":{value}}}"#).into_bytes(),
+        }
     }
 
     #[test]
@@ -149,7 +156,7 @@ mod tests {
         assert_eq!(truth.windows.len(), 4);
         assert_eq!(truth.windows.values().map(|w| w.count).sum::<u64>(), 199);
         let ones: u64 = (0..200).map(|i| flag((0, i)) as u64).sum();
-        let in_runs: u64 = truth.runs.values().flatten().sum();
+        let in_runs: u64 = truth.runs.values().map(|run| run.length).sum();
         let open = (0..200).rev().take_while(|i| flag((0, *i)) == 1).count() as u64;
         assert_eq!(in_runs + open, ones);
         assert_eq!(truth.flags[&42], (flag((0, 199)), millis("2024-01-01 00:00:59").unwrap()));

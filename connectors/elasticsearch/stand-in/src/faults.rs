@@ -16,6 +16,8 @@ pub struct Faults {
     pub busy_items: f64,
     /// The share of items answered 503 `unavailable_shards_exception`, not applied.
     pub unavailable_items: f64,
+    /// The share of bulk requests whose connection is closed before anything is applied.
+    pub cut_before_apply: f64,
     /// The share of bulk requests that are applied, after which the connection is closed instead of an answer.
     pub cut_after_apply: f64,
     /// Every answer waits so long.
@@ -53,6 +55,11 @@ impl Faults {
     /// Whether the bulk request of that number (from 1) is answered 429.
     pub(crate) fn is_busy(&self, request: u64) -> bool {
         self.busy_every > 0 && request.is_multiple_of(self.busy_every)
+    }
+
+    /// Whether the connection is closed before anything of the request is applied.
+    pub(crate) fn is_cut_before(&self, request: u64) -> bool {
+        self.share(request, u64::MAX - 1) < self.cut_before_apply
     }
 
     /// Whether the connection is closed after the request was applied.

@@ -150,6 +150,9 @@ fn too_large() -> Refusal {
 
 async fn bulk(shared: &Shared, faults: &Faults, index: Option<&str>, body: &Bytes) -> io::Result<Reply> {
     let request = shared.bulk_requests.fetch_add(1, Ordering::Relaxed) + 1;
+    if faults.is_cut_before(request) {
+        return Err(io::Error::other("cut on purpose before anything was applied"));
+    }
     if faults.is_busy(request) {
         let reason = "rejected execution of coordinating operation (injected by the stand-in)".to_owned();
         return Ok(Reply::refusal(&Refusal { status: 429, kind: "es_rejected_execution_exception", reason }));

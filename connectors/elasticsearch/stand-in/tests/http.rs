@@ -117,6 +117,9 @@ fn faults_of_a_request_as_a_whole() {
     server.set_faults(Faults { cut_after_apply: 1.0, ..Faults::default() });
     assert_eq!(http.bulk(&lines("a", 7..8)), None);
     assert!(server.documents("a").iter().any(|document| document.id == "7"), "a request is cut after it was applied");
+    server.set_faults(Faults { cut_before_apply: 1.0, ..Faults::default() });
+    assert_eq!(http.bulk(&lines("a", 8..9)), None);
+    assert!(!server.documents("a").iter().any(|document| document.id == "8"), "a request is cut before it is applied");
     server.set_faults(Faults { authorization: Some("ApiKey x".to_owned()), ..Faults::default() });
     assert_eq!(http.ask(Method::GET, "/", &Value::Null).1["error"]["type"], "security_exception");
     assert_eq!(http.send(Method::GET, "/", &[("authorization", "ApiKey x")], Vec::new()).unwrap().0, 200);

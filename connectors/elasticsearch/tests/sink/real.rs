@@ -1,4 +1,4 @@
-//! Against a real OpenSearch (or Elasticsearch): `STANDPIPE_TEST_OPENSEARCH=http://127.0.0.1:PORT`. Without it each test says that it is skipped.
+//! Against a real OpenSearch (or Elasticsearch): `STANDPIPE_TEST_OPENSEARCH=http://127.0.0.1:PORT`. Without it each test notes that it is skipped.
 
 use crate::support::{batch, columns, config, counts, rejections, sink, write, write_rows};
 use arrow_array::{Int64Array, StringArray};
@@ -17,10 +17,7 @@ struct Real {
 
 impl Real {
     fn new(test: &str) -> Option<Self> {
-        let Ok(url) = std::env::var("STANDPIPE_TEST_OPENSEARCH") else {
-            eprintln!("{test}: skipped, STANDPIPE_TEST_OPENSEARCH is not set");
-            return None;
-        };
+        let url = standpipe_sdk::testing::service("STANDPIPE_TEST_OPENSEARCH")?;
         let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros();
         Some(Self { url, prefix: format!("{test}-{time}") })
     }

@@ -2,14 +2,14 @@
 
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     message::{Header, OwnedHeaders},
     mocking::MockCluster,
     producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer},
 };
-use standpipe_connector_kafka::limit::block_on;
+use standpipe_connector_kafka::admin::block_on;
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -44,8 +44,9 @@ impl Cluster {
         Self { bootstrap: mock.bootstrap_servers(), mock: Some(mock) }
     }
 
+    /// `None`: there is none, and the test has been noted as skipped.
     pub(crate) fn real() -> Option<Self> {
-        std::env::var("STANDPIPE_TEST_KAFKA").ok().map(|bootstrap| Self { bootstrap, mock: None })
+        standpipe_sdk::testing::service("STANDPIPE_TEST_KAFKA").map(|bootstrap| Self { bootstrap, mock: None })
     }
 
     /// A new topic, its name like no other.
@@ -72,6 +73,13 @@ impl Cluster {
         let grown = NewPartitions::new(topic, partitions);
         let made = block_on(self.admin().create_partitions([&grown], &AdminOptions::new()), PATIENCE).unwrap().unwrap();
         made.into_iter().for_each(|made| drop(made.unwrap()));
+    }
+
+    /// One of a topic's own properties.
+    pub(crate) fn topic_setting(&self, topic: &str, name: &str) -> String {
+        let asked = [ResourceSpecifier::Topic(topic)];
+        let answer = block_on(self.admin().describe_configs(&asked, &AdminOptions::new()), PATIENCE).unwrap().unwrap();
+        answer[0].as_ref().unwrap().get(name).unwrap().value.clone().unwrap()
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {

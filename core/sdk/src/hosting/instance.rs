@@ -65,6 +65,14 @@ impl Instance {
         }
     }
 
+    /// Calls the plugin's `close`. One that has panicked cannot be closed, and what it panicked with has been told: that is no failure.
+    pub(super) fn close(&mut self, function: impl FnOnce(*mut c_void, *mut abi::Error) -> Status) -> Result<(), PluginError> {
+        match self.done(function) {
+            Err(error) if error.details.contains_key("poisoned") => Ok(()),
+            result => result,
+        }
+    }
+
     /// Calls a function that fills a buffer.
     pub(super) fn bytes(
         &mut self,

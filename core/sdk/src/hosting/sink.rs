@@ -122,7 +122,7 @@ impl SinkInstance {
     /// # Errors
     /// As the plugin says; to be logged.
     pub fn close(&mut self, reason: CloseReason) -> Result<(), PluginError> {
-        self.instance.done(|this, error| unsafe { (self.table.close)(this, reason.to_abi(), error) })
+        self.instance.close(|this, error| unsafe { (self.table.close)(this, reason.to_abi(), error) })
     }
 }
 

@@ -166,7 +166,7 @@ impl SourceReader {
     /// # Errors
     /// As the plugin says; to be logged.
     pub fn close(&mut self, reason: CloseReason) -> Result<(), PluginError> {
-        self.instance.done(|this, error| unsafe { (self.table.close)(this, reason.to_abi(), error) })
+        self.instance.close(|this, error| unsafe { (self.table.close)(this, reason.to_abi(), error) })
     }
 }
 
@@ -228,7 +228,7 @@ impl SourceEnumerator {
     /// # Errors
     /// As the plugin says; to be logged.
     pub fn close(&mut self, reason: CloseReason) -> Result<(), PluginError> {
-        self.instance.done(|this, error| unsafe { (self.table.close)(this, reason.to_abi(), error) })
+        self.instance.close(|this, error| unsafe { (self.table.close)(this, reason.to_abi(), error) })
     }
 }
 

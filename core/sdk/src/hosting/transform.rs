@@ -160,7 +160,7 @@ impl TransformInstance {
     /// # Errors
     /// As the plugin says; to be logged.
     pub fn close(&mut self, reason: CloseReason) -> Result<(), PluginError> {
-        self.instance.done(|this, error| unsafe { (self.table.close)(this, reason.to_abi(), error) })
+        self.instance.close(|this, error| unsafe { (self.table.close)(this, reason.to_abi(), error) })
     }
 
     /// Runs a call that may emit and, with keys, read and write state.

@@ -29,12 +29,14 @@
 
 mod host;
 mod memory;
+mod service;
 mod sink;
 mod source;
 mod transform;
 
 pub use host::TestHost;
 pub use memory::{Grouped, MemoryState};
+pub use service::service;
 pub use sink::SinkHarness;
 pub use source::SourceHarness;
 pub use transform::TransformHarness;
