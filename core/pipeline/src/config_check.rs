@@ -42,6 +42,9 @@ impl Checker<'_> {
         if let Some(allowed) = words(schema) {
             return self.word(&allowed, node, path, key);
         }
+        if let Some(only) = schema.get("const").filter(|only| node.to_json() != **only) {
+            return self.expected(&only.to_string(), node, path, key);
+        }
         if !self.has_type(schema, node, path, key) {
             return;
         }
@@ -158,11 +161,13 @@ impl Checker<'_> {
         let none = Map::new();
         let known = schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
         let others = schema.get("additionalProperties");
+        let mut meant = Vec::new();
         for entry in entries {
             match (known.get(&entry.key), others) {
                 (Some(schema), _) => self.value(schema, &entry.value, &join(path, &entry.key), entry.key_span, depth),
                 (None, Some(Value::Bool(false))) => {
                     let free = known.keys().map(String::as_str).filter(|key| entries.iter().all(|entry| entry.key != *key));
+                    meant.extend(suggest::closest(&entry.key, free.clone()));
                     let end = suggest::or_list(&entry.key, free, "keys");
                     self.report.error(entry.key_span, path, format!("unknown key {:?}{end}", entry.key));
                 }
@@ -171,7 +176,8 @@ impl Checker<'_> {
             }
         }
         let required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-        for name in required.filter(|name| entries.iter().all(|entry| entry.key != *name)) {
+        let is_missing = |name: &&str| entries.iter().all(|entry| entry.key != *name) && !meant.contains(name);
+        for name in required.filter(is_missing) {
             self.report.error(key, path, format!("missing key {name:?}"));
         }
     }
@@ -309,25 +315,17 @@ mod tests {
     #[test]
     fn every_deviation_is_found_at_its_place() {
         for (text, message) in [
-            (
-                "{pth: x, hosts: []}",
-                "p.yaml:1:2: sinks.out.with: unknown key \"pth\", did you mean \"path\"?\np.yaml:9:9: sinks.out.with: missing key \"path\"",
-            ),
+            ("{pth: x, hosts: []}", "p.yaml:1:2: sinks.out.with: unknown key \"pth\", did you mean \"path\"?"),
+            ("{hosts: []}", "p.yaml:9:9: sinks.out.with: missing key \"path\""),
             ("{path: 5, hosts: []}", "p.yaml:1:8: sinks.out.with.path: expected text, found \"5\""),
             ("{path: x, hosts: {}}", "p.yaml:1:18: sinks.out.with.hosts: expected a list, found a map"),
-            (
-                "{path: x, hosts: [{uri: x}]}",
-                "p.yaml:1:19: sinks.out.with.hosts[0]: missing key \"url\"\np.yaml:1:20: sinks.out.with.hosts[0]: unknown key \"uri\", did you mean \"url\"?",
-            ),
+            ("{path: x, hosts: [{uri: x}]}", "p.yaml:1:20: sinks.out.with.hosts[0]: unknown key \"uri\", did you mean \"url\"?"),
             ("{path: x, hosts: [], mode: apend}", "p.yaml:1:28: sinks.out.with.mode: unknown value \"apend\", did you mean \"append\"?"),
             ("{path: x, hosts: [], port: 70000}", "p.yaml:1:28: sinks.out.with.port: must be at most 65535, not 70000"),
             ("{path: x, hosts: [], port: '1'}", "p.yaml:1:28: sinks.out.with.port: expected a whole number, found \"1\""),
             ("{path: x, hosts: [], properties: {a: b}}", "p.yaml:1:38: sinks.out.with.properties.a: expected a whole number, found \"b\""),
             ("{path: x, hosts: [], id: 7}", "p.yaml:1:26: sinks.out.with.id: expected a list or a map, found \"7\""),
-            (
-                "{path: x, hosts: [], id: {ulr: x}}",
-                "p.yaml:1:22: sinks.out.with.id: missing key \"url\"\np.yaml:1:27: sinks.out.with.id: unknown key \"ulr\", did you mean \"url\"?",
-            ),
+            ("{path: x, hosts: [], id: {ulr: x}}", "p.yaml:1:27: sinks.out.with.id: unknown key \"ulr\", did you mean \"url\"?"),
             ("{path: , hosts: []}", "p.yaml:1:2: sinks.out.with.path: expected text, found nothing"),
         ] {
             assert_eq!(findings(text), message, "{text}");

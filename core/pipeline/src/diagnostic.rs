@@ -3,8 +3,7 @@
 //! Every step of this crate takes a [`Report`] and goes on as far as it can, so that one run shows all that is wrong. The text form is
 //! `pipeline.yaml:12:5: sinks.out.with: unknown key "pth", did you mean "path"?`.
 
-use std::cell::RefCell;
-use std::fmt;
+use std::{cell::RefCell, collections::HashSet, fmt};
 
 /// A place in the pipeline file or in a `--set` of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
@@ -101,17 +100,19 @@ fn lines(items: &[Diagnostic]) -> String {
 }
 
 /// Collects findings. Shared by reference between the steps of one run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Report {
     /// By [`Span::source`]: the file's name, then the overrides.
     sources: Vec<String>,
     found: RefCell<Vec<(Span, Class, Diagnostic)>>,
     warnings: RefCell<Vec<(Span, Diagnostic)>>,
+    /// Where nothing more is to be said.
+    sealed: RefCell<HashSet<Span>>,
 }
 
 impl Report {
     pub(crate) fn new(sources: Vec<String>) -> Self {
-        Self { sources, found: RefCell::default(), warnings: RefCell::default() }
+        Self { sources, found: RefCell::default(), warnings: RefCell::default(), sealed: RefCell::default() }
     }
 
     pub(crate) fn sources(&self) -> &[String] {
@@ -136,6 +137,9 @@ impl Report {
     }
 
     fn push(&self, span: Span, class: Class, path: &str, message: String, hint: Option<String>) {
+        if self.sealed.borrow().contains(&span) {
+            return;
+        }
         let finding = self.diagnostic(span, path, message, hint);
         self.found.borrow_mut().push((span, class, finding));
     }
@@ -147,9 +151,15 @@ impl Report {
         Diagnostic { file, line, column, path: path.to_owned(), message, hint }
     }
 
+    /// What was found so far is the cause of whatever later steps find at the same places: they are not heard there.
+    pub(crate) fn seal(&self) {
+        self.sealed.borrow_mut().extend(self.found.borrow().iter().map(|(span, ..)| *span));
+    }
+
     /// Takes over the findings of another report.
     pub(crate) fn append(&self, other: &Report) {
-        self.found.borrow_mut().append(&mut other.found.borrow_mut());
+        let sealed = self.sealed.borrow();
+        self.found.borrow_mut().extend(other.found.take().into_iter().filter(|(span, ..)| !sealed.contains(span)));
     }
 
     /// Whether nothing has been found so far.
@@ -162,16 +172,19 @@ impl Report {
         self.found.borrow().len()
     }
 
-    /// The end of a step: everything that was found, in the order of the file; `Ok` if that is nothing.
+    /// The end of a step: everything that was found; `Ok` if that is nothing.
     pub(crate) fn check(&self) -> Result<(), Diagnostics> {
+        if self.is_clean() { Ok(()) } else { Err(self.failed()) }
+    }
+
+    /// Everything that was found, in the order of the file.
+    pub(crate) fn failed(&self) -> Diagnostics {
         let mut found = self.found.take();
-        if found.is_empty() {
-            return Ok(());
-        }
         let external = found.iter().all(|(_, class, _)| *class == Class::External);
         found.sort_by_key(|(span, ..)| *span);
+        found.dedup();
         let items = found.into_iter().map(|(.., diagnostic)| diagnostic).collect();
-        Err(Diagnostics { items, class: if external { Class::External } else { Class::Configuration } })
+        Diagnostics { items, class: if external { Class::External } else { Class::Configuration } }
     }
 
     /// The warnings so far, in the order of the file.

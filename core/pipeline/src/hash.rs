@@ -1,8 +1,11 @@
 //! The plan's hash: xxh3-64 of a text that holds everything that decides results and shape: the job's settings, and of every node its parallelism, operator,
-//! configuration and columns, of every edge its exchange. Plugins count by name and version. Expressions count as they were compiled, so that another value of
-//! a `${REFERENCE}` in one is another plan; configurations of plugins count as written. Stable across processes of one release, not across releases.
+//! configuration and columns, of every edge its exchange. Plugins count by name and version. Expressions and configurations count as written, references
+//! included: the hash is shown, and must not be a way to guess a secret. The order of keys counts where the plan follows it (nodes, columns), and only there.
+//! Stable across processes of one release, not across releases.
 
-use crate::plan::{Exchange, Node, Operator, Plan, PlanHash};
+use crate::plan::{Exchange, Node, Operator, Plan, PlanHash, ProjectColumn};
+use datafusion_physical_expr::expressions::Column;
+use serde_json::Value;
 use std::fmt::Write;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -42,40 +45,54 @@ fn operator(node: &Node, out: &mut String) -> std::fmt::Result {
     match &node.operator {
         Operator::Source(source) => {
             let plugin = source.kind.plugin();
-            writeln!(out, "  source {:?} {:?} {:?} {}", source.kind.name(), plugin.name, plugin.version, source.config)?;
+            writeln!(out, "  source {:?} {:?} {:?} {}", source.kind.name(), plugin.name, plugin.version, sorted(&source.config))?;
             writeln!(out, "  {:?} {:?}", source.decode.as_ref().map(|decode| &decode.format), source.event_time)
         }
-        Operator::Filter(filter) => writeln!(out, "  filter {:?}", filter.predicate.to_string()),
+        Operator::Filter(filter) => writeln!(out, "  filter {:?}", filter.text),
         Operator::Project(project) => {
             writeln!(out, "  project")?;
-            project.columns.iter().try_for_each(|column| writeln!(out, "    {:?} {:?}", column.name, column.expression.to_string()))
+            project.columns.iter().try_for_each(|column| writeln!(out, "    {:?} {}", column.name, computed(column)))
         }
         Operator::Union => writeln!(out, "  union"),
         Operator::Transform(transform) => {
             let plugin = transform.kind.plugin();
-            let config = &transform.config;
+            let config = sorted(&transform.config);
             writeln!(out, "  transform {:?} {:?} {:?} {config} {:?}", transform.kind.name(), plugin.name, plugin.version, transform.keys)
         }
         Operator::Window(window) => {
             writeln!(out, "  window {:?} {} {:?} {:?}", window.keys, window.time, window.assigner, window.allowed_lateness)?;
-            window.aggregates.iter().try_for_each(|aggregate| {
-                let function = &aggregate.function;
-                let arguments: Vec<String> = function.expressions().iter().map(ToString::to_string).collect();
-                let (name, distinct, nulls) = (function.fun().name(), function.is_distinct(), function.ignore_nulls());
-                writeln!(out, "    {:?} {name:?} {arguments:?} {distinct} {nulls}", aggregate.name)
-            })
+            window.aggregates.iter().try_for_each(|aggregate| writeln!(out, "    {:?} {:?}", aggregate.name, aggregate.text))
         }
         Operator::Aggregate(aggregate) => {
             writeln!(out, "  aggregate {:?} {:?}", aggregate.keys, aggregate.emit)?;
-            aggregate.aggregates.iter().try_for_each(|running| {
-                let argument = running.argument.as_ref().map(ToString::to_string);
-                writeln!(out, "    {:?} {:?} {argument:?}", running.name, running.function)
-            })
+            aggregate.aggregates.iter().try_for_each(|running| writeln!(out, "    {:?} {:?}", running.name, running.text))
         }
         Operator::Encode(encode) => writeln!(out, "  encode {:?} {:?}", encode.format, encode.columns),
         Operator::Sink(sink) => {
             let plugin = sink.kind.plugin();
-            writeln!(out, "  sink {:?} {:?} {:?} {}", sink.kind.name(), plugin.name, plugin.version, sink.config)
+            writeln!(out, "  sink {:?} {:?} {:?} {}", sink.kind.name(), plugin.name, plugin.version, sorted(&sink.config))
         }
+    }
+}
+
+/// A column that is kept counts as the column, not as what its name would be as an expression.
+fn computed(column: &ProjectColumn) -> String {
+    match column.expression.downcast_ref::<Column>() {
+        Some(kept) => format!("column {}", kept.index()),
+        None => format!("{:?}", column.text),
+    }
+}
+
+/// A configuration as text, the keys of its maps in order.
+fn sorted(config: &Value) -> String {
+    match config {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_by_key(|(key, _)| *key);
+            let member = |(key, value): (&String, &Value)| format!("{key:?}:{}", sorted(value));
+            format!("{{{}}}", members.into_iter().map(member).collect::<Vec<_>>().join(","))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(sorted).collect::<Vec<_>>().join(",")),
+        scalar => scalar.to_string(),
     }
 }

@@ -26,6 +26,7 @@ mod resolve;
 pub mod schema;
 pub mod substitute;
 mod suggest;
+mod text;
 pub mod units;
 mod yaml;
 

@@ -7,7 +7,7 @@ use arrow_schema::SchemaRef;
 use datafusion_physical_expr::{PhysicalExpr, aggregate::AggregateFunctionExpr};
 use standpipe_formats::FormatSpec;
 use standpipe_loader::{NodeInput, SinkKind, SinkValidation, SourceKind, SourceValidation, TransformKind, TransformValidation};
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use standpipe_sdk::wire::ChangeMode;
 
@@ -15,14 +15,15 @@ pub use standpipe_sdk::wire::ChangeMode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u32);
 
-/// A hash of everything that decides the plan's results and shape: equal hashes, equal plans. Stable across processes of one release.
+/// A hash of everything that decides the plan's results and shape, but for what references stand for: it is shown, and must not tell of a secret. Equal hashes and
+/// equal secrets, equal plans. Stable across processes of one release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PlanHash(pub u64);
 
 /// A validated job.
 #[derive(Debug)]
 pub struct Plan {
-    /// The pipeline's `name`.
+    /// The pipeline's `name`, references as written.
     pub name: String,
     /// Settings of the job as a whole.
     pub settings: JobSettings,
@@ -142,7 +143,6 @@ pub struct EventTime {
 }
 
 /// See [`Operator::Filter`].
-#[derive(Debug)]
 pub struct FilterNode {
     /// A boolean expression over the input; null is false.
     pub predicate: Arc<dyn PhysicalExpr>,
@@ -158,7 +158,6 @@ pub struct ProjectNode {
 }
 
 /// A computed column.
-#[derive(Debug)]
 pub struct ProjectColumn {
     /// Its name.
     pub name: String,
@@ -211,7 +210,6 @@ pub enum WindowAssigner {
 }
 
 /// An aggregate of a window: a DataFusion function, evaluated once per pane.
-#[derive(Debug)]
 pub struct WindowAggregate {
     /// Output column.
     pub name: String,
@@ -244,7 +242,6 @@ pub enum Emit {
 }
 
 /// An aggregate whose accumulator is kept and read again and again.
-#[derive(Debug)]
 pub struct RunningAggregate {
     /// Output column.
     pub name: String,
@@ -298,6 +295,21 @@ pub struct SinkNode {
     /// What it said of itself.
     pub validation: SinkValidation,
 }
+
+macro_rules! debug_as_written {
+    ($($Node:ident),*) => {
+        $(
+            /// The expression as written: compiled, it may hold what a reference stands for.
+            impl fmt::Debug for $Node {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.debug_struct(stringify!($Node)).field("text", &self.text).finish_non_exhaustive()
+                }
+            }
+        )*
+    };
+}
+
+debug_as_written!(FilterNode, ProjectColumn, WindowAggregate, RunningAggregate);
 
 /// An output feeds an input.
 #[derive(Debug, Clone, PartialEq, Eq)]

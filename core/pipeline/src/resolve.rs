@@ -4,7 +4,6 @@
 use crate::{
     diagnostic::Report,
     file::{InputName, Name, PipelineFile, SinkBlock, SourceBlock, TransformBlock},
-    suggest,
 };
 use std::collections::HashMap;
 
@@ -40,7 +39,7 @@ pub(crate) fn in_order<'a>(file: &'a PipelineFile, report: &Report) -> Vec<Block
     let transforms = file.transforms.iter().map(Block::Transform);
     let blocks: Vec<Block<'a>> = sources.chain(transforms).chain(file.sinks.iter().map(Block::Sink)).collect();
     let index: HashMap<&str, usize> = blocks.iter().enumerate().map(|(i, block)| (block.name().name.as_str(), i)).collect();
-    report_unknown(&blocks, &index, report);
+    report_unknown(file, &blocks, &index, report);
     let mut walk =
         Walk { blocks: &blocks, index: &index, report, state: vec![State::New; blocks.len()], path: Vec::new(), order: Vec::new() };
     for block in 0..blocks.len() {
@@ -49,31 +48,31 @@ pub(crate) fn in_order<'a>(file: &'a PipelineFile, report: &Report) -> Vec<Block
     walk.order.into_iter().map(|i| blocks[i]).collect()
 }
 
-fn report_unknown(blocks: &[Block<'_>], index: &HashMap<&str, usize>, report: &Report) {
-    for block in blocks {
-        for input in block.inputs() {
-            let others = blocks.iter().filter(|other| !matches!(other, Block::Sink(_))).map(|other| other.name().name.as_str());
-            match index.get(input.node.as_str()).map(|i| blocks[*i]) {
-                None => {
-                    let end = suggest::or_list(&input.node, others.filter(|name| *name != block.name().name), "nodes");
-                    report.error(input.span, &input.path, format!("there is no node {:?}{end}", input.node));
-                }
-                Some(other) if is_refused(other, input) => {
-                    report.error(
-                        input.span,
-                        &input.path,
-                        format!("{0:?} is a sink; only {0}.errors, the rows that it rejects, can be read", input.node),
-                    );
-                }
-                Some(_) => {}
+fn report_unknown(file: &PipelineFile, blocks: &[Block<'_>], index: &HashMap<&str, usize>, report: &Report) {
+    let unread = file.unread.names.iter().map(String::as_str);
+    let readable = blocks.iter().filter(|block| !matches!(block, Block::Sink(_))).map(|block| block.name().name.as_str());
+    let mut names: Vec<&str> = readable.chain(unread).collect();
+    names.sort_unstable();
+    for (block, input) in blocks.iter().flat_map(|block| block.inputs().iter().map(move |input| (block, input))) {
+        match index.get(input.node()).map(|i| blocks[*i]) {
+            None if file.unread.has(input) => {}
+            None => {
+                let others = names.iter().copied().filter(|name| *name != block.name().name);
+                let message = format!("there is no node {:?}{}", input.shown_node(), input.text.or_list(others, "nodes"));
+                report.error(input.span(), &input.path, message);
             }
+            Some(other) if is_refused(other, input) => {
+                let message = format!("{0:?} is a sink; only {0}.errors, the rows that it rejects, can be read", other.name().name);
+                report.error(input.span(), &input.path, message);
+            }
+            Some(_) => {}
         }
     }
 }
 
 /// A sink gives nothing but what it rejects.
 fn is_refused(read: Block<'_>, input: &InputName) -> bool {
-    matches!(read, Block::Sink(_)) && input.output.is_none()
+    matches!(read, Block::Sink(_)) && input.output().is_none()
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -105,7 +104,7 @@ impl Walk<'_, '_> {
         self.state[at] = State::Open;
         self.path.push(at);
         for input in self.blocks[at].inputs() {
-            let Some(&next) = self.index.get(input.node.as_str()) else { continue };
+            let Some(&next) = self.index.get(input.node()) else { continue };
             if is_refused(self.blocks[next], input) {
                 continue;
             }

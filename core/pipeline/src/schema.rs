@@ -46,9 +46,8 @@ struct PipelineFile {
     /// The job's name.
     name: String,
     /// Subtasks of every node that does not say otherwise; 1 if neither the file nor the configuration says so.
-    #[schemars(range(min = 1, max = 32768))]
-    parallelism: Option<u32>,
-    /// Plugin files or directories of them, relative to this file; searched first.
+    parallelism: Option<Count>,
+    /// Plugin files or directories of them, searched first; relative paths are so to the current directory.
     plugins: Option<OneOrMany>,
     /// Settings of the engine.
     engine: Option<Engine>,
@@ -82,38 +81,55 @@ struct Duration;
 /// A number and a unit: `64MiB`. Units: B, kB, MB, GB, TB, KiB, MiB, GiB, TiB.
 struct Size;
 
-macro_rules! text {
-    ($Name:ident, $description:literal, $pattern:literal) => {
+/// A whole number from 1 to 32768, or a reference to one.
+struct Count;
+
+/// `true`.
+struct True;
+
+/// `"*"`.
+struct All;
+
+macro_rules! schema_of {
+    ($Name:ident, $schema:tt) => {
         impl JsonSchema for $Name {
             fn schema_name() -> std::borrow::Cow<'static, str> {
                 stringify!($Name).into()
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "description": $description, "pattern": $pattern })
+                schemars::json_schema!($schema)
             }
         }
     };
 }
 
-text!(
-    Duration,
-    "A number and a unit: 10s, 500ms, 1h30m. Units: ns, us, ms, s, m, h, d.",
-    r"^\s*([0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h|d)\s*)+$|\$\{"
-);
-text!(
-    Size,
-    "A number and a unit: 64MiB. Units: B, kB, MB, GB, TB, KiB, MiB, GiB, TiB.",
-    r"^\s*[0-9]+(\.[0-9]+)?\s*([kKmMgGtT]?i?[bB])\s*$|\$\{"
-);
+schema_of!(Duration, {
+    "type": "string",
+    "description": "A number and a unit: 10s, 500ms, 1h30m. Units: ns, us, ms, s, m, h, d.",
+    "pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h|d)\s*)+$|\$\{"
+});
+schema_of!(Size, {
+    "type": "string",
+    "description": "A number and a unit: 64MiB. Units: B, kB, MB, GB, TB, KiB, MiB, GiB, TiB.",
+    "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*([kKmMgGtT]?i?[bB])\s*$|\$\{"
+});
+schema_of!(Count, {
+    "type": ["integer", "string"],
+    "description": "A whole number from 1 to 32768, or a reference such as ${PARALLELISM}.",
+    "minimum": 1,
+    "maximum": 32768,
+    "pattern": r"\$\{"
+});
+schema_of!(True, { "type": "boolean", "const": true });
+schema_of!(All, { "type": "string", "const": "*" });
 
 /// Settings of the engine.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Engine {
     /// Key groups, and so the most subtasks of a node; fixed at the job's first start. Default 128.
-    #[schemars(range(min = 1, max = 32768))]
-    max_parallelism: Option<u32>,
+    max_parallelism: Option<Count>,
     /// Rows of a batch that a source aims at. Default 8192.
     #[schemars(range(min = 1, max = 1000000))]
     batch_rows: Option<u32>,
@@ -187,8 +203,7 @@ struct Source {
     /// Which column says when a row happened; windows need it.
     event_time: Option<EventTime>,
     /// Subtasks.
-    #[schemars(range(min = 1))]
-    parallelism: Option<u32>,
+    parallelism: Option<Count>,
 }
 
 /// A format, or a format and what to do with broken records.
@@ -272,7 +287,7 @@ struct Transform {
     /// Computes columns: name and expression. "*": true keeps all of the input, where a column of the same name takes its place.
     select: Option<Select>,
     /// Passes all rows of all inputs on.
-    union: Option<bool>,
+    union: Option<True>,
     /// A plugin's transform.
     transform: Option<String>,
     /// Aggregates: name and a call such as avg(value).
@@ -287,8 +302,7 @@ struct Transform {
     /// When aggregate without a window gives rows: at the end of bounded inputs, when a key changes, or for each row. Default final for bounded inputs, else changes.
     emit: Option<EmitName>,
     /// Subtasks.
-    #[schemars(range(min = 1))]
-    parallelism: Option<u32>,
+    parallelism: Option<Count>,
 }
 
 /// An SQL expression; names are case-sensitive.
@@ -306,8 +320,8 @@ enum Expression {
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 enum Select {
-    /// "*"
-    All(String),
+    /// All columns.
+    All(All),
     /// By name.
     Columns(BTreeMap<String, Expression>),
 }
@@ -361,8 +375,7 @@ struct Sink {
     /// How rows become records; a sink of rows has none. Default json.
     format: Option<SinkFormat>,
     /// Subtasks.
-    #[schemars(range(min = 1))]
-    parallelism: Option<u32>,
+    parallelism: Option<Count>,
 }
 
 #[derive(JsonSchema)]
@@ -384,35 +397,69 @@ struct DetailedSinkFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::{job, nodes, verbs};
+    use crate::{
+        config_check,
+        diagnostic::{Report, Span},
+        file::{With, job, nodes, verbs},
+        yaml,
+    };
 
-    fn keys(definition: &str) -> Vec<String> {
-        let schema = json_schema();
-        let target = if definition.is_empty() { &schema } else { &schema["$defs"][definition] };
-        let mut keys: Vec<String> = target["properties"].as_object().unwrap_or_else(|| panic!("{definition}")).keys().cloned().collect();
-        keys.sort();
-        keys
-    }
-
-    #[test]
-    fn editors_know_the_keys_that_the_reader_knows() {
-        let later = ["sliding", "session", "cumulate"];
-        for (definition, known) in [
-            ("", &job::JOB_KEYS[..]),
+    /// Every map of known keys: its definition here, and its table in the reader.
+    fn tables() -> [(&'static str, &'static [&'static str]); 13] {
+        [
+            ("", &job::JOB_KEYS),
             ("Engine", &job::ENGINE_KEYS),
             ("Checkpoint", &job::CHECKPOINT_KEYS),
             ("Restart", &job::RESTART_KEYS),
             ("Source", &nodes::SOURCE_KEYS),
             ("DetailedFormat", &nodes::FORMAT_KEYS),
+            ("DetailedSinkFormat", &nodes::FORMAT_KEYS[..1]),
+            ("DetailedColumn", &nodes::COLUMN_KEYS),
             ("EventTime", &nodes::EVENT_TIME_KEYS),
             ("Transform", &verbs::TRANSFORM_KEYS),
             ("Window", &verbs::WINDOW_KEYS),
             ("DetailedTumbling", &verbs::TUMBLING_KEYS),
             ("Sink", &nodes::SINK_KEYS),
-        ] {
-            let mut known: Vec<&str> = known.iter().copied().filter(|key| !later.contains(key)).collect();
+        ]
+    }
+
+    #[test]
+    fn editors_know_the_keys_that_the_reader_knows() {
+        let schema = json_schema();
+        for (definition, known) in tables() {
+            let target = if definition.is_empty() { &schema } else { &schema["$defs"][definition] };
+            let mut keys: Vec<&String> = target["properties"].as_object().unwrap_or_else(|| panic!("{definition}")).keys().collect();
+            keys.sort();
+            let mut known = known.to_vec();
             known.sort_unstable();
-            assert_eq!(keys(definition), known, "{definition}");
+            assert_eq!(keys, known, "{definition}");
+            assert_eq!(target["additionalProperties"], false, "{definition}");
+        }
+        // And there are no other maps of known keys.
+        let closed = |definition: &&Value| definition["additionalProperties"] == false;
+        assert_eq!(schema["$defs"].as_object().unwrap().values().filter(closed).count() + 1, tables().len());
+    }
+
+    #[test]
+    fn it_is_a_json_schema() {
+        let schema = json_schema();
+        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+        assert_eq!(schema["title"], "Standpipe pipeline");
+        assert_eq!(schema["required"], serde_json::json!(["name", "sources", "sinks"]));
+        let mut references = Vec::new();
+        walk(&schema, &mut |value| references.extend(value.get("$ref").and_then(Value::as_str).map(str::to_owned)));
+        assert!(references.len() > 20);
+        for reference in references {
+            assert!(schema.pointer(reference.strip_prefix('#').unwrap()).is_some(), "{reference} leads nowhere");
+        }
+    }
+
+    fn walk(value: &Value, see: &mut impl FnMut(&Value)) {
+        see(value);
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| walk(item, see)),
+            Value::Object(members) => members.values().for_each(|member| walk(member, see)),
+            _ => {}
         }
     }
 
@@ -420,6 +467,50 @@ mod tests {
     fn no_key_may_be_null() {
         assert!(!json_schema().to_string().contains("\"null\""));
         assert_eq!(json_schema()["properties"]["engine"]["$ref"], "#/$defs/Engine");
-        assert_eq!(json_schema()["required"], serde_json::json!(["name", "sources", "sinks"]));
+    }
+
+    /// What our check of plugins' configurations says to a pipeline file by this schema.
+    fn findings(text: &str) -> String {
+        let report = Report::new(vec!["p.yaml".to_owned()]);
+        let node = yaml::parse(text, 0, &report).unwrap();
+        config_check::check(&With { node, span: Span::default() }, "", &json_schema(), &report);
+        report.check().map_or_else(|found| found.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn the_examples_are_valid_by_it() {
+        for text in [
+            include_str!("../../../examples/design.yaml"),
+            include_str!("../../../examples/signal-quality.yaml"),
+            include_str!("../../../examples/word-count.yaml"),
+            include_str!("../../../examples/word-count-changes.yaml"),
+        ] {
+            assert_eq!(findings(text), "", "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_reader_refuses_is_invalid_by_it() {
+        const GOOD: &str = include_str!("../../../examples/design.yaml");
+        for (line, other, finding) in [
+            ("parallelism: 2  ", "paralelism: 2  ", "p.yaml:2:1: unknown key \"paralelism\", did you mean \"parallelism\"?"),
+            ("parallelism: 2  ", "parallelism: 0  ", "p.yaml:2:14: parallelism: must be at least 1, not 0"),
+            ("format: json  ", "format: xml  ", "p.yaml:12:13: sources.readings.format: unknown value \"xml\"; possible values: raw, json"),
+            (
+                "idle_timeout: 10s",
+                "idle_timeout: 10",
+                "p.yaml:14:66: sources.readings.event_time.idle_timeout: expected text, found \"10\"",
+            ),
+            ("union: true", "union: false", "p.yaml:27:45: transforms.both.union: expected true, found \"false\""),
+            (
+                "tumbling: 10s",
+                "tumbling: {sise: 10s}",
+                "p.yaml:24:25: transforms.stats.window.tumbling: unknown key \"sise\", did you mean \"size\"?",
+            ),
+            ("input: stats, ", "", "p.yaml:30:3: sinks.out: missing key \"input\""),
+        ] {
+            assert!(GOOD.contains(line), "{line}");
+            assert_eq!(findings(&GOOD.replacen(line, other, 1)), finding, "{other}");
+        }
     }
 }

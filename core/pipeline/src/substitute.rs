@@ -7,7 +7,7 @@ use crate::{
     diagnostic::Report,
     yaml::{Data, Node, Value, WITH_DEPTH, join},
 };
-use std::borrow::Cow;
+use std::{borrow::Cow, io::ErrorKind};
 
 /// The text with its references resolved, and a number that changes when the values do.
 ///
@@ -44,7 +44,8 @@ fn substituted(text: &str) -> Result<Cow<'_, str>, String> {
 
 fn value_of(reference: &str) -> Result<String, String> {
     if let Some(path) = reference.strip_prefix("file:") {
-        let content = std::fs::read_to_string(path).map_err(|error| format!("${{{reference}}}: cannot read the file: {}", error.kind()))?;
+        let content =
+            std::fs::read_to_string(path).map_err(|error| format!("${{{reference}}}: cannot read the file: {}", io_problem(&error)))?;
         return Ok(content.strip_suffix('\n').map_or(content.as_str(), |line| line.strip_suffix('\r').unwrap_or(line)).to_owned());
     }
     let is_name = !reference.is_empty() && reference.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
@@ -52,6 +53,17 @@ fn value_of(reference: &str) -> Result<String, String> {
         return Err(format!("${{{reference}}} is neither ${{NAME}} nor ${{file:PATH}}; write $${{ for the characters themselves"));
     }
     std::env::var(reference).map_err(|_| format!("the environment variable {reference} is not set"))
+}
+
+/// What went wrong with a file, in a few words.
+pub(crate) fn io_problem(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "there is none".to_owned(),
+        ErrorKind::PermissionDenied => "no permission".to_owned(),
+        ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        ErrorKind::InvalidData => "not UTF-8 text".to_owned(),
+        kind => kind.to_string(),
+    }
 }
 
 /// Substitutes in the texts of a file; those of `with:` are only tried. What is missing is in the report.
@@ -108,7 +120,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         assert_eq!(resolve("${STANDPIPE_NO_SUCH}").unwrap_err(), "the environment variable STANDPIPE_NO_SUCH is not set");
-        assert_eq!(resolve("${file:/no/such}").unwrap_err(), "${file:/no/such}: cannot read the file: entity not found");
+        assert_eq!(resolve("${file:/no/such}").unwrap_err(), "${file:/no/such}: cannot read the file: there is none");
         assert_eq!(resolve("${a").unwrap_err(), "a reference ${ without its closing }; write $${ for the characters themselves");
         assert_eq!(resolve("${a b}").unwrap_err(), "${a b} is neither ${NAME} nor ${file:PATH}; write $${ for the characters themselves");
     }

@@ -1,12 +1,25 @@
 //! "Did you mean": the known word that is nearest to what was written. Called wherever a name is looked up.
 
-/// The candidate that differs from `name` in the fewest letters, if that is about a third of them at most. Case does not count.
+/// The candidate that differs from `name` in the fewest letters, if that is about a third of them at most, or that is the same word with more behind it
+/// (`last`, `last_value`). Case does not count.
 pub(crate) fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let lower = name.to_lowercase();
-    let allowed = name.chars().count().max(3) / 3 + 1;
-    let distance = |candidate: &str| strsim::damerau_levenshtein(&lower, &candidate.to_lowercase());
-    let (distance, best) = candidates.into_iter().map(|candidate| (distance(candidate), candidate)).min()?;
-    (distance <= allowed).then_some(best)
+    let name = name.to_lowercase();
+    let length = name.chars().count();
+    let rank = |candidate: &'a str| {
+        let other = candidate.to_lowercase();
+        if is_word_of(&name, &other, &['_', '.', '-']) || is_word_of(&other, &name, &['.']) {
+            return Some((1, candidate));
+        }
+        // Never all letters: x is no y.
+        let allowed = (length / 3).max(1).min(length.max(other.chars().count()).saturating_sub(1));
+        let distance = strsim::damerau_levenshtein(&name, &other);
+        (distance <= allowed).then_some((distance, candidate))
+    };
+    candidates.into_iter().filter_map(rank).min().map(|(_, best)| best)
+}
+
+fn is_word_of(word: &str, text: &str, separators: &[char]) -> bool {
+    word.len() >= 3 && text.strip_prefix(word).is_some_and(|rest| rest.starts_with(separators))
 }
 
 /// The end of a message about an unknown word: the nearest one, or else all of them.
@@ -26,10 +39,22 @@ mod tests {
 
     #[test]
     fn the_nearest_word_is_meant_unless_it_is_too_far() {
-        assert_eq!(closest("pth", ["path", "format"]), Some("path"));
-        assert_eq!(closest("Path", ["path", "format"]), Some("path"));
-        assert_eq!(closest("fromat", ["path", "format"]), Some("format"));
-        assert_eq!(closest("x", ["path", "format"]), None);
+        for (name, candidates, meant) in [
+            ("pth", &["path", "format"][..], Some("path")),
+            ("Path", &["path", "format"], Some("path")),
+            ("fromat", &["path", "format"], Some("format")),
+            ("usr", &["user", "other"], Some("user")),
+            ("x", &["path", "y"], None),
+            ("ts", &["n", "at"], None),
+            ("path", &["with"], None),
+            ("last", &["least", "last_value"], Some("last_value")),
+            ("first", &["first_value_of_all", "first_value"], Some("first_value")),
+            ("bootstrap.servers", &["bootstrap", "topic"], Some("bootstrap")),
+            ("row_number", &["row"], None),
+            ("", &["a"], None),
+        ] {
+            assert_eq!(closest(name, candidates.iter().copied()), meant, "{name}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The calls of `aggregate:`: in a window any aggregate function of DataFusion, without one those whose running value the engine can keep.
 
-use super::{Expressions, Fault, Scope, refuse, type_name};
-use crate::{file::Expression, plan::RunningFunction};
+use super::{Expressions, Fault, Scope, constants, refuse, type_name};
+use crate::{plan::RunningFunction, text::Text};
 use arrow_schema::{DataType, Field};
 use datafusion_expr::{
     Expr, cast,
@@ -41,9 +41,9 @@ const RUNNING: [(&str, RunningFunction); 7] = [
 ];
 
 impl Expressions {
-    pub(crate) fn windowed(&self, name: &str, expression: &Expression, scope: &Scope) -> Result<Windowed, Fault> {
+    pub(crate) fn windowed(&self, name: &str, expression: &Text, scope: &Scope) -> Result<Windowed, Fault> {
         self.guarded(expression, || {
-            let text = &expression.text;
+            let text = &expression.value;
             let call = Expr::AggregateFunction(self.call(text, scope)?);
             let function = self.plan(text, scope, || {
                 let context = PhysicalPlanningContext::default();
@@ -60,9 +60,9 @@ impl Expressions {
         })
     }
 
-    pub(crate) fn running(&self, name: &str, expression: &Expression, scope: &Scope) -> Result<Running, Fault> {
+    pub(crate) fn running(&self, name: &str, expression: &Text, scope: &Scope) -> Result<Running, Fault> {
         self.guarded(expression, || {
-            let text = &expression.text;
+            let text = &expression.value;
             let mut call = self.call(text, scope)?;
             let known = RUNNING.iter().find(|(known, _)| *known == call.func.name());
             let Some((_, function)) = known else {
@@ -142,6 +142,7 @@ impl Expressions {
         }
         for argument in &call.params.args {
             refuse(argument, true)?;
+            self.plan(text, scope, || constants::check(argument))?;
         }
         // Some functions exist only as what they simplify to.
         let expr = Expr::AggregateFunction(call.clone());

@@ -3,8 +3,8 @@
 use crate::{
     diagnostic::Span,
     expression::{Expressions, Fault, Scope, type_name},
-    file::Expression,
     plan::RunningFunction,
+    text::Text,
 };
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -27,8 +27,8 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-fn text(text: &str) -> Expression {
-    Expression { text: text.to_owned(), written: text.to_owned(), span: Span::default(), secret: false }
+fn text(text: &str) -> Text {
+    Text { value: text.to_owned(), written: text.to_owned(), span: Span::default(), secret: false }
 }
 
 fn shown(fault: Fault) -> String {
@@ -93,7 +93,11 @@ fn a_window_has_every_aggregate() {
                 Err("FILTER is not supported: write the condition as case when ... then ... end in the argument"),
             ),
             ("first_value(host order by ts)", Err("ORDER BY is not supported; rows are aggregated in the order in which they arrive")),
-            ("avg(host)", Err("x")),
+            ("avg(host)", Err("avg() takes decimal, duration or float64, not string")),
+            ("avg(value, value)", Err("avg() takes 1 argument, not 2")),
+            ("stddev(host)", Err("stddev() does not take the arguments (string)")),
+            ("first_value(*)", Err("only count() takes *")),
+            ("sum(1 / 0)", Err("division by zero")),
         ],
     );
 }
@@ -116,7 +120,7 @@ fn without_a_window_there_are_running_ones() {
             ("first_value(list)", Ok("First of list<int64> is list<int64>")),
             ("last_value(n)", Ok("Last of int32 is int32")),
             ("sum(price)", Err("sum() without a window takes numbers that are no decimals, this is decimal(10, 2)")),
-            ("max(list)", Err("x")),
+            ("max(list)", Err("min() and max() need values with an order, this is list<int64>")),
             ("median(value)", Err("median() needs a window; without one there are count, sum, min, max, avg, first_value, last_value")),
             ("count(distinct host)", Err("DISTINCT, IGNORE NULLS and several arguments need a window")),
             ("last_value(host) ignore nulls", Err("DISTINCT, IGNORE NULLS and several arguments need a window")),

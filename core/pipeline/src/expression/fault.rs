@@ -44,6 +44,9 @@ fn unknown_column(full: &str, name: &str, text: &str, schema: &Schema) -> Fault 
 
 /// `sql parser error: Expected: an expression, found: EOF at Line: 1, Column: 5`
 fn syntax(message: &str, text: &str) -> Fault {
+    if text.trim().is_empty() {
+        return Fault::new("the expression is empty");
+    }
     let message = one_line(message);
     let message = message.strip_prefix("sql parser error: ").unwrap_or(&message);
     let (what, place) = message.split_once(" at Line: ").unwrap_or((message, ""));
@@ -61,6 +64,7 @@ fn plan(message: &str, functions: &Functions) -> Fault {
         "Execution error: ",
         "Internal error: ",
         "Arrow error: ",
+        "External error: ",
         "Optimizer rule 'simplify_expressions' failed caused by ",
     ];
     let mut rest = message.as_str();
@@ -73,10 +77,76 @@ fn plan(message: &str, functions: &Functions) -> Fault {
     }
     // DataFusion adds how to report a bug to what it calls internal.
     let end = rest.find("This issue was likely caused by").or_else(|| rest.find("This was likely caused by")).unwrap_or(rest.len());
-    Fault::new(with_our_types(rest[..end].trim_end().trim_end_matches('.')))
+    let rest = rest[..end].trim_end().trim_end_matches('.');
+    let message = signature(rest).or_else(|| operands(rest)).unwrap_or_else(|| rest.to_owned());
+    Fault::new(with_our_types(&message))
 }
 
-/// Arrow's names of the simple types, as a pipeline file writes them.
+/// `Function 'avg' failed to match any signature, errors: Error during planning: Function 'avg' requires Decimal, but received String (DataType: Utf8).,...`:
+/// one clause per way in which a function can be called.
+fn signature(message: &str) -> Option<String> {
+    if let Some(rest) = message.strip_prefix("Failed to coerce arguments to satisfy a call to '") {
+        let (name, rest) = rest.split_once("' function: coercion from ")?;
+        let (found, _) = rest.split_once(" to the signature ")?;
+        return Some(format!("{name}() does not take the arguments ({found})"));
+    }
+    let (name, _) = message.strip_prefix("Function '")?.split_once('\'')?;
+    let (mut types, mut counts, mut found, mut given) = (Vec::new(), Vec::new(), None, None);
+    for clause in message.split("Function '").filter_map(|clause| clause.split_once("' ")).map(|(_, clause)| clause) {
+        if let Some((wanted, rest)) = clause.strip_prefix("requires ").and_then(|clause| clause.split_once(", but received ")) {
+            push_new(&mut types, wanted.to_lowercase());
+            found = rest
+                .split_once(" (DataType: ")
+                .map(|(_, data_type)| data_type.trim_end_matches([',', '.']).trim_end_matches(')'))
+                .or(found);
+        } else if let Some((wanted, rest)) =
+            clause.strip_prefix("expects ").and_then(|clause| clause.split_once(" arguments but received "))
+        {
+            push_new(&mut counts, wanted.to_owned());
+            given = rest.split([',', ' ']).next();
+        }
+    }
+    match (found, given) {
+        (Some(found), _) => Some(format!("{name}() takes {}, not {}", alternatives(&types), closed(found))),
+        (None, Some(given)) => {
+            let plural = if counts == ["1"] { "argument" } else { "arguments" };
+            Some(format!("{name}() takes {} {plural}, not {given}", alternatives(&counts)))
+        }
+        (None, None) => None,
+    }
+}
+
+/// The closing parentheses that the end of the clause has cost it.
+fn closed(data_type: &str) -> String {
+    let missing = data_type.matches('(').count().saturating_sub(data_type.matches(')').count());
+    format!("{data_type}{}", ")".repeat(missing))
+}
+
+fn push_new(list: &mut Vec<String>, item: String) {
+    if !list.contains(&item) {
+        list.push(item);
+    }
+}
+
+/// `a, b or c`
+fn alternatives(items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
+
+/// `Cannot coerce arithmetic expression Utf8 + Int64 to valid types`
+fn operands(message: &str) -> Option<String> {
+    let arithmetic = message.strip_prefix("Cannot coerce arithmetic expression ").and_then(|rest| rest.strip_suffix(" to valid types"));
+    let others =
+        ["Cannot infer common argument type for logical boolean operation ", "Cannot infer common argument type for comparison operation "];
+    let operation = arithmetic.or_else(|| others.iter().find_map(|prefix| message.strip_prefix(prefix)))?;
+    Some(format!("cannot compute {operation}"))
+}
+
+/// Arrow's names of types, as a pipeline file writes them.
 fn with_our_types(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for part in text.split_inclusive(|c: char| !c.is_alphanumeric()) {
@@ -91,6 +161,9 @@ fn with_our_types(text: &str) -> String {
             _ => out.push_str(word),
         }
         out.push_str(&part[word.len()..]);
+    }
+    for (theirs, ours) in [("(s)", "_s"), ("(ms)", "_ms"), ("(µs)", "_us"), ("(ns)", "_ns")] {
+        out = out.replace(&format!("Timestamp{theirs}"), &format!("timestamp{ours}"));
     }
     out
 }

@@ -1,15 +1,18 @@
 //! Expressions of the file to DataFusion's: parsed as SQL with case-sensitive names, type-checked on the columns of the input, simplified, made physical.
 //!
-//! `functions` says which names there are, `fault` turns DataFusion's errors into one line for people, `aggregate` is for the calls of `aggregate:`.
+//! `functions` says which names there are, `constants` finds those that cannot be computed, `fault` turns DataFusion's errors into one line for people,
+//! `aggregate` is for the calls of `aggregate:`.
 //! The planner calls; the engine evaluates the physical expression, once per batch.
 
 mod aggregate;
+mod constants;
 mod fault;
 mod functions;
 
 pub(crate) use fault::Fault;
 
-use crate::file::Expression;
+use crate::text::Text;
+use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Field, SchemaRef};
 use datafusion_common::{
     DFSchema, DataFusionError, Result as DataFusionResult,
@@ -62,37 +65,37 @@ impl Expressions {
     }
 
     /// A condition on rows.
-    pub(crate) fn predicate(&self, expression: &Expression, scope: &Scope) -> Result<Arc<dyn PhysicalExpr>, Fault> {
+    pub(crate) fn predicate(&self, expression: &Text, scope: &Scope) -> Result<Arc<dyn PhysicalExpr>, Fault> {
         self.guarded(expression, || {
-            let logical = self.scalar(&expression.text, scope)?;
-            let found = self.plan(&expression.text, scope, || logical.get_type(&scope.columns))?;
+            let logical = self.scalar(&expression.value, scope)?;
+            let found = self.plan(&expression.value, scope, || logical.get_type(&scope.columns))?;
             if found != DataType::Boolean {
                 return Err(Fault::new(format!("a filter is a condition (bool), this is {}", type_name(&found))));
             }
-            self.physical(&expression.text, &logical, scope)
+            self.physical(&expression.value, &logical, scope)
         })
     }
 
     /// A column.
-    pub(crate) fn column(&self, name: &str, expression: &Expression, scope: &Scope) -> Result<Compiled, Fault> {
+    pub(crate) fn column(&self, name: &str, expression: &Text, scope: &Scope) -> Result<Compiled, Fault> {
         self.guarded(expression, || {
-            let logical = self.scalar(&expression.text, scope)?;
+            let logical = self.scalar(&expression.value, scope)?;
             if let Expr::Column(column) = &logical
                 && let Ok(index) = scope.schema.index_of(&column.name)
             {
                 let field = scope.schema.field(index).clone().with_name(name);
-                return Ok(Compiled { physical: self.physical(&expression.text, &logical, scope)?, field, bare: Some(index) });
+                return Ok(Compiled { physical: self.physical(&expression.value, &logical, scope)?, field, bare: Some(index) });
             }
-            let found = self.plan(&expression.text, scope, || logical.get_type(&scope.columns))?;
+            let found = self.plan(&expression.value, scope, || logical.get_type(&scope.columns))?;
             let logical = match plain_type(&found) {
                 _ if found == DataType::Null => {
                     return Err(Fault::new("the expression is always null and has no type; write cast(null as ...)"));
                 }
-                Some(plain) => self.plan(&expression.text, scope, || self.simplifier(scope).simplify(cast(logical.clone(), plain)))?,
+                Some(plain) => self.plan(&expression.value, scope, || self.simplifier(scope).simplify(cast(logical.clone(), plain)))?,
                 None => logical,
             };
-            let physical = self.physical(&expression.text, &logical, scope)?;
-            let field = self.plan(&expression.text, scope, || {
+            let physical = self.physical(&expression.value, &logical, scope)?;
+            let field = self.plan(&expression.value, scope, || {
                 Ok(Field::new(name, physical.data_type(&scope.schema)?, physical.nullable(&scope.schema)?))
             })?;
             Ok(Compiled { physical, field, bare: None })
@@ -100,7 +103,7 @@ impl Expressions {
     }
 
     /// What an expression gives, unless it is wrong; a message never shows what a reference stands for.
-    fn guarded<T>(&self, expression: &Expression, compile: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    fn guarded<T>(&self, expression: &Text, compile: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
         compile().map_err(|fault| {
             if expression.secret {
                 Fault::new(format!("{:?} is no valid expression with what it refers to", expression.written))
@@ -116,7 +119,9 @@ impl Expressions {
         refuse(&expr, true)?;
         self.plan(text, scope, || {
             let simplifier = self.simplifier(scope);
-            simplifier.simplify(simplifier.coerce(expr, &scope.columns)?)
+            let coerced = simplifier.coerce(expr, &scope.columns)?;
+            constants::check(&coerced)?;
+            simplifier.simplify(coerced)
         })
     }
 
@@ -138,7 +143,10 @@ impl Expressions {
 
     fn physical(&self, text: &str, logical: &Expr, scope: &Scope) -> Result<Arc<dyn PhysicalExpr>, Fault> {
         self.plan(text, scope, || {
-            create_physical_expr(logical, &scope.columns, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+            let physical = create_physical_expr(logical, &scope.columns, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
+            // Computed for no rows: what is refused whatever the rows are, such as the part 'minut' of a time, is found now.
+            physical.evaluate(&RecordBatch::new_empty(Arc::clone(&scope.schema)))?;
+            Ok(physical)
         })
     }
 
@@ -162,6 +170,8 @@ fn refuse(expr: &Expr, no_aggregates: bool) -> Result<(), Fault> {
             Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => {
                 Some("queries inside of an expression are not supported".to_owned())
             }
+            #[allow(deprecated, reason = "it is what the parser gives")]
+            Expr::Wildcard { .. } if no_aggregates => Some("only count() takes *".to_owned()),
             Expr::Placeholder(_) => Some("placeholders are not supported; write the value".to_owned()),
             _ => None,
         };

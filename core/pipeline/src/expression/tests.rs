@@ -19,8 +19,8 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-fn text(text: &str) -> Expression {
-    Expression { text: text.to_owned(), written: text.to_owned(), span: Span::default(), secret: false }
+fn text(text: &str) -> Text {
+    Text { value: text.to_owned(), written: text.to_owned(), span: Span::default(), secret: false }
 }
 
 fn batch() -> RecordBatch {
@@ -72,6 +72,9 @@ fn columns_have_types() {
         ("cast(n as varchar)", "string", false),
         ("1", "int64", false),
         ("\"Value\"", "float64", true),
+        // Division of floating-point numbers by zero is infinite, and products of columns wrap around as DataFusion's do.
+        ("Value / 0", "float64", true),
+        ("n * 9223372036854775807", "int64", false),
     ];
     let found = cases.map(|(expression, ..)| (expression, column(expression)));
     assert_eq!(found, cases.map(|(expression, expected, nullable)| (expression, Ok((expected.to_owned(), nullable)))));
@@ -114,7 +117,25 @@ fn what_is_wrong_is_said_in_one_line() {
         ("n + (1", "expected ), the expression ends in \"n + (1\""),
         ("n n2 n3", "expected end of expression, found n2 at character 3 in \"n n2 n3\""),
         ("n as m", "the name of a column is its key, not an AS"),
-        ("host + 1", "Cannot coerce arithmetic expression string + int64 to valid types"),
+        ("host + 1", "cannot compute string + int64"),
+        ("ts + 1", "cannot compute timestamp_ms + int64"),
+        ("host and n", "cannot compute string AND int64"),
+        ("1 / 0", "division by zero"),
+        ("n % 0", "division by zero"),
+        ("case when n > 1 then 1 / 0 else 1 end", "division by zero"),
+        ("9223372036854775807 + 1", "Arithmetic overflow: Overflow happened on: 9223372036854775807 + 1"),
+        ("n + (3 - 4) * 9223372036854775807 * 2", "Arithmetic overflow: Overflow happened on: -9223372036854775807 * 2"),
+        ("cast('x' as int)", "Cast error: Cannot cast string 'x' to value of int32 type"),
+        ("n = 'x'", "Cast error: Cannot cast string 'x' to value of int64 type"),
+        ("host ~ '('", "regex parse error: ( ^ error: unclosed group"),
+        (
+            "date_trunc('minut', ts)",
+            "Unsupported date_trunc granularity: 'minut'. Supported values are: microsecond, millisecond, second, minute, hour, day, week, month, quarter, year",
+        ),
+        ("round(host)", "round() takes decimal, integer, float32 or float64, not string"),
+        ("upper(list)", "upper() takes string, not List(int64)"),
+        ("sqrt('a')", "sqrt() does not take the arguments (string)"),
+        ("power(n)", "power() takes 2 arguments, not 1"),
         ("count(*)", "count() is an aggregate function, which only aggregate: can compute"),
         ("row_number() over ()", "unknown function \"row_number\""),
         ("sum(n) over ()", "OVER is not supported; use aggregate: with window:"),
@@ -122,9 +143,10 @@ fn what_is_wrong_is_said_in_one_line() {
         ("unnest(list)", "unnest() makes several rows of one, which an expression cannot"),
         ("null", "the expression is always null and has no type; write cast(null as ...)"),
         ("$1", "placeholders are not supported; write the value"),
-        ("upper(n, n)", "Function 'upper' expects 1 arguments but received 2"),
+        ("upper(n, n)", "upper() takes 1 argument, not 2"),
         ("cast(host as nonsense)", "Unsupported SQL type nonsense"),
-        ("", "expected an expression, the expression ends in \"\""),
+        ("", "the expression is empty"),
+        ("  ", "the expression is empty"),
     ];
     let found = cases.map(|(expression, _)| (expression, column(expression)));
     assert_eq!(found, cases.map(|(expression, message)| (expression, Err(message.to_owned()))));
@@ -140,8 +162,7 @@ fn a_filter_is_a_condition() {
 #[test]
 fn a_secret_is_not_in_the_message() {
     let scope = Scope::new(&schema()).unwrap();
-    let secret =
-        Expression { text: "host = hunter2".to_owned(), written: "host = ${PASSWORD}".to_owned(), span: Span::default(), secret: true };
+    let secret = Text { value: "host = hunter2".to_owned(), written: "host = ${PASSWORD}".to_owned(), span: Span::default(), secret: true };
     let fault = Expressions::new().predicate(&secret, &scope).unwrap_err();
     assert_eq!(fault.message, "\"host = ${PASSWORD}\" is no valid expression with what it refers to");
 }

@@ -1,15 +1,19 @@
 //! The keys of the job as a whole: `name`, `parallelism`, `plugins`, `engine`, `checkpoint`, `restart`, and the three sections of nodes.
 
 use super::{
-    PipelineFile, nodes,
+    PipelineFile, Unread, nodes,
     reader::{Item, Section},
     verbs,
 };
 use crate::{
-    diagnostic::{At, Report, Span},
+    diagnostic::{At, Diagnostics, Report, Span},
+    text::Text,
     yaml::{Data, Node, Value},
 };
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 pub(crate) const JOB_KEYS: [&str; 9] =
     ["name", "parallelism", "plugins", "engine", "checkpoint", "restart", "sources", "transforms", "sinks"];
@@ -19,7 +23,7 @@ pub(crate) const RESTART_KEYS: [&str; 8] =
     ["strategy", "attempts", "delay", "initial_delay", "max_delay", "multiplier", "failures", "interval"];
 
 /// Key groups are numbered in 16 bits.
-const MOST_SUBTASKS: u32 = 32_768;
+pub(crate) const MOST_SUBTASKS: u32 = 32_768;
 /// Nodes of a pipeline: far more than anybody writes, few enough for every walk over the graph.
 const MOST_NODES: usize = 1_000;
 /// Rows of a batch: more than this only costs memory.
@@ -46,7 +50,7 @@ pub struct Checkpoint {
     /// From the start of one to the start of the next.
     pub interval: Duration,
     /// Where they are kept: a directory or an object store's URL.
-    pub dir: Option<String>,
+    pub(crate) dir: Option<Text>,
     /// When one is given up.
     pub timeout: Option<Duration>,
     /// From the end of one to the start of the next, at least.
@@ -78,58 +82,75 @@ pub enum RestartStrategy {
     FailureRate { failures: u32, interval: Duration, delay: Duration },
 }
 
-pub(super) fn read(root: &Node, path: &Path, report: &Report) -> Option<PipelineFile> {
-    let item = Item { report, path: String::new(), key_span: Span { line: 1, column: 1, ..root.span }, node: root };
-    refuse_later_keys(root, report);
-    let job = Section::open_but(item, &JOB_KEYS, &LATER_KEYS)?;
-    let parallelism = job.get("parallelism").and_then(|item| item.count(MOST_SUBTASKS));
-    let plugins = job.get("plugins").and_then(|item| item.texts()).unwrap_or_default();
-    let engine = job.get("engine").and_then(engine).unwrap_or_default();
-    let checkpoint = job.get("checkpoint").and_then(checkpoint);
-    let restart = job.get("restart").and_then(restart);
-    let sources = nodes_of(&job, "sources", nodes::source);
-    let transforms = nodes_of(&job, "transforms", verbs::transform);
-    let sinks = nodes_of(&job, "sinks", nodes::sink);
-    let name = job.required("name").and_then(|item| item.text());
-    refuse_double_names(&job);
-    let nodes = sources.len() + transforms.len() + sinks.len();
-    if nodes > MOST_NODES {
-        report.error(job.span, "", format!("a pipeline has at most {MOST_NODES} nodes, this one has {nodes}"));
+impl Checkpoint {
+    /// Where they are kept: a directory or an object store's URL, which may hold a secret.
+    #[must_use]
+    pub fn dir(&self) -> Option<&str> {
+        self.dir.as_ref().map(|dir| dir.value.as_str())
     }
-    Some(PipelineFile {
-        report_sources: report.sources().to_vec(),
-        path: path.to_owned(),
-        name: name?,
-        parallelism,
-        plugins,
-        engine,
-        checkpoint,
-        restart,
-        sources,
-        transforms,
-        sinks,
-    })
 }
 
 /// Keys of the design that a later release brings.
 const LATER_KEYS: [&str; 2] = ["deployment", "deployment_mode"];
 
-fn refuse_later_keys(root: &Node, report: &Report) {
-    for entry in LATER_KEYS.iter().filter_map(|key| root.get(key)) {
-        report.error_with_hint(entry.key_span, "", format!("{:?} comes with a later release", entry.key), "remove it");
+/// The file as far as it can be read, and a report of what cannot. An error: there is nothing to plan.
+pub(super) fn read(root: &Node, report: Report) -> Result<PipelineFile, Diagnostics> {
+    let item = Item { report: &report, path: String::new(), key_span: Span { line: 1, column: 1, ..root.span }, node: root };
+    let Some(job) = Section::open_but(item, &JOB_KEYS, &LATER_KEYS, "") else { return Err(report.failed()) };
+    for key in LATER_KEYS.iter().filter_map(|key| root.get(key)) {
+        report.error_with_hint(key.key_span, "", format!("{:?} comes with a later release", key.key), "remove it");
     }
+    let name = job.required("name").and_then(|item| item.text());
+    let parallelism = job.get("parallelism").and_then(|item| item.count(MOST_SUBTASKS));
+    let plugins = job.get("plugins").and_then(plugins).unwrap_or_default();
+    let engine = job.get("engine").and_then(engine).unwrap_or_default();
+    let checkpoint = job.get("checkpoint").and_then(checkpoint);
+    let restart = job.get("restart").and_then(restart);
+    let mut unread = Unread { names: double_names(&job), sections: false };
+    let mut sources = nodes_of(&job, "sources", nodes::source, &mut unread);
+    let mut transforms = nodes_of(&job, "transforms", verbs::transform, &mut unread);
+    let mut sinks = nodes_of(&job, "sinks", nodes::sink, &mut unread);
+    sources.retain(|block| !unread.names.contains(&block.name.name));
+    transforms.retain(|block| !unread.names.contains(&block.name.name));
+    sinks.retain(|block| !unread.names.contains(&block.name.name));
+    let nodes = sources.len() + transforms.len() + sinks.len();
+    if nodes > MOST_NODES {
+        report.error(job.span, "", format!("a pipeline has at most {MOST_NODES} nodes, this one has {nodes}"));
+        return Err(report.failed());
+    }
+    Ok(PipelineFile { report, name, parallelism, plugins, engine, checkpoint, restart, sources, transforms, sinks, unread })
+}
+
+/// Paths are shown wherever a plugin is not found; what a reference stands for must not be.
+fn plugins(item: Item<'_>) -> Option<Vec<Text>> {
+    let texts = item.texts()?;
+    for text in texts.iter().filter(|text| text.secret) {
+        let hint = "write it out, or use --plugin-path or STANDPIPE_PLUGIN_PATH";
+        item.report.error_with_hint(text.span, &item.path, format!("{text:?}: a reference cannot be in the path of a plugin"), hint);
+    }
+    Some(texts)
 }
 
 /// Reads every node of a section, which must have one, except for transforms.
-fn nodes_of<'a, T>(job: &Section<'a>, section: &str, read: impl Fn(&str, Item<'a>) -> Option<T>) -> Vec<T> {
+fn nodes_of<'a, T>(job: &Section<'a>, section: &str, read: impl Fn(&str, Item<'a>) -> Option<T>, unread: &mut Unread) -> Vec<T> {
     let optional = section == "transforms";
-    let Some(item) = (if optional { job.get(section) } else { job.required(section) }) else { return Vec::new() };
-    let Some(nodes) = Section::open_any(item) else { return Vec::new() };
+    let item = if optional { job.get(section) } else { job.required(section) };
+    let Some(nodes) = item.and_then(Section::open_any) else {
+        unread.sections |= section == "sources" || job.has(section) || job.is_meant(section);
+        return Vec::new();
+    };
     if nodes.items().next().is_none() && !optional {
         let what = section.trim_end_matches('s');
         nodes.report.error(nodes.span, &nodes.path, format!("a pipeline has at least one {what}"));
     }
-    nodes.items().filter_map(|(name, item)| if check_name(name, &item) { read(name, item) } else { None }).collect()
+    let mut found = Vec::new();
+    for (name, item) in nodes.items() {
+        match if check_name(name, &item) { read(name, item) } else { None } {
+            Some(node) => found.push(node),
+            None => _ = unread.names.insert(name.to_owned()),
+        }
+    }
+    found
 }
 
 fn check_name(name: &str, item: &Item<'_>) -> bool {
@@ -143,19 +164,23 @@ fn check_name(name: &str, item: &Item<'_>) -> bool {
     good
 }
 
-/// A name stands for one node, whatever the section: `NAME.errors` is of a source or a sink.
-fn refuse_double_names(job: &Section<'_>) {
+/// A name stands for one node, whatever the section: `NAME.errors` is of a source or a sink. Gives the names of several, reported.
+fn double_names(job: &Section<'_>) -> HashSet<String> {
     let mut seen: HashMap<&str, String> = HashMap::new();
+    let mut double = HashSet::new();
     for section in ["sources", "transforms", "sinks"] {
         let Some(entries) = job.get(section).and_then(|item| item.node.as_map()) else { continue };
         for entry in entries {
             let path = format!("{section}.{}", entry.key);
-            match seen.get(entry.key.as_str()) {
-                Some(first) => job.report.error(entry.key_span, &path, format!("the name {:?} is taken by {first}", entry.key)),
-                None => _ = seen.insert(&entry.key, path),
+            if let Some(first) = seen.get(entry.key.as_str()) {
+                job.report.error(entry.key_span, &path, format!("the name {:?} is taken by {first}", entry.key));
+                double.insert(entry.key.clone());
+            } else {
+                seen.insert(&entry.key, path);
             }
         }
     }
+    double
 }
 
 fn engine(item: Item<'_>) -> Option<EngineSettings> {
@@ -190,7 +215,7 @@ fn checkpoint(item: Item<'_>) -> Option<Checkpoint> {
     let section = Section::open(item, &CHECKPOINT_KEYS)?;
     let duration = |key: &str| section.get(key).and_then(positive);
     let (timeout, min_pause) = (duration("timeout"), section.get("min_pause").and_then(|item| item.duration()).map(|pause| pause.value));
-    let dir = section.get("dir").and_then(|item| item.text()).map(|dir| dir.value);
+    let dir = section.get("dir").and_then(|item| item.text());
     Some(Checkpoint { interval: section.required("interval").and_then(positive)?, dir, timeout, min_pause, span: section.span })
 }
 
@@ -203,34 +228,36 @@ fn positive(item: Item<'_>) -> Option<Duration> {
     Some(duration.value)
 }
 
+/// The strategies and the keys that each has.
+const STRATEGIES: [(&str, &[&str]); 4] = [
+    ("none", &["strategy"]),
+    ("fixed-delay", &["strategy", "attempts", "delay"]),
+    ("exponential-delay", &["strategy", "initial_delay", "max_delay", "multiplier"]),
+    ("failure-rate", &["strategy", "failures", "interval", "delay"]),
+];
+
 fn restart(item: Item<'_>) -> Option<Restart> {
     let section = Section::open(item, &RESTART_KEYS)?;
-    let strategies = ["none", "fixed-delay", "exponential-delay", "failure-rate"];
-    let strategy = section.required("strategy")?.word(&strategies)?.value;
-    let own: &[&str] = match strategy.as_str() {
-        "fixed-delay" => &["strategy", "attempts", "delay"],
-        "exponential-delay" => &["strategy", "initial_delay", "max_delay", "multiplier"],
-        "failure-rate" => &["strategy", "failures", "interval", "delay"],
-        _ => &["strategy"],
-    };
+    let (strategy, own) = section.required("strategy")?.word(&STRATEGIES.map(|strategy| (strategy.0, strategy)))?.value;
     for (key, item) in section.items().filter(|(key, _)| RESTART_KEYS.contains(key) && !own.contains(key)) {
-        item.report.error(
-            item.key_span,
-            &section.path,
-            format!("{key:?} means nothing to the strategy {strategy}, which has {}", own.join(", ")),
-        );
+        let message = format!("{key:?} means nothing to the strategy {strategy}, which has {}", own.join(", "));
+        item.report.error(item.key_span, &section.path, message);
     }
     let count = |key: &str| section.required(key).and_then(|item| item.count(u32::MAX)).map(|count| count.value);
     let duration = |key: &str| section.required(key).and_then(|item| item.duration()).map(|duration| duration.value);
-    let strategy = match strategy.as_str() {
-        "fixed-delay" => RestartStrategy::FixedDelay { attempts: count("attempts")?, delay: duration("delay")? },
-        "exponential-delay" => RestartStrategy::ExponentialDelay {
-            initial_delay: duration("initial_delay")?,
-            max_delay: duration("max_delay")?,
-            multiplier: section.get("multiplier").map_or(Some(2.0), multiplier)?,
-        },
+    let strategy = match strategy {
+        "fixed-delay" => {
+            let (attempts, delay) = (count("attempts"), duration("delay"));
+            RestartStrategy::FixedDelay { attempts: attempts?, delay: delay? }
+        }
+        "exponential-delay" => {
+            let (initial_delay, max_delay) = (duration("initial_delay"), duration("max_delay"));
+            let multiplier = section.optional("multiplier", multiplier)?.unwrap_or(2.0);
+            RestartStrategy::ExponentialDelay { initial_delay: initial_delay?, max_delay: max_delay?, multiplier }
+        }
         "failure-rate" => {
-            RestartStrategy::FailureRate { failures: count("failures")?, interval: duration("interval")?, delay: duration("delay")? }
+            let (failures, interval, delay) = (count("failures"), duration("interval"), duration("delay"));
+            RestartStrategy::FailureRate { failures: failures?, interval: interval?, delay: delay? }
         }
         _ => RestartStrategy::None,
     };

@@ -1,7 +1,7 @@
 //! The pipeline file as its author wrote it: typed, every value with its place, nothing looked up yet.
 //!
 //! [`PipelineFile::read`] is the first step of everything: file -> tree (`yaml/`) -> overrides -> substitution -> this AST. `planner/` then gives it meaning with
-//! the catalogue of plugins.
+//! the catalogue of plugins. What is wrong is collected on the way and shown by the last step, [`PipelineFile::plan`], all at once.
 
 pub(crate) mod job;
 pub(crate) mod nodes;
@@ -10,14 +10,19 @@ pub(crate) mod verbs;
 
 pub(crate) use job::EngineSettings;
 pub use job::{Checkpoint, Restart, RestartStrategy};
-pub(crate) use nodes::{Expression, InputName, Name, SinkBlock, SourceBlock, With};
+pub(crate) use nodes::{InputName, Name, SinkBlock, SourceBlock, With};
 pub(crate) use verbs::{NamedExpression, SelectItem, TransformBlock, Verb, WindowBlock};
 
 use crate::{
     diagnostic::{At, Diagnostics, Report, Span},
-    substitute, yaml,
+    substitute,
+    text::Text,
+    yaml,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 /// What the command line adds to a file.
 #[derive(Debug, Clone, Default)]
@@ -28,15 +33,15 @@ pub struct LoadOptions {
     pub set: Vec<(String, String)>,
 }
 
-/// A pipeline file, read and checked as far as that goes without plugins.
+/// A pipeline file, read as far as that goes without plugins. `Debug` shows no secret.
 #[derive(Debug)]
 pub struct PipelineFile {
-    /// Names for messages, by [`Span::source`].
-    pub(crate) report_sources: Vec<String>,
-    path: PathBuf,
-    pub(crate) name: At<String>,
+    /// What is wrong so far.
+    pub(crate) report: Report,
+    /// Missing only if that is reported.
+    pub(crate) name: Option<Text>,
     pub(crate) parallelism: Option<At<u32>>,
-    plugins: Vec<At<String>>,
+    pub(crate) plugins: Vec<Text>,
     pub(crate) engine: EngineSettings,
     /// `checkpoint:`; not acted upon in this release.
     pub checkpoint: Option<Checkpoint>,
@@ -45,74 +50,92 @@ pub struct PipelineFile {
     pub(crate) sources: Vec<SourceBlock>,
     pub(crate) transforms: Vec<TransformBlock>,
     pub(crate) sinks: Vec<SinkBlock>,
+    pub(crate) unread: Unread,
+}
+
+/// What is there and could not be read, which is reported: it is not to be reported as missing.
+#[derive(Debug, Default)]
+pub(crate) struct Unread {
+    /// Nodes.
+    pub(crate) names: HashSet<String>,
+    /// Some section of nodes.
+    pub(crate) sections: bool,
+}
+
+impl Unread {
+    /// Whether an input names something that may be there.
+    pub(crate) fn has(&self, input: &InputName) -> bool {
+        self.sections || self.names.contains(input.node()) || self.names.contains(&input.text.value)
+    }
 }
 
 impl PipelineFile {
     /// Reads a file.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// What makes it no pipeline file at all: it cannot be read, or it is no YAML map. All else that is wrong is kept for [`PipelineFile::plan`], which shows it
+    /// together with what it finds itself.
     pub fn read(path: &Path, options: &LoadOptions) -> Result<Self, Diagnostics> {
-        match std::fs::read(path) {
-            Ok(bytes) => match String::from_utf8(bytes) {
-                Ok(text) => Self::parse(path, &text, options),
-                Err(error) => Err(unreadable(path, &format!("not UTF-8 text, at byte {}", error.utf8_error().valid_up_to()))),
-            },
-            Err(error) => Err(unreadable(path, &format!("cannot read the file: {}", error.kind()))),
-        }
+        let unreadable = |span: Span, message: String| {
+            let report = Report::new(vec![path.display().to_string()]);
+            report.error(span, "", message);
+            report.failed()
+        };
+        let bytes = std::fs::read(path)
+            .map_err(|error| unreadable(Span::default(), format!("cannot read the file: {}", substitute::io_problem(&error))))?;
+        let text = std::str::from_utf8(&bytes).map_err(|error| {
+            let good = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default());
+            let clip = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).saturating_add(1);
+            let column = good.rsplit('\n').next().unwrap_or_default().chars().count();
+            let span = Span { source: 0, line: clip(good.matches('\n').count()), column: clip(column) };
+            unreadable(span, "not UTF-8 text".to_owned())
+        })?;
+        Self::parse(path, text, options)
     }
 
-    /// Reads the text of a file; `path` names it in messages and is where `plugins:` starts from.
+    /// Reads the text of a file; `path` names it in messages.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// As [`PipelineFile::read`].
     pub fn parse(path: &Path, text: &str, options: &LoadOptions) -> Result<Self, Diagnostics> {
         let mut sources = vec![path.display().to_string()];
         sources.extend(options.set.iter().map(|(key, value)| format!("--set {key}={value}")));
         sources.push("--parallelism".to_owned());
         let report = Report::new(sources);
-        let file = read_tree(text, options, &report).and_then(|root| job::read(&root, path, &report));
-        report.check()?;
-        // Without a finding there is a file.
-        let mut file = file.ok_or_else(|| unreadable(path, "cannot be read"))?;
+        let Some(root) = tree(text, options, &report) else { return Err(report.failed()) };
+        let mut file = job::read(&root, report)?;
         if let Some(value) = options.parallelism {
             let span = Span { source: u16::try_from(options.set.len() + 1).unwrap_or(u16::MAX), line: 1, column: 1 };
+            if !(1..=job::MOST_SUBTASKS).contains(&value) {
+                let message = format!("expected a whole number from 1 to {}, found \"{value}\"", job::MOST_SUBTASKS);
+                file.report.error(span, "parallelism", message);
+            }
             file.parallelism = Some(At { value, span });
         }
         Ok(file)
     }
 
-    /// The pipeline's `name`.
+    /// The pipeline's `name`, references as written; empty if it has none, which `plan` reports.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name.value
+        self.name.as_ref().map_or("", |name| name.written.as_str())
     }
 
-    /// `plugins:`, relative ones from where the file is.
+    /// `plugins:`, as every path of a pipeline relative to the current directory.
     #[must_use]
     pub fn plugin_paths(&self) -> Vec<PathBuf> {
-        let base = self.path.parent().unwrap_or(Path::new(""));
-        self.plugins.iter().map(|plugin| base.join(&plugin.value)).collect()
-    }
-
-    pub(crate) fn report(&self) -> Report {
-        Report::new(self.report_sources.clone())
+        self.plugins.iter().filter(|plugin| !plugin.secret).map(|plugin| PathBuf::from(&plugin.value)).collect()
     }
 }
 
-/// The tree with overrides and substitutions, unless something is wrong with it.
-fn read_tree(text: &str, options: &LoadOptions, report: &Report) -> Option<yaml::Node> {
+/// The tree with overrides and substitutions; `None` if the text is no YAML. What is wrong with a value is said once, by these steps.
+fn tree(text: &str, options: &LoadOptions, report: &Report) -> Option<yaml::Node> {
     let mut root = yaml::parse(text, 0, report)?;
     for (source, (key, value)) in (1..).zip(&options.set) {
         yaml::set(&mut root, key, value, source, report);
     }
     yaml::find_torn_expressions(&root, report);
     substitute::apply(&mut root, report);
-    report.is_clean().then_some(root)
-}
-
-fn unreadable(path: &Path, message: &str) -> Diagnostics {
-    let report = Report::new(vec![path.display().to_string()]);
-    report.error(Span::default(), "", message);
-    report.check().err().unwrap_or(Diagnostics { items: Vec::new(), class: crate::diagnostic::Class::Configuration })
+    report.seal();
+    Some(root)
 }

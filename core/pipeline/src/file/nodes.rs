@@ -1,9 +1,13 @@
-//! Sources and sinks of the file, and what they share with transforms: names of inputs, `with:`, expressions.
+//! Sources and sinks of the file, and what they share with transforms: names of inputs, `with:`, expressions. A node of which a value is wrong is not read at all,
+//! so that no later step reports what follows from it.
 
-use super::reader::{Item, Section};
+use super::{
+    job::MOST_SUBTASKS,
+    reader::{Item, Section},
+};
 use crate::{
     diagnostic::{At, Span},
-    suggest,
+    text::Text,
     yaml::{Data, Node, Value},
 };
 use arrow_schema::Field;
@@ -14,7 +18,7 @@ pub(crate) const SOURCE_KEYS: [&str; 6] = ["connector", "with", "format", "schem
 pub(crate) const SINK_KEYS: [&str; 5] = ["input", "connector", "with", "format", "parallelism"];
 pub(crate) const FORMAT_KEYS: [&str; 2] = ["type", "on_error"];
 pub(crate) const EVENT_TIME_KEYS: [&str; 3] = ["column", "out_of_orderness", "idle_timeout"];
-const COLUMN_KEYS: [&str; 2] = ["type", "nullable"];
+pub(crate) const COLUMN_KEYS: [&str; 2] = ["type", "nullable"];
 
 /// A split without data holds the watermark no longer than this, unless `idle_timeout` says otherwise.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,29 +41,37 @@ pub(crate) struct With {
     pub(crate) span: Span,
 }
 
-/// An expression as it is to be parsed, and as people are shown it.
-#[derive(Debug, Clone)]
-pub(crate) struct Expression {
-    pub(crate) text: String,
-    pub(crate) written: String,
-    pub(crate) span: Span,
-    /// `text` must never be shown.
-    pub(crate) secret: bool,
-}
-
 /// `NAME` or `NAME.output`.
 #[derive(Debug, Clone)]
 pub(crate) struct InputName {
-    pub(crate) node: String,
-    pub(crate) output: Option<String>,
-    pub(crate) span: Span,
+    pub(crate) text: Text,
     pub(crate) path: String,
+}
+
+impl InputName {
+    /// Where it is.
+    pub(crate) fn span(&self) -> Span {
+        self.text.span
+    }
+
+    pub(crate) fn node(&self) -> &str {
+        self.text.value.split_once('.').map_or(self.text.value.as_str(), |(node, _)| node)
+    }
+
+    /// The node, for messages.
+    pub(crate) fn shown_node(&self) -> &str {
+        if self.text.secret { &self.text.written } else { self.node() }
+    }
+
+    pub(crate) fn output(&self) -> Option<&str> {
+        self.text.value.split_once('.').map(|(_, output)| output)
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct SourceBlock {
     pub(crate) name: Name,
-    pub(crate) connector: At<String>,
+    pub(crate) connector: Text,
     pub(crate) with: With,
     pub(crate) format: Option<At<FormatSpec>>,
     pub(crate) schema: Option<SchemaBlock>,
@@ -77,7 +89,7 @@ pub(crate) struct SchemaBlock {
 
 #[derive(Debug)]
 pub(crate) struct EventTimeBlock {
-    pub(crate) column: At<String>,
+    pub(crate) column: Text,
     pub(crate) out_of_orderness: Duration,
     pub(crate) idle_timeout: Duration,
 }
@@ -86,31 +98,42 @@ pub(crate) struct EventTimeBlock {
 pub(crate) struct SinkBlock {
     pub(crate) name: Name,
     pub(crate) input: InputName,
-    pub(crate) connector: At<String>,
+    pub(crate) connector: Text,
     pub(crate) with: With,
     pub(crate) format: Option<At<FormatSpec>>,
     pub(crate) parallelism: Option<At<u32>>,
 }
 
+/// For a key that is none of a source or sink.
+const WITH_HINT: &str = "what the connector itself is to know goes under \"with\"";
+
 pub(super) fn source(name: &str, item: Item<'_>) -> Option<SourceBlock> {
-    let section = Section::open(item, &SOURCE_KEYS)?;
+    let section = Section::open_but(item, &SOURCE_KEYS, &[], WITH_HINT)?;
     let connector = section.required("connector").and_then(|item| item.text());
     let with = with(&section);
-    let format = section.get("format").and_then(|item| format(&item, true));
-    let schema = section.get("schema").and_then(schema);
-    let event_time = section.get("event_time").and_then(event_time);
+    let format = section.optional("format", |item| format(&item, &FORMAT_KEYS));
+    let schema = section.optional("schema", schema);
+    let event_time = section.optional("event_time", event_time);
     let parallelism = parallelism(&section);
-    Some(SourceBlock { name: node_name(name, &section), connector: connector?, with: with?, format, schema, event_time, parallelism })
+    Some(SourceBlock {
+        name: node_name(name, &section),
+        connector: connector?,
+        with: with?,
+        format: format?,
+        schema: schema?,
+        event_time: event_time?,
+        parallelism,
+    })
 }
 
 pub(super) fn sink(name: &str, item: Item<'_>) -> Option<SinkBlock> {
-    let section = Section::open(item, &SINK_KEYS)?;
+    let section = Section::open_but(item, &SINK_KEYS, &[], WITH_HINT)?;
     let input = section.required("input").and_then(|item| input(&item));
     let connector = section.required("connector").and_then(|item| item.text());
     let with = with(&section);
-    let format = section.get("format").and_then(|item| format(&item, false));
+    let format = section.optional("format", |item| format(&item, &FORMAT_KEYS[..1]));
     let parallelism = parallelism(&section);
-    Some(SinkBlock { name: node_name(name, &section), input: input?, connector: connector?, with: with?, format, parallelism })
+    Some(SinkBlock { name: node_name(name, &section), input: input?, connector: connector?, with: with?, format: format?, parallelism })
 }
 
 pub(super) fn node_name(name: &str, section: &Section<'_>) -> Name {
@@ -118,68 +141,68 @@ pub(super) fn node_name(name: &str, section: &Section<'_>) -> Name {
 }
 
 pub(super) fn parallelism(section: &Section<'_>) -> Option<At<u32>> {
-    section.get("parallelism").and_then(|item| item.count(u32::MAX))
+    section.get("parallelism").and_then(|item| item.count(MOST_SUBTASKS))
 }
 
 /// `with:`, empty if it is not there.
 pub(super) fn with(section: &Section<'_>) -> Option<With> {
-    let Some(item) = section.get("with") else {
-        return Some(With { node: Node { span: section.span, data: Data::Map(Vec::new()) }, span: section.span });
-    };
-    if item.node.as_map().is_none() {
-        item.expected("a map");
-        return None;
-    }
-    Some(With { node: item.node.clone(), span: item.key_span })
+    let given = section.optional("with", |item| {
+        if item.node.as_map().is_none() {
+            item.expected("a map");
+            return None;
+        }
+        Some(With { node: item.node.clone(), span: item.key_span })
+    });
+    let empty = || With { node: Node { span: section.span, data: Data::Map(Vec::new()) }, span: section.span };
+    given.map(|with| with.unwrap_or_else(empty))
 }
 
 pub(super) fn input(item: &Item<'_>) -> Option<InputName> {
-    let text = item.text()?;
-    let (node, output) = match text.value.split_once('.') {
-        Some((node, output)) => (node.to_owned(), Some(output.to_owned())),
-        None => (text.value, None),
-    };
-    Some(InputName { node, output, span: text.span, path: item.path.clone() })
+    Some(InputName { text: item.text()?, path: item.path.clone() })
 }
 
 /// An expression; a number or a bare `true` is one too.
-pub(super) fn expression(item: &Item<'_>) -> Option<Expression> {
-    let scalar = item.scalar().filter(|scalar| scalar.value != Value::Null);
-    let Some(scalar) = scalar else {
-        item.expected("an expression");
-        return None;
-    };
-    let text = match &scalar.value {
-        Value::Text(text) => text.clone(),
-        _ => scalar.written.clone(),
-    };
-    Some(Expression { text, written: scalar.written.clone(), span: item.span(), secret: scalar.secret })
+pub(super) fn expression(item: &Item<'_>) -> Option<Text> {
+    match item.scalar() {
+        Some(scalar) if scalar.value != Value::Null => {
+            let value = match &scalar.value {
+                Value::Text(text) => text.clone(),
+                _ => scalar.written.clone(),
+            };
+            Some(Text { value, written: scalar.written.clone(), secret: scalar.secret, span: item.span() })
+        }
+        None => {
+            // {a} is a map and [a] a list where an expression without quotes begins so.
+            item.expected_with_hint("an expression", "put the expression in quotes");
+            None
+        }
+        Some(_) => {
+            item.expected("an expression");
+            None
+        }
+    }
 }
 
 /// `json`, or `{type: json, on_error: skip}`; a sink has no `on_error`.
-fn format(item: &Item<'_>, is_source: bool) -> Option<At<FormatSpec>> {
+fn format(item: &Item<'_>, keys: &[&'static str]) -> Option<At<FormatSpec>> {
+    let formats = [("raw", FormatKind::Raw), ("json", FormatKind::Json)];
+    let policies = [("fail", OnError::Fail), ("skip", OnError::Skip), ("dead-letter", OnError::DeadLetter)];
     let kind = |item: &Item<'_>| {
         let text = item.text()?;
-        match text.value.as_str() {
-            "raw" => Some(FormatKind::Raw),
-            "json" => Some(FormatKind::Json),
-            other => {
-                item.error(format!("unknown format {other:?}{}", suggest::or_list(other, ["raw", "json"], "formats")));
-                None
-            }
+        let found = formats.iter().find(|(name, _)| *name == text.value).map(|(_, kind)| *kind);
+        if found.is_none() {
+            item.error(format!("unknown format {text:?}{}", text.or_list(formats.map(|(name, _)| name), "formats")));
         }
+        found
     };
     let spec = if matches!(item.node.data, Data::Scalar(_)) {
         kind(item)?.into()
     } else {
-        let section = Section::open(item.clone(), if is_source { &FORMAT_KEYS } else { &FORMAT_KEYS[..1] })?;
-        let on_error = match section.get("on_error").filter(|_| is_source) {
-            None => OnError::default(),
-            Some(item) => match item.word(&["fail", "skip", "dead-letter"])?.value.as_str() {
-                "skip" => OnError::Skip,
-                "dead-letter" => OnError::DeadLetter,
-                _ => OnError::Fail,
-            },
+        let section = Section::open(item.clone(), keys)?;
+        let on_error = if keys.contains(&"on_error") {
+            section.optional("on_error", |item| item.word(&policies))?.map_or_else(OnError::default, |policy| policy.value)
+        } else {
+            OnError::default()
         };
         FormatSpec { kind: kind(&section.required("type")?)?, on_error }
     };
@@ -191,36 +214,56 @@ fn schema(item: Item<'_>) -> Option<SchemaBlock> {
     let section = Section::open_any(item)?;
     if section.items().next().is_none() {
         section.report.error(section.span, &section.path, "a schema has at least one column");
+        return None;
     }
-    let fields = section.items().filter_map(|(name, item)| Some(At { span: item.key_span, value: field(name, item)? })).collect();
-    Some(SchemaBlock { span: section.span, fields })
+    let mut fields = Vec::new();
+    let mut torn = false;
+    for (name, item) in section.items() {
+        // In { } a comma ends a plain value: `map<string, int64>` comes in two pieces, `map<string` and a key `int64>`.
+        let is_piece = torn && name.ends_with('>') && item.is_null();
+        if is_piece {
+            continue;
+        }
+        torn =
+            item.scalar().is_some_and(|scalar| scalar.plain && scalar.written.matches('<').count() > scalar.written.matches('>').count());
+        if torn {
+            let message = format!("a type that is cut off, {:?}", item.scalar().map(|scalar| scalar.written.as_str()).unwrap_or_default());
+            item.report.error_with_hint(item.span(), &item.path, message, "put the type in quotes");
+            fields.push(None);
+        } else {
+            fields.push(field(name, &item).map(|value| At { span: item.key_span, value }));
+        }
+    }
+    Some(SchemaBlock { span: section.span, fields: fields.into_iter().collect::<Option<_>>()? })
 }
 
-fn field(name: &str, item: Item<'_>) -> Option<Field> {
-    if matches!(item.node.data, Data::Scalar(_)) {
-        return typed(name, &item);
+fn field(name: &str, item: &Item<'_>) -> Option<Field> {
+    match item.node.data {
+        Data::Scalar(_) => return typed(name, item),
+        Data::Map(_) => {}
+        Data::List(_) => {
+            item.expected("a type such as string or list<int64>");
+            return None;
+        }
     }
-    let section = Section::open(item, &COLUMN_KEYS)?;
-    let nullable = match section.get("nullable") {
-        None => true,
-        Some(item) => match item.scalar().map(|scalar| &scalar.value) {
-            Some(Value::Bool(nullable)) => *nullable,
-            _ => {
-                item.expected("true or false");
-                return None;
-            }
-        },
-    };
-    Some(typed(name, &section.required("type")?)?.with_nullable(nullable))
+    let section = Section::open(item.clone(), &COLUMN_KEYS)?;
+    let nullable = section.optional("nullable", |item| match item.scalar().map(|scalar| &scalar.value) {
+        Some(Value::Bool(nullable)) => Some(*nullable),
+        _ => {
+            item.expected("true or false");
+            None
+        }
+    });
+    let field = section.required("type").and_then(|item| typed(name, &item));
+    Some(field?.with_nullable(nullable?.unwrap_or(true)))
 }
 
 fn typed(name: &str, item: &Item<'_>) -> Option<Field> {
     let text = item.text()?;
     match types::parse_field(name, &text.value) {
         Ok(field) => Some(field),
-        // In { } a comma ends a plain value: `map<string, int64>` comes in two pieces.
-        Err(error) if text.value.matches('<').count() > text.value.matches('>').count() => {
-            item.report.error_with_hint(text.span, &item.path, error.message, "put the type in quotes");
+        Err(_) if text.secret => {
+            item.error(format!("{text:?} is no type"));
             None
         }
         Err(error) => {
@@ -233,7 +276,7 @@ fn typed(name: &str, item: &Item<'_>) -> Option<Field> {
 fn event_time(item: Item<'_>) -> Option<EventTimeBlock> {
     let section = Section::open(item, &EVENT_TIME_KEYS)?;
     let column = section.required("column").and_then(|item| item.text());
-    let duration = |key: &str, default: Duration| section.get(key).map_or(Some(default), |item| item.duration().map(|at| at.value));
+    let duration = |key: &str, default: Duration| Some(section.optional(key, |item| item.duration())?.map_or(default, |at| at.value));
     let (out_of_orderness, idle_timeout) = (duration("out_of_orderness", Duration::ZERO), duration("idle_timeout", IDLE_TIMEOUT));
     Some(EventTimeBlock { column: column?, out_of_orderness: out_of_orderness?, idle_timeout: idle_timeout? })
 }

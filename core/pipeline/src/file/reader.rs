@@ -3,7 +3,9 @@
 
 use crate::{
     diagnostic::{At, Report, Span},
-    suggest, units,
+    suggest,
+    text::Text,
+    units,
     yaml::{Data, Entry, Node, Scalar, Value, join},
 };
 use std::time::Duration;
@@ -15,6 +17,8 @@ pub(crate) struct Section<'a> {
     /// Where it is introduced: its own key, or its beginning.
     pub(crate) span: Span,
     entries: &'a [Entry],
+    /// Keys that are not there, but that an unknown key is probably meant to be: one mistake is one finding.
+    meant: Vec<&'static str>,
 }
 
 /// A value of a section.
@@ -28,18 +32,23 @@ pub(crate) struct Item<'a> {
 
 impl<'a> Section<'a> {
     /// Opens a map and reports the keys that it must not have.
-    pub(crate) fn open(item: Item<'a>, known: &[&str]) -> Option<Self> {
-        Self::open_but(item, known, &[])
+    pub(crate) fn open(item: Item<'a>, known: &[&'static str]) -> Option<Self> {
+        Self::open_but(item, known, &[], "")
     }
 
-    /// Opens a map; the caller reports the keys in `later` itself.
-    pub(crate) fn open_but(item: Item<'a>, known: &[&str], later: &[&str]) -> Option<Self> {
-        let section = Self::open_any(item)?;
+    /// Opens a map; the caller reports the keys in `later` itself. The hint is for an unknown key that is like no known one.
+    pub(crate) fn open_but(item: Item<'a>, known: &[&'static str], later: &[&str], hint: &str) -> Option<Self> {
+        let mut section = Self::open_any(item)?;
         let is_unknown = |entry: &&Entry| !known.contains(&entry.key.as_str()) && !later.contains(&entry.key.as_str());
         for entry in section.entries.iter().filter(is_unknown) {
-            let free = known.iter().copied().filter(|key| !section.has(key));
-            let end = suggest::or_list(&entry.key, free, "keys");
-            section.report.error(entry.key_span, &section.path, format!("unknown key {:?}{end}", entry.key));
+            let free = known.iter().copied().filter(|key| !section.has(key) && !later.contains(key));
+            let message = format!("unknown key {:?}{}", entry.key, suggest::or_list(&entry.key, free.clone(), "keys"));
+            match suggest::closest(&entry.key, free) {
+                None if !hint.is_empty() => section.report.error_with_hint(entry.key_span, &section.path, message, hint),
+                _ => section.report.error(entry.key_span, &section.path, message),
+            }
+            let meant = suggest::closest(&entry.key, known.iter().copied().filter(|key| !section.has(key)));
+            section.meant.extend(meant);
         }
         Some(section)
     }
@@ -50,7 +59,7 @@ impl<'a> Section<'a> {
             item.expected("a map");
             return None;
         };
-        Some(Self { report: item.report, path: item.path, span: item.key_span, entries })
+        Some(Self { report: item.report, path: item.path, span: item.key_span, entries, meant: Vec::new() })
     }
 
     pub(crate) fn has(&self, key: &str) -> bool {
@@ -64,10 +73,24 @@ impl<'a> Section<'a> {
     /// The value of a key that must be there.
     pub(crate) fn required(&self, key: &str) -> Option<Item<'a>> {
         let found = self.get(key);
-        if found.is_none() {
+        if found.is_none() && !self.is_meant(key) {
             self.report.error(self.span, &self.path, format!("missing key {key:?}"));
         }
         found
+    }
+
+    /// The value of a key that may be left out: `Some(None)` if it is; `None` if it is there and wrong.
+    pub(crate) fn optional<T>(&self, key: &str, read: impl FnOnce(Item<'a>) -> Option<T>) -> Option<Option<T>> {
+        match self.get(key) {
+            Some(item) => read(item).map(Some),
+            None if self.is_meant(key) => None,
+            None => Some(None),
+        }
+    }
+
+    /// Whether the key is there under a wrong name, which has been reported.
+    pub(crate) fn is_meant(&self, key: &str) -> bool {
+        self.meant.contains(&key)
     }
 
     /// Every key with its value, in order.
@@ -91,9 +114,21 @@ impl<'a> Item<'a> {
     }
 
     pub(crate) fn expected(&self, what: &str) {
+        self.report.error(self.place(), &self.path, format!("expected {what}, found {}", self.node.described()));
+    }
+
+    pub(crate) fn expected_with_hint(&self, what: &str, hint: &str) {
+        self.report.error_with_hint(self.place(), &self.path, format!("expected {what}, found {}", self.node.described()), hint);
+    }
+
+    fn place(&self) -> Span {
         // An empty value begins behind its key, often on the next line: the key is the better place.
-        let span = if matches!(&self.node.data, Data::Scalar(Scalar { value: Value::Null, .. })) { self.key_span } else { self.node.span };
-        self.report.error(span, &self.path, format!("expected {what}, found {}", self.node.described()));
+        if self.is_null() { self.key_span } else { self.node.span }
+    }
+
+    /// Whether there is a key and nothing behind it.
+    pub(crate) fn is_null(&self) -> bool {
+        self.node.is_null()
     }
 
     pub(crate) fn scalar(&self) -> Option<&'a Scalar> {
@@ -104,9 +139,11 @@ impl<'a> Item<'a> {
     }
 
     /// A text, not empty.
-    pub(crate) fn text(&self) -> Option<At<String>> {
-        match self.scalar().map(|scalar| &scalar.value) {
-            Some(Value::Text(text)) if !text.is_empty() => Some(At { value: text.clone(), span: self.node.span }),
+    pub(crate) fn text(&self) -> Option<Text> {
+        match self.scalar() {
+            Some(Scalar { value: Value::Text(text), written, secret, .. }) if !text.is_empty() => {
+                Some(Text { value: text.clone(), written: written.clone(), secret: *secret, span: self.node.span })
+            }
             _ => {
                 self.expected("text");
                 None
@@ -115,14 +152,14 @@ impl<'a> Item<'a> {
     }
 
     /// One of some words.
-    pub(crate) fn word(&self, words: &[&str]) -> Option<At<String>> {
+    pub(crate) fn word<T: Copy>(&self, words: &[(&'static str, T)]) -> Option<At<T>> {
         let text = self.text()?;
-        if !words.contains(&text.value.as_str()) {
-            let end = suggest::or_list(&text.value, words.iter().copied(), "possible values");
-            self.error(format!("unknown value {}{end}", self.node.described()));
+        let Some((_, value)) = words.iter().find(|(word, _)| *word == text.value) else {
+            let end = text.or_list(words.iter().map(|(word, _)| *word), "possible values");
+            self.error(format!("unknown value {text:?}{end}"));
             return None;
-        }
-        Some(text)
+        };
+        Some(At { value: *value, span: text.span })
     }
 
     /// A whole number from 1 to `most`; it may come from a reference.
@@ -181,19 +218,22 @@ impl<'a> Item<'a> {
     }
 
     /// A list of texts, none twice; one text is a list of one.
-    pub(crate) fn texts(&self) -> Option<Vec<At<String>>> {
+    pub(crate) fn texts(&self) -> Option<Vec<Text>> {
         if matches!(self.node.data, Data::Scalar(_)) {
             return self.text().map(|text| vec![text]);
         }
-        let mut texts: Vec<At<String>> = Vec::new();
+        let mut texts: Vec<Text> = Vec::new();
+        let mut all_good = true;
         for item in self.list()? {
-            let Some(text) = item.text() else { continue };
-            if texts.iter().any(|other| other.value == text.value) {
-                item.error(format!("{:?} is there twice", text.value));
-                continue;
+            match item.text() {
+                Some(text) if texts.iter().any(|other| other.value == text.value) => {
+                    item.error(format!("{text:?} is there twice"));
+                    all_good = false;
+                }
+                Some(text) => texts.push(text),
+                None => all_good = false,
             }
-            texts.push(text);
         }
-        Some(texts)
+        all_good.then_some(texts)
     }
 }

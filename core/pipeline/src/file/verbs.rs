@@ -1,19 +1,22 @@
 //! Transforms of the file: exactly one verb each, and the qualifiers that mean something to it.
 
 use super::{
-    nodes::{self, Expression, InputName, Name, With},
+    nodes::{self, InputName, Name, With},
     reader::{Item, Section},
 };
 use crate::{
     diagnostic::{At, Span},
     plan::Emit,
+    text::Text,
     yaml::{Data, Value},
 };
 use std::time::Duration;
 
 pub(crate) const TRANSFORM_KEYS: [&str; 12] =
     ["input", "inputs", "filter", "select", "union", "transform", "aggregate", "with", "key_by", "window", "emit", "parallelism"];
-pub(crate) const WINDOW_KEYS: [&str; 5] = ["tumbling", "allowed_lateness", "sliding", "session", "cumulate"];
+pub(crate) const WINDOW_KEYS: [&str; 2] = ["tumbling", "allowed_lateness"];
+/// Windows of the design that a later release brings.
+const LATER_WINDOWS: [&str; 3] = ["sliding", "session", "cumulate"];
 pub(crate) const TUMBLING_KEYS: [&str; 2] = ["size", "offset"];
 const VERBS: [&str; 5] = ["filter", "select", "union", "transform", "aggregate"];
 
@@ -24,22 +27,16 @@ pub(crate) struct TransformBlock {
     pub(crate) inputs: Vec<InputName>,
     /// With the place of the verb's key.
     pub(crate) verb: At<Verb>,
-    pub(crate) key_by: Vec<At<String>>,
+    pub(crate) key_by: Vec<Text>,
     pub(crate) parallelism: Option<At<u32>>,
-}
-
-impl PartialEq for Verb {
-    fn eq(&self, other: &Self) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
-    }
 }
 
 #[derive(Debug)]
 pub(crate) enum Verb {
-    Filter(Expression),
+    Filter(Text),
     Select(Vec<SelectItem>),
     Union,
-    Transform { kind: At<String>, with: With },
+    Transform { kind: Text, with: With },
     Aggregate { columns: Vec<NamedExpression>, window: Option<WindowBlock>, emit: Option<At<Emit>> },
 }
 
@@ -56,7 +53,7 @@ pub(crate) enum SelectItem {
 #[derive(Debug)]
 pub(crate) struct NamedExpression {
     pub(crate) name: At<String>,
-    pub(crate) expression: Expression,
+    pub(crate) expression: Text,
     pub(crate) path: String,
 }
 
@@ -70,10 +67,10 @@ pub(crate) struct WindowBlock {
 }
 
 pub(super) fn transform(name: &str, item: Item<'_>) -> Option<TransformBlock> {
-    let section = Section::open_but(item, &TRANSFORM_KEYS, &["sql"])?;
+    let section = Section::open_but(item, &TRANSFORM_KEYS, &["sql"], "")?;
     let inputs = inputs(&section);
     let verb_name = the_verb(&section);
-    let key_by = section.get("key_by").map_or(Some(Vec::new()), |item| key_by(&item));
+    let key_by = section.optional("key_by", |item| key_by(&item));
     let parallelism = nodes::parallelism(&section);
     let verb_name = verb_name?;
     refuse_idle_qualifiers(&section, verb_name);
@@ -84,7 +81,7 @@ pub(super) fn transform(name: &str, item: Item<'_>) -> Option<TransformBlock> {
         name: nodes::node_name(name, &section),
         inputs: inputs?,
         verb: At { value: value?, span },
-        key_by: key_by?,
+        key_by: key_by?.unwrap_or_default(),
         parallelism,
     })
 }
@@ -92,31 +89,24 @@ pub(super) fn transform(name: &str, item: Item<'_>) -> Option<TransformBlock> {
 /// The one verb of a transform.
 fn the_verb(section: &Section<'_>) -> Option<&'static str> {
     if let Some(item) = section.get("sql") {
-        section.report.error(
-            item.key_span,
-            &section.path,
-            "SQL is not in this release; there are filter, select, union, transform, aggregate",
-        );
+        let message = format!("SQL is not in this release; there are {}", VERBS.join(", "));
+        section.report.error(item.key_span, &section.path, message);
         return None;
     }
     let mut found = VERBS.into_iter().filter(|verb| section.has(verb));
     let Some(first) = found.next() else {
-        section.report.error(
-            section.span,
-            &section.path,
-            format!("a transform has exactly one of {}; this one has none", VERBS.join(", ")),
-        );
+        if !VERBS.iter().any(|verb| section.is_meant(verb)) {
+            let message = format!("a transform has exactly one of {}; this one has none", VERBS.join(", "));
+            section.report.error(section.span, &section.path, message);
+        }
         return None;
     };
-    for item in found.clone().filter_map(|verb| section.get(verb)) {
-        let second = item.path.rsplit('.').next().unwrap_or_default();
-        section.report.error(
-            item.key_span,
-            &section.path,
-            format!("a transform has exactly one verb; this one has {first:?} and {second:?}"),
-        );
+    let others: Vec<&str> = found.collect();
+    for (second, item) in others.iter().filter_map(|verb| Some((verb, section.get(verb)?))) {
+        let message = format!("a transform has exactly one verb; this one has {first:?} and {second:?}");
+        section.report.error(item.key_span, &section.path, message);
     }
-    if found.next().is_some() { None } else { Some(first) }
+    others.is_empty().then_some(first)
 }
 
 /// Qualifiers that the verb would ignore are mistakes.
@@ -154,16 +144,16 @@ fn inputs(section: &Section<'_>) -> Option<Vec<InputName>> {
                 many.error("at least one input is needed");
                 return None;
             }
-            items.iter().map(nodes::input).collect()
+            // All of them are read, so that all that are wrong are reported.
+            let inputs: Vec<Option<InputName>> = items.iter().map(nodes::input).collect();
+            inputs.into_iter().collect()
         }
-        (None, None) => {
-            section.report.error(section.span, &section.path, "missing key \"input\"");
-            None
-        }
+        (None, None) if section.is_meant("inputs") => None,
+        (None, None) => section.required("input").and(None),
     }
 }
 
-fn key_by(item: &Item<'_>) -> Option<Vec<At<String>>> {
+fn key_by(item: &Item<'_>) -> Option<Vec<Text>> {
     let columns = item.texts()?;
     if columns.is_empty() {
         item.error("at least one column is needed; leave key_by out for one group of all rows");
@@ -183,11 +173,14 @@ fn verb(name: &str, item: Item<'_>, section: &Section<'_>) -> Option<Verb> {
             }
             Some(Verb::Union)
         }
-        "transform" => Some(Verb::Transform { kind: item.text()?, with: nodes::with(section)? }),
+        "transform" => {
+            let (kind, with) = (item.text(), nodes::with(section));
+            Some(Verb::Transform { kind: kind?, with: with? })
+        }
         _ => {
             let columns = aggregate(item);
-            let window = section.get("window").map_or(Some(None), |item| window(item).map(Some));
-            let emit = section.get("emit").map_or(Some(None), |item| emit(&item).map(Some));
+            let window = section.optional("window", window);
+            let emit = section.optional("emit", |item| item.word(&EMIT));
             Some(Verb::Aggregate { columns: columns?, window: window?, emit: emit? })
         }
     }
@@ -197,22 +190,34 @@ fn select(item: Item<'_>) -> Option<Vec<SelectItem>> {
     if item.scalar().is_some_and(|scalar| scalar.value == Value::Text("*".to_owned())) {
         return Some(vec![SelectItem::All]);
     }
-    let section = Section::open_any(item)?;
-    let columns = section.items().map(|(name, item)| match name {
-        "*" if matches!(item.scalar().map(|scalar| &scalar.value), Some(Value::Bool(true))) => Some(SelectItem::All),
-        "*" => {
-            item.expected("true");
-            None
-        }
-        _ => named(name, &item).map(SelectItem::Column),
-    });
-    some_columns(columns.collect::<Option<Vec<_>>>()?, &section)
+    let section = columns(item, "write {name: expression}, or \"*\" for all columns")?;
+    let columns: Vec<Option<SelectItem>> = section
+        .items()
+        .map(|(name, item)| match name {
+            "*" if matches!(item.scalar().map(|scalar| &scalar.value), Some(Value::Bool(true))) => Some(SelectItem::All),
+            "*" => {
+                item.expected("true");
+                None
+            }
+            _ => named(name, &item).map(SelectItem::Column),
+        })
+        .collect();
+    some_columns(columns.into_iter().collect::<Option<_>>()?, &section)
 }
 
 fn aggregate(item: Item<'_>) -> Option<Vec<NamedExpression>> {
-    let section = Section::open_any(item)?;
-    let columns = section.items().map(|(name, item)| named(name, &item)).collect::<Vec<_>>();
-    some_columns(columns.into_iter().collect::<Option<Vec<_>>>()?, &section)
+    let section = columns(item, "write {name: \"count(*)\"}")?;
+    let columns: Vec<Option<NamedExpression>> = section.items().map(|(name, item)| named(name, &item)).collect();
+    some_columns(columns.into_iter().collect::<Option<_>>()?, &section)
+}
+
+/// Opens a map of names and expressions.
+fn columns<'a>(item: Item<'a>, hint: &str) -> Option<Section<'a>> {
+    if item.node.as_map().is_none() {
+        item.expected_with_hint("a map", hint);
+        return None;
+    }
+    Section::open_any(item)
 }
 
 fn some_columns<T>(columns: Vec<T>, section: &Section<'_>) -> Option<Vec<T>> {
@@ -228,41 +233,43 @@ fn named(name: &str, item: &Item<'_>) -> Option<NamedExpression> {
     Some(NamedExpression { name: At { value: name.to_owned(), span: item.key_span }, expression, path: item.path.clone() })
 }
 
-fn emit(item: &Item<'_>) -> Option<At<Emit>> {
-    let word = item.word(&["final", "changes", "each"])?;
-    let value = match word.value.as_str() {
-        "final" => Emit::Final,
-        "changes" => Emit::Changes,
-        _ => Emit::Each,
-    };
-    Some(At { value, span: word.span })
-}
+const EMIT: [(&str, Emit); 3] = [("final", Emit::Final), ("changes", Emit::Changes), ("each", Emit::Each)];
 
 fn window(item: Item<'_>) -> Option<WindowBlock> {
-    let section = Section::open(item, &WINDOW_KEYS)?;
-    let later = ["sliding", "session", "cumulate"].into_iter().filter_map(|kind| Some((kind, section.get(kind)?))).next();
-    if let Some((kind, item)) = later {
+    if item.node.as_map().is_none() {
+        item.expected_with_hint("a map", "write {tumbling: 10s}");
+        return None;
+    }
+    let section = Section::open_but(item, &WINDOW_KEYS, &LATER_WINDOWS, "")?;
+    if let Some((kind, item)) = LATER_WINDOWS.into_iter().find_map(|kind| Some((kind, section.get(kind)?))) {
         section.report.error(item.key_span, &section.path, format!("{kind} windows are not in this release; tumbling ones are"));
         return None;
     }
+    let lateness = section.optional("allowed_lateness", |item| item.duration());
     let tumbling = section.required("tumbling")?;
     let (size, offset) = match tumbling.node.data {
         Data::Map(_) => {
             let parts = Section::open(tumbling, &TUMBLING_KEYS)?;
-            (parts.required("size")?, parts.get("offset"))
+            let offset = parts.optional("offset", |item| Some((item.duration()?, item)));
+            (parts.required("size"), offset)
         }
-        _ => (tumbling, None),
+        _ => (Some(tumbling), Some(None)),
     };
+    let size = size?;
     let length = size.duration()?;
     if length.value.is_zero() {
         size.error("a window must be longer than 0s");
         return None;
     }
-    let shift = offset.as_ref().map_or(Some(Duration::ZERO), |item| item.duration().map(|at| at.value))?;
-    if let Some(offset) = offset.filter(|_| shift >= length.value) {
-        offset.error("the offset must be shorter than the window");
+    let offset = offset?;
+    if let Some((_, item)) = offset.as_ref().filter(|(offset, _)| offset.value >= length.value) {
+        item.error("the offset must be shorter than the window");
         return None;
     }
-    let allowed_lateness = section.get("allowed_lateness").map_or(Some(Duration::ZERO), |item| item.duration().map(|at| at.value))?;
-    Some(WindowBlock { size: length, offset: shift, allowed_lateness, span: section.span })
+    Some(WindowBlock {
+        size: length,
+        offset: offset.map_or(Duration::ZERO, |(offset, _)| offset.value),
+        allowed_lateness: lateness?.map_or(Duration::ZERO, |at| at.value),
+        span: section.span,
+    })
 }

@@ -36,7 +36,7 @@ impl Planner<'_> {
             flush_interval: engine.flush_interval,
         };
         let chains = chain::chains(&nodes, &edges);
-        let mut plan = Plan { name: self.file.name.value.clone(), settings, nodes, edges, chains, hash: PlanHash(0) };
+        let mut plan = Plan { name: self.file.name().to_owned(), settings, nodes, edges, chains, hash: PlanHash(0) };
         plan.hash = hash::of(&plan);
         plan
     }

@@ -11,7 +11,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use standpipe_formats::OnError;
 use standpipe_loader::NodeInput;
 use standpipe_sdk::wire::InputDetails;
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 /// A node without its number.
 pub(super) struct Draft {
@@ -41,7 +41,7 @@ pub(super) struct Stream {
     pub(super) parallelism: u32,
     pub(super) bounded: bool,
     pub(super) columns: Output,
-    /// As the reader wrote it: `stats.late`.
+    /// `stats`, `stats.late`.
     pub(super) name: String,
     /// Where the reader names it.
     pub(super) span: Span,
@@ -58,7 +58,7 @@ impl Draft {
     pub(super) fn warn_if_empty(&self, output: &str, input: &InputName, report: &Report) {
         if output == "errors" && matches!(self.operator, Operator::Source(_)) && !self.dead_letters() {
             let message = format!("{}.errors stays empty: the source's format has no on_error: dead-letter", self.name);
-            report.warn(input.span, &input.path, message);
+            report.warn(input.span(), &input.path, message);
         }
     }
 }
@@ -134,6 +134,12 @@ impl Planner<'_> {
         self.report.error(stream.span, &stream.path, message);
         None
     }
+}
+
+/// A name that two columns have.
+pub(super) fn double_column(output: &Output) -> Option<&str> {
+    let mut seen = HashSet::new();
+    output.schema.fields().iter().map(|field| field.name().as_str()).find(|name| !seen.insert(*name))
 }
 
 /// The main output, append.

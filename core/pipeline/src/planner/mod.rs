@@ -12,7 +12,7 @@ mod transform;
 mod window;
 
 use crate::{
-    diagnostic::{Diagnostic, Diagnostics, Report},
+    diagnostic::{At, Diagnostic, Diagnostics, Report, Span},
     expression::Expressions,
     file::{InputName, Name, PipelineFile, RestartStrategy, TransformBlock, Verb},
     plan::{Operator, Plan},
@@ -21,13 +21,13 @@ use crate::{
 };
 use draft::{Draft, Stream};
 use standpipe_loader::Catalogue;
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, num::NonZeroU32};
 
 /// What the configuration of the installation says where the file is silent.
 #[derive(Debug, Clone, Default)]
 pub struct Defaults {
     /// Subtasks of a node of a job that says nothing; 1 if this does neither.
-    pub parallelism: Option<u32>,
+    pub parallelism: Option<NonZeroU32>,
 }
 
 /// A plan and what is strange about it.
@@ -43,10 +43,10 @@ impl PipelineFile {
     /// Makes the plan. Plugins are asked what they say to their configuration; no I/O happens.
     ///
     /// # Errors
-    /// Everything that is wrong.
+    /// Everything that is wrong with the file, in its order.
     pub fn plan(&self, catalogue: &Catalogue, defaults: &Defaults) -> Result<Planned, Diagnostics> {
-        let report = self.report();
-        let parallelism = self.parallelism.as_ref().map(|at| at.value).or(defaults.parallelism).unwrap_or(1);
+        let report = self.report.clone();
+        let parallelism = self.parallelism.as_ref().map(|at| at.value).or(defaults.parallelism.map(NonZeroU32::get)).unwrap_or(1);
         let mut planner = Planner {
             file: self,
             catalogue,
@@ -56,10 +56,9 @@ impl PipelineFile {
             drafts: Vec::new(),
             by_name: HashMap::new(),
         };
-        if let Some(job) = &self.parallelism
-            && job.value > self.engine.max_parallelism
-        {
-            planner.too_many(job.value, job.span, "parallelism");
+        if parallelism > self.engine.max_parallelism {
+            let span = self.parallelism.as_ref().map_or(Span::default(), |at| at.span);
+            planner.too_many(parallelism, span, "parallelism");
         }
         for block in resolve::in_order(self, &report) {
             planner.block(block);
@@ -67,6 +66,7 @@ impl PipelineFile {
         planner.refuse_unread_dead_letters();
         report.check()?;
         self.warn_of_what_comes_later(&report);
+        self.warn_of_plugins(catalogue, &report);
         let plan = planner.assemble();
         Ok(Planned { plan, warnings: report.take_warnings() })
     }
@@ -78,6 +78,15 @@ impl PipelineFile {
         }
         if let Some(restart) = self.restart.as_ref().filter(|restart| restart.strategy != RestartStrategy::None) {
             report.warn(restart.span, "restart", "a job that fails is not restarted in this release");
+        }
+    }
+
+    /// Plugin files that `plugins:` names and that cannot be loaded, though nothing of this pipeline needs them.
+    fn warn_of_plugins(&self, catalogue: &Catalogue, report: &Report) {
+        for plugin in &self.plugins {
+            for failure in catalogue.failures().iter().filter(|failure| failure.path().starts_with(&plugin.value)) {
+                report.warn(plugin.span, "plugins", failure.to_string());
+            }
         }
     }
 }
@@ -122,33 +131,30 @@ impl<'a> Planner<'a> {
 
     /// The stream of a name; `None` if there is none, which is or was reported.
     fn stream(&self, input: &InputName) -> Option<Stream> {
-        let &draft = self.by_name.get(input.node.as_str())?;
+        let &draft = self.by_name.get(input.node())?;
         let node = &self.drafts[draft];
-        if matches!(node.operator, Operator::Sink(_)) && input.output.is_none() {
+        if matches!(node.operator, Operator::Sink(_)) && input.output().is_none() {
             // Reported with the names.
             return None;
         }
-        let wanted = input.output.as_deref().unwrap_or("main");
+        let wanted = input.output().unwrap_or("main");
         let Some(output) = node.outputs.iter().position(|output| output.name == wanted) else {
-            let names: Vec<&str> = node.outputs.iter().map(|output| output.name.as_str()).collect();
-            let end = suggest::or_list(wanted, names.iter().copied(), "outputs");
-            self.report.error(input.span, &input.path, format!("{:?} has no output {wanted:?}{end}", input.node));
+            let names = node.outputs.iter().map(|output| output.name.as_str());
+            let (shown, end) = match input.text.secret {
+                true => (input.text.written.as_str(), String::new()),
+                false => (wanted, suggest::or_list(wanted, names, "outputs")),
+            };
+            self.report.error(input.span(), &input.path, format!("{:?} has no output {shown:?}{end}", node.name));
             return None;
         };
-        if input.output.is_some() {
+        if input.output().is_some() {
             node.warn_if_empty(wanted, input, self.report);
         }
-        let columns = &node.outputs[output].schema;
-        if let Some(field) =
-            columns.fields().iter().find(|field| columns.fields().find(field.name()).is_some_and(|(_, first)| !Arc::ptr_eq(first, field)))
-        {
-            let message = format!(
-                "{}.{wanted} has two columns {:?}; give the one of the rows another name before {}",
-                input.node,
-                field.name(),
-                input.node
-            );
-            self.report.error(input.span, &input.path, message);
+        let columns = &node.outputs[output];
+        let name = if wanted == "main" { node.name.clone() } else { format!("{}.{wanted}", node.name) };
+        if let Some(twice) = draft::double_column(columns) {
+            let message = format!("{name} has two columns {twice:?}; give the one of the rows another name before {}", node.name);
+            self.report.error(input.span(), &input.path, message);
             return None;
         }
         Some(Stream {
@@ -156,9 +162,9 @@ impl<'a> Planner<'a> {
             output: u32::try_from(output).unwrap_or(u32::MAX),
             parallelism: node.parallelism,
             bounded: node.bounded,
-            columns: node.outputs[output].clone(),
-            name: input.output.as_ref().map_or_else(|| input.node.clone(), |output| format!("{}.{output}", input.node)),
-            span: input.span,
+            columns: columns.clone(),
+            name,
+            span: input.span(),
             path: input.path.clone(),
         })
     }
@@ -181,7 +187,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Subtasks of a node: its own, or the job's.
-    fn parallelism_of(&self, own: Option<&crate::diagnostic::At<u32>>, name: &Name) -> Option<u32> {
+    fn parallelism_of(&self, own: Option<&At<u32>>, name: &Name) -> Option<u32> {
         let Some(own) = own else { return Some(self.parallelism) };
         if own.value > self.file.engine.max_parallelism {
             self.too_many(own.value, own.span, &format!("{}.parallelism", name.path));
@@ -190,7 +196,7 @@ impl<'a> Planner<'a> {
         Some(own.value)
     }
 
-    fn too_many(&self, parallelism: u32, span: crate::diagnostic::Span, path: &str) {
+    fn too_many(&self, parallelism: u32, span: Span, path: &str) {
         let most = self.file.engine.max_parallelism;
         self.report.error(span, path, format!("{parallelism} is more than engine.max_parallelism, which is {most}"));
     }

@@ -6,6 +6,7 @@ use crate::{
     diagnostic::{At, Report},
     expression::type_name,
     file::{Name, With},
+    text::Text,
 };
 use arrow_schema::DataType;
 use serde_json::Value;
@@ -14,8 +15,12 @@ use standpipe_sdk::wire::{Problem, TypeClass, ValidationDetails};
 
 impl Planner<'_> {
     /// A kind of the catalogue, or a report of what there is.
-    pub(super) fn kind<K>(&self, found: Result<K, UnknownKind>, wanted: &At<String>, path: &str) -> Option<K> {
-        found.map_err(|unknown| self.report.error(wanted.span, path, unknown.to_string())).ok()
+    pub(super) fn kind<K>(&self, found: Result<K, UnknownKind>, wanted: &Text, path: &str) -> Option<K> {
+        let shown = |unknown: UnknownKind| match wanted.secret {
+            true => UnknownKind { name: wanted.written.clone(), suggestion: None, ..unknown },
+            false => unknown,
+        };
+        found.map_err(|unknown| self.report.error(wanted.span, path, shown(unknown).to_string())).ok()
     }
 
     /// Checks `with:` against the kind's schema and gives it as JSON.
@@ -88,11 +93,9 @@ impl Planner<'_> {
         let Some(most) = most.filter(|most| *most < parallelism) else { return Some(parallelism) };
         if let Some(own) = own {
             let path = format!("{}.parallelism", name.path);
-            self.report.error(
-                own.span,
-                &path,
-                format!("this plugin runs with at most {most} subtasks with this configuration, not {}", own.value),
-            );
+            let subtasks = if most == 1 { "1 subtask".to_owned() } else { format!("{most} subtasks") };
+            let message = format!("this plugin runs with at most {subtasks} with this configuration, not {}", own.value);
+            self.report.error(own.span, &path, message);
             return None;
         }
         Some(most.max(1))

@@ -31,7 +31,7 @@ impl Planner<'_> {
         let (input, edge) = match validation.details.encoding {
             Encoding::Rows => {
                 self.refuse_format(block)?;
-                self.takes_types(&stream, &validation.details.types, &format!("the sink {:?}", block.connector.value))?;
+                self.takes_types(&stream, &validation.details.types, &format!("the sink {:?}", block.connector))?;
                 (rows, self.spread(&stream, parallelism)?)
             }
             Encoding::Records => self.encode(block, &stream, &validation, parallelism)?,
@@ -55,7 +55,7 @@ impl Planner<'_> {
         let (from, to) = (&stream.name, &block.name.name);
         let message = format!(
             "{from} -> {to}: the sink {:?} takes {}, {from} is {}",
-            block.connector.value,
+            block.connector,
             modes::accepted(&validation.details.accepts),
             modes::described(&stream.columns)
         );
@@ -65,7 +65,7 @@ impl Planner<'_> {
 
     fn refuse_format(&self, block: &SinkBlock) -> Option<()> {
         let Some(format) = &block.format else { return Some(()) };
-        let message = format!("{} takes rows, not records; remove \"format\"", block.connector.value);
+        let message = format!("{} takes rows, not records; remove \"format\"", block.connector);
         self.report.error(format.span, &format!("{}.format", block.name.path), message);
         None
     }
@@ -115,7 +115,7 @@ impl Planner<'_> {
             found.map_err(|_| {
                 let names: Vec<&str> = stream.schema().fields().iter().map(|field| field.name().as_str()).collect();
                 let end = crate::suggest::or_list(column, names.iter().copied(), "columns");
-                let message = format!("{} wants the column {column:?}, which {:?} does not have{end}", block.connector.value, stream.name);
+                let message = format!("{} wants the column {column:?}, which {:?} does not have{end}", block.connector, stream.name);
                 self.report.error(block.with.span, &format!("{}.with", block.name.path), message);
             })
         };

@@ -6,10 +6,9 @@ use super::{
     sink::reason_field,
 };
 use crate::{
-    diagnostic::{At, Span},
+    diagnostic::Span,
     file::SourceBlock,
     plan::{DecodeStep, EventTime, Operator, SourceNode},
-    suggest,
 };
 use arrow_schema::{DataType, Field, Schema};
 use standpipe_formats::{FormatKind, FormatSpec};
@@ -54,7 +53,7 @@ impl Planner<'_> {
             return self.refuse_decoding(block).map(|()| None);
         }
         let Some(format) = &block.format else {
-            let message = format!("missing key \"format\": {} gives records; write format: json or format: raw", block.connector.value);
+            let message = format!("missing key \"format\": {} gives records; write format: json or format: raw", block.connector);
             self.report.error(name.span, &name.path, message);
             return None;
         };
@@ -83,7 +82,7 @@ impl Planner<'_> {
         let given = [("format", block.format.as_ref().map(|at| at.span)), ("schema", block.schema.as_ref().map(|schema| schema.span))];
         let mut good = Some(());
         for (key, span) in given.into_iter().filter_map(|(key, span)| Some((key, span?))) {
-            let message = format!("{} gives rows with columns of its own; remove {key:?}", block.connector.value);
+            let message = format!("{} gives rows with columns of its own; remove {key:?}", block.connector);
             self.report.error(span, &format!("{}.{key}", name.path), message);
             good = None;
         }
@@ -95,8 +94,7 @@ impl Planner<'_> {
         let theirs = validation.schema.fields().iter().map(|field| field.as_ref().clone());
         let Some(decode) = decode else { return Some(theirs.collect()) };
         if validation.schema.index_of(VALUE_COLUMN).is_err() {
-            let message =
-                format!("{} breaks the plugin contract: it gives records without the column {VALUE_COLUMN:?}", block.connector.value);
+            let message = format!("{} breaks the plugin contract: it gives records without the column {VALUE_COLUMN:?}", block.connector);
             self.report.error(block.connector.span, &block.name.path, message);
             return None;
         }
@@ -107,7 +105,7 @@ impl Planner<'_> {
                 let message = format!(
                     "the column {:?} comes with every record of {}; give the record's own another name",
                     field.name(),
-                    block.connector.value
+                    block.connector
                 );
                 self.report.error(written.map_or(block.name.span, |at| at.span), &format!("{}.schema", block.name.path), message);
                 return None;
@@ -121,15 +119,15 @@ impl Planner<'_> {
     fn event_time(&self, block: &SourceBlock, fields: &[Field]) -> Option<Option<EventTime>> {
         let Some(time) = &block.event_time else { return Some(None) };
         let path = format!("{}.event_time.column", block.name.path);
-        let At { value: wanted, span } = &time.column;
-        let Some(column) = fields.iter().position(|field| field.name() == wanted) else {
-            let end = suggest::or_list(wanted, fields.iter().map(|field| field.name().as_str()), "columns");
-            self.report.error(*span, &path, format!("unknown column {wanted:?}{end}"));
+        let wanted = &time.column;
+        let Some(column) = fields.iter().position(|field| *field.name() == wanted.value) else {
+            let end = wanted.or_list(fields.iter().map(|field| field.name().as_str()), "columns");
+            self.report.error(wanted.span, &path, format!("unknown column {wanted:?}{end}"));
             return None;
         };
         if !matches!(fields[column].data_type(), DataType::Timestamp(..)) {
             let found = standpipe_formats::types::type_text(&fields[column]);
-            self.report.error(*span, &path, format!("the event time must be a timestamp, the column {wanted:?} is {found}"));
+            self.report.error(wanted.span, &path, format!("the event time must be a timestamp, the column {wanted:?} is {found}"));
             return None;
         }
         Some(Some(EventTime { column, out_of_orderness: time.out_of_orderness, idle_timeout: time.idle_timeout }))
@@ -137,6 +135,10 @@ impl Planner<'_> {
 
     /// `on_error: dead-letter` with nobody to read the letters would lose them.
     pub(super) fn refuse_unread_dead_letters(&self) {
+        if !self.file.unread.names.is_empty() || self.file.unread.sections {
+            // What could not be read may read them.
+            return;
+        }
         for source in &self.file.sources {
             let name = &source.name.name;
             let Some(draft) = self.by_name.get(name.as_str()).map(|i| &self.drafts[*i]) else { continue };
@@ -145,7 +147,7 @@ impl Planner<'_> {
             }
             let transforms = self.file.transforms.iter().flat_map(|block| &block.inputs);
             let mut inputs = transforms.chain(self.file.sinks.iter().map(|block| &block.input));
-            if !inputs.any(|input| input.node == *name && input.output.as_deref() == Some("errors")) {
+            if !inputs.any(|input| input.node() == name && input.output() == Some("errors")) {
                 let span = source.format.as_ref().map_or(source.name.span, |format| format.span);
                 let message = format!(
                     "on_error: dead-letter sends broken records to {name}.errors, which nothing reads; add a sink with input: {name}.errors, or write on_error: skip"

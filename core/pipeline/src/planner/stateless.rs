@@ -6,9 +6,10 @@ use super::{
 };
 use crate::{
     expression::{Fault, Scope},
-    file::{Expression, NamedExpression, SelectItem, TransformBlock},
+    file::{NamedExpression, SelectItem, TransformBlock},
     modes,
     plan::{ChangeMode, FilterNode, Operator, Output, ProjectColumn, ProjectNode},
+    text::Text,
 };
 use arrow_schema::{Field, Schema};
 use datafusion_physical_expr::expressions::Column;
@@ -22,7 +23,7 @@ struct Selected {
 }
 
 impl Planner<'_> {
-    pub(super) fn filter(&self, block: &TransformBlock, predicate: &Expression) -> Option<Draft> {
+    pub(super) fn filter(&self, block: &TransformBlock, predicate: &Text) -> Option<Draft> {
         let stream = self.only_stream(block, "filter")?;
         let path = format!("{}.filter", block.name.path);
         let scope = self.scope(&stream)?;
@@ -39,16 +40,14 @@ impl Planner<'_> {
         if items.iter().any(|item| matches!(item, SelectItem::All)) {
             (0..stream.schema().fields().len()).for_each(|column| selected.keep(&stream, column));
         }
-        let errors = self.report.errors();
-        for item in items {
-            if let SelectItem::Column(column) = item
-                && let Some(compiled) = self.column(column, &scope)
-            {
-                selected.put(compiled.0, compiled.1, compiled.2);
-            }
-        }
-        if self.report.errors() > errors {
-            return None;
+        let compile = |item: &SelectItem| match item {
+            SelectItem::All => None,
+            SelectItem::Column(column) => Some(self.column(column, &scope)),
+        };
+        // All of them are compiled, so that all that are wrong are reported.
+        let compiled: Vec<Option<(ProjectColumn, Field, Option<usize>)>> = items.iter().filter_map(compile).collect();
+        for (column, field, bare) in compiled.into_iter().collect::<Option<Vec<_>>>()? {
+            selected.put(column, field, bare);
         }
         let main = self.selected_output(block, &stream, &mut selected)?;
         self.stateless(block, vec![stream], Operator::Project(ProjectNode { columns: selected.columns }), main)
@@ -133,7 +132,7 @@ impl Planner<'_> {
     }
 
     /// What an expression was compiled to, or a report at its place.
-    pub(super) fn compiled<T>(&self, result: Result<T, Fault>, expression: &Expression, path: &str) -> Option<T> {
+    pub(super) fn compiled<T>(&self, result: Result<T, Fault>, expression: &Text, path: &str) -> Option<T> {
         result
             .map_err(|fault| match fault.hint {
                 Some(hint) => self.report.error_with_hint(expression.span, path, fault.message, hint),

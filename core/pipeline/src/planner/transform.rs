@@ -5,18 +5,17 @@ use super::{
     draft::{Draft, DraftInput, Stream},
 };
 use crate::{
-    diagnostic::At,
     expression::type_name,
     file::{TransformBlock, With},
     modes,
     plan::{ChangeMode, Exchange, Operator, Output, TransformNode},
-    suggest,
+    text::Text,
 };
 use standpipe_loader::{NodeInput, TransformValidation};
 use std::collections::HashSet;
 
 impl Planner<'_> {
-    pub(super) fn transform(&self, block: &TransformBlock, wanted: &At<String>, with: &With) -> Option<Draft> {
+    pub(super) fn transform(&self, block: &TransformBlock, wanted: &Text, with: &With) -> Option<Draft> {
         let name = &block.name;
         let kind = self.kind(self.catalogue.transform(&wanted.value), wanted, &format!("{}.transform", name.path));
         let streams = self.streams(&block.inputs);
@@ -37,7 +36,7 @@ impl Planner<'_> {
         let told = |stream: &Stream| if keyed { stream.told(key_names.clone()) } else { stream.told_rows() };
         let inputs: Vec<NodeInput> = streams.iter().map(told).collect();
         let validation = self.answer(kind.validate(&name.path, &config, &inputs, keyed), |answer| &answer.details, with, name)?;
-        self.check_transform(block, &wanted.value, &streams, &validation)?;
+        self.check_transform(block, wanted, &streams, &validation)?;
         let own = self.within(block.parallelism.as_ref(), name, validation.details.max_subtasks)?;
         let insists = keyed || block.parallelism.is_some();
         let parallelism = streams.iter().fold(own, |parallelism, stream| stream.fitting(parallelism, insists));
@@ -59,7 +58,7 @@ impl Planner<'_> {
         })
     }
 
-    fn check_transform(&self, block: &TransformBlock, kind: &str, streams: &[Stream], validation: &TransformValidation) -> Option<()> {
+    fn check_transform(&self, block: &TransformBlock, kind: &Text, streams: &[Stream], validation: &TransformValidation) -> Option<()> {
         let name = &block.name;
         let details = &validation.details;
         if details.requires_key && block.key_by.is_empty() {
@@ -83,47 +82,37 @@ impl Planner<'_> {
         }
         let mut names = HashSet::new();
         for (output, schema) in &validation.outputs {
-            if !names.insert(&output.name) {
-                self.broken(block, kind, &format!("two outputs {:?}", output.name));
-                return None;
-            }
-            if output.mode != ChangeMode::Append && modes::row_kind_index(schema).is_none() {
-                self.broken(
-                    block,
-                    kind,
-                    &format!("the output {:?} of mode {} without a row kind column", output.name, modes::name(output.mode)),
-                );
-                return None;
-            }
+            let what = if !names.insert(&output.name) {
+                format!("two outputs {:?}", output.name)
+            } else if output.mode != ChangeMode::Append && modes::row_kind_index(schema).is_none() {
+                format!("the output {:?} of mode {} without a row kind column", output.name, modes::name(output.mode))
+            } else {
+                continue;
+            };
+            let message = format!("the transform {kind:?} breaks the plugin contract: it declares {what}");
+            self.report.error(block.verb.span, &name.path, message);
+            return None;
         }
         Some(())
     }
 
-    fn broken(&self, block: &TransformBlock, kind: &str, what: &str) {
-        self.report.error(
-            block.verb.span,
-            &block.name.path,
-            format!("the transform {kind:?} breaks the plugin contract: it declares {what}"),
-        );
-    }
-
     /// The positions of `key_by`'s columns.
-    pub(super) fn key_columns(&self, key_by: &[At<String>], stream: &Stream, path: &str) -> Option<Vec<usize>> {
+    pub(super) fn key_columns(&self, key_by: &[Text], stream: &Stream, path: &str) -> Option<Vec<usize>> {
         let path = format!("{path}.key_by");
-        let find = |column: &At<String>| {
+        let find = |column: &Text| {
             let Ok(at) = stream.schema().index_of(&column.value) else {
                 let names = stream.schema().fields().iter().map(|field| field.name().as_str());
-                let end = suggest::or_list(&column.value, names, "columns");
-                self.report.error(column.span, &path, format!("unknown column {:?}{end}", column.value));
+                let message = format!("unknown column {column:?}{}", column.or_list(names, "columns"));
+                match column.value.contains(',') {
+                    true => self.report.error_with_hint(column.span, &path, message, "several columns are a list: [host, metric]"),
+                    false => self.report.error(column.span, &path, message),
+                }
                 return None;
             };
             let data_type = stream.schema().field(at).data_type();
             if data_type.is_nested() {
-                self.report.error(
-                    column.span,
-                    &path,
-                    format!("the column {:?} of type {} cannot be a key", column.value, type_name(data_type)),
-                );
+                let message = format!("the column {column:?} of type {} cannot be a key", type_name(data_type));
+                self.report.error(column.span, &path, message);
                 return None;
             }
             Some(at)

@@ -1,11 +1,12 @@
 //! YAML as a tree in which every key and value knows where it is written.
 //!
-//! [`parse`] makes the tree from the parser's events, `overrides` applies `--set`, `parentheses` finds expressions that YAML has torn apart. The tree keeps what
+//! [`parse`] makes the tree from the parser's events, `syntax` says what is wrong with a text that has none, `overrides` applies `--set`, `parentheses` finds expressions that YAML has torn apart. The tree keeps what
 //! serde-saphyr loses where keys are flattened or alternatives tried: the place. Nothing here knows what a pipeline is; `file/` reads the tree.
 
 mod overrides;
 mod parentheses;
 mod parse;
+mod syntax;
 
 pub(crate) use overrides::set;
 pub(crate) use parentheses::find_torn_expressions;
@@ -88,6 +89,10 @@ impl Node {
             Data::Scalar(scalar) if scalar.value != Value::Null && scalar.written.chars().count() <= 40 => format!("{:?}", scalar.written),
             _ => self.kind().to_owned(),
         }
+    }
+
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self.data, Data::Scalar(Scalar { value: Value::Null, .. }))
     }
 
     pub(crate) fn as_map(&self) -> Option<&[Entry]> {

@@ -2,9 +2,9 @@
 //!
 //! Depth and size are limited, so that no file (aliases that multiply) can exhaust memory or the stack.
 
-use super::{Data, Entry, Node, Scalar, Value};
+use super::{Data, Entry, Node, Scalar, Value, syntax};
 use crate::diagnostic::{Report, Span};
-use granit_parser::{Event, Parser, ScalarStyle, ScanError};
+use granit_parser::{Event, Parser, ScalarStyle};
 use std::collections::HashMap;
 
 /// Levels of nesting.
@@ -12,25 +12,26 @@ const MAX_DEPTH: usize = 64;
 /// Values, after aliases are expanded.
 const MAX_NODES: usize = 100_000;
 
-/// The tree of a text; `None` if it is no YAML, which is then in the report.
+/// The tree of a text; `None` if it is no YAML, which is then in the report. A key that is there twice is in the report too, and its second value is left out.
 pub(crate) fn parse(text: &str, source: u16, report: &Report) -> Option<Node> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    match build(text, source) {
-        Ok(node) => Some(node),
-        Err(problem) => {
-            match problem.hint {
-                Some(hint) => report.error_with_hint(problem.span, "", problem.message, hint),
-                None => report.error(problem.span, "", problem.message),
-            }
-            None
+    let mut builder = Builder { source, open: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0, doubles: Vec::new() };
+    let root = build(text, &mut builder);
+    for problem in builder.doubles.into_iter().chain(root.as_ref().err().cloned()) {
+        match problem.hint {
+            Some(hint) => report.error_with_hint(problem.span, "", problem.message, hint),
+            None => report.error(problem.span, "", problem.message),
         }
     }
+    root.ok()
 }
 
-struct Problem {
-    span: Span,
-    message: String,
-    hint: Option<&'static str>,
+/// Why a text is no tree.
+#[derive(Clone)]
+pub(super) struct Problem {
+    pub(super) span: Span,
+    pub(super) message: String,
+    pub(super) hint: Option<&'static str>,
 }
 
 impl Problem {
@@ -49,7 +50,16 @@ struct Open {
 
 enum Items {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, key: Option<(String, Span, bool)> },
+    Map { entries: Vec<Entry>, key: Option<Key> },
+}
+
+/// A key whose value is yet to come.
+struct Key {
+    text: String,
+    span: Span,
+    plain: bool,
+    /// It has a value already.
+    double: bool,
 }
 
 /// A finished value, how deep it is and how many values it holds.
@@ -66,15 +76,16 @@ struct Builder {
     anchors: HashMap<usize, Built>,
     root: Option<Node>,
     nodes: usize,
+    /// Keys that are there twice.
+    doubles: Vec<Problem>,
 }
 
-fn build(text: &str, source: u16) -> Result<Node, Problem> {
+fn build(text: &str, builder: &mut Builder) -> Result<Node, Problem> {
     let options = granit_parser::options! { emit_comments: false, flow_nesting_limit: MAX_DEPTH, block_nesting_limit: MAX_DEPTH };
-    let mut builder = Builder { source, open: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0 };
     let mut documents = 0;
     for next in Parser::new_from_str_with_options(text, options) {
-        let (event, span) = next.map_err(|error| builder.syntax(&error, text))?;
-        let span = builder.span(&span.start);
+        let (event, span) = next.map_err(|error| syntax::problem(&error, text, builder.source))?;
+        let span = syntax::place(&span.start, builder.source);
         match event {
             Event::DocumentStart(..) => {
                 documents += 1;
@@ -102,34 +113,11 @@ fn build(text: &str, source: u16) -> Result<Node, Problem> {
             _ => {}
         }
     }
-    let start = Span { source, line: 1, column: 1 };
-    let root = builder.root.ok_or_else(|| Problem::new(start, "the file is empty"))?;
-    match root.data {
-        Data::Scalar(Scalar { value: Value::Null, .. }) => Err(Problem::new(start, "the file is empty")),
-        _ => Ok(root),
-    }
+    let start = Span { source: builder.source, line: 1, column: 1 };
+    builder.root.take().filter(|root| !root.is_null()).ok_or_else(|| Problem::new(start, "the file is empty"))
 }
 
 impl Builder {
-    fn span(&self, mark: &granit_parser::Marker) -> Span {
-        let clip = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Span { source: self.source, line: clip(mark.line()), column: clip(mark.col()).saturating_add(1) }
-    }
-
-    fn syntax(&self, error: &ScanError, text: &str) -> Problem {
-        let message = error.info();
-        let line = text.lines().nth(error.marker().line().saturating_sub(1)).unwrap_or_default();
-        let hint = if message.contains("tab") {
-            Some("indent with spaces")
-        } else if line.contains('(') {
-            // The comma of `{x: coalesce(a, 'b')}` ends the value.
-            Some("put the expression in quotes")
-        } else {
-            None
-        };
-        Problem { span: self.span(error.marker()), message, hint }
-    }
-
     fn start(&mut self, span: Span, anchor: usize, tag: Option<String>, items: Items) -> Result<(), Problem> {
         if let Some(tag) = tag {
             return Err(Problem::new(span, format!("the tag {tag} is not supported")));
@@ -172,8 +160,9 @@ impl Builder {
         match &mut open.items {
             Items::List(items) => items.push(built.node),
             Items::Map { entries, key } => match key.take() {
-                None => *key = Some(as_key(&built.node, plain, entries)?),
-                Some((key, key_span, plain)) => entries.push(Entry { key, key_span, plain, value: built.node }),
+                None => *key = Some(as_key(&built.node, plain, entries, &mut self.doubles)?),
+                Some(Key { double: true, .. }) => {}
+                Some(Key { text, span, plain, .. }) => entries.push(Entry { key: text, key_span: span, plain, value: built.node }),
             },
         }
         Ok(())
@@ -193,15 +182,16 @@ fn count(data: &Data) -> usize {
     inner + 1
 }
 
-fn as_key(node: &Node, plain: bool, entries: &[Entry]) -> Result<(String, Span, bool), Problem> {
+fn as_key(node: &Node, plain: bool, entries: &[Entry], doubles: &mut Vec<Problem>) -> Result<Key, Problem> {
     let Data::Scalar(scalar) = &node.data else {
         let problem = Problem::new(node.span, format!("a key must be text, not {}", node.kind()));
         return Err(Problem { hint: Some("put texts that begin with { or [ in quotes"), ..problem });
     };
-    if let Some(first) = entries.iter().find(|entry| entry.key == scalar.written) {
-        return Err(Problem::new(node.span, format!("the key {:?} is there twice, first in line {}", first.key, first.key_span.line)));
+    let first = entries.iter().find(|entry| entry.key == scalar.written);
+    if let Some(Entry { key, key_span, .. }) = first {
+        doubles.push(Problem::new(node.span, format!("the key {key:?} is there twice, first at {}:{}", key_span.line, key_span.column)));
     }
-    Ok((scalar.written.clone(), node.span, plain))
+    Ok(Key { text: scalar.written.clone(), span: node.span, plain, double: first.is_some() })
 }
 
 fn scalar(text: &str, style: ScalarStyle, tag: Option<(String, bool)>, span: Span) -> Result<Node, Problem> {
@@ -253,7 +243,9 @@ mod tests {
 
     fn tree(text: &str) -> Result<Node, String> {
         let report = Report::new(vec!["p.yaml".to_owned()]);
-        parse(text, 0, &report).ok_or_else(|| report.check().unwrap_err().to_string())
+        let root = parse(text, 0, &report);
+        report.check().map_err(|found| found.to_string())?;
+        Ok(root.expect("what is no tree is in the report"))
     }
 
     #[test]
@@ -293,7 +285,7 @@ mod tests {
         for (text, message) in [
             ("", "p.yaml:1:1: the file is empty"),
             ("# nothing\n", "p.yaml:1:1: the file is empty"),
-            ("a: 1\na: 2\n", "p.yaml:2:1: the key \"a\" is there twice, first in line 1"),
+            ("a: 1\na: 2\n", "p.yaml:2:1: the key \"a\" is there twice, first at 1:1"),
             ("a: 1\n---\nb: 2\n", "p.yaml:2:1: a pipeline file is one YAML document"),
             ("{[1]: 2}", "p.yaml:1:2: a key must be text, not a list: put texts that begin with { or [ in quotes"),
             ("a: !!int 5", "p.yaml:1:10: the tag !!int is not supported"),

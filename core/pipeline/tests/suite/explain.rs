@@ -1,0 +1,220 @@
+//! Plans as `explain` shows them.
+
+use crate::{
+    fixture::plan,
+    plans::{DESIGN, explained, good},
+    stand_ins,
+};
+use standpipe_pipeline::{Defaults, LoadOptions, PipelineFile, explain};
+use std::path::Path;
+
+/// An example of the repository.
+fn example(name: &str) -> String {
+    let (_, text) = stand_ins::EXAMPLES.into_iter().find(|(example, _)| *example == name).unwrap();
+    let file = PipelineFile::parse(Path::new("pipeline.yaml"), text, &LoadOptions::default()).unwrap();
+    explained(&file.plan(&stand_ins::catalogue(), &Defaults::default()).unwrap_or_else(|found| panic!("{found}")).plan)
+}
+
+#[test]
+fn a_bounded_word_count() {
+    assert_eq!(
+        example("word-count"),
+        "\
+word-count: 5 nodes, 4 chains, 1 slot, plan HASH
+  parallelism 1, max parallelism 128, batches of 8192 rows, 64MiB in flight, flushed every 10ms
+
+sources.lines: source file, parallelism 1, chain 0
+  plugin stand-ins linked
+  bounded
+  decode raw, on error fail
+  -> main: append
+     line string
+  -> errors: append
+     record binary, reason string, split string
+
+transforms.words: transform split-words, parallelism 1, chain 1
+  <- lines, forward
+  plugin stand-ins linked
+  -> main: append
+     word string not null
+
+transforms.counts: aggregate, parallelism 1, chain 2
+  <- words, hash of word
+  emit final
+  n = count(*)
+  -> main: append, key word
+     word string not null, n int64 not null
+
+sinks.out.encode: encode, parallelism 1, chain 2
+  <- counts, forward
+  as json
+  -> main: append
+     value binary
+
+sinks.out: sink file, parallelism 1, chain 3
+  <- out.encode, forward
+  plugin stand-ins linked
+  -> errors: append
+     value binary, reason string, details string
+
+workers: 1 slot in 1 process
+  0: lines[0] words[0] counts[0] out.encode[0] out[0]
+"
+    );
+}
+
+#[test]
+fn a_continuous_word_count() {
+    let text = example("word-count-changes");
+    let count =
+        "  emit changes\n  n = count(*)\n  -> main: upsert, key word\n     word string not null, n int64 not null, op string not null\n";
+    assert!(text.contains(count), "{text}");
+}
+
+#[test]
+fn the_example_of_the_design_is_a_plan() {
+    let planned = plan(DESIGN).unwrap_or_else(|found| panic!("{found}"));
+    let warnings: Vec<String> = planned.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "pipeline.yaml:5:1: checkpoint: checkpoints are not taken in this release",
+            "pipeline.yaml:6:1: restart: a job that fails is not restarted in this release",
+            "pipeline.yaml:19:3: transforms.hot: it leads to no sink; it is left out of the plan",
+            "pipeline.yaml:20:3: transforms.shaped: nothing reads it; it is left out of the plan",
+            "pipeline.yaml:21:3: transforms.runs: nothing reads it; it is left out of the plan",
+            "pipeline.yaml:27:3: transforms.totals: nothing reads it; it is left out of the plan",
+            "pipeline.yaml:28:3: transforms.both: nothing reads it; it is left out of the plan",
+        ]
+    );
+    assert_eq!(
+        explained(&planned.plan),
+        "\
+host-metrics: 5 nodes, 5 chains, 2 slots, plan HASH
+  parallelism 2, max parallelism 128, batches of 8192 rows, 64MiB in flight, flushed every 10ms
+
+sources.readings: source lines, parallelism 1, chain 0
+  plugin fixture linked
+  bounded
+  decode json, on error fail
+  event time ts, 2s out of order, idle after 10s
+  -> main: append, event time ts
+     host string, metric string, ts timestamp_ms, value float64
+  -> errors: append
+     record binary, reason string, split string
+
+transforms.stats: window, parallelism 2, chain 1
+  <- readings, hash of host, metric
+  tumbling 10s of ts, allowed lateness 5s
+  n = count(*)
+  mean = avg(value)
+  low = min(value)
+  high = max(value)
+  -> main: append, key host, metric, event time window_end
+     host string, metric string, window_start timestamp_ms not null, window_end timestamp_ms not null, n int64 not null, mean float64, low float64, high float64
+  -> late: append, event time ts
+     host string, metric string, ts timestamp_ms, value float64
+
+sinks.out.encode: encode, parallelism 2, chain 2
+  <- stats, forward
+  as json
+  -> main: append
+     value binary
+
+sinks.out: sink records, parallelism 1, chain 3
+  <- out.encode, rebalance
+  plugin fixture linked
+  -> errors: append
+     value binary, reason string, details string
+
+sinks.index: sink rows, parallelism 2, chain 4
+  <- stats, forward
+  plugin fixture linked
+  -> errors: append
+     host string, metric string, window_start timestamp_ms not null, window_end timestamp_ms not null, n int64 not null, mean float64, low float64, high float64, reason string, details string
+
+workers: 2 slots in 1 process
+  0: readings[0] stats[0] out.encode[0] out[0] index[0]
+  1: stats[1] out.encode[1] index[1]
+"
+    );
+    assert_eq!(planned.plan.slots(), 2);
+}
+
+#[test]
+fn expressions_are_shown_as_written_and_chained() {
+    let text = "
+name: m
+sources:
+  s: {connector: lines, with: {path: x, follow: true, offsets: true}, format: {type: json, on_error: dead-letter}, schema: {host: string, value: float64}}
+transforms:
+  hot: {input: s, filter: value > 90}
+  shaped: {input: hot, select: {'*': true, value: value * 2, upper: upper(host)}}
+sinks:
+  out: {input: shaped, connector: records, with: {path: x}}
+  broken: {input: s.errors, connector: records, with: {path: x}}
+";
+    let plan = good(text);
+    assert_eq!(
+        explained(&plan),
+        "\
+m: 7 nodes, 4 chains, 1 slot, plan HASH
+  parallelism 1, max parallelism 128, batches of 8192 rows, 64MiB in flight, flushed every 10ms
+
+sources.s: source lines, parallelism 1, chain 0
+  plugin fixture linked
+  unbounded
+  decode json, on error dead-letter
+  -> main: append
+     host string, value float64, offset int64 not null
+  -> errors: append
+     record binary, reason string, split string
+
+transforms.hot: filter, parallelism 1, chain 0
+  <- s, forward
+  where value > 90
+  -> main: append
+     host string, value float64, offset int64 not null
+
+transforms.shaped: select, parallelism 1, chain 0
+  <- hot, forward
+  value = value * 2
+  upper = upper(host)
+  -> main: append
+     host string, value float64, offset int64 not null, upper string
+
+sinks.out.encode: encode, parallelism 1, chain 0
+  <- shaped, forward
+  as json
+  -> main: append
+     value binary
+
+sinks.out: sink records, parallelism 1, chain 1
+  <- out.encode, forward
+  plugin fixture linked
+  -> errors: append
+     value binary, reason string, details string
+
+sinks.broken.encode: encode, parallelism 1, chain 2
+  <- s.errors, forward
+  as json
+  -> main: append
+     value binary
+
+sinks.broken: sink records, parallelism 1, chain 3
+  <- broken.encode, forward
+  plugin fixture linked
+  -> errors: append
+     value binary, reason string, details string
+
+workers: 1 slot in 1 process
+  0: s[0] hot[0] shaped[0] out.encode[0] out[0] broken.encode[0] broken[0]
+"
+    );
+    assert_eq!(
+        explain::text(&plan, &[2, 1]).split("workers:").nth(1),
+        Some(
+            " 3 slots in 2 processes\n  0: s[0] hot[0] shaped[0] out.encode[0] out[0] broken.encode[0] broken[0]\n  1: nothing\n  2: nothing\n"
+        )
+    );
+}
