@@ -44,7 +44,7 @@ impl IndexName {
         }
         push_literal(&mut parts, rest);
         let name = Self { parts };
-        name.check().map_err(|message| wrong(format!("{template:?}: {message}")))?;
+        name.check().map_err(|message| wrong(if name.is_constant() { message } else { format!("{template:?}: {message}") }))?;
         Ok(name)
     }
 

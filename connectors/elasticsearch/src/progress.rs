@@ -2,6 +2,7 @@
 //! `documents_in = ok + dead_lettered + dropped + in_flight` always holds. `sender` reports, `sink` waits.
 
 use crate::{config::OnReject, response::Fault};
+use serde_json::{Map, Value};
 use standpipe_sdk::{Counter, Error, ErrorCode, Gauge, Host, Rejection, Result};
 use std::{
     collections::VecDeque,
@@ -173,8 +174,10 @@ impl Progress {
         let Some(first) = rejections.first() else { return };
         match self.on_reject {
             OnReject::Fail => {
-                let details = serde_json::from_str(&first.details).unwrap_or_default();
-                let message = format!("a row was refused for good ({}); on_reject: dead-letter or drop would go on", first.reason);
+                let details: Map<String, Value> = serde_json::from_str(&first.details).unwrap_or_default();
+                let index =
+                    details.get("index").and_then(Value::as_str).map(|index| format!(" for the index {index:?}")).unwrap_or_default();
+                let message = format!("a row{index} was refused for good ({}); on_reject: dead-letter or drop would go on", first.reason);
                 self.shared.fail(Error { details, ..Error::data(message) });
             }
             OnReject::DeadLetter => match self.shared.host.reject(seq, rejections) {

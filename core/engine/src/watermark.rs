@@ -19,8 +19,9 @@ use std::{sync::Arc, time::Duration};
 
 /// The watermark of a source subtask: the minimum over its active splits of the highest event time seen, less the out-of-orderness.
 ///
-/// A split that is assigned but not read yet holds it at the minimum. One that has been read and had nothing for the idle timeout does not hold it. A subtask
-/// without splits is idle at once; before it is told of its first assignment (an empty one counts) it waits.
+/// A split that is assigned but not read yet holds it at the minimum. One that has been read and had nothing for the idle timeout does not hold it; when all are
+/// idle it is the highest of them, as if the others had been idle first. A subtask without splits is idle at once; before it is told of its first assignment (an empty
+/// one counts) it waits.
 #[derive(Debug)]
 pub(crate) struct SplitWatermarks {
     settings: Option<Settings>,
@@ -117,7 +118,10 @@ impl SplitWatermarks {
         let active = self.splits.iter().filter(|(_, split)| split.idle_at(timeout).is_none_or(|at| now < at));
         // Of several at the same time the same one every time.
         match active.min_by(|(a, x), (b, y)| (x.time, a).cmp(&(y.time, b))) {
-            None => Mark { time: self.told, idle: true, holder: None },
+            None => {
+                self.told = self.splits.values().map(|split| split.time).fold(self.told, Micros::max);
+                Mark { time: self.told, idle: true, holder: None }
+            }
             Some((holder, split)) => {
                 self.told = self.told.max(split.time);
                 Mark { time: self.told, idle: false, holder: Some(Arc::clone(holder)) }
@@ -149,7 +153,7 @@ fn highest_time(column: &ArrayRef) -> Result<Option<Micros>, String> {
     })
 }
 
-/// The watermark of an edge: the minimum over the upstream subtasks that are not idle. When all are idle it stays; it never goes back.
+/// The watermark of an edge: that of its upstream subtasks, see [`merge`].
 #[derive(Debug)]
 pub(crate) struct EdgeWatermarks {
     subtasks: Vec<Mark>,
@@ -167,15 +171,19 @@ impl EdgeWatermarks {
     /// An upstream subtask has said `mark`: the edge's mark, if it is another one now.
     pub(crate) fn update(&mut self, subtask: usize, mark: Mark) -> Option<Mark> {
         *self.subtasks.get_mut(subtask)? = mark;
-        let before = self.merged.time;
-        let merged = match self.subtasks.iter().filter(|mark| !mark.idle).min_by_key(|mark| mark.time) {
-            Some(lowest) => Mark { time: lowest.time.max(before), idle: false, holder: lowest.holder.clone() },
-            None => Mark { time: before, idle: true, holder: None },
-        };
+        let merged = merge(self.subtasks.iter(), self.merged.time);
         (merged != self.merged).then(|| {
             self.merged = merged.clone();
             merged
         })
+    }
+}
+
+/// The minimum over those that are not idle. When all are idle it is the highest of them: which of them was idle last must not matter. It never goes back.
+pub(crate) fn merge<'a>(marks: impl Iterator<Item = &'a Mark> + Clone, before: Micros) -> Mark {
+    match marks.clone().filter(|mark| !mark.idle).min_by_key(|mark| mark.time) {
+        Some(lowest) => Mark { time: lowest.time.max(before), idle: false, holder: lowest.holder.clone() },
+        None => Mark { time: marks.map(|mark| mark.time).fold(before, Micros::max), idle: true, holder: None },
     }
 }
 
@@ -253,6 +261,21 @@ mod tests {
     }
 
     #[test]
+    fn silence_everywhere_leaves_what_has_come_no_matter_who_was_silent_first() {
+        let mut splits = watermarks();
+        splits.assigned(["a".into(), "b".into(), "empty".into()]);
+        splits.rows("a", &seconds(&[10]), 0).unwrap();
+        splits.rows("b", &seconds(&[20]), 0).unwrap();
+        splits.nothing_to_read(SECOND);
+        assert_eq!(splits.current(10 * SECOND), mark(NO_WATERMARK, "empty"), "a and b are idle, the empty one is not yet");
+        assert_eq!(splits.current(11 * SECOND), idle(18 * SECOND));
+
+        let mut edge = EdgeWatermarks::new(2);
+        assert_eq!(edge.update(0, idle(18 * SECOND)), None, "the other one has said nothing");
+        assert_eq!(edge.update(1, idle(NO_WATERMARK)), Some(idle(18 * SECOND)));
+    }
+
+    #[test]
     fn backpressure_is_no_silence() {
         let mut splits = watermarks();
         splits.assigned(["a".into()]);
@@ -327,7 +350,8 @@ mod tests {
             for (subtask, time, idle) in updates {
                 truth[subtask] = (time, idle);
                 let lowest = truth.iter().filter(|(_, idle)| !idle).map(|(time, _)| *time).min();
-                let expected = (lowest.unwrap_or(told.0).max(told.0), lowest.is_none());
+                let highest = truth.iter().map(|(time, _)| *time).fold(NO_WATERMARK, Micros::max);
+                let expected = (lowest.unwrap_or(highest).max(told.0), lowest.is_none());
                 let update = edge.update(subtask, Mark { time, idle, holder: None });
                 prop_assert_eq!(update.map(|mark| (mark.time, mark.idle)), (expected != told).then_some(expected));
                 told = expected;

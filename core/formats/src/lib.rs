@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod block;
 mod json;
 mod raw;
 mod records;

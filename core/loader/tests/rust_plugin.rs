@@ -57,6 +57,7 @@ fn panics_are_errors_with_message_and_place() {
     assert!(error.location().unwrap().starts_with(place));
     let again = poisoned.process(0, &rows, None).unwrap_err();
     assert!(again.to_string().contains("is poisoned, it panicked in process before: as asked at"), "{again}");
+    poisoned.close(CloseReason::Failed).unwrap();
     drop(poisoned);
     // The panic of a value that is no text, and of the author's own Drop.
     let mut odd = instance("any").unwrap();

@@ -19,7 +19,10 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, downcast_primitive};
 use arrow::datatypes::{DataType, IntervalDayTime, IntervalMonthDayNano, i256};
+use text::Text;
 use xxhash_rust::xxh3::xxh3_64;
+
+mod text;
 
 /// Why columns cannot be keys.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +58,7 @@ pub fn check_type(data_type: &DataType) -> Result<(), KeyError> {
 /// The encoded keys of a batch's rows and their hashes. One value is used for batch after batch: its memory is kept.
 #[derive(Debug, Default)]
 pub struct EncodedKeys {
+    /// What is behind the last offset is of earlier batches.
     bytes: Vec<u8>,
     /// `rows + 1` of them.
     offsets: Vec<usize>,
@@ -74,13 +78,16 @@ impl EncodedKeys {
     /// # Errors
     /// When a column cannot be a key.
     pub fn encode(&mut self, columns: &[ArrayRef], rows: usize) -> Result<(), KeyError> {
-        self.bytes.clear();
         self.offsets.clear();
         self.offsets.reserve(rows + 1);
         self.offsets.push(0);
-        match columns {
-            [column] => visit(column.as_ref(), &mut Append { bytes: &mut self.bytes, offsets: &mut self.offsets })?,
-            columns => self.encode_columns(columns, rows)?,
+        match (Text::all(columns), columns) {
+            (Some(texts), _) => text::encode(&texts, rows, &mut self.bytes, &mut self.offsets),
+            (None, [column]) => {
+                self.bytes.clear();
+                visit(column.as_ref(), &mut Append { bytes: &mut self.bytes, offsets: &mut self.offsets })?;
+            }
+            (None, columns) => self.encode_columns(columns, rows)?,
         }
         self.hashes.clear();
         self.hashes.extend(self.offsets.windows(2).map(|ends| xxh3_64(&self.bytes[ends[0]..ends[1]])));
@@ -98,7 +105,9 @@ impl EncodedKeys {
             end += *offset;
             *offset = end;
         }
-        self.bytes.resize(end, 0);
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
         self.cursors.clear();
         self.cursors.extend_from_slice(&self.offsets[..rows]);
         for column in columns {

@@ -20,11 +20,17 @@ pub struct KeyIndex {
     hashes: Vec<u64>,
 }
 
-/// The hash is beside the id so that a probe reads the key's bytes only where it will most likely be equal.
+/// A part of the hash is beside the id so that a probe reads the key's bytes only where it will most likely be equal. The table has 32 bits of it, not all, to stay small
+/// in the cache.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    hash: u64,
+    tag: u32,
     id: u32,
+}
+
+/// The middle of the hash: the table itself goes by its ends.
+const fn tag(hash: u64) -> u32 {
+    (hash >> 20) as u32
 }
 
 impl KeyIndex {
@@ -95,12 +101,13 @@ impl KeyIndex {
     #[inline]
     fn intern_one(&mut self, key: &[u8], hash: u64) -> Result<u32, KeyError> {
         let Self { table, arena, offsets, hashes, .. } = self;
-        let equal = |slot: &Slot| slot.hash == hash && &arena[offsets[slot.id as usize]..offsets[slot.id as usize + 1]] == key;
+        let tag = tag(hash);
+        let equal = |slot: &Slot| slot.tag == tag && same(&arena[offsets[slot.id as usize]..offsets[slot.id as usize + 1]], key);
         if let Some(slot) = table.find(hash, equal) {
             return Ok(slot.id);
         }
         let id = u32::try_from(hashes.len()).map_err(|_| KeyError::TooMany)?;
-        table.insert_unique(hash, Slot { hash, id }, |slot| slot.hash);
+        table.insert_unique(hash, Slot { tag, id }, |slot| hashes[slot.id as usize]);
         arena.extend_from_slice(key);
         offsets.push(arena.len());
         hashes.push(hash);
@@ -148,7 +155,7 @@ impl KeyIndex {
             }
             let hash = old.hashes[id as usize];
             let new = self.hashes.len() as u32;
-            self.table.insert_unique(hash, Slot { hash, id: new }, |slot| slot.hash);
+            self.table.insert_unique(hash, Slot { tag: tag(hash), id: new }, |slot| self.hashes[slot.id as usize]);
             self.arena.extend_from_slice(old.key(id));
             self.offsets.push(self.arena.len());
             self.hashes.push(hash);
@@ -161,6 +168,24 @@ impl KeyIndex {
     #[must_use]
     pub fn size(&self) -> usize {
         self.arena.capacity() + self.table.allocation_size() + (self.offsets.capacity() + self.hashes.capacity()) * size_of::<u64>()
+    }
+}
+
+/// Whether two keys are equal: most are so short that two loads of each tell it, without a call.
+#[inline]
+fn same(left: &[u8], right: &[u8]) -> bool {
+    if left.len() != right.len() {
+        return false;
+    }
+    if left.len() > 16 {
+        return left == right;
+    }
+    match (left.first_chunk::<8>(), right.first_chunk::<8>()) {
+        (Some(first), Some(other)) => first == other && left.last_chunk::<8>() == right.last_chunk::<8>(),
+        _ => match (left.first_chunk::<4>(), right.first_chunk::<4>()) {
+            (Some(first), Some(other)) => first == other && left.last_chunk::<4>() == right.last_chunk::<4>(),
+            _ => left.iter().eq(right),
+        },
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     operator::{Micros, NO_WATERMARK, OperatorError},
-    watermark::EdgeWatermarks,
+    watermark::{self, EdgeWatermarks},
 };
 use timely::dataflow::operators::InputCapability;
 
@@ -73,22 +73,14 @@ impl Inputs {
         entry.merged = merged;
         let input = entry.input;
         let known = self.inputs[input as usize];
-        let of_input = merge(self.edges.iter().filter(|e| e.input == input).map(|e| &e.merged), known);
+        let of_input = watermark::merge(self.edges.iter().filter(|e| e.input == input).map(|e| &e.merged), known);
         self.inputs[input as usize] = of_input.time;
-        let all = merge(self.edges.iter().map(|e| &e.merged), self.all.time);
+        let all = watermark::merge(self.edges.iter().map(|e| &e.merged), self.all.time);
         let all = (all != self.all).then(|| {
             self.all = all.clone();
             all
         });
         Ok(Received::Mark { advanced: (of_input.time > known).then_some((input, of_input.time)), all })
-    }
-}
-
-/// The lowest of the marks that are not idle, but never lower than before. Idle when all are; then the time stays.
-fn merge<'a>(marks: impl Iterator<Item = &'a Mark> + Clone, before: Micros) -> Mark {
-    match marks.filter(|mark| !mark.idle).min_by_key(|mark| mark.time) {
-        Some(lowest) => Mark { time: lowest.time.max(before), idle: false, holder: lowest.holder.clone() },
-        None => Mark { time: before, idle: true, holder: None },
     }
 }
 

@@ -28,7 +28,7 @@ use standpipe_state::{
 };
 use std::{collections::HashMap, sync::Arc};
 
-mod accumulator;
+pub(super) mod accumulator;
 mod fold;
 mod position;
 #[cfg(test)]

@@ -101,9 +101,18 @@ const SHOWN: usize = 200;
 fn beginning(record: &BinaryArray) -> String {
     match record.iter().next().flatten() {
         None => String::new(),
-        Some(bytes) if bytes.len() <= SHOWN => format!(" in {}", String::from_utf8_lossy(bytes)),
-        Some(bytes) => format!(" in {}...", String::from_utf8_lossy(&bytes[..SHOWN])),
+        Some(bytes) if bytes.len() <= SHOWN => format!(" in {}", printable(bytes)),
+        Some(bytes) => format!(" in {}...", printable(&bytes[..SHOWN])),
     }
+}
+
+/// A record may hold newlines and a terminal's control sequences: a message stays one line and shows them as escapes.
+fn printable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for character in String::from_utf8_lossy(bytes).chars() {
+        if character.is_control() { text.extend(character.escape_default()) } else { text.push(character) }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -179,6 +188,9 @@ mod tests {
         let long: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(1000)]));
         let error = decode(OnError::Fail).decode("a", &records(long), &mut Emitter::default()).unwrap_err().to_string();
         assert!(error.ends_with(&format!("{}...", "x".repeat(SHOWN))), "{error}");
+        let control: ArrayRef = Arc::new(StringArray::from(vec!["{\n\u{1b}[2J\u{e9}"]));
+        let error = decode(OnError::Fail).decode("a", &records(control), &mut Emitter::default()).unwrap_err().to_string();
+        assert!(error.ends_with(" in {\\n\\u{1b}[2J\u{e9}"), "{error}");
     }
 
     #[test]

@@ -28,6 +28,9 @@ use time::{Tumbling, event_times};
 
 mod pane;
 mod snapshot;
+mod sum;
+#[cfg(test)]
+mod sum_tests;
 #[cfg(test)]
 mod tests;
 mod time;

@@ -157,7 +157,7 @@ fn supervise(job: &Arc<Job>) -> Result<JobReport, JobError> {
     }
     let left = job.wait_for_threads(GRACE);
     if left > 0 {
-        tracing::warn!(job = %job.options.job_id, "{left} plugin calls do not return; they are left behind");
+        tracing::warn!(job = %job.options.job_id, left, "calls of plugins do not return; they are left behind");
     }
     let end = match (job.cancelled(), job.stopping()) {
         (true, _) => Outcome::Cancelled,

@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 
 use super::cursor::{Cursor, Fault, Result};
 use super::{nested, scalar};
-use crate::FormatError;
+use crate::{FormatError, block::Fixed};
 
 /// The values of a column, without its nulls.
 pub(super) trait Values: Send {
@@ -94,7 +94,7 @@ impl Column {
 pub(super) struct Object {
     columns: Vec<Column>,
     /// The columns' names as JSON strings, with quotes, as most writers write them.
-    quoted: Vec<Vec<u8>>,
+    quoted: Vec<Fixed>,
     by_name: HashMap<Vec<u8>, usize>,
     /// The column that the n-th key of the last object went to: most likely this one's too.
     predicted: Vec<usize>,
@@ -109,7 +109,7 @@ impl Object {
         let fields: Vec<_> = fields.into_iter().collect();
         let columns =
             fields.iter().map(|field| Column::new(field, &super::join(path, field.name()))).collect::<std::result::Result<Vec<_>, _>>()?;
-        let quoted = fields.iter().map(|field| super::encode::quoted(field.name())).collect();
+        let quoted = fields.iter().map(|field| Fixed::new(super::encode::quoted(field.name()))).collect();
         let by_name = fields.iter().enumerate().map(|(at, field)| (field.name().as_bytes().to_vec(), at)).collect();
         let predicted = (0..columns.len()).collect();
         Ok(Self { seen: vec![0; columns.len()], columns, quoted, by_name, predicted, objects: 0, len: 0 })
@@ -153,7 +153,7 @@ impl Object {
     fn key(&mut self, cursor: &mut Cursor, nth: usize) -> Result<Option<usize>> {
         if let Some(&at) = self.predicted.get(nth)
             && let Some(quoted) = self.quoted.get(at)
-            && cursor.rest().starts_with(quoted)
+            && quoted.begins(cursor.rest())
         {
             cursor.pos += quoted.len();
             cursor.colon()?;

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::block::append;
+
 /// The deepest nesting of objects and arrays that is read; hostile input must not overflow the stack. serde_json has the same limit.
 pub(super) const MAX_DEPTH: u32 = 128;
 
@@ -201,7 +203,7 @@ impl<'a> Cursor<'a> {
     pub(super) fn string_into(&mut self, out: &mut Vec<u8>) -> Result<()> {
         let start = self.pos + 1;
         match self.plain_string()? {
-            Some(end) => out.extend_from_slice(self.bytes.get(start..end).unwrap_or_default()),
+            Some(end) => append(out, self.bytes, start, end),
             None => self.unescape(out)?,
         }
         Ok(())
@@ -415,8 +417,9 @@ mod tests {
             cursor.token();
             let ours = cursor.skip_value().and_then(|()| cursor.end()).map_err(|fault| fault.reason());
             let theirs = serde_json::from_str::<serde_json::Value>(&text).map_err(|error| error.to_string());
-            // RFC 8259 has no largest number.
-            let theirs_is_ok = theirs.as_ref().is_ok() || theirs.as_ref().is_err_and(|error| error.contains("out of range"));
+            // RFC 8259 has no largest number; what follows one that serde_json finds too large is left to its reader without numbers.
+            let too_large = theirs.as_ref().is_err_and(|error| error.contains("out of range"));
+            let theirs_is_ok = theirs.is_ok() || too_large && serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
             prop_assert_eq!(ours.is_ok(), theirs_is_ok, "{:?} {:?} {:?}", text, ours, theirs);
         }
     }

@@ -13,6 +13,7 @@ use arrow_schema::{DataType, Field, FieldRef, Schema, TimeUnit};
 
 use super::cursor::plain_run;
 use super::encode_values::Cell;
+use crate::block::{Fixed, append};
 use crate::records::RecordsBuilder;
 use crate::{Encoder, FormatError};
 
@@ -21,7 +22,7 @@ const STRICT: CastOptions = CastOptions { safe: false, format_options: FormatOpt
 
 /// The encoder of the format `json`.
 pub(crate) struct JsonEncoder {
-    columns: Vec<(Vec<u8>, ValueEncoder)>,
+    columns: Vec<(Fixed, ValueEncoder)>,
     /// The size of the last batch's records, a guess for the next.
     bytes_per_row: usize,
 }
@@ -41,8 +42,7 @@ impl Encoder for JsonEncoder {
         }
         let columns = self.columns.iter().zip(batch.columns());
         let plain = columns.map(|((_, column), array)| column.plain(array)).collect::<Result<Vec<_>, _>>()?;
-        let cells =
-            self.columns.iter().zip(&plain).map(|((prefix, column), array)| (prefix.as_slice(), column.cell(array))).collect::<Vec<_>>();
+        let cells = self.columns.iter().zip(&plain).map(|((prefix, column), array)| (prefix, column.cell(array))).collect::<Vec<_>>();
         let rows = batch.num_rows();
         let mut records = RecordsBuilder::with_capacity(rows, rows * (self.bytes_per_row + 1));
         for row in 0..rows {
@@ -50,7 +50,7 @@ impl Encoder for JsonEncoder {
                 records.bytes.push(b'{');
             }
             for (prefix, cell) in &cells {
-                records.bytes.extend_from_slice(prefix);
+                prefix.write(&mut records.bytes);
                 cell.write(row, &mut records.bytes);
             }
             records.bytes.push(b'}');
@@ -120,12 +120,12 @@ fn plain_type(data_type: &DataType) -> Option<DataType> {
 }
 
 /// What stands before the value of each field of an object: `{"a":`, `,"b":`.
-pub(super) fn prefixes<'a>(fields: impl IntoIterator<Item = &'a FieldRef>) -> Vec<Vec<u8>> {
+pub(super) fn prefixes<'a>(fields: impl IntoIterator<Item = &'a FieldRef>) -> Vec<Fixed> {
     let prefix = |(at, field): (usize, &FieldRef)| {
         let mut prefix = vec![if at == 0 { b'{' } else { b',' }];
         write_string(field.name().as_bytes(), &mut prefix);
         prefix.push(b':');
-        prefix
+        Fixed::new(prefix)
     };
     fields.into_iter().enumerate().map(prefix).collect()
 }
@@ -140,10 +140,16 @@ pub(super) fn quoted(text: &str) -> Vec<u8> {
 /// Writes a UTF-8 text as a JSON string, with its quotes. Only what must be escaped is.
 #[inline]
 pub(super) fn write_string(text: &[u8], out: &mut Vec<u8>) {
+    write_string_of(text, 0, text.len(), out);
+}
+
+/// The same for a text within others.
+#[inline]
+pub(super) fn write_string_of(texts: &[u8], start: usize, end: usize, out: &mut Vec<u8>) {
     out.push(b'"');
-    let (end, _) = plain_run(text, 0);
-    if end == text.len() {
-        out.extend_from_slice(text);
+    let text = &texts[start..end];
+    if plain_run(text, 0).0 == text.len() {
+        append(out, texts, start, end);
     } else {
         write_escaped(text, out);
     }

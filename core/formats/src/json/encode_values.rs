@@ -15,7 +15,8 @@ use arrow_schema::{DataType, Field, TimeUnit};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::encode::{prefixes, write_string};
+use super::encode::{prefixes, write_string, write_string_of};
+use crate::block::Fixed;
 use crate::{TEXT_ISO, TEXT_KEY, temporal};
 
 /// Writes the value of a row, which is not null.
@@ -100,7 +101,8 @@ impl Values for &BooleanArray {
 
 impl Values for &StringArray {
     fn write(&self, row: usize, out: &mut Vec<u8>) {
-        write_string(self.value(row).as_bytes(), out);
+        let offsets = self.value_offsets();
+        write_string_of(self.value_data(), offsets[row] as usize, offsets[row + 1] as usize, out);
     }
 }
 
@@ -238,7 +240,7 @@ impl Values for List<'_> {
     }
 }
 
-struct Struct<'a>(Vec<(Vec<u8>, Cell<'a>)>);
+struct Struct<'a>(Vec<(Fixed, Cell<'a>)>);
 
 impl Values for Struct<'_> {
     fn write(&self, row: usize, out: &mut Vec<u8>) {
@@ -246,7 +248,7 @@ impl Values for Struct<'_> {
             out.push(b'{');
         }
         for (prefix, cell) in &self.0 {
-            out.extend_from_slice(prefix);
+            prefix.write(out);
             cell.write(row, out);
         }
         out.push(b'}');

@@ -4,6 +4,7 @@ use super::*;
 use arrow::array::*;
 use arrow::compute::cast;
 use arrow::datatypes::Int32Type;
+use proptest::prelude::*;
 use std::sync::Arc;
 
 fn encoded(columns: &[ArrayRef]) -> Vec<(Vec<u8>, u64)> {
@@ -103,4 +104,36 @@ fn nested_columns_are_refused() {
     let error = EncodedKeys::new().encode(std::slice::from_ref(&list), 1).unwrap_err();
     assert!(error.to_string().starts_with("a column of type List("), "{error}");
     assert!(check_type(list.data_type()).is_err());
+}
+
+/// The text columns as the general way takes them: as large ones.
+fn the_general_way(columns: &[ArrayRef]) -> Vec<ArrayRef> {
+    let large = |column: &ArrayRef| match column.data_type() {
+        DataType::Utf8 => cast(column, &DataType::LargeUtf8).unwrap(),
+        _ => cast(column, &DataType::LargeBinary).unwrap(),
+    };
+    columns.iter().map(large).collect()
+}
+
+proptest! {
+    #[test]
+    fn texts_alone_are_encoded_as_every_other_way(
+        batches in prop::collection::vec(
+            (1_usize..4, prop::collection::vec(prop::array::uniform3(prop::option::weighted(0.9, prop_oneof![9 => "[a-zé]{0,20}", 1 => "x{100,300}"])), 1..40), any::<prop::sample::Index>()),
+            1..4,
+        ),
+    ) {
+        let mut kept = EncodedKeys::new();
+        for (columns, rows, first) in batches {
+            let column = |at: usize| {
+                let texts: ArrayRef = Arc::new(rows.iter().map(|row| row[at].as_deref()).collect::<StringArray>());
+                if at == 1 { cast(&texts, &DataType::Binary).unwrap() } else { texts }
+            };
+            let first = first.index(rows.len());
+            let columns: Vec<ArrayRef> = (0..columns).map(|at| column(at).slice(first, rows.len() - first)).collect();
+            kept.encode(&columns, rows.len() - first).unwrap();
+            let found: Vec<_> = (0..kept.len()).map(|row| (kept.key(row).to_vec(), kept.hashes()[row])).collect();
+            prop_assert_eq!(found, encoded(&the_general_way(&columns)));
+        }
+    }
 }

@@ -98,3 +98,16 @@ fn ordinals_of_a_batch_know_nothing_of_the_last_one() {
     ordinals.assign(&[3, 4], 5);
     assert_eq!((ordinals.of_row(), ordinals.ids()), (&[0, 1][..], &[3, 4][..]));
 }
+
+proptest! {
+    #[test]
+    fn short_and_long_keys_are_compared_byte_by_byte(key in prop::collection::vec(any::<u8>(), 0..40), at in any::<prop::sample::Index>(), flip in 1_u8..) {
+        prop_assert!(same(&key, &key.clone()));
+        prop_assert!(!same(&key, &[&key[..], &[0]].concat()));
+        if !key.is_empty() {
+            let mut other = key.clone();
+            other[at.index(key.len())] ^= flip;
+            prop_assert!(!same(&key, &other));
+        }
+    }
+}

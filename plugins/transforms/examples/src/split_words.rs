@@ -10,7 +10,7 @@ use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow_select::take::take;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use standpipe_sdk::{
     Call, Context, Error, Result, Transform, TransformDeclaration, TransformInput,
     transform::{Capabilities, OutputDeclaration, TypeClass},
@@ -42,7 +42,7 @@ fn default_output() -> String {
 }
 
 /// What stands between words.
-#[derive(Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Deserialize, Serialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum Separator {
     /// Space, tab, newline, vertical tab, form feed, carriage return.

@@ -1,7 +1,7 @@
 //! The accumulators of aggregates without a window: a value per key id, read without being consumed, written and restored as Arrow columns.
 //!
-//! Types are those of the plan: what an argument has otherwise is cast. Nulls are not counted, but `first_value` and `last_value` take them. An integer sum that does
-//! not fit its type is an error: a wrong total would be worse. Float sums are added in the order of each key's rows.
+//! Types are those of the plan: what an argument has otherwise is cast. Nulls are not counted, but `first_value` and `last_value` take them. A sum that does not
+//! fit its type is an error: a wrong total would be worse (`operators::window::sum` has the same sums in windows). Float sums are added in the order of each key's rows.
 
 use super::{
     fold::{Average, BytesFold, Count, Largest, NumberFold, Smallest, Sum},
@@ -10,14 +10,17 @@ use super::{
 use arrow::{
     array::{Array, ArrayRef, downcast_primitive},
     compute::cast,
-    datatypes::{DataType, Float64Type, Int64Type, UInt64Type},
+    datatypes::{
+        DataType, Decimal128Type, Decimal256Type, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType,
+        DurationSecondType, Float64Type, Int64Type, TimeUnit, UInt64Type,
+    },
     error::ArrowError,
 };
 use standpipe_pipeline::plan::RunningFunction;
 
 /// Why an aggregate cannot go on.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AccumulatorError {
+pub(in crate::operators) enum AccumulatorError {
     /// Too large.
     #[error("the sum is beyond what {0} can hold")]
     Overflow(DataType),
@@ -34,10 +37,10 @@ pub(super) enum AccumulatorError {
     Arrow(#[from] ArrowError),
 }
 
-pub(super) type Result<T> = std::result::Result<T, AccumulatorError>;
+pub(in crate::operators) type Result<T> = std::result::Result<T, AccumulatorError>;
 
 /// A value per key. `groups` is how many keys there are now: ids are below it.
-pub(super) trait Accumulator: Send {
+pub(in crate::operators) trait Accumulator: Send {
     /// Takes rows: `ids[i]` is the key of row `i`.
     fn update(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<()>;
     /// Takes rows and gives the value right after each.
@@ -55,7 +58,7 @@ pub(super) trait Accumulator: Send {
 }
 
 /// An accumulator whose values, and so its arguments, are of one type.
-pub(super) fn new(function: RunningFunction, data_type: &DataType, has_argument: bool) -> Result<Box<dyn Accumulator>> {
+pub(in crate::operators) fn new(function: RunningFunction, data_type: &DataType, has_argument: bool) -> Result<Box<dyn Accumulator>> {
     let unsupported = || AccumulatorError::Unsupported { function, data_type: data_type.clone() };
     if !has_argument && function != RunningFunction::Count {
         return Err(unsupported());
@@ -68,6 +71,12 @@ pub(super) fn new(function: RunningFunction, data_type: &DataType, has_argument:
             DataType::Int64 => Box::new(NumberFold::<Int64Type, Sum>::new(whole)),
             DataType::UInt64 => Box::new(NumberFold::<UInt64Type, Sum>::new(whole)),
             DataType::Float64 => Box::new(NumberFold::<Float64Type, Sum>::new(whole)),
+            DataType::Decimal128(..) => Box::new(NumberFold::<Decimal128Type, Sum>::new(whole)),
+            DataType::Decimal256(..) => Box::new(NumberFold::<Decimal256Type, Sum>::new(whole)),
+            DataType::Duration(TimeUnit::Second) => Box::new(NumberFold::<DurationSecondType, Sum>::new(whole)),
+            DataType::Duration(TimeUnit::Millisecond) => Box::new(NumberFold::<DurationMillisecondType, Sum>::new(whole)),
+            DataType::Duration(TimeUnit::Microsecond) => Box::new(NumberFold::<DurationMicrosecondType, Sum>::new(whole)),
+            DataType::Duration(TimeUnit::Nanosecond) => Box::new(NumberFold::<DurationNanosecondType, Sum>::new(whole)),
             _ => return Err(unsupported()),
         },
         RunningFunction::Min => extreme::<Smallest>(function, whole)?,

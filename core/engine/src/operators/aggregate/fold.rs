@@ -5,7 +5,10 @@ use arrow::{
     array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, Float64Array, Int64Array, PrimitiveArray},
     buffer::{BooleanBuffer, NullBuffer, ScalarBuffer},
     compute::cast,
-    datatypes::{DataType, Float64Type, Int64Type},
+    datatypes::{
+        DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, Decimal256Type, DecimalType, Float64Type, Int64Type,
+        i256,
+    },
 };
 use std::{cmp::Ordering, marker::PhantomData, sync::Arc};
 
@@ -52,6 +55,20 @@ impl Combine<u64> for Sum {
     #[inline]
     fn combine(kept: u64, new: u64) -> Option<u64> {
         kept.checked_add(new)
+    }
+}
+impl Combine<i128> for Sum {
+    #[inline]
+    fn combine(kept: i128, new: i128) -> Option<i128> {
+        let limit = Decimal128Type::MAX_FOR_EACH_PRECISION[DECIMAL128_MAX_PRECISION as usize];
+        kept.checked_add(new).filter(|sum| (-limit..=limit).contains(sum))
+    }
+}
+impl Combine<i256> for Sum {
+    #[inline]
+    fn combine(kept: i256, new: i256) -> Option<i256> {
+        let limit = Decimal256Type::MAX_FOR_EACH_PRECISION[DECIMAL256_MAX_PRECISION as usize];
+        kept.checked_add(new).filter(|sum| *sum <= limit && *sum >= limit.wrapping_neg())
     }
 }
 impl Combine<f64> for Sum {

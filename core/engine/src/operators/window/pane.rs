@@ -1,5 +1,6 @@
 //! One window's rows, aggregated by key: a key index of its own, whose ids are the groups of DataFusion's accumulators.
 
+use super::sum;
 use crate::{
     operator::OperatorError,
     operators::{arrow_error, data_error, expression_error},
@@ -38,7 +39,11 @@ impl Failure {
 
 impl From<DataFusionError> for Failure {
     fn from(error: DataFusionError) -> Self {
-        Self::Expression(error)
+        match error {
+            // What we say ourselves from behind DataFusion's interface.
+            DataFusionError::External(message) => Self::Data(message.to_string()),
+            error => Self::Expression(error),
+        }
     }
 }
 
@@ -152,6 +157,9 @@ impl Pane {
 
 fn accumulators(functions: &[WindowFunction]) -> Result<Vec<Box<dyn GroupsAccumulator>>, DataFusionError> {
     let accumulator = |function: &WindowFunction| {
+        if let Some(checked) = sum::checked(function)? {
+            return Ok(checked);
+        }
         let function = Arc::clone(&function.function);
         if function.groups_accumulator_supported() {
             return function.create_groups_accumulator();
