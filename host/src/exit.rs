@@ -32,7 +32,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// An error of that class.
-    pub(crate) fn new(code: Code, message: impl ToString) -> anyhow::Error {
+    pub(crate) fn error(code: Code, message: impl ToString) -> anyhow::Error {
         anyhow::Error::new(Self { code, message: message.to_string() })
     }
 }

@@ -6,13 +6,22 @@ use crate::{
 };
 use standpipe_loader::{Catalogue, SearchPath};
 use standpipe_pipeline::{Defaults, Diagnostics, LoadOptions, PipelineFile, Plan};
-use std::path::PathBuf;
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
 
 /// Reads and plans a pipeline; warnings go to stderr.
 pub(crate) fn load(arguments: &PipelineArguments) -> anyhow::Result<Plan> {
     let options = LoadOptions { parallelism: arguments.parallelism, set: arguments.set.clone() };
-    let pipeline = PipelineFile::read(&arguments.file, &options).map_err(|problems| failure(&problems))?;
+    let pipeline = PipelineFile::read(&arguments.file, &options)
+        .map_err(|problems| if can_be_opened(&arguments.file) { failure(&problems) } else { Failure::error(Code::Outside, problems) })?;
     plan(&pipeline, &arguments.plugins.plugin_path)
+}
+
+/// Whether a file is there and may be read. A pipe, which cannot be opened again, counts as such.
+fn can_be_opened(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() || File::open(path).is_ok())
 }
 
 /// Plans a pipeline that has been read.
@@ -28,5 +37,5 @@ pub(crate) fn plan(pipeline: &PipelineFile, plugin_path: &[PathBuf]) -> anyhow::
 /// The exit code that findings mean.
 pub(crate) fn failure(problems: &Diagnostics) -> anyhow::Error {
     let code = if problems.outside() { Code::Outside } else { Code::Usage };
-    Failure::new(code, problems)
+    Failure::error(code, problems)
 }

@@ -58,7 +58,7 @@ struct Manifest {
 
 /// The child: a manifest function that crashes ends this process, not the one that the user called.
 fn manifest(file: &Path) -> anyhow::Result<()> {
-    let plugin = standpipe_loader::inspect(file).map_err(|error| Failure::new(Code::Usage, error))?;
+    let plugin = standpipe_loader::inspect(file).map_err(|error| Failure::error(Code::Usage, error))?;
     let manifest = Manifest {
         path: plugin.path.display().to_string(),
         name: plugin.name.clone(),
@@ -76,14 +76,14 @@ fn inspect(file: &Path, json: bool) -> anyhow::Result<()> {
     let own = std::env::current_exe().context("cannot find the standpipe binary")?;
     let output = Command::new(own).args(["plugin", "manifest"]).arg(file).stderr(Stdio::piped()).output()?;
     if let Some(signal) = output.status.signal() {
-        return Err(Failure::new(Code::Usage, format!("{}: its manifest function crashed (signal {signal})", file.display())));
+        return Err(Failure::error(Code::Usage, format!("{}: its manifest function crashed (signal {signal})", file.display())));
     }
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        return Err(Failure::new(Code::Usage, text.trim().trim_start_matches("error: ")));
+        return Err(Failure::error(Code::Usage, text.trim().trim_start_matches("error: ")));
     }
     let manifest: Manifest = serde_json::from_slice(&output.stdout).map_err(|error| {
-        Failure::new(Code::Usage, format!("{}: its manifest function printed something or ended the process: {error}", file.display()))
+        Failure::error(Code::Usage, format!("{}: its manifest function printed something or ended the process: {error}", file.display()))
     })?;
     let text = if json { serde_json::to_string_pretty(&manifest)? + "\n" } else { describe(&manifest)? };
     stdout().lock().write_all(text.as_bytes())?;

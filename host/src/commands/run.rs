@@ -41,7 +41,7 @@ pub(crate) fn failure(error: &JobError) -> anyhow::Error {
         ErrorClass::Configuration => Code::Usage,
         ErrorClass::Outside => Code::Outside,
     };
-    Failure::new(code, error)
+    Failure::error(code, error)
 }
 
 fn summary(name: &str, report: &JobReport) -> String {

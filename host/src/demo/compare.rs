@@ -93,14 +93,14 @@ mod tests {
     #[test]
     fn every_kind_of_difference_is_seen() {
         let spoil: [fn(&mut Found); 8] = [
-            |found| drop(found.windows.clear()),
-            |found| drop(found.windows.insert((42, 0), (window(), 0.5001))),
-            |found| drop(found.windows.insert((42, 0), (Window { flags: 3, ..window() }, 0.5))),
-            |found| drop(found.windows.insert((22, 0), (window(), 0.5))),
-            |found| drop(found.runs.insert((0, 9), Run { baseline: 42, length: 4, end: 5 })),
-            |found| drop(found.flags.insert(42, (0, 7))),
+            |found| found.windows.clear(),
+            |found| found.windows.extend([((42, 0), (window(), 0.5001))]),
+            |found| found.windows.extend([((42, 0), (Window { flags: 3, ..window() }, 0.5))]),
+            |found| found.windows.extend([((22, 0), (window(), 0.5))]),
+            |found| found.runs.extend([((0, 9), Run { baseline: 42, length: 4, end: 5 })]),
+            |found| found.flags.extend([(42, (0, 7))]),
             |found| found.doubled.push("flag".to_owned()),
-            |found| drop(found.late.insert((3, 3))),
+            |found| found.late.extend([(3, 3)]),
         ];
         for change in spoil {
             let (truth, mut found) = right();

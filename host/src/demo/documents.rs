@@ -173,7 +173,7 @@ impl<'a> Server<'a> {
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
         }
-        let outside = |error: ureq::Error| Failure::new(Code::Outside, format!("{url}: {error}"));
+        let outside = |error: ureq::Error| Failure::error(Code::Outside, format!("{url}: {error}"));
         let mut answer = request.send(body.to_string()).map_err(outside)?;
         let text = answer.body_mut().with_config().limit(64 << 20).read_to_string().map_err(outside)?;
         Ok((answer.status().as_u16(), serde_json::from_str(&text).with_context(|| format!("{url}: the answer is no JSON"))?))
@@ -184,7 +184,7 @@ impl<'a> Server<'a> {
         match self.post(&format!("{index}/_search"), query)? {
             (200, answer) => Ok(serde_json::from_value(answer)?),
             (404, _) => Ok(Answer { hits: Hits { hits: Vec::new() } }),
-            (status, answer) => Err(Failure::new(Code::Outside, format!("{}/{index}/_search: status {status}: {answer}", self.url))),
+            (status, answer) => Err(Failure::error(Code::Outside, format!("{}/{index}/_search: status {status}: {answer}", self.url))),
         }
     }
 
@@ -193,7 +193,7 @@ impl<'a> Server<'a> {
         // What was written a moment ago must be seen.
         let (status, answer) = self.post(&format!("{index}/_refresh"), &json!({}))?;
         if !matches!(status, 200 | 404) {
-            return Err(Failure::new(Code::Outside, format!("{}/{index}/_refresh: status {status}: {answer}", self.url)));
+            return Err(Failure::error(Code::Outside, format!("{}/{index}/_refresh: status {status}: {answer}", self.url)));
         }
         let mut documents = Vec::new();
         let mut query = json!({ "size": PAGE, "sort": order });

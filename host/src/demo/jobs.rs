@@ -114,7 +114,7 @@ impl Job {
     /// Fails if it has ended: it should run until it is stopped.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         if self.ended()? {
-            return Err(Failure::new(Code::Failed, "the pipeline ended by itself"));
+            return Err(Failure::error(Code::Failed, "the pipeline ended by itself"));
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ const PATIENCE: u32 = 40;
 
 /// Reads a topic from beginning to end, sorted by partition and offset.
 pub(super) fn read(kafka: &Kafka, catalogue: &Catalogue, topic: &str) -> anyhow::Result<Vec<LogRecord>> {
-    let kind = catalogue.source("kafka").map_err(|error| Failure::new(Code::Usage, error))?;
+    let kind = catalogue.source("kafka").map_err(|error| Failure::error(Code::Usage, error))?;
     let config = json!({ "bootstrap": kafka.bootstrap, "topic": topic, "bounded": true, "metadata": ["partition", "offset"] });
     let context =
         InstanceContext { node: "the log".to_owned(), parallelism: 1, max_parallelism: 1, generation: 1, ..InstanceContext::default() };
@@ -49,7 +49,10 @@ pub(super) fn read(kafka: &Kafka, catalogue: &Catalogue, topic: &str) -> anyhow:
             }
             Polled::EndOfSplit(_) => open -= 1,
             Polled::Idle if empty == PATIENCE => {
-                return Err(Failure::new(Code::Outside, format!("the end of {topic} cannot be read: no record for {:?}", WAIT * PATIENCE)));
+                return Err(Failure::error(
+                    Code::Outside,
+                    format!("the end of {topic} cannot be read: no record for {:?}", WAIT * PATIENCE),
+                ));
             }
             Polled::Idle => empty += 1,
         }

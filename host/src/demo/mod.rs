@@ -68,18 +68,18 @@ pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
     let totals = main.wait()?.totals;
     drop(signals);
     if produced < count && !stopping.load(Relaxed) {
-        return Err(Failure::new(Code::Failed, format!("the producer wrote {produced} of {count} records")));
+        return Err(Failure::error(Code::Failed, format!("the producer wrote {produced} of {count} records")));
     }
 
     let log = log::read(&kafka, &catalogue, &names.topic)?;
     if log.len() as u64 != produced {
-        return Err(Failure::new(Code::Failed, format!("{produced} records were written to {}, {} are there", names.topic, log.len())));
+        return Err(Failure::error(Code::Failed, format!("{produced} records were written to {}, {} are there", names.topic, log.len())));
     }
     let found = documents::Found::fetch(&elasticsearch, &names)?;
-    let truth = truth::compute(&log, &found.late).map_err(|message| Failure::new(Code::Failed, message))?;
+    let truth = truth::compute(&log, &found.late).map_err(|message| Failure::error(Code::Failed, message))?;
     let differences = compare::differences(&truth, &found, &log);
     if !differences.is_empty() {
-        return Err(Failure::new(Code::Failed, compare::report(&differences)));
+        return Err(Failure::error(Code::Failed, compare::report(&differences)));
     }
     writeln!(
         stdout(),
@@ -101,11 +101,14 @@ pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
 fn records(arguments: &DemoArguments) -> anyhow::Result<u64> {
     let count = (arguments.duration.as_secs_f64() * f64::from(arguments.rate)).round() as u64;
     if count == 0 {
-        return Err(Failure::new(Code::Usage, format!("--duration {:?} at --rate {} makes no record", arguments.duration, arguments.rate)));
+        return Err(Failure::error(
+            Code::Usage,
+            format!("--duration {:?} at --rate {} makes no record", arguments.duration, arguments.rate),
+        ));
     }
     if arguments.kafka.is_none() && count > services::STAND_IN_RECORDS {
         let limit = services::STAND_IN_RECORDS;
-        return Err(Failure::new(
+        return Err(Failure::error(
             Code::Usage,
             format!(
                 "--duration and --rate make {count} records; the stand-in for Kafka keeps {limit}: make it less, or give a real one with --kafka"
@@ -138,7 +141,7 @@ fn follow(main: &Job, producer: Job, elasticsearch: &Elasticsearch, names: &Name
             return Ok(produced);
         }
         if produced.is_some() && moved.elapsed() > STANDSTILL {
-            return Err(Failure::new(
+            return Err(Failure::error(
                 Code::Failed,
                 format!("{read} of {} records were read, then none for {STANDSTILL:?}", produced.unwrap_or(0)),
             ));

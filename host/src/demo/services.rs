@@ -34,7 +34,7 @@ impl Kafka {
         if let Some(address) = address {
             return Ok(Self { bootstrap: address.to_owned(), remark: address.to_owned(), stand_in: None });
         }
-        let kind = catalogue.source("kafka-stand-in").map_err(|error| Failure::new(Code::Usage, error))?;
+        let kind = catalogue.source("kafka-stand-in").map_err(|error| Failure::error(Code::Usage, error))?;
         let context = InstanceContext {
             node: "kafka-stand-in".to_owned(),
             parallelism: 1,
@@ -60,7 +60,7 @@ impl Kafka {
                 return Ok(Self { bootstrap, remark, stand_in: Some(reader) });
             }
         }
-        Err(Failure::new(Code::Outside, format!("the stand-in for Kafka did not start within {START:?}")))
+        Err(Failure::error(Code::Outside, format!("the stand-in for Kafka did not start within {START:?}")))
     }
 
     /// Whether it ends with this process.
@@ -92,7 +92,7 @@ impl Elasticsearch {
     /// The one behind that URL, `http://USER:PASSWORD@HOST:PORT` where it wants a login, or a stand-in.
     pub(super) fn provide(url: Option<&str>) -> anyhow::Result<Self> {
         if let Some(url) = url {
-            let (url, login) = split_login(url).map_err(|message| Failure::new(Code::Usage, message))?;
+            let (url, login) = split_login(url).map_err(|message| Failure::error(Code::Usage, message))?;
             return Ok(Self { remark: url.clone(), url, login, stand_in: None });
         }
         let stand_in = StandIn::start("127.0.0.1:0", Faults::default()).context("cannot start the stand-in for Elasticsearch")?;
