@@ -1,0 +1,32 @@
+//! The real services: `cargo xtask test` starts them and gives their addresses in the environment.
+
+use std::{env, fs::OpenOptions, io::Write, thread};
+
+/// The bootstrap address of a real Kafka, `HOST:PORT`. `None`: the test is to return, it has been noted as skipped.
+pub fn kafka() -> Option<String> {
+    address("STANDPIPE_TEST_KAFKA", "Kafka")
+}
+
+/// The URL of a real OpenSearch. `None`: the test is to return, it has been noted as skipped.
+pub fn opensearch() -> Option<String> {
+    address("STANDPIPE_TEST_OPENSEARCH", "OpenSearch")
+}
+
+fn address(variable: &str, service: &str) -> Option<String> {
+    let address = env::var(variable).ok().filter(|address| !address.is_empty());
+    if address.is_none() {
+        skip(service);
+    }
+    address
+}
+
+/// Notes that this test is skipped for want of a service, so that the summary of `cargo xtask test` says so; panics where skipping is not allowed
+/// (`STANDPIPE_TEST_REQUIRE_SERVICES`). [`kafka`] and [`opensearch`] call it by themselves.
+pub fn skip(service: &str) {
+    assert!(env::var_os("STANDPIPE_TEST_REQUIRE_SERVICES").is_none(), "{service} is required here, and there is none");
+    let line = format!("{}: needs {service}\n", thread::current().name().unwrap_or("a test"));
+    eprint!("skipped {line}");
+    let Some(path) = env::var_os("STANDPIPE_TEST_SKIPPED") else { return };
+    let file = OpenOptions::new().create(true).append(true).open(&path);
+    file.and_then(|mut file| file.write_all(line.as_bytes())).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}

@@ -1,0 +1,75 @@
+//! `standpipe demo`, as a user runs it: on its stand-ins, and on a real Kafka and a real OpenSearch.
+#![allow(clippy::panic, reason = "a test fails by a panic")]
+
+use standpipe_tests::{Signal, kafka, opensearch, standpipe};
+use std::time::Duration;
+
+const TIMEOUT: Duration = Duration::from_secs(90);
+
+/// The counts of `N windows, N runs, N flags: all equal (N records in Kafka, N late, N documents written)`.
+fn counts(stdout: &str) -> Vec<u64> {
+    assert!(stdout.contains(": all equal ("), "{stdout}");
+    stdout.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+}
+
+fn assert_whole(stdout: &str, records: u64) {
+    let counts = counts(stdout);
+    let [windows, runs, flags, in_kafka, late, written] = counts[..] else { panic!("{stdout}") };
+    assert_eq!((flags, in_kafka), (5, records), "{stdout}");
+    // 20 s of event time a second for 3 s are 4 windows at least, for each of the five baselines.
+    assert!(windows >= 20 && runs > records / 10, "{stdout}");
+    assert!(written >= windows + runs + flags + late, "{stdout}");
+}
+
+#[test]
+fn on_stand_ins_every_document_is_equal_to_the_truth() {
+    let run = standpipe(["demo", "--duration", "3s", "--rate", "2000", "--speed", "20"]).timeout(TIMEOUT).finish().success();
+    assert_whole(&run.stdout, 6_000);
+    assert_eq!(run.stderr.matches("a stand-in for").count(), 2, "{}", run.stderr);
+}
+
+#[test]
+fn on_real_servers_every_document_is_equal_to_the_truth() {
+    let (Some(kafka), Some(opensearch)) = (kafka(), opensearch()) else { return };
+    let run = standpipe([
+        "demo",
+        "--duration",
+        "3s",
+        "--rate",
+        "2000",
+        "--speed",
+        "20",
+        "--parallelism",
+        "4",
+        "--kafka",
+        &kafka,
+        "--elasticsearch",
+        &opensearch,
+    ])
+    .timeout(TIMEOUT)
+    .finish()
+    .success();
+    assert_whole(&run.stdout, 6_000);
+    assert!(!run.stderr.contains("stand-in"), "{}", run.stderr);
+}
+
+#[test]
+fn ctrl_c_ends_it_and_what_is_there_is_compared() {
+    let mut run = standpipe(["demo", "--duration", "40s", "--rate", "1000"]).timeout(TIMEOUT).start();
+    run.wait_until("records are read", Duration::from_secs(30), |run| run.stderr().contains("records in Kafka"));
+    run.signal(Signal::INT);
+    let run = run.wait().success();
+    let counts = counts(&run.stdout);
+    assert!(counts[3] > 0 && counts[3] < 40_000, "{}", run.stdout);
+}
+
+#[test]
+fn what_cannot_be_is_one_line_and_the_right_code() {
+    let too_many = standpipe(["demo", "--rate", "100000"]).finish().one_error(2);
+    assert!(too_many.contains("3000000 records") && too_many.contains("--kafka"), "{too_many}");
+    let no_url = standpipe(["demo", "--elasticsearch", "localhost"]).finish().one_error(2);
+    assert!(no_url.contains("expected a URL such as http://127.0.0.1:9200"), "{no_url}");
+    let nobody = standpipe(["demo", "--elasticsearch", "http://127.0.0.1:1"]).timeout(TIMEOUT).finish().code(3);
+    let errors: Vec<&str> = nobody.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert!(matches!(errors[..], [error] if error.contains("http://127.0.0.1:1 is unreachable")), "{}", nobody.stderr);
+}
