@@ -1,10 +1,11 @@
-//! The project's own commands: `cargo xtask test`, `cargo xtask demo`, `cargo xtask lint`, `cargo xtask bench`.
+//! The project's own commands: `cargo xtask test`, `cargo xtask demo`, `cargo xtask lint`, `cargo xtask docs`, `cargo xtask bench`.
 //!
 //! They build what they need and say plainly what is missing. This binary starts other programs and holds no logic of Standpipe; people and `.ci/run` call it.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod cargo;
+mod docs;
 mod services;
 mod suite;
 
@@ -23,8 +24,10 @@ struct Cli {
 enum Command {
     /// Build everything and run all tests, against a real Kafka and a real OpenSearch
     Test(suite::Options),
-    /// Formatting, clippy, rustdoc, licences and sources of dependencies
+    /// Formatting, clippy, rustdoc, the generated tables of docs/, licences and sources of dependencies
     Lint,
+    /// Write the tables of docs/connectors.md from what the plugins say of themselves
+    Docs(docs::Options),
     /// Build the release binary with its plugins and run the metrics demo
     Demo {
         /// Passed on to `standpipe demo`: --duration, --kafka, --elasticsearch, ...
@@ -39,6 +42,7 @@ fn run() -> Result<()> {
     match Cli::parse().command {
         Command::Test(options) => suite::test(&options),
         Command::Lint => suite::lint(),
+        Command::Docs(options) => docs::docs(&options),
         Command::Demo { arguments } => {
             let binary = cargo::release()?;
             cargo::run_and_exit(&binary, "demo", &arguments)

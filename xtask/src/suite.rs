@@ -2,6 +2,7 @@
 
 use crate::{
     cargo::{self, BUILD_TOOLS, cargo, step},
+    docs,
     services::Service,
 };
 use anyhow::{Result, bail};
@@ -71,11 +72,12 @@ fn report_skipped(file: &std::path::Path) {
     }
 }
 
-/// Formatting, clippy, rustdoc, cargo-deny.
+/// Formatting, clippy, rustdoc, generated documentation, cargo-deny.
 pub(crate) fn lint() -> Result<()> {
     step("formatting", &mut cargo(&["fmt", "--all", "--check"]))?;
     step("clippy", &mut cargo(&["clippy", "--profile", "ci", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     step("rustdoc", cargo(&["doc", "--profile", "ci", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    docs::docs(&docs::Options::check())?;
     if cargo::on_path("cargo-deny") {
         return step("cargo deny", &mut cargo(&["deny", "check", "bans", "licenses", "sources"]));
     }
