@@ -74,23 +74,38 @@ fn children_cpu() -> f64 {
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The upper median.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// Prints one row per contender: medians, the best wall, rates.
+/// Medians of some runs.
+struct Medians {
+    wall: f64,
+    cpu: f64,
+}
+
+impl Medians {
+    fn of(runs: &[Run]) -> Self {
+        Self { wall: median(runs.iter().map(|run| run.wall).collect()), cpu: median(runs.iter().map(|run| run.cpu).collect()) }
+    }
+}
+
+/// Prints one row per contender: medians, the best wall, rates, and how many times as long the peer took in the same rounds.
 pub(crate) fn print_table(contenders: &[Contender], results: &BTreeMap<String, Vec<Run>>, input: &Input) {
-    println!("| run | wall s (min, median) | CPU s (median) | M records/s | M records/CPU-s | peak MB |");
-    println!("|---|---|---|---|---|---|");
+    println!("| run | wall s (min, median) | CPU s (median) | M records/s | M records/CPU-s | peak MB | peer's wall, CPU / ours |");
+    println!("|---|---|---|---|---|---|---|");
     for contender in contenders {
         let Some(runs) = results.get(&contender.name()) else { continue };
         let records = input.records(contender.workload) as f64 / 1e6;
         let best = runs.iter().map(|run| run.wall).fold(f64::INFINITY, f64::min);
-        let (wall, cpu) = (median(runs.iter().map(|run| run.wall).collect()), median(runs.iter().map(|run| run.cpu).collect()));
+        let Medians { wall, cpu } = Medians::of(runs);
         let peak = runs.iter().map(|run| run.peak_mb).max().unwrap_or(0);
+        let peer = contender.peer().and_then(|peer| results.get(&peer)).map(|runs| Medians::of(runs));
+        let ratios = peer.map_or_else(|| "-".to_owned(), |peer| format!("{:.1}, {:.1}", peer.wall / wall, peer.cpu / cpu.max(0.01)));
         println!(
-            "| {} | {best:.2}, {wall:.2} | {cpu:.2} | {:.2} | {:.2} | {peak} |",
+            "| {} | {best:.2}, {wall:.2} | {cpu:.2} | {:.2} | {:.2} | {peak} | {ratios} |",
             contender.name(),
             records / wall,
             records / cpu.max(0.01)

@@ -75,13 +75,16 @@ impl Contender {
 
     /// `standpipe/w2/p1`.
     pub(crate) fn name(&self) -> String {
-        let runner = if self.runner == Runner::Standpipe { "standpipe" } else { "flink" };
-        format!("{runner}/{}/p{}", self.workload.name(), self.parallelism)
+        self.named(if self.runner == Runner::Standpipe { "standpipe" } else { "flink" })
     }
 
-    /// Whether its output is compared: the peers' W4 program writes none.
-    pub(crate) fn checked(&self) -> bool {
-        self.runner == Runner::Standpipe || self.workload != Workload::Running
+    /// Who does the same in the same rounds.
+    pub(crate) fn peer(&self) -> Option<String> {
+        (self.runner == Runner::Standpipe).then(|| self.named("flink"))
+    }
+
+    fn named(&self, runner: &str) -> String {
+        format!("{runner}/{}/p{}", self.workload.name(), self.parallelism)
     }
 
     /// Runs once on the input, the output anew.
@@ -102,9 +105,11 @@ impl Contender {
                 command
             }
             Runner::Flink(peers) => {
+                // Its plain W4 throws the output away.
+                let suffix = if self.workload == Workload::Running { "_file" } else { "" };
                 let mut command = Command::new(peers.join("scripts/flink/run.sh"));
                 command
-                    .args([format!("{}_ds", self.workload.name()), self.parallelism.to_string()])
+                    .args([format!("{}_ds{suffix}", self.workload.name()), self.parallelism.to_string()])
                     .arg(&folder)
                     .arg(output.join("o"))
                     .env("ROOT", peers)
