@@ -3,9 +3,10 @@
  *
  * A plugin is a shared library that exports two functions (at the end of this file): one gives the manifest, one the tables of its kinds. The rules:
  *
- * - A struct with a `size` starts with it, in bytes. New members come at the end only; look at a member only if `size` covers it. Set `size` to sizeof what you fill in.
+ * - A struct with a `size` starts with it, in bytes, and grows at its end. Who makes a struct sets `size` to its sizeof; the other side never changes it, writes nothing
+ *   behind it, and looks at a member of a minor version after 1.0 only if STANDPIPE_HAS says that it is there. What has no `size` is frozen: it never grows.
  * - A function returns a status; what went wrong goes to the StandpipeError that the caller passed. Nothing may throw or jump across.
- * - Calls on one instance are serial. An Arrow `release` may be called on any thread at any time.
+ * - Calls on one instance, from `create` to `destroy`, are serial and on one thread. An Arrow `release` may be called on any thread at any time.
  * - Who allocates releases: memory that changes hands carries its own release function (StandpipeBuffer, the Arrow structs). "Moved" means that the receiver
  *   sets `release` of the given struct to NULL and calls it on its copy.
  * - Every function of a table must be there: give one that returns STANDPIPE_ERROR_UNSUPPORTED rather than NULL.
@@ -17,6 +18,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* Whether the struct behind `pointer`, of type `struct type`, has that member: STANDPIPE_HAS(host, StandpipeHostTable, now). */
+#define STANDPIPE_HAS(pointer, type, member) ((pointer)->size >= offsetof(struct type, member) + sizeof((pointer)->member))
 
 #ifdef __cplusplus
 extern "C" {
@@ -174,7 +178,7 @@ typedef int32_t StandpipeStatus;
 #define STANDPIPE_STATUS_ERROR (-1)
 /* A sink takes no more now; it calls `wake` when it does. The batch stays the host's. */
 #define STANDPIPE_STATUS_BUSY 1
-/* A source has nothing now; it calls `wake` when it has. */
+/* A source has nothing now in any of its splits; it calls `wake` when it has. */
 #define STANDPIPE_STATUS_IDLE 2
 /* A source has read the split that it names to its end. */
 #define STANDPIPE_STATUS_END_OF_SPLIT 3
@@ -200,7 +204,7 @@ typedef uint32_t StandpipeErrorCode;
 /* A key, ordinal, slot or output that the call may not name. */
 #define STANDPIPE_ERROR_OUT_OF_RANGE 7
 
-/* Borrowed bytes, valid for the call that passes them (or as long as the table that returns them says). Text is UTF-8, without a terminator. */
+/* Borrowed bytes. Frozen. Valid for the call that passes them (or as long as the table that returns them says). Text is UTF-8, without a terminator. */
 struct StandpipeSlice {
   /* The first byte; may be null when `len` is 0. */
   const uint8_t *ptr;
@@ -220,7 +224,7 @@ struct StandpipeValidationInput {
   struct StandpipeSlice details;
 };
 
-/* Owned bytes. Whoever fills a buffer allocates it and sets `release`; whoever receives it calls `release` once, on any thread. */
+/* Owned bytes. Frozen. Whoever fills a buffer allocates it and sets `release`; whoever receives it calls `release` once, on any thread. */
 struct StandpipeBuffer {
   /* The first byte; may be null when `len` is 0. */
   const uint8_t *ptr;
@@ -256,6 +260,8 @@ struct StandpipeError {
   StandpipeErrorCode code;
   /* 1 if the same call may succeed later. */
   uint32_t retryable;
+  /* Zero. */
+  uint32_t reserved;
   /* One line for people, without a trailing period. */
   struct StandpipeBuffer message;
   /* A JSON object that evolves freely: `path`, `suggestion`, `location`, `backtrace`, `causes`. */
@@ -296,7 +302,7 @@ struct StandpipeContext {
  *
  * Schemas cross once, in `validate`; id 0 is the schema agreed there. */
 struct StandpipeBatch {
-  /* Bytes of this struct that the writer knows. */
+  /* Bytes of this struct that its maker knows. */
   uint32_t size;
   /* Which schema; 0 is the one agreed in `validate`. */
   uint32_t schema_id;
@@ -304,10 +310,12 @@ struct StandpipeBatch {
   struct ArrowDeviceArray data;
 };
 
-/* A row that a sink refuses for good. */
+/* A row that a sink refuses for good. Frozen: it is passed in arrays. */
 struct StandpipeRejection {
   /* The row of the batch, from 0. */
   uint32_t row;
+  /* Zero. */
+  uint32_t reserved;
   /* One line for people. */
   struct StandpipeSlice reason;
   /* A JSON object: `status`, `type`, ...; may be empty. */
@@ -352,7 +360,7 @@ struct StandpipeHostTable {
   int64_t (*now)(void *ctx);
 };
 
-/* A split and where to start in it. */
+/* A split and where to start in it. Frozen: it is passed in arrays; what a later version has to say goes to `details`. */
 struct StandpipeSplitPosition {
   /* The split's id, unique in the source and the same in every run: `data/a.jsonl`, `topic-3`. */
   struct StandpipeSlice split;
@@ -370,8 +378,8 @@ struct StandpipePolled {
   uint32_t reserved;
   /* The split that the rows are of, or that has ended. */
   struct StandpipeSlice split;
-  /* The rows, all of this split. */
-  struct StandpipeBatch batch;
+  /* The host's place for the rows, all of this split: the plugin fills it. No rows: the split has been read up to where it ends now, and has nothing more at present. */
+  struct StandpipeBatch *batch;
   /* The position after these rows. */
   struct StandpipeSlice position;
   /* A lower bound for the event times of what follows in this split, microseconds since the epoch, or `NO_WATERMARK`. */
@@ -403,7 +411,9 @@ struct StandpipeSourceTable {
                               struct StandpipeBuffer *positions,
                               struct StandpipeError *error);
   /* Reads at most `max_rows` rows and about `max_bytes` bytes of one split; waits for data until `deadline` (as `now`) at the longest.
-   * OK: a batch. `Status::IDLE`: nothing. `Status::END_OF_SPLIT`: the named split has been read to its end, and `poll` will not name it again. */
+   * OK: a batch. One without rows says that the named split has been read up to where it ends now and has nothing more at present, so that it holds up no
+   * watermark until it has rows again; `Status::IDLE` says so of all assigned splits.
+   * `Status::END_OF_SPLIT`: the named split has been read to its end for good, and `poll` will not name it again. */
   StandpipeStatus (*poll)(void *instance,
                           uint32_t max_rows,
                           uint64_t max_bytes,
@@ -457,7 +467,7 @@ struct StandpipeEnumeratorTable {
 
 /* Columns of a fixed-width value state that the host lends for the call: `n` values, one per ordinal. */
 struct StandpipeLentValues {
-  /* Bytes of this struct that the host knows. */
+  /* Bytes of this struct that the plugin knows. */
   uint32_t size;
   /* Bytes of one value: that of the Arrow type; booleans are one byte. */
   uint32_t width;
@@ -635,7 +645,7 @@ struct StandpipeTransformTable {
   void (*destroy)(void *instance);
 };
 
-/* What a sink prepared for a checkpoint. */
+/* What a sink prepared for a checkpoint. Frozen: it is passed in arrays. */
 struct StandpipeCommittable {
   /* The checkpoint. */
   uint64_t checkpoint;
@@ -835,7 +845,7 @@ struct StandpipeDeploymentTable {
   void (*destroy)(void *instance);
 };
 
-/* What a plugin file is. All strings are static, NUL-terminated UTF-8 and live as long as the library. Members are only ever appended. */
+/* What a plugin file is. All strings are static, NUL-terminated UTF-8 and live as long as the library. It only grows at its end (`growing::read_manifest`). */
 struct StandpipeManifest {
   /* `MAGIC`. */
   uint64_t magic;

@@ -1,7 +1,10 @@
 //! Mirrors of the Arrow C data, stream and device interfaces: a frozen, vendor-neutral ABI
 //! (<https://arrow.apache.org/docs/format/CDataInterface.html>), so it is defined here and not taken from a version of arrow-rs.
 
-use crate::value::Slice;
+use crate::{
+    growing::{Unusable, shared},
+    value::Slice,
+};
 use abi_stable::StableAbi;
 use std::{
     ffi::{c_char, c_int, c_void},
@@ -123,7 +126,7 @@ unsafe impl Send for ArrowDeviceArray {}
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct Batch {
-    /// Bytes of this struct that the writer knows.
+    /// Bytes of this struct that its maker knows.
     pub size: u32,
     /// Which schema; 0 is the one agreed in `validate`.
     pub schema_id: u32,
@@ -153,6 +156,21 @@ impl Batch {
     pub fn take(&mut self) -> ArrowArray {
         self.data.array.take()
     }
+
+    /// Moves the data out of a batch of the other side.
+    ///
+    /// # Errors
+    /// When it is null, or has less than 1.0.
+    ///
+    /// # Safety
+    /// `batch` must be null or point to a batch of as many bytes as it says, that nobody else uses.
+    pub unsafe fn take_from(batch: *mut Self) -> Result<ArrowArray, Unusable> {
+        // SAFETY: by the caller's word; the array is a member of 1.0.
+        unsafe {
+            shared(batch)?;
+            Ok(ArrowArray::take(&mut (*batch).data.array))
+        }
+    }
 }
 
 impl Default for Batch {
@@ -173,12 +191,14 @@ pub const unsafe fn convert<S, T>(value: S) -> T {
     unsafe { std::mem::transmute_copy::<std::mem::ManuallyDrop<S>, T>(&value) }
 }
 
-/// A row that a sink refuses for good.
+/// A row that a sink refuses for good. Frozen: it is passed in arrays.
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct Rejection {
     /// The row of the batch, from 0.
     pub row: u32,
+    /// Zero.
+    pub reserved: u32,
     /// One line for people.
     pub reason: Slice,
     /// A JSON object: `status`, `type`, ...; may be empty.

@@ -15,7 +15,7 @@ impl Status {
     pub const ERROR: Self = Self(-1);
     /// A sink takes no more now; it calls `wake` when it does. The batch stays the host's.
     pub const BUSY: Self = Self(1);
-    /// A source has nothing now; it calls `wake` when it has.
+    /// A source has nothing now in any of its splits; it calls `wake` when it has.
     pub const IDLE: Self = Self(2);
     /// A source has read the split that it names to its end.
     pub const END_OF_SPLIT: Self = Self(3);
@@ -57,6 +57,8 @@ pub struct Error {
     pub code: ErrorCode,
     /// 1 if the same call may succeed later.
     pub retryable: u32,
+    /// Zero.
+    pub reserved: u32,
     /// One line for people, without a trailing period.
     pub message: Buffer,
     /// A JSON object that evolves freely: `path`, `suggestion`, `location`, `backtrace`, `causes`.
@@ -67,7 +69,14 @@ impl Error {
     /// An empty error, as a caller passes it.
     #[must_use]
     pub const fn empty() -> Self {
-        Self { size: size_of::<Self>() as u32, code: ErrorCode::OTHER, retryable: 0, message: Buffer::EMPTY, details: Buffer::EMPTY }
+        Self {
+            size: size_of::<Self>() as u32,
+            code: ErrorCode::OTHER,
+            retryable: 0,
+            reserved: 0,
+            message: Buffer::EMPTY,
+            details: Buffer::EMPTY,
+        }
     }
 
     /// An error with a code and a message.

@@ -5,12 +5,12 @@
 //! and the root module of the Rust flavour ([`root`]); a C plugin exports the tables alone. `include/standpipe_plugin.h` is generated from this crate.
 //!
 //! Rules that every item keeps (see `docs/abi.md`):
-//! - A table starts with its `size` in bytes. New members come at the end only; a reader looks at a member only if `size` covers it ([`has_member!`]).
+//! - A struct begins with its `size` in bytes and grows at its end, and is read and written as far as both sides know it; or it has no size, and is frozen ([`growing`]).
 //! - A function returns a [`Status`]; what went wrong is in the [`Error`] that the caller passed. Nothing unwinds across.
-//! - Calls on one instance are serial and on one thread. An Arrow `release` may be called on any thread at any time.
+//! - Calls on one instance, from `create` to `destroy`, are serial and on one thread. An Arrow `release` may be called on any thread at any time.
 //! - Who allocates releases: memory that changes hands carries its own release function ([`Buffer`], the Arrow structs).
 //!
-//! This crate has no logic but abi_stable's check ([`root::checked_module`]). The SDK puts Rust traits before these tables for authors; the loader puts safe traits before them for the host.
+//! This crate has no logic but these two: how structs are read and written, and abi_stable's check ([`root::checked_module`]). The SDK puts Rust traits before these tables for authors; the loader puts safe traits before them for the host.
 #![allow(unsafe_code, reason = "function tables over C types; each unsafe item states what its caller must keep")]
 #![allow(non_local_definitions, reason = "abi_stable 0.11's derives trip it once per type")]
 #![deny(missing_docs)]
@@ -21,6 +21,7 @@ pub mod arrow_c;
 pub mod deployment;
 pub mod error;
 pub mod function;
+pub mod growing;
 pub mod host;
 pub mod manifest;
 pub mod root;
@@ -52,13 +53,4 @@ pub fn version_text(major: u32, minor: u32, candidate: u32) -> String {
         0 => format!("{major}.{minor}"),
         n => format!("{major}.{minor}.0-rc.{n}"),
     }
-}
-
-/// Whether a table of `size` bytes has the member `field` of `Table`.
-#[macro_export]
-macro_rules! has_member {
-    ($table:expr, $Table:ty, $field:ident) => {{
-        let end = ::core::mem::offset_of!($Table, $field) + ::core::mem::size_of_val(&$table.$field);
-        ($table.size as usize) >= end
-    }};
 }

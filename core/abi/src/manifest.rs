@@ -14,7 +14,7 @@ pub const FLAVOUR_RUST: u32 = 0;
 /// The plugin exports [`INTERFACE_SYMBOL`].
 pub const FLAVOUR_C: u32 = 1;
 
-/// What a plugin file is. All strings are static, NUL-terminated UTF-8 and live as long as the library. Members are only ever appended.
+/// What a plugin file is. All strings are static, NUL-terminated UTF-8 and live as long as the library. It only grows at its end ([`crate::growing::read_manifest`]).
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct Manifest {

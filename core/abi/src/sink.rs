@@ -10,7 +10,7 @@ use crate::{
 };
 use std::ffi::c_void;
 
-/// What a sink prepared for a checkpoint.
+/// What a sink prepared for a checkpoint. Frozen: it is passed in arrays.
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct Committable {

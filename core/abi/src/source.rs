@@ -13,7 +13,7 @@ use std::ffi::c_void;
 /// No watermark hint.
 pub const NO_WATERMARK: i64 = i64::MIN;
 
-/// A split and where to start in it.
+/// A split and where to start in it. Frozen: it is passed in arrays; what a later version has to say goes to `details`.
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct SplitPosition {
@@ -27,6 +27,7 @@ pub struct SplitPosition {
 
 /// What `poll` found. The slices stay valid until the next call on the instance.
 #[repr(C)]
+#[derive(Copy, Clone)]
 pub struct Polled {
     /// Bytes of this struct that the host knows.
     pub size: u32,
@@ -34,8 +35,8 @@ pub struct Polled {
     pub reserved: u32,
     /// The split that the rows are of, or that has ended.
     pub split: Slice,
-    /// The rows, all of this split.
-    pub batch: Batch,
+    /// The host's place for the rows, all of this split: the plugin fills it. No rows: the split has been read up to where it ends now, and has nothing more at present.
+    pub batch: *mut Batch,
     /// The position after these rows.
     pub position: Slice,
     /// A lower bound for the event times of what follows in this split, microseconds since the epoch, or [`NO_WATERMARK`].
@@ -43,23 +44,10 @@ pub struct Polled {
 }
 
 impl Polled {
-    /// An empty one, as the host passes it.
+    /// An empty one, as the host passes it, with the place for the rows.
     #[must_use]
-    pub const fn empty() -> Self {
-        Self {
-            size: size_of::<Self>() as u32,
-            reserved: 0,
-            split: Slice::EMPTY,
-            batch: Batch::empty(),
-            position: Slice::EMPTY,
-            watermark: NO_WATERMARK,
-        }
-    }
-}
-
-impl Default for Polled {
-    fn default() -> Self {
-        Self::empty()
+    pub const fn empty(batch: *mut Batch) -> Self {
+        Self { size: size_of::<Self>() as u32, reserved: 0, split: Slice::EMPTY, batch, position: Slice::EMPTY, watermark: NO_WATERMARK }
     }
 }
 
@@ -89,7 +77,9 @@ pub struct SourceTable {
     pub unassign:
         unsafe extern "C" fn(instance: *mut c_void, ids: *const Slice, count: usize, positions: *mut Buffer, error: *mut Error) -> Status,
     /// Reads at most `max_rows` rows and about `max_bytes` bytes of one split; waits for data until `deadline` (as `now`) at the longest.
-    /// OK: a batch. [`Status::IDLE`]: nothing. [`Status::END_OF_SPLIT`]: the named split has been read to its end, and `poll` will not name it again.
+    /// OK: a batch. One without rows says that the named split has been read up to where it ends now and has nothing more at present, so that it holds up no
+    /// watermark until it has rows again; [`Status::IDLE`] says so of all assigned splits.
+    /// [`Status::END_OF_SPLIT`]: the named split has been read to its end for good, and `poll` will not name it again.
     pub poll: unsafe extern "C" fn(
         instance: *mut c_void,
         max_rows: u32,

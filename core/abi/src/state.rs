@@ -29,7 +29,7 @@ pub struct KeyContext {
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct LentValues {
-    /// Bytes of this struct that the host knows.
+    /// Bytes of this struct that the plugin knows.
     pub size: u32,
     /// Bytes of one value: that of the Arrow type; booleans are one byte.
     pub width: u32,

@@ -3,7 +3,7 @@
 use abi_stable::StableAbi;
 use std::{ffi::c_void, ptr};
 
-/// Borrowed bytes, valid for the call that passes them (or as long as the table that returns them says). Text is UTF-8, without a terminator.
+/// Borrowed bytes. Frozen. Valid for the call that passes them (or as long as the table that returns them says). Text is UTF-8, without a terminator.
 #[repr(C)]
 #[derive(StableAbi, Copy, Clone)]
 pub struct Slice {
@@ -52,7 +52,7 @@ unsafe impl Send for Slice {}
 // SAFETY: as above.
 unsafe impl Sync for Slice {}
 
-/// Owned bytes. Whoever fills a buffer allocates it and sets `release`; whoever receives it calls `release` once, on any thread.
+/// Owned bytes. Frozen. Whoever fills a buffer allocates it and sets `release`; whoever receives it calls `release` once, on any thread.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct Buffer {

@@ -173,7 +173,7 @@ fn c_sees_the_sizes_that_rust_sees() {
     expected.extend(sizes!("Standpipe", SplitPosition Polled SourceTable EnumeratorTable KeyContext LentValues StateTable DueTimers));
     expected.extend(sizes!("Standpipe", TransformTable Committable SinkTable ScalarTable AggregateTable LookupTable DeploymentTable));
     expected.extend(sizes!("Standpipe", Manifest));
-    expected.extend(["magic STNDPIPE".to_owned(), "status -1".to_owned()]);
+    expected.extend(["has 1 0".to_owned(), "magic STNDPIPE".to_owned(), "status -1".to_owned()]);
     assert_eq!(text.lines().collect::<Vec<_>>(), expected);
     assert!(output.status.success());
 }

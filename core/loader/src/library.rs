@@ -8,8 +8,9 @@ use crate::{
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use standpipe_sdk::{
     abi::{
-        Manifest, Slice,
+        Slice,
         abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME_WITH_NUL},
+        growing,
         manifest::{self, ManifestFn},
         root::{InterfaceFn, PluginRef, checked_module},
     },
@@ -37,9 +38,12 @@ pub(crate) enum AnyKind {
     Sink(SinkKind),
 }
 
-/// What has been loaded from a path: dlopen gives the old library for a path that it knows, whatever the file holds now.
+/// The plugins that have been loaded from a path.
 type Loaded = HashMap<PathBuf, Vec<(Identity, Arc<Plugin>)>>;
 static LOADED: LazyLock<Mutex<Loaded>> = LazyLock::new(Mutex::default);
+
+/// What dlopen has opened by its path, whether it became a plugin or not: for a path that it knows it gives that library again, whatever the file holds now.
+static OPENED: LazyLock<Mutex<HashMap<PathBuf, Identity>>> = LazyLock::new(Mutex::default);
 
 /// Loads a plugin file, through all stages.
 pub(crate) fn load(path: &Path) -> Result<Arc<Plugin>, LoadError> {
@@ -58,8 +62,7 @@ pub(crate) fn load(path: &Path) -> Result<Arc<Plugin>, LoadError> {
             return Ok(plugin);
         }
     }
-    let replaced = !versions.is_empty();
-    let library = if replaced { found.open_copy() } else { found.open_library() }.map_err(fail)?;
+    let library = found.open_library().map_err(fail)?;
     let plugin = Arc::new(read(library, found).map_err(fail)?);
     versions.push((identity, plugin.clone()));
     Ok(plugin)
@@ -95,16 +98,25 @@ impl File {
         Ok(Self { path, content, identity: Identity::of(&metadata) })
     }
 
+    /// Opens the file, or a copy of it if dlopen knows something else by its path.
     fn open_library(&self) -> Result<&'static Library, LoadProblem> {
-        open_library(&self.path)
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        match opened.get(&self.path) {
+            Some(identity) if *identity != self.identity => self.open_copy(),
+            _ => {
+                let library = open_library(&self.path)?;
+                opened.insert(self.path.clone(), self.identity.clone());
+                Ok(library)
+            }
+        }
     }
 
-    /// Opens a copy, in a directory that is removed again: the mapped file stays.
+    /// Opens a copy of what was checked, in a directory that is removed again: the mapped file stays.
     fn open_copy(&self) -> Result<&'static Library, LoadProblem> {
         let failed = |error: std::io::Error| LoadProblem::Unreadable(format!("no copy can be made of the new version: {error}"));
         let directory = tempfile::Builder::new().prefix("standpipe-plugin-").tempdir().map_err(failed)?;
         let copy = directory.path().join(self.path.file_name().unwrap_or_default());
-        std::fs::copy(&self.path, &copy).map_err(failed)?;
+        std::fs::File::create(&copy).and_then(|mut copy| std::io::copy(&mut &self.content, &mut copy)).map_err(failed)?;
         open_library(&copy)
     }
 }
@@ -187,16 +199,12 @@ fn read_manifest(library: &'static Library, found: File) -> Result<(PluginFile, 
     if manifest.is_null() {
         return Err(damaged("there is none"));
     }
-    // SAFETY: not null; the first two members are there, the others if the size says so.
-    let (magic, size) = unsafe { ((*manifest).magic, (*manifest).struct_size as usize) };
-    if magic != manifest::MAGIC {
+    // SAFETY: not null; the first member is there.
+    if unsafe { (&raw const (*manifest).magic).read() } != manifest::MAGIC {
         return Err(damaged("it does not begin with STNDPIPE"));
     }
-    if size < size_of::<Manifest>() {
-        return Err(damaged(&format!("it has {size} bytes, {} are needed", size_of::<Manifest>())));
-    }
-    // SAFETY: it has all members.
-    let manifest = unsafe { *manifest };
+    // SAFETY: it is a manifest, which says how long it is.
+    let manifest = unsafe { growing::read_manifest(manifest) }.map_err(|why| damaged(&format!("it {why}")))?;
     let (name, version) = (text(manifest.name), text(manifest.version));
     let (Some(name), Some(version)) = (name, version) else { return Err(damaged("it has no name or no version")) };
     let abi = AbiVersion { major: manifest.abi_major, minor: manifest.abi_minor, candidate: manifest.abi_candidate };

@@ -45,7 +45,8 @@ impl SearchPath {
 
 impl SearchEntry {
     /// Whether somebody asked for it, so that it must be there.
-    pub(crate) fn asked_for(&self) -> bool {
+    #[must_use]
+    pub fn asked_for(&self) -> bool {
         self.origin != BESIDE && self.origin != BINARY
     }
 }

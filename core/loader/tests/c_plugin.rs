@@ -5,7 +5,10 @@ mod common;
 
 use common::{catalogue, compile, context, input, numbers};
 use serde_json::json;
-use standpipe_loader::{CloseReason, Committable, ErrorCode, Flavour, Polled, Recovered, SplitPosition, Written};
+use standpipe_loader::{
+    CloseReason, Committable, ErrorCode, Flavour, Polled, Recovered, SplitPosition, Written,
+    wire::{ChangeMode, TypeClass},
+};
 use standpipe_sdk::testing::TestHost;
 use std::{sync::Arc, time::Duration};
 
@@ -94,4 +97,24 @@ fn a_sink_in_c_acknowledges_and_rejects() {
     let text = common::keyed(&["a"], &[1]);
     let mut wrong = sum.instance(&json!({}), "out", &input(&text, &[]), &context(), host).unwrap();
     assert_eq!(wrong.open().unwrap_err().to_string(), "sinks.out: c_sum: the first column must be int64");
+}
+
+/// What the transform of the fixture says with these details.
+fn details(details: &str) -> Result<standpipe_loader::wire::ValidationDetails, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let argument = format!("-DDETAILS={details:?}");
+    let catalogue = catalogue(&[&compile(directory.path(), "later", "plugin.c", &[&argument])]);
+    let negate = catalogue.transform("c_negate").unwrap();
+    let validation = negate.validate("n", &json!({}), &[input(&numbers(&[]), &[])], false);
+    validation.map(|validation| validation.details).map_err(|error| error.to_string())
+}
+
+#[test]
+fn words_of_a_later_minor_version() {
+    let known = details(r#"{"outputs": [{"name": "main"}], "types": ["tensor", "view"], "accepts": ["upsert", "partial"]}"#).unwrap();
+    assert_eq!((known.types, known.accepts), (vec![TypeClass::View], vec![ChangeMode::Upsert]));
+    let unknown = details(r#"{"outputs": [{"name": "main", "mode": "partial"}]}"#).unwrap_err();
+    let expected = "transforms.n: c_negate: plugin c-fixture (later.so 1.2.3) needs a newer host: it gives the output \"main\" the change mode \"partial\", \
+                    which plugin ABI 1.0.0-rc.1 does not have";
+    assert_eq!(unknown, expected);
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{catalogue, compile, example};
-use standpipe_loader::{Catalogue, SearchEntry, SearchPath};
+use standpipe_loader::{Catalogue, SearchEntry, SearchPath, inspect};
 use std::{fs, path::Path};
 
 #[test]
@@ -57,6 +57,55 @@ fn a_file_renamed_over_a_loaded_one_gives_the_new_plugin() {
     fs::copy(&path, &copy).unwrap();
     fs::rename(copy, &path).unwrap();
     assert!(std::sync::Arc::ptr_eq(&catalogue(&[&path]).plugins()[0], &replaced.plugins()[0]));
+}
+
+#[test]
+fn a_file_renamed_over_one_that_could_not_be_loaded_gives_the_new_plugin() {
+    // The first file is opened, and stays: dlopen would give it again for that path.
+    let directory = tempfile::tempdir().unwrap();
+    let path = compile(directory.path(), "plugin", "manifest.c", &["-DTABLE_SIZE=16"]);
+    for _ in 0..2 {
+        let failures: Vec<_> = catalogue(&[&path]).failures().iter().map(ToString::to_string).collect();
+        assert!(failures[0].ends_with("the table sink/1 is too short: 16 bytes, 104 needed"), "{failures:?}");
+    }
+    let new = compile(directory.path(), "new", "plugin.c", &[]);
+    fs::rename(new, &path).unwrap();
+    let replaced = catalogue(&[&path]);
+    assert_eq!((replaced.failures(), replaced.sink("c_sum").unwrap().plugin().version.as_str()), (&[][..], "1.2.3"));
+}
+
+#[test]
+fn a_file_renamed_over_one_that_was_inspected_gives_the_new_plugin() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = compile(directory.path(), "plugin", "plugin.c", &["-DVERSION=\"1.0.0\""]);
+    assert_eq!(inspect(&path).unwrap().version, "1.0.0");
+    let new = compile(directory.path(), "new", "plugin.c", &["-DVERSION=\"2.0.0\""]);
+    fs::rename(new, &path).unwrap();
+    assert_eq!(catalogue(&[&path]).sink("c_sum").unwrap().plugin().version, "2.0.0");
+    assert_eq!(inspect(&path).unwrap().version, "2.0.0");
+}
+
+#[test]
+fn a_damaged_file_in_a_directory_is_one_line() {
+    // A header, two sections: symbols, and their names, which are said to take no place and have a size that no memory has.
+    let directory = tempfile::tempdir().unwrap();
+    compile(directory.path(), "a_plugin", "plugin.c", &[]);
+    let mut bytes = fs::read(directory.path().join("a_plugin.so")).unwrap()[..64].to_vec();
+    bytes.resize(192, 0);
+    bytes[32..40].fill(0);
+    bytes[40..48].copy_from_slice(&64_u64.to_le_bytes());
+    bytes[56..58].fill(0);
+    bytes[60..62].copy_from_slice(&2_u16.to_le_bytes());
+    bytes[68] = 11;
+    bytes[104] = 1;
+    bytes[132] = 8;
+    bytes[160..168].copy_from_slice(&(1_u64 << 62).to_le_bytes());
+    fs::write(directory.path().join("b_damaged.so"), bytes).unwrap();
+    let found = catalogue(&[directory.path()]);
+    let failures: Vec<_> = found.failures().iter().map(ToString::to_string).collect();
+    let line = "is an ELF file whose names of symbols are no strings, not a shared library for Linux";
+    assert_eq!(failures, [format!("{}/b_damaged.so: {line}", directory.path().display())]);
+    assert!(found.source("c_numbers").is_ok());
 }
 
 #[test]

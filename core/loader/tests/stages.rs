@@ -134,7 +134,7 @@ fn manifests_that_are_wrong() {
     for (name, argument, what) in [
         ("null", "-DNULL_MANIFEST", "there is none"),
         ("magic", "-DMAGIC=7", "it does not begin with STNDPIPE"),
-        ("short", "-DSIZE=40", "it has 40 bytes, 56 are needed"),
+        ("short", "-DSIZE=40", "it is too short: 40 bytes, 56 needed"),
         ("nameless", "-DNAME=0", "it has no name or no version"),
         ("flavour", "-DFLAVOUR=9", "its flavour is 9"),
         ("undescribed", "-DDESCRIPTION=0", "it has no description"),

@@ -8,10 +8,10 @@ use crate::{Error, Host, Result, convert, transform::OutputDeclaration, transfor
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use standpipe_abi::{
-    ErrorCode,
+    ErrorCode, growing,
     state::{KeyContext, StateTable},
 };
-use std::cell::OnceCell;
+use std::{cell::OnceCell, marker::PhantomData};
 
 /// One call of a transform.
 pub struct Call<'a> {
@@ -72,10 +72,11 @@ impl<'a> Call<'a> {
 
 /// The distinct keys of a batch. A key is named by its ordinal, from 0, in this call.
 pub struct Keys<'a> {
-    context: &'a KeyContext,
-    pub(crate) state: &'a StateTable,
+    context: KeyContext,
+    pub(crate) state: StateTable,
     schema: SchemaRef,
     batch: OnceCell<RecordBatch>,
+    call: PhantomData<&'a KeyContext>,
 }
 
 impl<'a> Keys<'a> {
@@ -85,21 +86,15 @@ impl<'a> Keys<'a> {
     /// `context` must be null or point to a key context that is valid for `'a`.
     pub(crate) unsafe fn from_abi(context: *const KeyContext, schema: &SchemaRef) -> Result<Option<Self>> {
         // SAFETY: null or valid, by the caller's word; so are the tables that it points to.
-        let Some(context) = (unsafe { context.as_ref() }) else { return Ok(None) };
-        let wrong = |what: &str| Error::new(ErrorCode::OUT_OF_RANGE, format!("the host's key context {what}"));
-        if (context.size as usize) < size_of::<KeyContext>() {
-            return Err(wrong("is too short"));
+        if context.is_null() {
+            return Ok(None);
         }
-        // SAFETY: as above; only `size` is read before it is known to cover the rest.
-        if context.state.is_null() || unsafe { (*context.state).size as usize } < size_of::<StateTable>() {
-            return Err(wrong("has no state table, or one that is too short"));
-        }
+        let context = unsafe { growing::read(context) }.map_err(Error::unusable("the host's key context"))?;
+        let state = unsafe { growing::read(context.state) }.map_err(Error::unusable("the state table of the host's key context"))?;
         if context.key_of_row.is_null() && context.rows > 0 {
-            return Err(wrong("has no ordinals"));
+            return Err(Error::new(ErrorCode::OUT_OF_RANGE, "the host's key context has no ordinals"));
         }
-        // SAFETY: not null, and the table has all members.
-        let state = unsafe { &*context.state };
-        Ok(Some(Self { context, state, schema: schema.clone(), batch: OnceCell::new() }))
+        Ok(Some(Self { context, state, schema: schema.clone(), batch: OnceCell::new(), call: PhantomData }))
     }
 
     /// Distinct keys.
@@ -133,7 +128,7 @@ impl<'a> Keys<'a> {
             return Ok(batch);
         }
         // SAFETY: null or the host's batch of this call, which a plugin may move out; a second time finds it in the cell.
-        let array = unsafe { self.context.keys.as_mut() }.map(standpipe_abi::Batch::take).unwrap_or_default();
+        let array = unsafe { standpipe_abi::Batch::take_from(self.context.keys) }.map_err(Error::unusable("the host's batch of keys"))?;
         // SAFETY: an array of the key's columns, by contract.
         let batch = unsafe { convert::import_batch(array, &self.schema) }?;
         Ok(self.batch.get_or_init(|| batch))

@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 use std::fmt;
 
 /// A configuration: any type that serde can read and schemars can describe. `#[serde(deny_unknown_fields)]` lets a user's typing errors be found.
+///
+/// A reference (`${env:PASSWORD}`) reaches a plugin in the place of a text alone ([`String`], [`Secret`]): unresolved in `declare`, resolved in `open`. In the place of a number or
+/// of a word of an enumeration the host puts the value before it asks anyone, so that an author never sees one there.
 pub trait Config: DeserializeOwned + JsonSchema + Send + 'static {}
 impl<T: DeserializeOwned + JsonSchema + Send + 'static> Config for T {}
 

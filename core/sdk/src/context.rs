@@ -34,12 +34,7 @@ impl Context {
     #[allow(unsafe_code, reason = "reads the host's struct")]
     pub(crate) unsafe fn from_abi(context: *const abi::Context, host: Host) -> Result<Self> {
         // SAFETY: null or valid, by the caller's word.
-        let Some(context) = (unsafe { context.as_ref() }) else {
-            return Err(Error::new(abi::ErrorCode::OUT_OF_RANGE, "the host passed no context"));
-        };
-        if (context.size as usize) < size_of::<abi::Context>() {
-            return Err(Error::new(abi::ErrorCode::OUT_OF_RANGE, "the host's context is too short"));
-        }
+        let context = unsafe { abi::growing::read(context) }.map_err(Error::unusable("the host's context"))?;
         // SAFETY: slices that are alive for this call, by the caller's word.
         let text = |slice: abi::Slice| unsafe { slice.as_str() }.unwrap_or_default().to_owned();
         Ok(Self {

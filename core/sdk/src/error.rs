@@ -74,6 +74,11 @@ impl Error {
         standpipe_abi::Error { retryable: u32::from(self.retryable), details, ..standpipe_abi::Error::new(self.code, self.message) }
     }
 
+    /// A struct of the other side that cannot be used: `what` is `the host's context`.
+    pub(crate) fn unusable(what: &str) -> impl Fn(standpipe_abi::growing::Unusable) -> Self {
+        move |why| Self::new(ErrorCode::OUT_OF_RANGE, format!("{what} {why}"))
+    }
+
     /// As it was sent. A failure without a message says at least that.
     #[must_use]
     pub fn from_abi(error: &standpipe_abi::Error) -> Self {

@@ -92,13 +92,9 @@ impl Host {
     /// # Safety
     /// `table` must be null or a host table that is valid until [`Host::close`].
     pub(crate) unsafe fn from_abi(table: *const HostTable) -> Result<Self> {
-        // SAFETY: null or valid, by the caller's word; only `size` is read before it is known to cover the rest.
-        let size = if table.is_null() { 0 } else { unsafe { (*table).size as usize } };
-        if size < size_of::<HostTable>() {
-            return Err(Error::new(abi::ErrorCode::OUT_OF_RANGE, "the host passed no host table, or one that is too short"));
-        }
-        // SAFETY: the table has all members.
-        Ok(Self(Arc::new(RwLock::new(Some(unsafe { *table })))))
+        // SAFETY: passed on to the caller.
+        let table = unsafe { abi::growing::read(table) }.map_err(Error::unusable("the host's table"))?;
+        Ok(Self(Arc::new(RwLock::new(Some(table)))))
     }
 
     /// The instance goes away: waits for calls under way on other threads, then lets none through.
@@ -220,6 +216,7 @@ impl Host {
             .iter()
             .map(|r| abi::arrow_c::Rejection {
                 row: r.row,
+                reserved: 0,
                 reason: Slice::new(r.reason.as_bytes()),
                 details: Slice::new(r.details.as_bytes()),
             })

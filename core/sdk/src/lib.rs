@@ -49,6 +49,7 @@ pub mod state;
 pub mod testing;
 pub mod transform;
 pub mod wire;
+mod words;
 
 pub use call::{Call, Keys};
 pub use config::{Config, Secret, is_reference};

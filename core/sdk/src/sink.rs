@@ -27,13 +27,13 @@ pub struct SinkDeclaration {
     pub encoding: Encoding,
     /// For encoded records: the row's columns that it wants beside `value`.
     pub columns: Vec<String>,
-    /// The change modes that it takes; empty: append only.
+    /// The change modes that it takes; empty: append only. `check` refuses a stream of another.
     pub accepts: Vec<ChangeMode>,
     /// What it can do.
     pub capabilities: Capabilities,
     /// Subtasks at most.
     pub max_subtasks: Option<u32>,
-    /// Type classes that it takes besides the plain ones.
+    /// Type classes of columns that it takes besides the plain ones. `check` refuses an input with a column of another.
     pub types: Vec<TypeClass>,
     /// Wrong values of the configuration, all at once.
     pub problems: Vec<wire::Problem>,
@@ -70,7 +70,7 @@ pub struct Committable {
     pub bytes: Vec<u8>,
 }
 
-/// A sink: one per subtask, on a thread of its own. Calls are serial; they may block, watching [`crate::Host::cancelled`].
+/// A sink: one per subtask, on a thread of its own, from `open` to the end. Calls are serial; they may block, watching [`crate::Host::cancelled`].
 pub trait Sink: Sized + Send + 'static {
     /// The name in pipelines: `connector: NAME`.
     const NAME: &'static str;
@@ -80,7 +80,7 @@ pub trait Sink: Sized + Send + 'static {
     /// What the sink will do with that input. No I/O.
     ///
     /// # Errors
-    /// When nothing can be said; wrong values go to `problems`.
+    /// When nothing can be said; wrong values go to `problems`. Texts with references to secrets are as written ([`crate::is_reference`], [`Config`]).
     fn declare(config: &Self::Config, input: &SinkInput) -> Result<SinkDeclaration>;
 
     /// Connects.

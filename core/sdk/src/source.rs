@@ -49,20 +49,20 @@ pub enum Poll {
     Batch {
         /// The split.
         split: String,
-        /// Its rows.
+        /// Its rows. None: the split has been read up to where it ends now and has nothing more at present. Until it has rows again it holds up no watermark.
         batch: RecordBatch,
         /// The position after them; text is best, checkpoints show it.
         position: Vec<u8>,
         /// A lower bound for the event times of what follows in the split, microseconds since the epoch.
         watermark: Option<i64>,
     },
-    /// Nothing now.
+    /// Nothing now, in any of the splits: an empty [`Poll::Batch`] of each of them at once.
     Idle,
-    /// That split has been read to its end.
+    /// That split has been read to its end for good.
     EndOfSplit(String),
 }
 
-/// A source's reader: one per subtask, on a thread of its own. Calls are serial.
+/// A source's reader: one per subtask, on a thread of its own, from `open` to the end. Calls are serial.
 pub trait Source: Sized + Send + 'static {
     /// The name in pipelines: `connector: NAME`.
     const NAME: &'static str;
@@ -74,7 +74,7 @@ pub trait Source: Sized + Send + 'static {
     /// What the source will give. No I/O.
     ///
     /// # Errors
-    /// When nothing can be said; wrong values go to `problems`. Strings with `${...}` are not substituted yet ([`crate::is_reference`]).
+    /// When nothing can be said; wrong values go to `problems`. Texts with references to secrets are as written ([`crate::is_reference`], [`Config`]).
     fn declare(config: &Self::Config) -> Result<SourceDeclaration>;
 
     /// Connects.
@@ -99,6 +99,9 @@ pub trait Source: Sized + Send + 'static {
     }
 
     /// Reads some rows of one split, the splits in turns.
+    ///
+    /// A split that has nothing now must not hold up the event time of the others. A source that knows says so: once per split by a batch without rows when it has read it up to
+    /// where it ends now (with the position it has reached), or by [`Poll::Idle`] for all splits that it was assigned.
     ///
     /// # Errors
     /// Ends the job, unless it is retryable.

@@ -327,7 +327,7 @@ impl Call<'_> {
 
     fn call(&self, function: impl FnOnce(&StateTable, *mut abi::Error) -> Status) -> Result<()> {
         let mut error = abi::Error::empty();
-        match function(self.keyed()?.state, &raw mut error) {
+        match function(&self.keyed()?.state, &raw mut error) {
             Status::OK => Ok(()),
             _ => Err(Error::from_abi(&error)),
         }

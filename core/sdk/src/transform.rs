@@ -56,7 +56,9 @@ pub struct TransformDeclaration {
     pub requires_key: bool,
     /// What it can do.
     pub capabilities: Capabilities,
-    /// Type classes that it takes besides the plain ones.
+    /// The change modes of inputs that it takes, besides append and the mode of its main output. `check` refuses a stream of another.
+    pub accepts: Vec<ChangeMode>,
+    /// Type classes of columns that it takes besides the plain ones. `check` refuses an input with a column of another.
     pub types: Vec<TypeClass>,
     /// Wrong values of the configuration or the input, all at once.
     pub problems: Vec<wire::Problem>,
@@ -116,7 +118,7 @@ pub struct Timer {
     pub time: i64,
 }
 
-/// A transform: one per subtask. Calls are serial; what it emits and writes in a call takes effect when the call returns `Ok`.
+/// A transform: one per subtask, on one thread from `open` to the end. Calls are serial; what it emits and writes in a call takes effect when the call returns `Ok`.
 pub trait Transform: Sized + Send + 'static {
     /// The name in pipelines: `transform: NAME`.
     const NAME: &'static str;
@@ -126,7 +128,7 @@ pub trait Transform: Sized + Send + 'static {
     /// What the transform will do with these inputs. No I/O.
     ///
     /// # Errors
-    /// When nothing can be said; wrong values go to `problems`.
+    /// When nothing can be said; wrong values go to `problems`. Texts with references to secrets are as written ([`crate::is_reference`], [`Config`]).
     fn declare(config: &Self::Config, input: &TransformInput) -> Result<TransformDeclaration>;
 
     /// Gets ready.

@@ -1,6 +1,7 @@
 //! The JSON that crosses beside the tables: what `validate` answers and what a manifest describes. The SDK writes it, the loader reads it.
 //!
-//! It evolves freely: readers ignore members that they do not know, and every new member has a default.
+//! It evolves freely: readers ignore members that they do not know, and every new member has a default. Words of the enumerations here that a later minor version
+//! adds are for `words`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -101,7 +102,7 @@ pub struct Problem {
     pub suggestion: Option<String>,
 }
 
-/// A column type class that a plugin may or may not take; the host casts what it does not.
+/// A class of column types that a plugin may or may not take; `check` refuses a stream with a column of one that it does not.
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum TypeClass {
@@ -133,7 +134,7 @@ pub struct ValidationDetails {
     pub encoding: Encoding,
     /// A sink of records: the row's columns that it wants beside `value`, in order.
     pub columns: Vec<String>,
-    /// A sink: the change modes it takes; empty means append only.
+    /// The change modes it takes. A sink: empty means append only. A transform: besides append and the mode of its main output.
     pub accepts: Vec<ChangeMode>,
     /// Subtasks that the node may have at most (a file that cannot be shared: 1).
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -119,10 +119,10 @@ fn create(config: &str, context: *const abi::Context, host: *const abi::HostTabl
 fn create_without_its_arguments() {
     let (whole, short, host) = (context(size_of::<abi::Context>()), context(8), host());
     let mut instance = null_mut();
-    let no_host = "the host passed no host table, or one that is too short";
-    assert_eq!(create("{}", &raw const whole, null(), &raw mut instance), out_of_range(no_host));
-    assert_eq!(create("{}", null(), &raw const host, &raw mut instance), out_of_range("the host passed no context"));
-    assert_eq!(create("{}", &raw const short, &raw const host, &raw mut instance), out_of_range("the host's context is too short"));
+    assert_eq!(create("{}", &raw const whole, null(), &raw mut instance), out_of_range("the host's table is missing"));
+    assert_eq!(create("{}", null(), &raw const host, &raw mut instance), out_of_range("the host's context is missing"));
+    let too_short = "the host's context is too short: 8 bytes, 80 needed";
+    assert_eq!(create("{}", &raw const short, &raw const host, &raw mut instance), out_of_range(too_short));
     let no_place = "the host passed no place for the result";
     assert_eq!(create("{}", &raw const whole, &raw const host, null_mut()), out_of_range(no_place));
     let (code, message) = create("{", &raw const whole, &raw const host, &raw mut instance);
@@ -135,7 +135,8 @@ fn calls_without_an_instance_or_in_the_wrong_order() {
     let table = SourceGlue::<Nothing>::READER;
     assert_eq!(error(|error| unsafe { (table.open)(null_mut(), error) }), out_of_range("the host passed no instance"));
     let (whole, host) = (context(size_of::<abi::Context>()), host());
-    let (mut this, mut polled) = (null_mut(), Polled::empty());
+    let mut rows = abi::Batch::empty();
+    let (mut this, mut polled) = (null_mut(), Polled::empty(&raw mut rows));
     let mut poll = |this, error| unsafe { (table.poll)(this, 1, 1, 0, &raw mut polled, error) };
     let status = unsafe { (table.create)(Slice::EMPTY, &raw const whole, &raw const host, &raw mut this, null_mut()) };
     assert_eq!(status, Status::OK);
@@ -159,7 +160,7 @@ fn validate_without_inputs() {
     let table = TransformGlue::<Pass>::TABLE;
     let mut out = Validation::empty();
     let none = error(|error| unsafe { (table.validate)(Slice::EMPTY, null(), &raw mut out, error) });
-    assert_eq!(none, out_of_range("the host passed no inputs, or a struct that is too short"));
+    assert_eq!(none, out_of_range("the host's validation input is missing"));
     let missing = [null()];
     let input = ValidationInput { size: size_of::<ValidationInput>() as u32, n_inputs: 1, inputs: missing.as_ptr(), details: Slice::EMPTY };
     let none = error(|error| unsafe { (table.validate)(Slice::EMPTY, &raw const input, &raw mut out, error) });

@@ -9,7 +9,7 @@ use serde_json::json;
 use standpipe_sdk::{
     Call, Context, Error, ErrorCode, Result, TimeDomain, Timer, Transform, TransformDeclaration, TransformInput,
     testing::Harness,
-    transform::{ChangeMode, OutputDeclaration, StateDeclaration, StateKind},
+    transform::{ChangeMode, OutputDeclaration, StateDeclaration, StateKind, TypeClass},
 };
 use std::sync::Arc;
 
@@ -65,6 +65,8 @@ impl Transform for Count {
             ],
             requires_key: true,
             timers: true,
+            accepts: vec![ChangeMode::Upsert],
+            types: vec![TypeClass::View],
             ..Default::default()
         })
     }
@@ -198,6 +200,12 @@ fn panics_in_declare_and_open_are_errors() {
     assert!(text.contains("panicked in validate: declare it is at"), "{text}");
     let text = count(json!({ "panic_at": "open" })).open().unwrap_err().to_string();
     assert!(text.contains("panicked in open: open it is at"), "{text}");
+}
+
+#[test]
+fn what_a_transform_takes_reaches_the_host() {
+    let details = count(json!({})).validate().unwrap().details;
+    assert_eq!((details.accepts, details.types), (vec![ChangeMode::Upsert], vec![TypeClass::View]));
 }
 
 #[test]

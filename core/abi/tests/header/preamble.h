@@ -3,9 +3,10 @@
  *
  * A plugin is a shared library that exports two functions (at the end of this file): one gives the manifest, one the tables of its kinds. The rules:
  *
- * - A struct with a `size` starts with it, in bytes. New members come at the end only; look at a member only if `size` covers it. Set `size` to sizeof what you fill in.
+ * - A struct with a `size` starts with it, in bytes, and grows at its end. Who makes a struct sets `size` to its sizeof; the other side never changes it, writes nothing
+ *   behind it, and looks at a member of a minor version after 1.0 only if STANDPIPE_HAS says that it is there. What has no `size` is frozen: it never grows.
  * - A function returns a status; what went wrong goes to the StandpipeError that the caller passed. Nothing may throw or jump across.
- * - Calls on one instance are serial. An Arrow `release` may be called on any thread at any time.
+ * - Calls on one instance, from `create` to `destroy`, are serial and on one thread. An Arrow `release` may be called on any thread at any time.
  * - Who allocates releases: memory that changes hands carries its own release function (StandpipeBuffer, the Arrow structs). "Moved" means that the receiver
  *   sets `release` of the given struct to NULL and calls it on its copy.
  * - Every function of a table must be there: give one that returns STANDPIPE_ERROR_UNSUPPORTED rather than NULL.
@@ -17,6 +18,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* Whether the struct behind `pointer`, of type `struct type`, has that member: STANDPIPE_HAS(host, StandpipeHostTable, now). */
+#define STANDPIPE_HAS(pointer, type, member) ((pointer)->size >= offsetof(struct type, member) + sizeof((pointer)->member))
 
 #ifdef __cplusplus
 extern "C" {

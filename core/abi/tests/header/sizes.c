@@ -35,6 +35,9 @@ int main(void) {
   SIZE(StandpipeLookupTable);
   SIZE(StandpipeDeploymentTable);
   SIZE(StandpipeManifest);
+  struct StandpipeBatch batch;
+  batch.size = offsetof(struct StandpipeBatch, data);
+  printf("has %d %d\n", STANDPIPE_HAS(&batch, StandpipeBatch, schema_id), STANDPIPE_HAS(&batch, StandpipeBatch, data));
   printf("magic %.8s\n", (const char *)&(uint64_t){STANDPIPE_MAGIC});
   printf("status %d\n", STANDPIPE_STATUS_ERROR);
   return sizeof(&standpipe_plugin_manifest_v1) == sizeof(StandpipeInterfaceFn) ? 0 : 1;

@@ -130,6 +130,9 @@ struct instance {
 static StandpipeStatus validate(struct StandpipeSlice config, const struct StandpipeValidationInput *input, struct StandpipeValidation *out,
                                 struct StandpipeError *error) {
   (void)config, (void)error;
+#ifdef DETAILS
+  out->details = buffer(DETAILS);
+#endif
   if (input->n_inputs > 1) {
     out->details = buffer("{\"problems\": [{\"path\": \"\", \"message\": \"takes one input\"}]}");
     return STANDPIPE_STATUS_OK;
@@ -208,7 +211,7 @@ static StandpipeStatus poll(void *instance, uint32_t max_rows, uint64_t max_byte
   int64_t n = this->rows - this->next < max_rows ? this->rows - this->next : max_rows;
   int64_t *values = malloc((size_t)n * sizeof *values);
   for (int64_t i = 0; i < n; i++) values[i] = this->next++;
-  make_batch(&out->batch, n, values);
+  make_batch(out->batch, n, values);
   snprintf(this->position, sizeof this->position, "%lld", (long long)this->next);
   out->position = slice(this->position);
   return STANDPIPE_STATUS_OK;
@@ -300,7 +303,7 @@ static StandpipeStatus write_batch(void *instance, uint64_t seq, struct Standpip
   const int64_t *values = numbers(&batch->data.array, &length);
   for (int64_t i = 0; i < length; i++) {
     if (values[i] < 0) {
-      struct StandpipeRejection refused = {(uint32_t)i, slice("negative"), {NULL, 0}};
+      struct StandpipeRejection refused = {(uint32_t)i, 0, slice("negative"), {NULL, 0}};
       if (this->host->reject(this->host->ctx, seq, &refused, 1, error) != STANDPIPE_STATUS_OK) return STANDPIPE_STATUS_ERROR;
     } else {
       this->sum += values[i];

@@ -1,7 +1,7 @@
 //! `validate`: the question as an author sees it, and the answer as the host reads it.
 
-use super::{guard, items, put};
-use crate::{Config, Error, ErrorCode, Result, config, convert, wire};
+use super::{fill, guard, items};
+use crate::{Config, Error, ErrorCode, Result, config, convert, wire, words};
 use arrow_schema::{FieldRef, Schema, SchemaRef};
 use standpipe_abi::{self as abi, ArrowSchema, Buffer, Slice, Status, Validation, ValidationInput};
 
@@ -35,7 +35,7 @@ pub(super) unsafe fn validate<C: Config>(
         let state = if answer.states.is_empty() { ArrowSchema::empty() } else { convert::export_schema(&Schema::new(answer.states))? };
         let details = Buffer::from_vec(serde_json::to_vec(&answer.details)?);
         // SAFETY: as above.
-        unsafe { put(out, Validation { outputs, state, details, ..Validation::empty() }) }
+        unsafe { fill(out, Validation { outputs, state, details, ..Validation::empty() }) }
     };
     guard("validate", error, ask).0
 }
@@ -56,13 +56,10 @@ fn as_problem(error: Error) -> Result<Answer> {
 /// `input` must be null or point to a [`ValidationInput`] whose schemas and slices are alive.
 pub(super) unsafe fn inputs(input: *const ValidationInput) -> Result<(wire::ValidationInputDetails, Vec<SchemaRef>)> {
     // SAFETY: by the caller's word.
-    let Some(input) = (unsafe { input.as_ref() }).filter(|input| input.size as usize >= size_of::<ValidationInput>()) else {
-        return Err(super::out_of_range("the host passed no inputs, or a struct that is too short"));
-    };
+    let input = unsafe { abi::growing::read(input) }.map_err(Error::unusable("the host's validation input"))?;
     // SAFETY: as above.
     let details = unsafe { input.details.as_bytes() };
-    let mut details: wire::ValidationInputDetails =
-        if details.is_empty() { wire::ValidationInputDetails::default() } else { serde_json::from_slice(details)? };
+    let mut details = if details.is_empty() { wire::ValidationInputDetails::default() } else { words::input(details)? };
     // SAFETY: as above.
     let schemas = unsafe { items(input.inputs, input.n_inputs as usize) }?;
     let schemas = schemas.iter().map(|schema| unsafe { convert::import_schema(*schema) }).collect::<Result<Vec<_>>>()?;

@@ -18,7 +18,10 @@ pub use source::SourceGlue;
 pub use transform::TransformGlue;
 
 use crate::{Error, Result};
-use standpipe_abi::{self as abi, Buffer, ErrorCode, Slice, Status};
+use standpipe_abi::{
+    self as abi, Buffer, ErrorCode, Slice, Status,
+    growing::{self, Frozen, Growing},
+};
 
 /// Runs a function of a table: a failure or a panic goes to `error`. Gives the report of a panic back, for whom to poison.
 fn guard(function: &'static str, error: *mut abi::Error, call: impl FnOnce() -> Result<Status>) -> (Status, Option<panic::Report>) {
@@ -29,20 +32,28 @@ fn guard(function: &'static str, error: *mut abi::Error, call: impl FnOnce() -> 
     }
 }
 
-/// Writes a failure to the caller's error, if there is one.
+/// Writes a failure to the caller's error, if there is one: a caller that passes none, or less than 1.0 has, does not want to know.
 fn fail(error: *mut abi::Error, failure: Error) -> Status {
     // SAFETY: the caller passes null or an error that it owns, for the call.
-    if let Some(error) = unsafe { error.as_mut() }.filter(|error| error.size as usize >= size_of::<abi::Error>()) {
-        *error = failure.into_abi();
-    }
+    let _ = unsafe { growing::write(error, failure.into_abi()) };
     Status::ERROR
 }
 
-/// Writes to an out parameter.
+/// Writes a struct to an out parameter, as far as the host knows it.
+///
+/// # Safety
+/// `out` must be null or point to a struct of as many bytes as it says, valid for writing.
+unsafe fn fill<T: Growing>(out: *mut T, value: T) -> Result<Status> {
+    // SAFETY: passed on to the caller.
+    unsafe { growing::write(out, value) }.map_err(Error::unusable("the host's place for the result"))?;
+    Ok(Status::OK)
+}
+
+/// Writes a value that never grows to an out parameter.
 ///
 /// # Safety
 /// `out` must be null or valid for writing and hold a value.
-unsafe fn put<T>(out: *mut T, value: T) -> Result<Status> {
+unsafe fn put<T: Frozen>(out: *mut T, value: T) -> Result<Status> {
     // SAFETY: by the caller's word.
     match unsafe { out.as_mut() } {
         Some(out) => *out = value,
@@ -60,11 +71,11 @@ unsafe fn put_bytes(out: *mut Buffer, bytes: Vec<u8>) -> Result<Status> {
     unsafe { put(out, Buffer::from_vec(bytes)) }
 }
 
-/// An array that the host passed.
+/// An array that the host passed: its items never grow.
 ///
 /// # Safety
 /// `items` must be null or point to `count` values that are alive for `'a`.
-unsafe fn items<'a, T>(items: *const T, count: usize) -> Result<&'a [T]> {
+unsafe fn items<'a, T: Frozen>(items: *const T, count: usize) -> Result<&'a [T]> {
     if count == 0 {
         return Ok(&[]);
     }

@@ -1,7 +1,7 @@
 //! `sink/1` of an author's [`Sink`].
 
-use super::{answer, answer::Answer, instance::Instance, items, out_of_range, put_bytes};
-use crate::{Committable, Context, Recovered, Result, Sink, SinkInput, Written, context::CloseReason, convert, wire};
+use super::{answer, answer::Answer, fill, instance::Instance, items, out_of_range, put_bytes};
+use crate::{Committable, Context, Error, Recovered, Result, Sink, SinkInput, Written, context::CloseReason, convert, wire};
 use arrow_schema::SchemaRef;
 use standpipe_abi::{
     self as abi, Batch, Buffer, HostTable, Slice, Status, Validation, ValidationInput,
@@ -77,12 +77,12 @@ impl<S: Sink> SinkGlue<S> {
 
     unsafe extern "C" fn write(instance: *mut c_void, seq: u64, batch: *mut Batch, error: *mut abi::Error) -> Status {
         let write = |open: &mut Open<S>| {
-            let Some(given) = (unsafe { batch.as_mut() }) else { return Err(out_of_range("the host passed no batch")) };
-            let taken = unsafe { convert::import_batch(given.take(), &open.schema) }?;
+            let array = unsafe { Batch::take_from(batch) }.map_err(Error::unusable("the host's batch"))?;
+            let taken = unsafe { convert::import_batch(array, &open.schema) }?;
             match open.sink.write(seq, &taken)? {
                 Written::Taken => Ok(Status::OK),
                 Written::Busy => {
-                    *given = convert::export_batch(taken);
+                    unsafe { fill(batch, convert::export_batch(taken)) }?;
                     Ok(Status::BUSY)
                 }
             }

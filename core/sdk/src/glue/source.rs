@@ -1,7 +1,9 @@
 //! `source/1` and `enumerator/1` of an author's [`Source`].
 
-use super::{answer, answer::Answer, instance::Instance, items, put, put_bytes, text, texts};
-use crate::{Context, Enumerator, Poll, PollLimits, Result, Source, Split, call::check_columns, context::CloseReason, convert, wire};
+use super::{answer, answer::Answer, fill, instance::Instance, items, put_bytes, text, texts};
+use crate::{
+    Context, Enumerator, Error, Poll, PollLimits, Result, Source, Split, call::check_columns, context::CloseReason, convert, wire,
+};
 use arrow_schema::SchemaRef;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use standpipe_abi::{
@@ -132,13 +134,15 @@ impl<S: Source> SourceGlue<S> {
         let poll = |reader: &mut Reader<S>| {
             let wait = until(&reader.context, deadline);
             let limits = PollLimits { max_rows: max_rows as usize, max_bytes: usize::try_from(max_bytes).unwrap_or(usize::MAX), wait };
-            let mut polled = Polled::empty();
+            // SAFETY: as above; `read` takes no more of it than there is.
+            let place = unsafe { abi::growing::read(out.cast_const()) }.map_err(Error::unusable("the host's place for the result"))?.batch;
+            let mut polled = Polled::empty(place);
             let status = match reader.source.poll(limits)? {
                 Poll::Idle => return Ok(Status::IDLE),
                 Poll::Batch { split, batch, position, watermark } => {
                     check_columns(&"the source", &reader.schema, &batch)?;
                     (reader.split, reader.position) = (split, position);
-                    polled.batch = convert::export_batch(batch);
+                    unsafe { fill(place, convert::export_batch(batch)) }?;
                     polled.position = Slice::new(&reader.position);
                     polled.watermark = watermark.unwrap_or(NO_WATERMARK);
                     Status::OK
@@ -149,7 +153,7 @@ impl<S: Source> SourceGlue<S> {
                 }
             };
             polled.split = Slice::new(reader.split.as_bytes());
-            unsafe { put(out, polled) }?;
+            unsafe { fill(out, polled) }?;
             Ok(status)
         };
         unsafe { Self::call("poll", instance, error, poll) }

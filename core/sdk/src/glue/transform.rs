@@ -2,8 +2,8 @@
 
 use super::{answer, answer::Answer, instance::Instance, items, out_of_range, put_bytes};
 use crate::{
-    Call, Context, Keys, Result, TimeDomain, Timer, Transform, TransformInput, context::CloseReason, convert, transform::InputStream,
-    transform::OutputDeclaration, transform::StateDeclaration, wire,
+    Call, Context, Error, Keys, Result, TimeDomain, Timer, Transform, TransformInput, context::CloseReason, convert,
+    transform::InputStream, transform::OutputDeclaration, transform::StateDeclaration, wire,
 };
 use arrow_schema::{Schema, SchemaRef};
 use standpipe_abi::{
@@ -66,6 +66,7 @@ impl<T: Transform> TransformGlue<T> {
                 outputs,
                 states,
                 capabilities: declared.capabilities,
+                accepts: declared.accepts,
                 types: declared.types,
                 requires_key: declared.requires_key,
                 timers: declared.timers,
@@ -107,8 +108,9 @@ impl<T: Transform> TransformGlue<T> {
         error: *mut abi::Error,
     ) -> Status {
         // Taken before anything can fail: the batch is moved in any case.
-        let array = unsafe { batch.as_mut() }.map(Batch::take).unwrap_or_default();
+        let array = unsafe { Batch::take_from(batch) };
         let process = |open: &mut Open<T>| {
+            let array = array.map_err(Error::unusable("the host's batch"))?;
             let batch = unsafe { convert::import_batch(array, &open.input(input)?.schema) }?;
             let (transform, mut call) = open.call(input, keys)?;
             transform.process(batch, &mut call)?;
@@ -124,7 +126,7 @@ impl<T: Transform> TransformGlue<T> {
         error: *mut abi::Error,
     ) -> Status {
         let on_timer = |open: &mut Open<T>| {
-            let Some(due) = (unsafe { timers.as_ref() }) else { return Err(out_of_range("the host passed no timers")) };
+            let due = unsafe { abi::growing::read(timers) }.map_err(Error::unusable("the host's list of timers"))?;
             let domain = TimeDomain::from_abi(due.domain).ok_or_else(|| out_of_range("the host passed timers of an unknown domain"))?;
             let (slots, times) = unsafe { (items(due.slots, due.count)?, items(due.times, due.count)?) };
             let (transform, mut call) = open.call(0, keys)?;

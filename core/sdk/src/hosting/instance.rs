@@ -14,6 +14,9 @@ use std::{ffi::c_void, sync::Arc};
 type CreateFn = unsafe extern "C" fn(Slice, *const abi::Context, *const HostTable, *mut *mut c_void, *mut abi::Error) -> Status;
 
 /// A plugin's instance; dropped, it is destroyed. A Rust plugin leaks the value of one that panicked there.
+///
+/// A plugin is promised that all calls on an instance, from `create` to `destroy`, come one after another and on one thread. That is why this is not `Send`: whoever
+/// wants it on another thread makes it there. (Kinds are `Send` and `Sync`: `validate` may be called anywhere.)
 pub(super) struct Instance {
     pointer: *mut c_void,
     destroy: unsafe extern "C" fn(*mut c_void),
@@ -22,8 +25,15 @@ pub(super) struct Instance {
     pub(super) node: String,
 }
 
-// SAFETY: calls on an instance are serial, and by contract it does not matter on which thread they are made.
-unsafe impl Send for Instance {}
+/// Does not compile if an instance is `Send`: then both implementations fit.
+const _: fn() = || {
+    trait OneThread<Marker> {
+        fn holds() {}
+    }
+    impl<T: ?Sized> OneThread<()> for T {}
+    impl<T: ?Sized + Send> OneThread<u8> for T {}
+    <Instance as OneThread<_>>::holds();
+};
 
 impl Instance {
     /// Calls the plugin's `create`.

@@ -3,7 +3,7 @@
 use super::{
     HostServices, InstanceContext, Origin, PluginError, SinkInstance, SourceEnumerator, SourceReader, Tables, TransformInstance, shield,
 };
-use crate::{Error, ErrorCode, Result, convert, wire};
+use crate::{Error, ErrorCode, Result, convert, wire, words};
 use arrow_schema::{DataType, FieldRef, Schema, SchemaRef};
 use serde_json::Value;
 use standpipe_abi::{
@@ -302,16 +302,16 @@ impl Question {
         if status != Status::OK {
             return Err(PluginError::read(origin, node, &error));
         }
-        sensible(|| Answer::read(&out)).map_err(|error| PluginError::new(origin, node, error))
+        sensible(|| Answer::read(&origin.plugin, &out)).map_err(|error| PluginError::new(origin, node, error))
     }
 }
 
 impl Answer {
-    fn read(out: &Validation) -> Result<Self> {
+    fn read(plugin: &str, out: &Validation) -> Result<Self> {
         let details = out.details.as_bytes();
         let mut details: wire::ValidationDetails = match details {
             [] => wire::ValidationDetails::default(),
-            details => serde_json::from_slice(details).map_err(|error| broken(&format!("answers validate with unknown JSON: {error}")))?,
+            details => words::answer(plugin, details)?,
         };
         // SAFETY: the plugin keeps the rules of the Arrow C data interface.
         let (outputs, states) = unsafe { (convert::import_fields(&raw const out.outputs)?, convert::import_fields(&raw const out.state)?) };

@@ -3,6 +3,8 @@
 //!
 //! A caller gives two things: [`HostServices`] for what an instance may ask at any time, and for a keyed transform a [`KeyedState`] with each call. No raw
 //! pointer leaves this module. What a plugin returns is checked before it is used; a plugin that breaks the contract gets an error that names it.
+//!
+//! Kinds may be used on any thread. Instances are not `Send`: all calls on one, its making and its end among them, are on the thread that made it, as plugins are promised.
 #![allow(unsafe_code, reason = "calls the tables of the ABI")]
 
 mod error;

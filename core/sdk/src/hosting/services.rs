@@ -3,7 +3,7 @@
 use super::{Emitted, shield};
 use crate::{Error, LogLevel, MetricKind, Rejection, Result, convert};
 use arrow_schema::SchemaRef;
-use standpipe_abi::{self as abi, Batch, Buffer, ErrorCode, HostTable, Slice, Status};
+use standpipe_abi::{self as abi, ArrowArray, Batch, Buffer, ErrorCode, HostTable, Slice, Status, growing};
 use std::{
     ffi::c_void,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -130,8 +130,7 @@ impl Served {
         self.emitted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn emit(&self, output: u32, batch: &mut Batch, token: u64) -> Result<()> {
-        let array = batch.take();
+    fn emit(&self, output: u32, array: ArrowArray, token: u64) -> Result<()> {
         if token != 0 {
             return Err(Error::unsupported("this host has no asynchronous transforms"));
         }
@@ -184,16 +183,14 @@ unsafe fn answer(ctx: *mut c_void, error: *mut abi::Error, call: impl FnOnce(&Se
     unsafe { report(result, error) }
 }
 
-/// Writes the outcome of a callback.
+/// Writes the outcome of a callback, as far as the plugin's error goes.
 ///
 /// # Safety
 /// `error` must be null or valid.
 pub(super) unsafe fn report(result: Result<()>, error: *mut abi::Error) -> Status {
     let Err(failure) = result else { return Status::OK };
     // SAFETY: by the caller's word.
-    if let Some(error) = unsafe { error.as_mut() } {
-        *error = failure.into_abi();
-    }
+    let _ = unsafe { growing::write(error, failure.into_abi()) };
     Status::ERROR
 }
 
@@ -240,18 +237,15 @@ unsafe extern "C" fn secret(ctx: *mut c_void, reference: Slice, value: *mut Buff
 }
 
 unsafe extern "C" fn emit(ctx: *mut c_void, output: u32, batch: *mut Batch, token: u64, error: *mut abi::Error) -> Status {
-    let emit = |served: &Served| match unsafe { batch.as_mut() } {
-        Some(batch) => served.emit(output, batch, token),
-        None => Err(Error::new(ErrorCode::OUT_OF_RANGE, "there is no batch")),
-    };
+    // Taken before anything can fail: the batch is moved in any case.
+    let array = unsafe { Batch::take_from(batch) };
+    let emit = |served: &Served| served.emit(output, array.map_err(Error::unusable("the batch"))?, token);
     unsafe { answer(ctx, error, emit) }
 }
 
 /// Nothing is pending in this host: `process` refuses `PENDING`.
 unsafe extern "C" fn complete(_: *mut c_void, _: u64, _: Status, error: *mut abi::Error) {
-    if let Some(error) = unsafe { error.as_mut() } {
-        *error = abi::Error::empty();
-    }
+    let _ = unsafe { growing::write(error, abi::Error::empty()) };
 }
 
 unsafe extern "C" fn ack(ctx: *mut c_void, up_to_seq: u64) {

@@ -11,7 +11,7 @@ use standpipe_abi::{
 };
 use std::sync::Arc;
 
-/// A sink: one per subtask, on a thread of its own.
+/// A sink: one per subtask, on the thread that made it, which it has for itself.
 pub struct SinkInstance {
     instance: Instance,
     table: SinkTable,

@@ -9,7 +9,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use serde_json::Value;
 use standpipe_abi::{
-    Slice, Status,
+    Batch, Slice, Status,
     source::{self as abi, EnumeratorTable, NO_WATERMARK, SourceTable},
 };
 use std::{sync::Arc, time::Duration};
@@ -32,20 +32,20 @@ pub enum Polled {
     Batch {
         /// The split.
         split: String,
-        /// Its rows.
+        /// Its rows. None: the split has been read up to where it ends now.
         batch: RecordBatch,
         /// The position after them.
         position: Vec<u8>,
         /// A lower bound for the event times of what follows in the split, microseconds since the epoch.
         watermark: Option<i64>,
     },
-    /// Nothing now.
+    /// Nothing now, in any of the splits.
     Idle,
     /// That split has been read to its end.
     EndOfSplit(String),
 }
 
-/// A reader: one per subtask, on a thread of its own.
+/// A reader: one per subtask, on the thread that made it, which it has for itself.
 pub struct SourceReader {
     instance: Instance,
     table: SourceTable,
@@ -111,7 +111,8 @@ impl SourceReader {
     /// As the plugin says.
     pub fn poll(&mut self, max_rows: u32, max_bytes: u64, wait: Duration) -> Result<Polled, PluginError> {
         let deadline = deadline(&self.instance, wait);
-        let mut out = abi::Polled::empty();
+        let mut rows = Batch::empty();
+        let mut out = abi::Polled::empty(&raw mut rows);
         let status =
             self.instance.call(|this, error| unsafe { (self.table.poll)(this, max_rows, max_bytes, deadline, &raw mut out, error) })?;
         let split = || String::from_utf8_lossy(unsafe { out.split.as_bytes() }).into_owned();
@@ -120,7 +121,7 @@ impl SourceReader {
             Status::END_OF_SPLIT => Ok(Polled::EndOfSplit(split())),
             Status::OK => {
                 let (split, position) = (split(), unsafe { out.position.as_bytes() }.to_vec());
-                let array = out.batch.take();
+                let array = rows.take();
                 let batch = self.instance.read(|| unsafe { convert::import_batch(array, &self.schema) })?;
                 Ok(Polled::Batch { split, batch, position, watermark: (out.watermark != NO_WATERMARK).then_some(out.watermark) })
             }
@@ -170,7 +171,7 @@ impl SourceReader {
     }
 }
 
-/// An enumerator: one per job, on a thread of its own.
+/// An enumerator: one per job, on the thread that made it, which it has for itself.
 pub struct SourceEnumerator {
     instance: Instance,
     table: EnumeratorTable,

@@ -7,6 +7,7 @@ use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, FieldRef};
 use standpipe_abi::{
     self as abi, ArrowArray, Status,
+    growing::{self, Frozen},
     state::{LentValues, StateTable},
 };
 use std::ffi::c_void;
@@ -192,7 +193,7 @@ fn taken(array: ArrowArray, data_type: &DataType, rows: usize) -> Result<ArrayRe
 ///
 /// # Safety
 /// `items` must be null or point to `count` values that are alive for `'a`.
-unsafe fn items<'a, T>(items: *const T, count: usize) -> Result<&'a [T]> {
+unsafe fn items<'a, T: Frozen>(items: *const T, count: usize) -> Result<&'a [T]> {
     if count == 0 {
         return Ok(&[]);
     }
@@ -234,11 +235,11 @@ unsafe fn moved(array: *mut ArrowArray) -> ArrowArray {
     unsafe { array.as_mut() }.map(ArrowArray::take).unwrap_or_default()
 }
 
-/// Writes a result.
+/// Writes a result that never grows.
 ///
 /// # Safety
 /// `out` must be null or valid.
-unsafe fn put<T>(out: *mut T, value: T) -> Result<()> {
+unsafe fn put<T: Frozen>(out: *mut T, value: T) -> Result<()> {
     // SAFETY: by the caller's word.
     match unsafe { out.as_mut() } {
         Some(out) => *out = value,
@@ -250,7 +251,11 @@ unsafe fn put<T>(out: *mut T, value: T) -> Result<()> {
 // SAFETY, for every callback below: the plugin keeps the contract of `StateTable`: `ctx` is the table's, pointers are valid for the call.
 
 unsafe extern "C" fn value_lend(ctx: *mut c_void, slot: u32, out: *mut LentValues, error: *mut abi::Error) -> Status {
-    unsafe { answer(ctx, error, |state| put(out, state.lend(slot)?)) }
+    let lend = |state: &mut StateCall<'_>| {
+        let lent = state.lend(slot)?;
+        unsafe { growing::write(out, lent) }.map_err(Error::unusable("the place for the lent values"))
+    };
+    unsafe { answer(ctx, error, lend) }
 }
 
 unsafe extern "C" fn value_get(

@@ -2,15 +2,12 @@
 //! it, and every function of it must be there.
 
 use standpipe_abi::{
+    growing::{self, Growing, Unusable},
     sink::SinkTable,
     source::{EnumeratorTable, SourceTable},
     transform::TransformTable,
 };
-use std::{
-    ffi::c_void,
-    fmt,
-    mem::{MaybeUninit, offset_of},
-};
+use std::{ffi::c_void, fmt, mem::offset_of};
 
 /// A table that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,16 +35,22 @@ impl fmt::Display for TableError {
     }
 }
 
+impl From<Unusable> for TableError {
+    fn from(why: Unusable) -> Self {
+        match why {
+            Unusable::Missing => Self::Missing,
+            Unusable::Short { size, needed } => Self::Short { size, needed },
+        }
+    }
+}
+
 /// A table of a plugin: `size`, `reserved`, then functions alone.
 ///
-/// All members of 1.0 are required. A member that a later minor version appends becomes an `Option` behind them, and stays `None` where the plugin's table is shorter.
+/// All members of 1.0 are required. A member that a later minor version appends is an `Option`, and `None` where the plugin's table is shorter.
 ///
 /// # Safety
-/// The layout must be that; zero must be a valid value of every member behind `REQUIRED` bytes.
-pub(super) unsafe trait Table: Copy {
-    /// Bytes of the table as of 1.0.
-    const REQUIRED: usize = size_of::<Self>();
-}
+/// The layout must be that.
+pub(super) unsafe trait Table: Growing + Copy {}
 
 // SAFETY: as declared in `standpipe-abi`: two u32, then non-null functions.
 unsafe impl Table for SourceTable {}
@@ -65,14 +68,8 @@ const HEADER: usize = offset_of!(SourceTable, validate);
 /// # Safety
 /// `table` must be null or point to as many bytes as its first member says, and be aligned as a pointer.
 pub(super) unsafe fn read<T: Table>(table: *const c_void) -> Result<T, TableError> {
-    if table.is_null() {
-        return Err(TableError::Missing);
-    }
-    // SAFETY: at least the size is there.
-    let size = unsafe { table.cast::<u32>().read() } as usize;
-    if size < T::REQUIRED {
-        return Err(TableError::Short { size, needed: T::REQUIRED });
-    }
+    // SAFETY: passed on to the caller.
+    unsafe { growing::shared(table.cast::<T>()) }?;
     let functions = (T::REQUIRED - HEADER) / size_of::<usize>();
     for index in 0..functions {
         // SAFETY: inside of the table.
@@ -80,12 +77,8 @@ pub(super) unsafe fn read<T: Table>(table: *const c_void) -> Result<T, TableErro
             return Err(TableError::Null(index));
         }
     }
-    let mut copy = MaybeUninit::<T>::zeroed();
-    // SAFETY: as much as both have; required functions are not null, the others may be zero.
-    unsafe {
-        std::ptr::copy_nonoverlapping(table.cast::<u8>(), copy.as_mut_ptr().cast::<u8>(), size.min(size_of::<T>()));
-        Ok(copy.assume_init())
-    }
+    // SAFETY: required functions are not null, the others may be zero.
+    Ok(unsafe { growing::read(table.cast::<T>()) }?)
 }
 
 /// How to ask a plugin for its tables, by id (`source/1`).

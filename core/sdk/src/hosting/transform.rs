@@ -26,7 +26,7 @@ pub struct Emitted {
     pub batch: RecordBatch,
 }
 
-/// A transform: one per subtask.
+/// A transform: one per subtask, on the thread that made it.
 pub struct TransformInstance {
     instance: Instance,
     table: TransformTable,
