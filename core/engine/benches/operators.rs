@@ -18,7 +18,9 @@ use standpipe_engine::{
     operator::{Emitter, Operator},
     operators::{aggregate::Aggregate, window::Window},
 };
-use standpipe_pipeline::plan::{AggregateNode, Emit, RunningAggregate, RunningFunction, WindowAggregate, WindowAssigner, WindowNode};
+use standpipe_pipeline::plan::{
+    AggregateNode, Emit, JobSettings, RunningAggregate, RunningFunction, WindowAggregate, WindowAssigner, WindowNode,
+};
 use standpipe_state::{EncodedKeys, KeyIndex};
 use std::{
     hint::black_box,
@@ -29,6 +31,16 @@ use std::{
 const BATCH: usize = 8192;
 const BATCHES: usize = 256;
 const ROUNDS: usize = 7;
+
+fn settings() -> JobSettings {
+    JobSettings {
+        parallelism: 1,
+        max_parallelism: 128,
+        batch_rows: BATCH as u32,
+        in_flight_bytes: 64 << 20,
+        flush_interval: Duration::from_millis(10),
+    }
+}
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -93,7 +105,7 @@ fn window() -> Window {
         vec![schema().field(0).clone(), Field::new("window_start", time.clone(), false), Field::new("window_end", time, false)];
     fields.push(Field::new("n", DataType::Int64, false));
     fields.extend(["mean", "low", "high"].map(|name| Field::new(name, DataType::Float64, true)));
-    Window::new("transforms.stats", &node, &schema(), Arc::new(Schema::new(fields)), 128).unwrap()
+    Window::new("transforms.stats", &node, &schema(), Arc::new(Schema::new(fields)), &settings()).unwrap()
 }
 
 /// Sum and maximum per host.
@@ -113,7 +125,7 @@ fn totals(emit: Emit) -> Aggregate {
     };
     let mut fields = vec![schema().field(0).clone()];
     fields.extend(["total", "high"].map(|name| Field::new(name, DataType::Float64, true)));
-    Aggregate::new("transforms.totals", &node, &schema(), Arc::new(Schema::new(fields)), 128).unwrap()
+    Aggregate::new("transforms.totals", &node, &schema(), Arc::new(Schema::new(fields)), &settings()).unwrap()
 }
 
 fn run(mut operator: impl Operator, batches: &[RecordBatch]) {

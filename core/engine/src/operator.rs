@@ -74,8 +74,8 @@ pub enum OperatorError {
     },
 }
 
-/// One subtask of an operator. See the module's documentation for the order of calls.
-pub trait Operator: Send {
+/// One subtask of an operator, on the thread that made it. See the module's documentation for the order of calls.
+pub trait Operator {
     /// Takes a batch of an input.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! Watermarks at both ends of an edge: [`SplitWatermarks`] makes a source subtask's from the event times of its splits, [`EdgeWatermarks`] merges those of all
 //! upstream subtasks at a receiver. A watermark of t says: no row before t follows, late ones aside.
 //!
-//! They know no clock: the caller passes processing time in and asks [`SplitWatermarks::next_change`] when to ask again. `dataflow::source` and
-//! `dataflow::input` call them; windows and timers take what comes out.
+//! They read no clock: the caller passes the instant in (a wall clock that is set would make splits idle) and asks [`SplitWatermarks::next_change`] when to ask again.
+//! `dataflow::source` and `dataflow::input` call them; windows and timers take what comes out.
 
 use crate::{
     dataflow::chunk::Mark,
@@ -15,12 +15,16 @@ use arrow::{
 };
 use hashbrown::HashMap;
 use standpipe_pipeline::plan::EventTime;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// The watermark of a source subtask: the minimum over its active splits of the highest event time seen, less the out-of-orderness.
 ///
 /// A split that is assigned but not read yet holds it at the minimum. One that has been read and had nothing for the idle timeout does not hold it; when all are
-/// idle it is the highest of them, as if the others had been idle first. A subtask without splits is idle at once; before it is told of its first assignment (an empty
+/// idle it is the highest of them, as if the others had been idle first. That a split has been read without giving rows is said of one split by
+/// [`Self::read_up_to_its_end`], of all by [`Self::nothing_to_read`]. A subtask without splits is idle at once; before it is told of its first assignment (an empty
 /// one counts) it waits.
 #[derive(Debug)]
 pub(crate) struct SplitWatermarks {
@@ -36,21 +40,21 @@ pub(crate) struct SplitWatermarks {
 struct Settings {
     column: usize,
     out_of_orderness: Micros,
-    idle_timeout: Micros,
+    idle_timeout: Duration,
 }
 
 #[derive(Debug)]
 struct SplitTime {
     /// No row of this split before it follows.
     time: Micros,
-    /// Since when, in processing time, nothing has come; `None`: it has not been read.
-    quiet_since: Option<Micros>,
+    /// Since when nothing has come; `None`: it has not been read.
+    quiet_since: Option<Instant>,
 }
 
 impl SplitTime {
-    /// When it becomes idle, if nothing comes.
-    fn idle_at(&self, timeout: Micros) -> Option<Micros> {
-        self.quiet_since.map(|since| since.saturating_add(timeout))
+    /// When it becomes idle, if nothing comes; `None`: never.
+    fn idle_at(&self, timeout: Duration) -> Option<Instant> {
+        self.quiet_since.and_then(|since| since.checked_add(timeout))
     }
 }
 
@@ -60,7 +64,7 @@ impl SplitWatermarks {
         let settings = event_time.map(|event_time| Settings {
             column: event_time.column,
             out_of_orderness: micros(event_time.out_of_orderness),
-            idle_timeout: micros(event_time.idle_timeout),
+            idle_timeout: event_time.idle_timeout,
         });
         Self { settings, splits: HashMap::new(), told_of_splits: false, told: NO_WATERMARK }
     }
@@ -80,7 +84,7 @@ impl SplitWatermarks {
     ///
     /// # Errors
     /// When the event time column is not what the plan says.
-    pub(crate) fn rows(&mut self, split: &str, batch: &RecordBatch, now: Micros) -> Result<(), String> {
+    pub(crate) fn rows(&mut self, split: &str, batch: &RecordBatch, now: Instant) -> Result<(), String> {
         let Some(settings) = &self.settings else { return Ok(()) };
         let Some(split) = self.splits.get_mut(split) else { return Ok(()) };
         split.quiet_since = Some(now);
@@ -92,29 +96,36 @@ impl SplitWatermarks {
     }
 
     /// What the source itself knows of a split: no row before `time` follows.
-    pub(crate) fn hint(&mut self, split: &str, time: Micros, now: Micros) {
+    pub(crate) fn hint(&mut self, split: &str, time: Micros, now: Instant) {
         if let (Some(_), Some(split)) = (&self.settings, self.splits.get_mut(split)) {
             split.quiet_since = Some(now);
             split.time = split.time.max(time.min(END - 1));
         }
     }
 
+    /// That split has been read as far as it goes, and has nothing to give now.
+    pub(crate) fn read_up_to_its_end(&mut self, split: &str, now: Instant) {
+        if let Some(split) = self.splits.get_mut(split) {
+            split.quiet_since.get_or_insert(now);
+        }
+    }
+
     /// The reader has nothing to give now, of any split: they have all been read as far as they go.
-    pub(crate) fn nothing_to_read(&mut self, now: Micros) {
-        self.splits.values_mut().for_each(|split| split.quiet_since = split.quiet_since.or(Some(now)));
+    pub(crate) fn nothing_to_read(&mut self, now: Instant) {
+        self.splits.values_mut().for_each(|split| _ = split.quiet_since.get_or_insert(now));
     }
 
     /// Nothing was taken from the reader for that long, whatever it had (backpressure): this time does not count as silence.
-    pub(crate) fn not_taken_for(&mut self, micros: Micros) {
-        self.splits.values_mut().filter_map(|split| split.quiet_since.as_mut()).for_each(|since| *since = since.saturating_add(micros));
+    pub(crate) fn not_taken_for(&mut self, time: Duration) {
+        self.splits.values_mut().filter_map(|split| split.quiet_since.as_mut()).for_each(|since| *since += time);
     }
 
-    /// The watermark as it stands at processing time `now`.
-    pub(crate) fn current(&mut self, now: Micros) -> Mark {
+    /// The watermark as it stands now.
+    pub(crate) fn current(&mut self, now: Instant) -> Mark {
         if !self.told_of_splits {
             return Mark { time: self.told, idle: false, holder: None };
         }
-        let timeout = self.settings.as_ref().map_or(Micros::MAX, |settings| settings.idle_timeout);
+        let timeout = self.settings.as_ref().map_or(Duration::MAX, |settings| settings.idle_timeout);
         let active = self.splits.iter().filter(|(_, split)| split.idle_at(timeout).is_none_or(|at| now < at));
         // Of several at the same time the same one every time.
         match active.min_by(|(a, x), (b, y)| (x.time, a).cmp(&(y.time, b))) {
@@ -129,8 +140,8 @@ impl SplitWatermarks {
         }
     }
 
-    /// The processing time after `now` at which the watermark may change although nothing comes.
-    pub(crate) fn next_change(&self, now: Micros) -> Option<Micros> {
+    /// The instant after `now` at which the watermark may change although nothing comes.
+    pub(crate) fn next_change(&self, now: Instant) -> Option<Instant> {
         let timeout = self.settings.as_ref()?.idle_timeout;
         self.splits.values().filter_map(|split| split.idle_at(timeout)).filter(|at| *at > now).min()
     }
@@ -179,11 +190,16 @@ impl EdgeWatermarks {
     }
 }
 
-/// The minimum over those that are not idle. When all are idle it is the highest of them: which of them was idle last must not matter. It never goes back.
+/// [`END`] where all have ended; one that has ended is not waited for, and says nothing of how far the others are. Of the others it is the minimum over those that are
+/// not idle; when all are idle it is the highest of them: which of them was idle last must not matter. It never goes back.
 pub(crate) fn merge<'a>(marks: impl Iterator<Item = &'a Mark> + Clone, before: Micros) -> Mark {
-    match marks.clone().filter(|mark| !mark.idle).min_by_key(|mark| mark.time) {
-        Some(lowest) => Mark { time: lowest.time.max(before), idle: false, holder: lowest.holder.clone() },
-        None => Mark { time: marks.map(|mark| mark.time).fold(before, Micros::max), idle: true, holder: None },
+    let open = marks.filter(|mark| mark.time != END);
+    if let Some(lowest) = open.clone().filter(|mark| !mark.idle).min_by_key(|mark| mark.time) {
+        return Mark { time: lowest.time.max(before), idle: false, holder: lowest.holder.clone() };
+    }
+    match open.map(|mark| mark.time).max() {
+        Some(highest) => Mark { time: highest.max(before), idle: true, holder: None },
+        None => Mark { time: END, idle: false, holder: None },
     }
 }
 
@@ -193,8 +209,16 @@ mod tests {
     use arrow::array::{Int64Array, TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray};
     use arrow::datatypes::{Field, Schema};
     use proptest::prelude::*;
+    use std::sync::LazyLock;
 
     const SECOND: Micros = 1_000_000;
+
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+    /// So many seconds after the test began.
+    fn at(seconds: u64) -> Instant {
+        *BEGIN + Duration::from_secs(seconds)
+    }
 
     fn watermarks() -> SplitWatermarks {
         let event_time = EventTime { column: 0, out_of_orderness: Duration::from_secs(2), idle_timeout: Duration::from_secs(10) };
@@ -222,53 +246,53 @@ mod tests {
     fn the_slowest_split_holds_the_watermark() {
         let mut splits = watermarks();
         splits.assigned(["a".into(), "b".into()]);
-        splits.rows("a", &seconds(&[10, 7]), 0).unwrap();
-        assert_eq!(splits.current(0), mark(NO_WATERMARK, "b"), "b has not been read");
-        splits.rows("b", &seconds(&[5]), 0).unwrap();
-        assert_eq!(splits.current(0), mark(3 * SECOND, "b"));
-        splits.rows("b", &seconds(&[4, 30]), 0).unwrap();
-        assert_eq!(splits.current(0), mark(8 * SECOND, "a"));
+        splits.rows("a", &seconds(&[10, 7]), at(0)).unwrap();
+        assert_eq!(splits.current(at(0)), mark(NO_WATERMARK, "b"), "b has not been read");
+        splits.rows("b", &seconds(&[5]), at(0)).unwrap();
+        assert_eq!(splits.current(at(0)), mark(3 * SECOND, "b"));
+        splits.rows("b", &seconds(&[4, 30]), at(0)).unwrap();
+        assert_eq!(splits.current(at(0)), mark(8 * SECOND, "a"));
         splits.ended("a");
-        assert_eq!(splits.current(0), mark(28 * SECOND, "b"));
+        assert_eq!(splits.current(at(0)), mark(28 * SECOND, "b"));
         splits.ended("b");
-        assert_eq!(splits.current(0), idle(28 * SECOND), "END is the reader's to say");
+        assert_eq!(splits.current(at(0)), idle(28 * SECOND), "END is the reader's to say");
     }
 
     #[test]
     fn a_split_read_later_holds_it_at_the_minimum_however_long() {
         let mut splits = watermarks();
         splits.assigned(["1.jsonl".into(), "2.jsonl".into()]);
-        splits.rows("1.jsonl", &seconds(&[100]), 0).unwrap();
+        splits.rows("1.jsonl", &seconds(&[100]), at(0)).unwrap();
         splits.ended("1.jsonl");
-        assert_eq!(splits.current(3600 * SECOND), mark(NO_WATERMARK, "2.jsonl"));
+        assert_eq!(splits.current(at(3600)), mark(NO_WATERMARK, "2.jsonl"));
     }
 
     #[test]
     fn an_empty_split_is_idle_once_the_reader_has_found_it_so() {
         let mut splits = watermarks();
         splits.assigned(["a".into(), "empty".into()]);
-        splits.rows("a", &seconds(&[10]), 0).unwrap();
-        splits.nothing_to_read(SECOND);
-        assert_eq!(splits.current(2 * SECOND), mark(NO_WATERMARK, "empty"));
-        assert_eq!(splits.next_change(2 * SECOND), Some(10 * SECOND), "a would be idle first");
-        splits.rows("a", &seconds(&[11]), 9 * SECOND).unwrap();
-        assert_eq!(splits.next_change(9 * SECOND), Some(11 * SECOND));
-        assert_eq!(splits.current(11 * SECOND), mark(9 * SECOND, "a"));
-        assert_eq!(splits.current(19 * SECOND), idle(9 * SECOND));
-        assert_eq!(splits.next_change(19 * SECOND), None);
-        splits.rows("empty", &seconds(&[3]), 20 * SECOND).unwrap();
-        assert_eq!(splits.current(20 * SECOND), mark(9 * SECOND, "empty"), "back, and it never goes back");
+        splits.rows("a", &seconds(&[10]), at(0)).unwrap();
+        splits.nothing_to_read(at(1));
+        assert_eq!(splits.current(at(2)), mark(NO_WATERMARK, "empty"));
+        assert_eq!(splits.next_change(at(2)), Some(at(10)), "a would be idle first");
+        splits.rows("a", &seconds(&[11]), at(9)).unwrap();
+        assert_eq!(splits.next_change(at(9)), Some(at(11)));
+        assert_eq!(splits.current(at(11)), mark(9 * SECOND, "a"));
+        assert_eq!(splits.current(at(19)), idle(9 * SECOND));
+        assert_eq!(splits.next_change(at(19)), None);
+        splits.rows("empty", &seconds(&[3]), at(20)).unwrap();
+        assert_eq!(splits.current(at(20)), mark(9 * SECOND, "empty"), "back, and it never goes back");
     }
 
     #[test]
     fn silence_everywhere_leaves_what_has_come_no_matter_who_was_silent_first() {
         let mut splits = watermarks();
         splits.assigned(["a".into(), "b".into(), "empty".into()]);
-        splits.rows("a", &seconds(&[10]), 0).unwrap();
-        splits.rows("b", &seconds(&[20]), 0).unwrap();
-        splits.nothing_to_read(SECOND);
-        assert_eq!(splits.current(10 * SECOND), mark(NO_WATERMARK, "empty"), "a and b are idle, the empty one is not yet");
-        assert_eq!(splits.current(11 * SECOND), idle(18 * SECOND));
+        splits.rows("a", &seconds(&[10]), at(0)).unwrap();
+        splits.rows("b", &seconds(&[20]), at(0)).unwrap();
+        splits.nothing_to_read(at(1));
+        assert_eq!(splits.current(at(10)), mark(NO_WATERMARK, "empty"), "a and b are idle, the empty one is not yet");
+        assert_eq!(splits.current(at(11)), idle(18 * SECOND));
 
         let mut edge = EdgeWatermarks::new(2);
         assert_eq!(edge.update(0, idle(18 * SECOND)), None, "the other one has said nothing");
@@ -279,29 +303,29 @@ mod tests {
     fn backpressure_is_no_silence() {
         let mut splits = watermarks();
         splits.assigned(["a".into()]);
-        splits.rows("a", &seconds(&[10]), 0).unwrap();
-        splits.not_taken_for(60 * SECOND);
-        assert_eq!(splits.current(69 * SECOND), mark(8 * SECOND, "a"));
-        assert_eq!(splits.current(70 * SECOND), idle(8 * SECOND));
+        splits.rows("a", &seconds(&[10]), at(0)).unwrap();
+        splits.not_taken_for(Duration::from_secs(60));
+        assert_eq!(splits.current(at(69)), mark(8 * SECOND, "a"));
+        assert_eq!(splits.current(at(70)), idle(8 * SECOND));
     }
 
     #[test]
     fn a_subtask_without_splits_is_idle_as_soon_as_it_knows() {
         let mut splits = watermarks();
-        assert_eq!(splits.current(0), NOTHING_YET);
+        assert_eq!(splits.current(at(0)), NOTHING_YET);
         splits.assigned([]);
-        assert_eq!(splits.current(0), idle(NO_WATERMARK));
+        assert_eq!(splits.current(at(0)), idle(NO_WATERMARK));
     }
 
     #[test]
     fn without_event_time_nothing_is_known_until_the_end() {
         let mut splits = SplitWatermarks::new(None);
         splits.assigned(["a".into()]);
-        splits.rows("a", &seconds(&[10]), 0).unwrap();
-        splits.hint("a", 5, 0);
-        splits.nothing_to_read(0);
-        assert_eq!(splits.current(i64::MAX - 1), mark(NO_WATERMARK, "a"));
-        assert_eq!(splits.next_change(0), None);
+        splits.rows("a", &seconds(&[10]), at(0)).unwrap();
+        splits.hint("a", 5, at(0));
+        splits.nothing_to_read(at(0));
+        assert_eq!(splits.current(at(1 << 32)), mark(NO_WATERMARK, "a"));
+        assert_eq!(splits.next_change(at(0)), None);
     }
 
     #[test]
@@ -309,8 +333,8 @@ mod tests {
         let time = |column: ArrayRef| {
             let mut splits = watermarks();
             splits.assigned(["a".into()]);
-            splits.rows("a", &batch_of(column), 0).unwrap();
-            splits.current(0).time
+            splits.rows("a", &batch_of(column), at(0)).unwrap();
+            splits.current(at(0)).time
         };
         assert_eq!(
             time(Arc::new(TimestampMillisecondArray::from(vec![Some(3_500), None, Some(-9)]).with_timezone("+02:00"))),
@@ -326,33 +350,71 @@ mod tests {
     fn watermarks_error(batch: RecordBatch) -> String {
         let mut splits = watermarks();
         splits.assigned(["a".into()]);
-        splits.rows("a", &batch, 0).unwrap_err()
+        splits.rows("a", &batch, at(0)).unwrap_err()
     }
 
     #[test]
     fn a_hint_counts_where_it_says_more() {
         let mut splits = watermarks();
         splits.assigned(["a".into()]);
-        splits.hint("a", 5 * SECOND, 0);
-        assert_eq!(splits.current(0), mark(5 * SECOND, "a"));
-        splits.rows("a", &seconds(&[6]), 0).unwrap();
-        assert_eq!(splits.current(0), mark(5 * SECOND, "a"));
-        splits.hint("a", END, 0);
-        assert_eq!(splits.current(0), mark(END - 1, "a"), "only the end is END");
+        splits.hint("a", 5 * SECOND, at(0));
+        assert_eq!(splits.current(at(0)), mark(5 * SECOND, "a"));
+        splits.rows("a", &seconds(&[6]), at(0)).unwrap();
+        assert_eq!(splits.current(at(0)), mark(5 * SECOND, "a"));
+        splits.hint("a", END, at(0));
+        assert_eq!(splits.current(at(0)), mark(END - 1, "a"), "only the end is END");
+    }
+
+    #[test]
+    fn a_split_read_up_to_its_end_is_idle_while_others_are_supplied() {
+        let mut splits = watermarks();
+        splits.assigned(["busy".into(), "quiet".into()]);
+        splits.read_up_to_its_end("quiet", at(1));
+        for second in 0..=10 {
+            splits.rows("busy", &seconds(&[100]), at(second)).unwrap();
+            splits.read_up_to_its_end("quiet", at(second + 1));
+            assert_eq!(splits.current(at(second)), mark(NO_WATERMARK, "quiet"));
+        }
+        splits.rows("busy", &seconds(&[100]), at(11)).unwrap();
+        assert_eq!(splits.current(at(11)), mark(98 * SECOND, "busy"), "it has been quiet for ten seconds");
+        splits.assigned(["new".into()]);
+        splits.read_up_to_its_end("quiet", at(12));
+        assert_eq!(splits.current(at(60)).holder.as_deref(), Some("new"), "one split says nothing of another");
+    }
+
+    const ENDED: Mark = Mark { time: END, idle: false, holder: None };
+
+    #[test]
+    fn the_end_is_reached_when_all_have_ended() {
+        let mut edge = EdgeWatermarks::new(2);
+        assert_eq!(edge.update(0, ENDED), None, "the other one has said nothing");
+        assert_eq!(edge.update(1, idle(5)), Some(idle(5)), "it is idle, not ended");
+        assert_eq!(edge.update(1, mark(7, "b")), Some(mark(7, "b")));
+        assert_eq!(edge.update(1, idle(7)), Some(idle(7)));
+        assert_eq!(edge.update(1, ENDED), Some(ENDED));
+    }
+
+    /// What a subtask says: how far, idle, or ended.
+    fn said() -> impl Strategy<Value = (Micros, bool)> {
+        prop_oneof![4 => (-20_i64..20, any::<bool>()), 1 => Just((END, false))]
     }
 
     proptest! {
         #[test]
-        fn an_edge_is_as_far_as_its_slowest_subtask(updates in prop::collection::vec((0_usize..3, -20_i64..20, any::<bool>()), 0..40)) {
+        fn an_edge_is_as_far_as_its_slowest_subtask(updates in prop::collection::vec((0_usize..3, said()), 0..40)) {
             let mut edge = EdgeWatermarks::new(3);
             let mut truth = [(NO_WATERMARK, false); 3];
             let mut told = (NO_WATERMARK, false);
-            for (subtask, time, idle) in updates {
-                truth[subtask] = (time, idle);
-                let lowest = truth.iter().filter(|(_, idle)| !idle).map(|(time, _)| *time).min();
-                let highest = truth.iter().map(|(time, _)| *time).fold(NO_WATERMARK, Micros::max);
-                let expected = (lowest.unwrap_or(highest).max(told.0), lowest.is_none());
-                let update = edge.update(subtask, Mark { time, idle, holder: None });
+            for (subtask, said) in updates {
+                truth[subtask] = said;
+                let waited_for: Vec<Micros> = truth.iter().filter(|(time, idle)| *time != END && !idle).map(|(time, _)| *time).collect();
+                let silent: Vec<Micros> = truth.iter().filter(|(_, idle)| *idle).map(|(time, _)| *time).collect();
+                let expected = match (waited_for.iter().min(), silent.iter().max()) {
+                    (Some(slowest), _) => (told.0.max(*slowest), false),
+                    (None, Some(furthest)) => (told.0.max(*furthest), true),
+                    (None, None) => (END, false),
+                };
+                let update = edge.update(subtask, Mark { time: said.0, idle: said.1, holder: None });
                 prop_assert_eq!(update.map(|mark| (mark.time, mark.idle)), (expected != told).then_some(expected));
                 told = expected;
             }

@@ -77,6 +77,35 @@ fn a_sink_that_acknowledges_in_its_flush_alone_does_not_stop_the_job() {
     assert_eq!(Probe::of("flushed").row_count("out"), 200_000);
 }
 
+/// The first source is held back by its budget until the sink is flushed; the second keeps the sink's queue from ever being silent.
+#[test]
+fn a_trickle_does_not_keep_a_sink_from_being_flushed() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut plan = Builder::new();
+    plan.settings.in_flight_bytes = 64 << 10;
+    plan.settings.flush_interval = Duration::from_millis(200);
+    let held = plan.numbers("held", 1, config("trickle", json!({"batch": 1000, "rows": 20_000})));
+    let trickle = plan.numbers("trickle", 1, config("trickle", json!({"rate": 500})));
+    let both = plan.union("both", 1, &[held, trickle]);
+    plan.collect("out", 1, both, config("trickle", json!({"acknowledge": "flush"})));
+    let job = start(plan.build(), 1);
+    until("the held source has given everything", || job.metrics().nodes()[0].rows_in.get() == 20_000);
+    job.control().stop(false);
+    ended(&job).unwrap();
+}
+
+#[test]
+fn a_trickle_alone_is_flushed_though_it_never_pauses() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut plan = Builder::new();
+    let trickle = plan.numbers("trickle", 1, config("trickle-alone", json!({"rate": 500})));
+    plan.collect("out", 1, trickle, config("trickle-alone", json!({"acknowledge": "flush"})));
+    let job = start(plan.build(), 1);
+    until("the sink has delivered something", || job.metrics().nodes()[1].rows_out.get() > 0);
+    job.control().stop(false);
+    ended(&job).unwrap();
+}
+
 #[test]
 fn a_slow_task_is_backpressure_too() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -237,6 +237,62 @@ fn a_split_that_falls_silent_does_not_hold_the_windows() {
 }
 
 #[test]
+fn a_split_that_says_it_is_quiet_does_not_hold_the_windows_though_others_are_never_idle() {
+    let mut plan = Builder::new();
+    plan.idle_timeout = Duration::from_millis(200);
+    // Split 1 has nothing from the beginning; split 0 always has something.
+    let source = plan.numbers("numbers", 1, config("quiet", json!({"splits": 2, "quiet_after": 0, "says_quiet": true})));
+    let window = plan.window("stats", 1, source, Duration::from_secs(1));
+    plan.collect("out", 1, window, config("quiet", json!({})));
+    let job = start(plan.build(), 1);
+    let probe = Probe::of("quiet");
+    until("a window has fired", || probe.row_count("out") > 0);
+    job.control().cancel();
+    ended(&job).unwrap();
+}
+
+#[test]
+fn the_end_of_one_subtask_is_not_the_end_of_one_that_is_idle() {
+    let mut plan = Builder::new();
+    plan.idle_timeout = Duration::from_millis(100);
+    let config = |more| config("half-ended", more);
+    let source = plan.numbers("numbers", 2, config(json!({"splits": 2, "rows": 1_000, "quiet_after": 500, "keys": 3})));
+    let window = plan.window("stats", 2, source, Duration::from_secs(1));
+    plan.collect("out", 1, window, config(json!({})));
+    plan.collect("late", 1, (window.0, 1), config(json!({})));
+    let job = start(plan.build(), 2);
+    let probe = Probe::of("half-ended");
+    let has_settled = |node: usize| job.metrics().nodes()[node].event_time().is_some_and(|at| at.idle || at.time == i64::MAX);
+    until("split 0 has ended and split 1 is idle", || has_settled(1) && has_settled(2));
+    probe.awake.store(true, SeqCst);
+    ended(&job).unwrap();
+    assert_eq!(probe.row_count("late"), 0, "no window had fired");
+    assert_eq!(windows(&probe.rows("out")), naive_windows(2, 1_000, 3));
+}
+
+#[test]
+fn a_sink_that_can_try_again_loses_nothing() {
+    for function in ["write", "flush", "finish"] {
+        let name = format!("unreachable-{function}");
+        let probe = Probe::of(&name);
+        function.clone_into(&mut probe.unreachable.lock().unwrap());
+        let mut plan = Builder::new();
+        plan.settings.in_flight_bytes = 64 << 10;
+        let source = plan.numbers("numbers", 1, config(&name, json!({"splits": 2, "rows": 5_000})));
+        plan.collect("out", 1, source, config(&name, json!({"acknowledge": "flush"})));
+        let job = start(plan.build(), 1);
+        let metrics = job.metrics();
+        let sink = &metrics.nodes()[1];
+        until("it says why it cannot go on", || sink.degraded().is_some_and(|why| why.contains("the index does not answer")));
+        until("it has tried again", || probe.attempts.load(SeqCst) >= 2);
+        probe.unreachable.lock().unwrap().clear();
+        ended(&job).unwrap();
+        assert_eq!(sink.degraded(), None);
+        assert_eq!(probe.values("out", "n"), all_numbers(2, 5_000), "{function}");
+    }
+}
+
+#[test]
 fn a_source_that_can_try_again_loses_nothing() {
     let mut plan = Builder::new();
     let source = plan.numbers("numbers", 1, config("flaky", json!({"splits": 2, "rows": 5_000, "flaky": 2})));

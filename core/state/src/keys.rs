@@ -6,6 +6,7 @@ use crate::key_group::{KeyGroup, key_group};
 use arrow::array::ArrayRef;
 use arrow_schema::DataType;
 use hashbrown::HashTable;
+use std::ops::Range;
 
 mod decode;
 
@@ -134,12 +135,13 @@ impl KeyIndex {
         decode::columns(&self.types, ids.iter().map(|id| self.key(*id)).collect())
     }
 
-    /// The key columns of all keys, in the order of ids.
+    /// The key columns of a range of ids, which must be below [`Self::len`].
     ///
     /// # Errors
     /// As [`Self::columns`].
-    pub fn all_columns(&self) -> Result<Vec<ArrayRef>, KeyError> {
-        decode::columns(&self.types, self.offsets.windows(2).map(|ends| &self.arena[ends[0]..ends[1]]).collect())
+    pub fn columns_of(&self, ids: Range<usize>) -> Result<Vec<ArrayRef>, KeyError> {
+        let ends = self.offsets[ids.start..=ids.end].windows(2);
+        decode::columns(&self.types, ends.map(|ends| &self.arena[ends[0]..ends[1]]).collect())
     }
 
     /// Forgets the keys for which `keep` is false, and renumbers the others without changing their order: gives each old id its new one, or `None`.

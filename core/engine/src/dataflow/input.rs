@@ -118,6 +118,16 @@ mod tests {
     }
 
     #[test]
+    fn an_input_that_has_ended_does_not_end_one_that_is_idle() {
+        let mut inputs = Inputs::new("transforms.both", [(0, 2), (1, 1)]);
+        mark(&mut inputs, 0, 0, END, false);
+        assert_eq!(mark(&mut inputs, 0, 1, 3, true), (Some((0, 3)), None), "a subtask is idle, the other has ended");
+        assert_eq!(mark(&mut inputs, 1, 0, END, false), (Some((1, END)), Some((3, true))), "the operator is idle, not at its end");
+        assert_eq!(mark(&mut inputs, 0, 1, 8, false), (Some((0, 8)), Some((8, false))));
+        assert_eq!(mark(&mut inputs, 0, 1, END, false), (Some((0, END)), Some((END, false))));
+    }
+
+    #[test]
     fn all_idle_is_idle() {
         let mut inputs = Inputs::new("sinks.out", [(0, 2)]);
         mark(&mut inputs, 0, 0, 10, false);

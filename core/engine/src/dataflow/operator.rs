@@ -14,7 +14,7 @@ use crate::{
     runtime::{calls::CallTimer, host::now, job::Job},
 };
 use standpipe_pipeline::plan::NodeId;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use timely::dataflow::operators::InputCapability;
 
 /// See the module's documentation.
@@ -86,7 +86,7 @@ impl OperatorHead {
             self.tail.outputs.flush(rights);
         }
         match self.operator.next_wakeup() {
-            Some(due) => self.alarm.set(due, now),
+            Some(due) => self.alarm.set(Duration::from_micros(due.saturating_sub(now).max(0).unsigned_abs())),
             None => self.standing = None,
         }
         Ok(())

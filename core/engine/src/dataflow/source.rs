@@ -14,15 +14,18 @@ use super::{
 use crate::{
     operator::{END, Emitter, Micros, OperatorError},
     operators::{self, decode::Decode},
-    runtime::{calls::CallTimer, host::now, job::Job, reader::ReaderEvent},
+    runtime::{calls::CallTimer, job::Job, reader::ReaderEvent},
     watermark::SplitWatermarks,
 };
 use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, TryRecvError};
 use standpipe_pipeline::plan::{NodeId, Operator};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Instant,
 };
 
 /// Bytes that a source emits before the operators behind it get their turn.
@@ -56,7 +59,7 @@ pub(crate) struct SourceHead {
     splits: SplitWatermarks,
     budget: Budget,
     /// Since when it waits for room in its budget.
-    throttled: Option<Micros>,
+    throttled: Option<Instant>,
     timer: CallTimer,
 }
 
@@ -118,16 +121,25 @@ impl SourceHead {
         let mut emitter = std::mem::take(&mut self.emitter);
         for (output, batch) in emitter.drain() {
             if output == 0 {
-                self.splits.rows(&origin.split, &batch, now()).map_err(|message| self.data_error(message))?;
+                self.splits.rows(&origin.split, &batch, Instant::now()).map_err(|message| self.data_error(message))?;
             }
             emitted += batch_bytes(&batch);
             self.tail.emit(output, Rows { batch, origin: Some(Arc::clone(origin)) })?;
         }
         self.emitter = emitter;
         if let Some(hint) = hint {
-            self.splits.hint(&origin.split, hint, now());
+            self.splits.hint(&origin.split, hint, Instant::now());
         }
         Ok(emitted)
+    }
+
+    /// A batch without rows: its split has been read up to its end. Nothing of it goes on.
+    fn no_rows(&mut self, split: &str, hint: Option<Micros>) {
+        let now = Instant::now();
+        self.splits.read_up_to_its_end(split, now);
+        if let Some(hint) = hint {
+            self.splits.hint(split, hint, now);
+        }
     }
 
     fn data_error(&self, message: String) -> OperatorError {
@@ -136,7 +148,7 @@ impl SourceHead {
 
     /// Sends the watermark as it stands now, if it is new.
     fn mark(&mut self) -> Result<(), OperatorError> {
-        let mark = self.splits.current(now());
+        let mark = self.splits.current(Instant::now());
         self.tail.mark(mark)
     }
 
@@ -171,6 +183,7 @@ impl SourceHead {
                 Err(TryRecvError::Disconnected | TryRecvError::Empty) => return Ok(false),
             };
             match event {
+                ReaderEvent::Rows { batch, origin, watermark } if batch.num_rows() == 0 => self.no_rows(&origin.split, watermark),
                 ReaderEvent::Rows { batch, origin, watermark } => {
                     let bytes = self.rows(batch, &origin, watermark)?;
                     self.mark()?;
@@ -180,7 +193,7 @@ impl SourceHead {
                     self.job.ticker.emitted();
                 }
                 ReaderEvent::Assigned(splits) => self.splits.assigned(splits),
-                ReaderEvent::Idle => self.splits.nothing_to_read(now()),
+                ReaderEvent::Idle => self.splits.nothing_to_read(Instant::now()),
                 ReaderEvent::Removed(splits) => splits.iter().for_each(|split| self.splits.ended(split)),
                 ReaderEvent::EndOfSplit(split) => self.splits.ended(&split),
                 ReaderEvent::End { complete } => {
@@ -196,14 +209,14 @@ impl SourceHead {
     fn throttle(&mut self, throttled: bool) {
         match (self.throttled, throttled) {
             (None, true) => {
-                self.throttled = Some(now());
+                self.throttled = Some(Instant::now());
                 self.job.throttled.fetch_add(1, SeqCst);
             }
             (Some(since), false) => {
                 self.throttled = None;
                 self.job.throttled.fetch_sub(1, SeqCst);
                 // What was not taken was not missing.
-                self.splits.not_taken_for(now() - since);
+                self.splits.not_taken_for(since.elapsed());
             }
             _ => {}
         }
@@ -226,9 +239,9 @@ impl Logic for SourceHead {
         let more = self.take()?;
         if self.rights.is_some() && self.throttled.is_none() {
             self.mark()?;
-            let now = now();
+            let now = Instant::now();
             if let Some(due) = self.splits.next_change(now) {
-                self.alarm.set(due, now);
+                self.alarm.set(due - now);
             }
         }
         self.ship();

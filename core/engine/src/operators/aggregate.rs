@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `each` | one row per input row, in order: the values right after it |
 //! | `changes` | after each batch the keys that it touched, in the order of their first row in it; `op` is `+I` the first time, then `+U` |
-//! | `final` | when the input has ended each key once, in the order of first arrival (after a restore: of the former subtasks as they are given) |
+//! | `final` | when the input has ended each key once, in batches of the plan's size, in the order of first arrival (after a restore: of the former subtasks as they are given) |
 //!
 //! What `each` and `final` give depends on the order of the rows of each key alone, not on batches; `changes` is coalesced per batch. Without key columns all rows are
 //! of one key. State stays for every key that ever came.
@@ -20,7 +20,7 @@ use arrow::{
     datatypes::{Field, Fields, SchemaRef},
 };
 use datafusion_physical_expr::PhysicalExpr;
-use standpipe_pipeline::plan::{AggregateNode, Emit};
+use standpipe_pipeline::plan::{AggregateNode, Emit, JobSettings};
 use standpipe_sdk::wire::{ROLE, ROLE_ROW_KIND};
 use standpipe_state::{
     EncodedKeys, KeyGroupRange, KeyIndex, Ordinals,
@@ -29,7 +29,7 @@ use standpipe_state::{
 use std::{collections::HashMap, sync::Arc};
 
 pub(super) mod accumulator;
-mod fold;
+pub(super) mod fold;
 mod position;
 #[cfg(test)]
 mod tests;
@@ -40,6 +40,8 @@ const KEYS: &str = "keys";
 pub struct Aggregate {
     node: String,
     max_parallelism: u32,
+    /// Rows of a batch that `final` gives.
+    batch_rows: usize,
     emit: Emit,
     keys: Vec<usize>,
     key_fields: Fields,
@@ -67,7 +69,7 @@ impl Aggregate {
         node: &AggregateNode,
         input: &SchemaRef,
         output: SchemaRef,
-        max_parallelism: u32,
+        settings: &JobSettings,
     ) -> Result<Self, OperatorError> {
         let key_fields: Fields = node.keys.iter().map(|key| input.fields()[*key].clone()).collect();
         let index =
@@ -84,7 +86,8 @@ impl Aggregate {
         }
         Ok(Self {
             node: path.to_owned(),
-            max_parallelism,
+            max_parallelism: settings.max_parallelism,
+            batch_rows: settings.batch_rows.max(1) as usize,
             emit: node.emit,
             keys: node.keys.clone(),
             key_fields,
@@ -207,12 +210,15 @@ impl Operator for Aggregate {
         if watermark != END || self.emit != Emit::Final || self.index.is_empty() {
             return Ok(());
         }
-        let rows = self.index.len();
-        let columns = self.read(&self.all_ids())?;
+        // Never all keys in one batch: there may be more than its columns can hold.
+        for ids in self.all_ids().chunks(self.batch_rows) {
+            let columns = self.read(ids)?;
+            self.give(columns, ids.len(), out)?;
+        }
         // Given once: a snapshot from here on has nothing left to give.
         self.index.compact(|_| false);
         self.functions.iter_mut().for_each(|function| function.accumulator.clear());
-        self.give(columns, rows, out)
+        Ok(())
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {

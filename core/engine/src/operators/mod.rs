@@ -51,11 +51,11 @@ pub(crate) fn stateless(node: &Node) -> Result<Box<dyn Operator>, OperatorError>
 /// # Errors
 /// When the node is a source, a sink or a plugin's transform, or cannot work.
 pub(crate) fn operator(plan: &Plan, node: &Node) -> Result<Box<dyn Operator>, OperatorError> {
-    let groups = plan.settings.max_parallelism;
+    let settings = &plan.settings;
     Ok(match &node.operator {
-        Kind::Window(window) => Box::new(window::Window::new(&node.path, window, &input(plan, node)?, output(node, 0)?, groups)?),
+        Kind::Window(window) => Box::new(window::Window::new(&node.path, window, &input(plan, node)?, output(node, 0)?, settings)?),
         Kind::Aggregate(aggregate) => {
-            Box::new(aggregate::Aggregate::new(&node.path, aggregate, &input(plan, node)?, output(node, 0)?, groups)?)
+            Box::new(aggregate::Aggregate::new(&node.path, aggregate, &input(plan, node)?, output(node, 0)?, settings)?)
         }
         _ => return stateless(node),
     })

@@ -11,10 +11,23 @@ use arrow::{
     util::display::{ArrayFormatter, FormatOptions},
 };
 use proptest::prelude::*;
+use standpipe_pipeline::plan::JobSettings;
 use standpipe_state::range_of;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub(super) const GROUPS: u32 = 32;
+/// Rows of a batch that a window or an aggregate gives when it fires: so few that most results are in several batches.
+pub(super) const BATCH_ROWS: usize = 3;
+
+pub(super) fn settings() -> JobSettings {
+    JobSettings {
+        parallelism: 1,
+        max_parallelism: GROUPS,
+        batch_rows: BATCH_ROWS as u32,
+        in_flight_bytes: 1 << 20,
+        flush_interval: Duration::from_millis(10),
+    }
+}
 
 /// A row of the input: column `n` is its number.
 #[derive(Debug, Clone, Copy)]
@@ -150,6 +163,21 @@ impl<F: Fn() -> Box<dyn Operator>> Subtasks<F> {
         self.operators = (0..parallelism).map(restored).collect();
         self.splitter = splitter(parallelism);
     }
+}
+
+/// Floats with all that is special about them, and the same in another order.
+pub(super) fn floats() -> impl Strategy<Value = (Vec<Option<f64>>, Vec<Option<f64>>)> {
+    const SPECIAL: [f64; 8] = [f64::NAN, -f64::NAN, 0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN];
+    let value = prop_oneof![3 => prop::sample::select(&SPECIAL[..]), 1 => -3.0..3.0_f64];
+    let values = prop::collection::vec(prop::option::weighted(0.9, value), 2..9);
+    values.prop_flat_map(|values| (Just(values.clone()), Just(values).prop_shuffle()))
+}
+
+/// Their smallest and their largest value, the slow way.
+pub(super) fn float_extremes(values: &[Option<f64>]) -> (Option<f64>, Option<f64>) {
+    let (nans, mut numbers): (Vec<f64>, Vec<f64>) = values.iter().flatten().partition(|value| value.is_nan());
+    numbers.sort_by(f64::total_cmp);
+    (numbers.first().or(nans.first()).copied(), nans.first().or(numbers.last()).copied())
 }
 
 fn splitter(parallelism: u32) -> Splitter {

@@ -4,7 +4,7 @@
 //!   therefore delays results, and the watermark behind this operator by as much ([`Operator::watermark_delay`]), so that a window behind it loses nothing.
 //! - A row whose pane has fired is late: it goes to output 1 with its columns, in arrival order. So does a row without event time, or with one so far out that no
 //!   window can hold it. Windows and late rows together are every input row.
-//! - Output: keys, `window_start`, `window_end`, aggregates. Order: by window, in a window by the first arrival of the key (after a restore: by the order in which
+//! - Output: keys, `window_start`, `window_end`, aggregates, in batches of the plan's size. Order: by window, in a window by the first arrival of the key (after a restore: by the order in which
 //!   the former subtasks are given, then as it was).
 //!
 //! A pane (`pane`) has DataFusion's `GroupsAccumulator`s over its own key index: both are dropped when it fires, so nothing of a key that no longer comes stays.
@@ -21,12 +21,19 @@ use arrow::{
 };
 use datafusion_physical_expr::PhysicalExpr;
 use pane::{Pane, WindowFunction};
-use standpipe_pipeline::plan::{WindowAssigner, WindowNode};
+use routes::Routes;
+use standpipe_pipeline::plan::{JobSettings, WindowAssigner, WindowNode};
 use standpipe_state::{EncodedKeys, KeyGroupRange};
 use std::{collections::BTreeMap, sync::Arc};
 use time::{Tumbling, event_times};
 
+mod extreme;
+#[cfg(test)]
+mod extreme_tests;
+#[cfg(test)]
+mod one_key;
 mod pane;
+mod routes;
 mod snapshot;
 mod sum;
 #[cfg(test)]
@@ -36,11 +43,15 @@ mod tests;
 mod time;
 
 const LATE: u32 = 1;
+/// Keys that a new pane reserves room for at most.
+const MOST_RESERVED: usize = 64 << 10;
 
 /// See the module's documentation.
 pub struct Window {
     node: String,
     max_parallelism: u32,
+    /// Rows of a batch that a pane gives.
+    batch_rows: usize,
     keys: Vec<usize>,
     key_fields: Fields,
     time: usize,
@@ -57,40 +68,12 @@ pub struct Window {
     routes: Routes,
 }
 
-/// Which rows of a batch go where. Its memory is kept.
-#[derive(Default)]
-struct Routes {
-    /// Starts of the panes that take rows, with their rows.
-    panes: Vec<(i64, Vec<u32>)>,
-    late: Vec<u32>,
-    spare: Vec<Vec<u32>>,
-}
-
-impl Routes {
-    fn clear(&mut self) {
-        self.late.clear();
-        self.spare.extend(self.panes.drain(..).map(|(_, mut rows)| {
-            rows.clear();
-            rows
-        }));
-    }
-
-    /// The place of a pane's list; the batch's last pane is the likely one.
-    fn place(&mut self, start: i64) -> usize {
-        if let Some(at) = self.panes.iter().rposition(|(known, _)| *known == start) {
-            return at;
-        }
-        self.panes.push((start, self.spare.pop().unwrap_or_default()));
-        self.panes.len() - 1
-    }
-}
-
 impl Window {
     /// `input` is the schema of what it reads, `output` of its main output.
     ///
     /// # Errors
     /// When a column or an aggregate cannot be used.
-    pub fn new(path: &str, node: &WindowNode, input: &SchemaRef, output: SchemaRef, max_parallelism: u32) -> Result<Self, OperatorError> {
+    pub fn new(path: &str, node: &WindowNode, input: &SchemaRef, output: SchemaRef, settings: &JobSettings) -> Result<Self, OperatorError> {
         let refused = |message: String| data_error(path, message);
         let key_fields: Fields = node.keys.iter().map(|key| input.fields()[*key].clone()).collect();
         let WindowAssigner::Tumbling { size, offset } = &node.assigner;
@@ -105,7 +88,8 @@ impl Window {
         }
         let window = Self {
             node: path.to_owned(),
-            max_parallelism,
+            max_parallelism: settings.max_parallelism,
+            batch_rows: settings.batch_rows.max(1) as usize,
             keys: node.keys.clone(),
             key_fields,
             time: node.time,
@@ -152,7 +136,7 @@ impl Window {
                 },
             };
             match place {
-                Some(place) => routes.panes[place].1.push(row as u32),
+                Some(place) => routes.rows(place).push(row as u32),
                 None => routes.late.push(row as u32),
             }
         }
@@ -169,28 +153,55 @@ impl Window {
         (highest < end && !self.has_fired(start)).then_some(start)
     }
 
+    /// How many keys a new pane is likely to have: as many as the one before it, if time just goes on. Panes of stray rows have few.
+    fn likely_keys(&self, start: i64) -> usize {
+        let newest = self.panes.last_key_value().filter(|(newest, _)| **newest < start);
+        newest.map_or(0, |(_, pane)| pane.keys().min(MOST_RESERVED))
+    }
+
     fn add(&mut self, start: i64, rows: Option<&[u32]>, arguments: &[ArrayRef]) -> Result<(), OperatorError> {
         if !self.panes.contains_key(&start) {
-            let keys = self.panes.values().next_back().map_or(0, Pane::keys);
-            self.panes.insert(start, self.pane(keys)?);
+            self.panes.insert(start, self.pane(self.likely_keys(start))?);
         }
         let Some(pane) = self.panes.get_mut(&start) else { return Ok(()) };
         pane.add(&self.functions, &self.encoded, rows, arguments).map_err(|error| error.at(&self.node))
     }
 
-    fn fire(&mut self, start: i64, mut pane: Pane, out: &mut Emitter) -> Result<(), OperatorError> {
+    /// Gives a pane's results, never all of them in one batch: there may be more than its columns can hold.
+    fn fire(&self, start: i64, pane: Pane, out: &mut Emitter) -> Result<(), OperatorError> {
         let fired = pane.finish().map_err(|error| error.at(&self.node))?;
-        let rows = fired.rows;
-        let mut columns = fired.keys;
-        columns.push(Arc::new(Int64Array::from(vec![start; rows])));
-        columns.push(Arc::new(Int64Array::from(vec![self.windows.end(start); rows])));
-        columns.extend(fired.aggregates);
-        let typed = columns.iter().zip(self.output.fields()).map(|(column, field)| match column.data_type() == field.data_type() {
-            true => Ok(Arc::clone(column)),
-            false => cast(column, field.data_type()),
-        });
-        let batch = typed.collect::<Result<_, _>>().and_then(|columns| RecordBatch::try_new(Arc::clone(&self.output), columns));
-        out.emit(0, batch.map_err(|source| arrow_error(&self.node, source))?);
+        for first in (0..fired.rows()).step_by(self.batch_rows) {
+            let rows = first..fired.rows().min(first + self.batch_rows);
+            let times = [start, self.windows.end(start)].map(|time| Arc::new(Int64Array::from(vec![time; rows.len()])) as ArrayRef);
+            let (mut columns, aggregates) = fired.slice(rows).map_err(|error| data_error(&self.node, error))?;
+            columns.extend(times.into_iter().chain(aggregates));
+            let typed =
+                columns.into_iter().zip(self.output.fields()).map(|(column, field)| match column.data_type() == field.data_type() {
+                    true => Ok(column),
+                    false => cast(&column, field.data_type()),
+                });
+            let batch = typed.collect::<Result<_, _>>().and_then(|columns| RecordBatch::try_new(Arc::clone(&self.output), columns));
+            out.emit(0, batch.map_err(|source| arrow_error(&self.node, source))?);
+        }
+        Ok(())
+    }
+
+    /// Adds the rows of a batch to the panes that they were sorted into, and gives the late ones.
+    fn add_routed(&mut self, batch: &RecordBatch, arguments: &[ArrayRef], out: &mut Emitter) -> Result<(), OperatorError> {
+        let mut routes = std::mem::take(&mut self.routes);
+        for (start, rows) in &mut routes.panes {
+            // The list is lent to an array, and comes back.
+            let indices = UInt32Array::from(std::mem::take(rows));
+            let taken = arguments.iter().map(|argument| take(argument, &indices, None)).collect::<Result<Vec<_>, _>>();
+            self.add(*start, Some(&indices.values()[..]), &taken.map_err(|source| arrow_error(&self.node, source))?)?;
+            *rows = indices.into_parts().1.into();
+        }
+        if !routes.late.is_empty() {
+            let indices = UInt32Array::from(std::mem::take(&mut routes.late));
+            out.emit(LATE, take_record_batch(batch, &indices).map_err(|source| arrow_error(&self.node, source))?);
+            routes.late = indices.into_parts().1.into();
+        }
+        self.routes = routes;
         Ok(())
     }
 }
@@ -215,18 +226,7 @@ impl Operator for Window {
         if let Some(start) = only {
             return self.add(start, None, &arguments);
         }
-        let routes = std::mem::take(&mut self.routes);
-        for (start, rows) in &routes.panes {
-            let indices = UInt32Array::from(rows.clone());
-            let taken = arguments.iter().map(|argument| take(argument, &indices, None)).collect::<Result<Vec<_>, _>>();
-            self.add(*start, Some(rows), &taken.map_err(|source| arrow_error(&self.node, source))?)?;
-        }
-        if !routes.late.is_empty() {
-            let late = take_record_batch(&batch, &UInt32Array::from(routes.late.clone()));
-            out.emit(LATE, late.map_err(|source| arrow_error(&self.node, source))?);
-        }
-        self.routes = routes;
-        Ok(())
+        self.add_routed(&batch, &arguments, out)
     }
 
     fn on_watermark(&mut self, _: u32, watermark: Micros, out: &mut Emitter) -> Result<(), OperatorError> {

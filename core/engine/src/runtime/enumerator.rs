@@ -71,7 +71,10 @@ impl<A: Assignments> EnumeratorThread<A> {
         let job = Arc::clone(&self.job);
         let Operator::Source(source) = &job.node(self.node).operator else { return Ok(()) };
         let mut enumerator = source.kind.enumerator(&source.config, &job.context(self.node, 0), host)?;
-        let result = enumerator.open().and_then(|()| self.discover(&mut enumerator));
+        let result = enumerator.open().and_then(|()| {
+            job.opened();
+            self.discover(&mut enumerator)
+        });
         let reason = match (&result, job.stopping() || job.cancelled()) {
             (Err(_), _) => CloseReason::Failed,
             (Ok(()), true) => CloseReason::Stopped,

@@ -70,7 +70,7 @@ pub struct JobError {
 /// Where in a job's life something failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Before the instance has handled any data.
+    /// Until a reader's first poll or a discovery has succeeded, or a sink has taken its first batch (at most `RunOptions::start_period` may pass before that comes).
     Start,
     /// Later.
     Running,

@@ -15,7 +15,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Processing time, microseconds since the epoch.
+/// Processing time as plugins have it, microseconds since the epoch. It may be set back or ahead: how long something takes is measured by an `Instant`.
 pub(crate) fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
 }

@@ -7,13 +7,16 @@ use super::{
     metrics::{Metrics, NodeMetrics},
     ticker::Ticker,
 };
-use crate::runtime::error::Cause;
+use crate::{
+    dataflow::time::{self, CheckpointId, Tick},
+    runtime::error::Cause,
+};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 use standpipe_loader::InstanceContext;
 use standpipe_pipeline::{
     placement::Placement,
-    plan::{Node, NodeId, Plan},
+    plan::{Node, NodeId, Operator, Plan},
 };
 use std::{
     any::Any,
@@ -42,6 +45,10 @@ pub struct RunOptions {
     pub slots: Vec<u32>,
     /// A plugin call that takes longer is named in log and metrics.
     pub call_budget: Duration,
+    /// How long a call that fails in a way that may pass is made again after a stop was asked for; then it ends the job. A drain waits for it.
+    pub stop_patience: Duration,
+    /// A sink that is not given anything for so long after its opening has started: what goes wrong with its first batch then was not missing from the start.
+    pub start_period: Duration,
 }
 
 impl RunOptions {
@@ -51,7 +58,15 @@ impl RunOptions {
         let random = || RandomState::new().hash_one(std::process::id());
         let secrets: Secrets = Arc::new(|reference| Err(format!("there is no secret {reference:?}")));
         let job_id = format!("{:016x}{:016x}", random(), random());
-        Self { job_id, generation: 1, secrets, slots: Vec::new(), call_budget: Duration::from_secs(10) }
+        Self {
+            job_id,
+            generation: 1,
+            secrets,
+            slots: Vec::new(),
+            call_budget: Duration::from_secs(10),
+            stop_patience: Duration::from_secs(10),
+            start_period: Duration::from_secs(10),
+        }
     }
 }
 
@@ -78,6 +93,9 @@ pub(crate) struct Job {
     /// Source subtasks that wait for room in their byte budget.
     pub(crate) throttled: AtomicUsize,
     stop: AtomicU8,
+    /// Plugins' instances that are not open yet.
+    opening: AtomicUsize,
+    stopped_at_start: AtomicBool,
     cancelled: AtomicBool,
     failure: Mutex<Option<JobError>>,
     wakers: Mutex<Vec<Wake>>,
@@ -91,16 +109,19 @@ pub(crate) struct Job {
 impl Job {
     pub(crate) fn new(plan: Arc<Plan>, options: RunOptions, placement: Placement) -> Self {
         let metrics = Arc::new(Metrics::new(&plan));
+        let instances = plan.nodes.iter().map(instances).sum();
         let (cancel_guard, cancel_signal) = bounded(0);
         Self {
             plan,
             options,
             placement,
             metrics,
-            ticker: Ticker::new(0),
+            ticker: Ticker::new(time::time(CheckpointId::FIRST, Tick::FIRST)),
             calls: Calls::default(),
             throttled: AtomicUsize::new(0),
             stop: AtomicU8::new(RUNNING),
+            opening: AtomicUsize::new(instances),
+            stopped_at_start: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             failure: Mutex::default(),
             wakers: Mutex::default(),
@@ -213,6 +234,16 @@ impl Job {
         self.stop.load(SeqCst) == DRAINING
     }
 
+    /// It was stopped before all plugins were open, and ended at once.
+    pub(crate) fn stopped_at_start(&self) -> bool {
+        self.stopped_at_start.load(SeqCst)
+    }
+
+    /// An instance of a plugin is open.
+    pub(crate) fn opened(&self) {
+        self.opening.fetch_sub(1, SeqCst);
+    }
+
     /// Runs `body` on a thread of its own; its error or panic ends the job.
     pub(crate) fn spawn(
         self: &Arc<Self>,
@@ -261,6 +292,17 @@ impl Job {
     }
 }
 
+/// How many instances of plugins a node has.
+fn instances(node: &Node) -> usize {
+    let subtasks = node.parallelism as usize;
+    match node.operator {
+        // And its enumerator.
+        Operator::Source(_) => subtasks + 1,
+        Operator::Sink(_) | Operator::Transform(_) => subtasks,
+        _ => 0,
+    }
+}
+
 /// What a panic said.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
@@ -272,11 +314,16 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
 pub struct JobControl(pub(crate) Arc<Job>);
 
 impl JobControl {
-    /// Stops cleanly: sources stop, what is in flight is finished, sinks finish. With `drain` all open windows fire as if the sources had ended.
+    /// Stops cleanly: sources stop, what is in flight is finished, sinks finish. With `drain` all open windows fire as if the sources had ended. A job whose plugins
+    /// are not all open yet, because a server does not answer, ends at once.
     pub fn stop(&self, drain: bool) {
         let wanted = if drain { DRAINING } else { STOPPING };
         if self.0.stop.compare_exchange(RUNNING, wanted, SeqCst, SeqCst).is_ok() {
             self.0.changed();
+            if self.0.opening.load(SeqCst) > 0 {
+                self.0.stopped_at_start.store(true, SeqCst);
+                self.0.cancel();
+            }
         }
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod host;
 pub(crate) mod job;
 pub(crate) mod metrics;
 pub(crate) mod reader;
+mod retry;
 pub(crate) mod sink;
 pub(crate) mod task;
 mod ticker;
@@ -159,7 +160,7 @@ fn supervise(job: &Arc<Job>) -> Result<JobReport, JobError> {
     if left > 0 {
         tracing::warn!(job = %job.options.job_id, left, "calls of plugins do not return; they are left behind");
     }
-    let end = match (job.cancelled(), job.stopping()) {
+    let end = match (job.cancelled() && !job.stopped_at_start(), job.stopping()) {
         (true, _) => Outcome::Cancelled,
         (false, true) => Outcome::Stopped,
         (false, false) => Outcome::Finished,

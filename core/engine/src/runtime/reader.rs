@@ -7,6 +7,7 @@ use super::{
     host::InstanceHost,
     job::Job,
     metrics::SplitLag,
+    retry::Retry,
 };
 use crate::{dataflow::chunk::Origin, operator::Micros};
 use arrow::array::RecordBatch;
@@ -49,7 +50,7 @@ pub(crate) enum ReaderEvent {
     Assigned(Vec<Arc<str>>),
     /// These will not be read any more.
     Removed(Vec<Arc<str>>),
-    /// Rows of a split.
+    /// Rows of a split; none: it has been read up to its end, and there is nothing in it now.
     Rows { batch: RecordBatch, origin: Arc<Origin>, watermark: Option<Micros> },
     /// There is nothing to read now, in any split; told once until there is something again.
     Idle,
@@ -64,7 +65,6 @@ pub(crate) const QUEUE: usize = 4;
 /// How long a call of an idle reader may last, so that it hears of a stop soon.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
 /// The operator's end of the queue.
 pub(crate) struct EventSender {
@@ -110,6 +110,7 @@ pub(crate) fn spawn(
         let mut thread = ReaderThread {
             phase: Phase::Start,
             timer,
+            retry: Retry::new(&shared, node),
             node,
             commands,
             events,
@@ -118,6 +119,7 @@ pub(crate) fn spawn(
             positions: HashMap::new(),
             more_splits: true,
             idle: false,
+            empty_batches: 0,
             close: None,
             job: Arc::clone(&shared),
         };
@@ -130,6 +132,7 @@ struct ReaderThread {
     node: NodeId,
     phase: Phase,
     timer: CallTimer,
+    retry: Retry,
     commands: Receiver<ReaderCommand>,
     events: EventSender,
     /// A wake-up by the plugin waits in `commands`.
@@ -141,6 +144,8 @@ struct ReaderThread {
     more_splits: bool,
     /// The operator knows that there is nothing to read.
     idle: bool,
+    /// Batches without rows since the last that had some.
+    empty_batches: usize,
     close: Option<(CloseReason, bool)>,
 }
 
@@ -149,7 +154,10 @@ impl ReaderThread {
         let job = Arc::clone(&self.job);
         let Operator::Source(source) = &job.node(self.node).operator else { return Ok(()) };
         let mut reader = source.kind.reader(&source.config, &job.context(self.node, subtask), host)?;
-        let read = self.timer.time("open", || reader.open()).and_then(|()| self.read(&mut reader));
+        let read = self.timer.time("open", || reader.open()).and_then(|()| {
+            job.opened();
+            self.read(&mut reader)
+        });
         if read.is_ok() {
             self.wait_for_close();
         }
@@ -168,7 +176,7 @@ impl ReaderThread {
         let settings = &self.job.plan.settings;
         let (rows, flush) = (settings.batch_rows, settings.flush_interval.clamp(Duration::from_millis(1), LONGEST_WAIT));
         let bytes = (settings.in_flight_bytes / 8).clamp(64 << 10, 8 << 20);
-        let (mut wait, mut backoff) = (flush, Duration::from_millis(100));
+        let mut wait = flush;
         let mut lag_due = Instant::now() + LAG_INTERVAL;
         loop {
             self.obey_all(reader)?;
@@ -186,21 +194,29 @@ impl ReaderThread {
                 continue;
             }
             let (polled, took) = self.timer.watch("poll", || reader.poll(rows, bytes, wait));
+            if polled.is_ok() {
+                self.retry.succeeded();
+                self.phase = Phase::Running;
+            }
             match polled {
                 Ok(Polled::Batch { split, batch, position, watermark }) => {
                     self.timer.busy(took);
-                    self.recovered();
-                    (wait, backoff, self.phase) = (flush, Duration::from_millis(100), Phase::Running);
+                    let rows = batch.num_rows();
                     self.hand_over(reader, &split, batch, position, watermark)?;
+                    if rows > 0 {
+                        (wait, self.empty_batches) = (flush, 0);
+                    } else if self.all_are_empty() {
+                        // As with `Idle`.
+                        self.obey_next(reader, Some(wait.saturating_sub(took)))?;
+                        wait = (wait * 2).min(LONGEST_WAIT);
+                    }
                 }
                 Ok(Polled::EndOfSplit(split)) => {
-                    self.recovered();
                     let split: Arc<str> = split.into();
                     self.splits.remove(&split);
                     self.send(reader, ReaderEvent::EndOfSplit(split))?;
                 }
                 Ok(Polled::Idle) => {
-                    self.recovered();
                     if !std::mem::replace(&mut self.idle, true) {
                         self.send(reader, ReaderEvent::Idle)?;
                     }
@@ -208,13 +224,10 @@ impl ReaderThread {
                     self.obey_next(reader, Some(wait.saturating_sub(took)))?;
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
-                Err(error) if error.retryable && !self.job.cancelled() => {
-                    tracing::warn!(job = %self.job.options.job_id, "{error}; trying again");
-                    self.job.node_metrics(self.node).set_degraded(Some(error.to_string()));
-                    self.obey_next(reader, Some(backoff))?;
-                    backoff = (backoff * 2).min(LONGEST_BACKOFF);
+                Err(error) => {
+                    let wait = self.retry.failed(error)?;
+                    self.obey_next(reader, Some(wait))?;
                 }
-                Err(error) => return Err(error),
             }
             if Instant::now() >= lag_due {
                 lag_due = Instant::now() + LAG_INTERVAL;
@@ -228,11 +241,10 @@ impl ReaderThread {
         self.job.cancelled() || self.close.is_some()
     }
 
-    fn recovered(&self) {
-        let metrics = self.job.node_metrics(self.node);
-        if metrics.degraded().is_some() {
-            metrics.set_degraded(None);
-        }
+    /// Counts a batch without rows. True: all splits may have given one since the last row.
+    fn all_are_empty(&mut self) -> bool {
+        self.empty_batches += 1;
+        self.empty_batches >= self.splits.len()
     }
 
     fn hand_over(
@@ -247,7 +259,8 @@ impl ReaderThread {
             tracing::warn!(job = %self.job.options.job_id, node = %self.job.node(self.node).path, split, "rows of a split that is not assigned are dropped");
             return Ok(());
         };
-        self.idle = false;
+        // That there is nothing of one split is no news of the others.
+        self.idle &= batch.num_rows() == 0;
         let upto: Arc<[u8]> = position.into();
         let origin = Arc::new(Origin { split: Arc::clone(&split), after, upto: Arc::clone(&upto) });
         if self.send(reader, ReaderEvent::Rows { batch, origin, watermark })? {

@@ -1,17 +1,19 @@
-//! The thread of a sink subtask: it writes the batches that its operator (`dataflow::sink`) queues, waits where the plugin is busy, and flushes what nobody
-//! acknowledges. The queue is not bounded by itself: the byte budgets of the sources (`dataflow::budget`) bound all that is not acknowledged, queue included.
+//! The thread of a sink subtask: it writes the batches that its operator (`dataflow::sink`) queues, waits where the plugin is busy or fails in a way that may pass, and
+//! flushes what nobody acknowledges. The queue is not bounded by itself: the byte budgets of the sources (`dataflow::budget`) bound all that is not acknowledged, queue included.
 
 use super::{
     calls::CallTimer,
     error::{JobError, Phase},
     host::{Deliveries, InstanceHost},
     job::Job,
+    retry::Retry,
 };
 use arrow::array::RecordBatch;
-use crossbeam_channel::{Receiver, after, bounded, never, select};
+use crossbeam_channel::{Receiver, after, at, bounded, never, select};
 use standpipe_loader::{CloseReason, Committable, PluginError, SinkInstance, Written};
 use standpipe_pipeline::plan::{NodeId, Operator};
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -30,7 +32,7 @@ pub(crate) enum SinkCommand {
 
 /// A busy plugin that forgets to call `wake` is asked again after this.
 const BUSY_RETRY: Duration = Duration::from_millis(100);
-/// What waits for its acknowledgement is flushed when nothing has come for this long.
+/// What has waited this long for its acknowledgement is flushed, whatever comes meanwhile.
 const FLUSH_AFTER: Duration = Duration::from_secs(1);
 
 /// What the operator and the thread share.
@@ -51,7 +53,9 @@ pub(crate) fn spawn(job: &Arc<Job>, node: NodeId, subtask: u32, queue: Receiver<
         let host = InstanceHost::new(Arc::clone(&shared), node, subtask, move || _ = room.try_send(()));
         let operator = Arc::clone(&link.wake_operator);
         let host = host.for_sink(Arc::clone(&link.deliveries), move || operator());
-        let mut thread = SinkThread { node, timer, queue, has_room, link, written: 0, phase: Phase::Start, job: Arc::clone(&shared) };
+        let retry = Retry::new(&shared, node);
+        let (written, waiting, phase) = (0, VecDeque::new(), Phase::Start);
+        let mut thread = SinkThread { node, timer, retry, queue, has_room, link, written, waiting, phase, job: Arc::clone(&shared) };
         thread.run(Arc::new(host), subtask).map_err(|error| JobError::new(&shared.node(node).path, thread.phase, error))
     });
 }
@@ -60,11 +64,14 @@ struct SinkThread {
     job: Arc<Job>,
     node: NodeId,
     timer: CallTimer,
+    retry: Retry,
     queue: Receiver<SinkCommand>,
     has_room: Receiver<()>,
     link: SinkLink,
     /// The sequence number of the last batch that the plugin took.
     written: u64,
+    /// When the batches that are not acknowledged were given to the plugin, oldest first, by sequence number.
+    waiting: VecDeque<(u64, Instant)>,
     phase: Phase,
 }
 
@@ -75,9 +82,12 @@ impl SinkThread {
         let mut instance =
             sink.kind.instance(&sink.config, &job.node(self.node).name, &sink.input, &job.context(self.node, subtask), host)?;
         let transactional = sink.validation.details.capabilities.transactional;
-        let result = self.timer.time("open", || instance.open()).and_then(|()| self.write_all(&mut instance));
+        let result = self.timer.time("open", || instance.open()).and_then(|()| {
+            job.opened();
+            self.write_all(&mut instance)
+        });
         let result = match result {
-            Ok(true) => self.finish(&mut instance, transactional, subtask).map(|()| true),
+            Ok(true) => self.finish(&mut instance, transactional, subtask),
             other => other,
         };
         let reason = match result {
@@ -98,29 +108,65 @@ impl SinkThread {
 
     /// Writes until the input ends; false: the job was given up.
     fn write_all(&mut self, instance: &mut SinkInstance) -> Result<bool, PluginError> {
-        let pause = self.job.plan.settings.flush_interval.clamp(Duration::from_millis(10), FLUSH_AFTER);
         let cancelled = self.job.cancel_signal();
-        let mut last_write = Instant::now();
+        let opened = Instant::now();
         loop {
-            let unacknowledged = self.link.deliveries.acknowledged() < self.written;
-            let patience = if unacknowledged { after(pause) } else { never() };
-            select! {
-                recv(self.queue) -> command => match command {
-                    Ok(SinkCommand::Write(batch)) => {
-                        if !self.write(instance, &batch)? {
-                            return Ok(false);
-                        }
-                        last_write = Instant::now();
-                    }
-                    Ok(SinkCommand::Finish) => return Ok(!self.job.cancelled()),
-                    Err(_) => return Ok(false),
-                },
+            if self.flush_is_due() && !self.flush(instance)? {
+                return Ok(false);
+            }
+            let look = self.waiting.front().map_or_else(never, |(_, since)| self.next_look(*since));
+            let command = select! {
+                recv(self.queue) -> command => command,
                 recv(cancelled) -> _ => return Ok(false),
-                recv(patience) -> _ => {
-                    // A source that waits for room may wait for what this sink holds back.
-                    if self.job.throttled.load(SeqCst) > 0 || last_write.elapsed() >= FLUSH_AFTER {
-                        self.flush(instance)?;
-                        last_write = Instant::now();
+                recv(look) -> _ => continue,
+            };
+            if opened.elapsed() >= self.job.options.start_period {
+                self.phase = Phase::Running;
+            }
+            match command {
+                Ok(SinkCommand::Write(batch)) if !self.write(instance, &batch)? => return Ok(false),
+                Ok(SinkCommand::Write(_)) => {}
+                Ok(SinkCommand::Finish) => return Ok(!self.job.cancelled()),
+                Err(_) => return Ok(false),
+            }
+        }
+    }
+
+    /// How long a batch waits for its acknowledgement while a source waits for room: it may be waiting for just this.
+    fn pause(&self) -> Duration {
+        self.job.plan.settings.flush_interval.clamp(Duration::from_millis(10), FLUSH_AFTER)
+    }
+
+    /// Whether the oldest batch has waited long enough for its acknowledgement. Asked between two writes too, or a queue that never empties would put it off for ever; not while
+    /// the plugin is busy with a part of a batch.
+    fn flush_is_due(&mut self) -> bool {
+        let acknowledged = self.link.deliveries.acknowledged();
+        while self.waiting.pop_front_if(|(seq, _)| *seq <= acknowledged).is_some() {}
+        let Some((_, since)) = self.waiting.front() else { return false };
+        let patience = if self.job.throttled.load(SeqCst) > 0 { self.pause() } else { FLUSH_AFTER };
+        since.elapsed() >= patience
+    }
+
+    /// When to ask [`Self::flush_is_due`] again, for a batch that has waited since then: a source may come to wait at any time.
+    fn next_look(&self, since: Instant) -> Receiver<Instant> {
+        let pause = self.pause();
+        if since.elapsed() < pause { at(since + pause) } else { after(pause) }
+    }
+
+    /// Makes a call, again and again while it fails in a way that may pass; `None`: the job was given up.
+    fn persist<R>(&mut self, function: &'static str, mut call: impl FnMut() -> Result<R, PluginError>) -> Result<Option<R>, PluginError> {
+        let cancelled = self.job.cancel_signal();
+        loop {
+            match self.timer.time(function, &mut call) {
+                Ok(result) => {
+                    self.retry.succeeded();
+                    return Ok(Some(result));
+                }
+                Err(error) => {
+                    let wait = self.retry.failed(error)?;
+                    select! {
+                        recv(cancelled) -> _ => return Ok(None),
+                        default(wait) => {}
                     }
                 }
             }
@@ -130,7 +176,12 @@ impl SinkThread {
     /// Writes a batch, as often as it takes; false: the job was given up.
     fn write(&mut self, instance: &mut SinkInstance, batch: &RecordBatch) -> Result<bool, PluginError> {
         let (seq, cancelled) = (self.written + 1, self.job.cancel_signal());
-        while let Written::Busy = self.timer.time("write", || instance.write(seq, batch))? {
+        loop {
+            match self.persist("write", || instance.write(seq, batch))? {
+                None => return Ok(false),
+                Some(Written::Taken) => break,
+                Some(Written::Busy) => {}
+            }
             select! {
                 recv(self.has_room) -> _ => {}
                 recv(cancelled) -> _ => return Ok(false),
@@ -138,29 +189,38 @@ impl SinkThread {
             }
         }
         (self.written, self.phase) = (seq, Phase::Running);
+        self.waiting.push_back((seq, Instant::now()));
         Ok(true)
     }
 
-    /// After a flush everything is delivered, whether the plugin says so or not.
-    fn flush(&mut self, instance: &mut SinkInstance) -> Result<(), PluginError> {
-        self.timer.time("flush", || instance.flush(0))?;
-        self.acknowledge_all();
-        Ok(())
+    /// After a flush everything is delivered, whether the plugin says so or not. False: the job was given up.
+    fn flush(&mut self, instance: &mut SinkInstance) -> Result<bool, PluginError> {
+        let flushed = self.persist("flush", || instance.flush(0))?.is_some();
+        if flushed {
+            self.acknowledge_all();
+        }
+        Ok(flushed)
     }
 
-    fn acknowledge_all(&self) {
+    fn acknowledge_all(&mut self) {
+        self.waiting.clear();
         self.link.deliveries.acknowledge(self.written);
         (self.link.wake_operator)();
     }
 
-    /// The end of the input: without checkpoints, the one transaction is committed here.
-    fn finish(&mut self, instance: &mut SinkInstance, transactional: bool, subtask: u32) -> Result<(), PluginError> {
+    /// The end of the input: without checkpoints, the one transaction is committed here. False: the job was given up.
+    fn finish(&mut self, instance: &mut SinkInstance, transactional: bool, subtask: u32) -> Result<bool, PluginError> {
         if transactional && self.written > 0 {
-            let prepared = Committable { checkpoint: 1, subtask, bytes: instance.prepare(1)? };
-            instance.commit(1, &[prepared])?;
+            let Some(bytes) = self.persist("prepare", || instance.prepare(1))? else { return Ok(false) };
+            let prepared = [Committable { checkpoint: 1, subtask, bytes }];
+            if self.persist("commit", || instance.commit(1, &prepared))?.is_none() {
+                return Ok(false);
+            }
         }
-        self.timer.time("finish", || instance.finish())?;
-        self.acknowledge_all();
-        Ok(())
+        let finished = self.persist("finish", || instance.finish())?.is_some();
+        if finished {
+            self.acknowledge_all();
+        }
+        Ok(finished)
     }
 }

@@ -48,6 +48,7 @@ pub(crate) fn spawn(
     job.spawn("task", node, subtask, move || {
         let failed = |phase, error: OperatorError| JobError::new(&shared.node(node).path, phase, Cause::from(error));
         let operator = make().map_err(|error| failed(Phase::Start, error))?;
+        shared.opened();
         let timer = CallTimer::new(&shared, node, subtask);
         let mut thread = TaskThread { job: Arc::clone(&shared), operator, timer, inputs, outputs, emitter: Emitter::default() };
         let result = thread.run(&wake_operator);

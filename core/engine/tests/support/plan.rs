@@ -93,7 +93,7 @@ impl Builder {
         let schema = self.schema(from);
         let n = col("n", &schema).unwrap();
         let predicate: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(n, Comparison::GtEq, lit(at_least)));
-        let filter = FilterNode { predicate, text: format!("n >= {at_least}") };
+        let filter = FilterNode { predicate, row_kind: None, text: format!("n >= {at_least}") };
         let parallelism = self.nodes[from.0.0 as usize].parallelism;
         let node = self.node("transforms", name, parallelism, Operator::Filter(filter), vec![("main", schema)]);
         self.edge(from, node, 0, None);
@@ -109,7 +109,7 @@ impl Builder {
         exchange: Option<Exchange>,
     ) -> (NodeId, u32) {
         let schema = self.schema(from);
-        let filter = FilterNode { predicate, text: "?".to_owned() };
+        let filter = FilterNode { predicate, row_kind: None, text: "?".to_owned() };
         let parallelism = self.nodes[from.0.0 as usize].parallelism;
         let node = self.node("transforms", name, parallelism, Operator::Filter(filter), vec![("main", schema)]);
         self.edge(from, node, 0, exchange);

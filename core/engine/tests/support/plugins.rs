@@ -41,11 +41,33 @@ pub struct Probe {
     pub finished: AtomicU64,
     /// What a sink got as its secret.
     pub secret: Mutex<String>,
+    /// The function of sinks that fails, in a way that may pass: `write`, `flush`, `finish`.
+    pub unreachable: Mutex<String>,
+    /// How often it has failed.
+    pub attempts: AtomicU64,
+    /// Splits that are quiet go on.
+    pub awake: AtomicBool,
+    /// When a plugin failed as it was told to.
+    pub failed: Mutex<Option<Instant>>,
 }
 
 impl Probe {
     pub fn of(name: &str) -> Arc<Self> {
         Arc::clone(PROBES.lock().unwrap().entry(name.to_owned()).or_default())
+    }
+
+    /// A plugin is about to fail.
+    pub fn fails(&self) {
+        self.failed.lock().unwrap().get_or_insert_with(Instant::now);
+    }
+
+    /// Fails a sink's function if it is the one to fail.
+    fn reach(&self, function: &str) -> Result<()> {
+        if *self.unreachable.lock().unwrap() != function {
+            return Ok(());
+        }
+        self.attempts.fetch_add(1, SeqCst);
+        Err(Error::external("the index does not answer").retryable())
     }
 
     /// All rows of a sink, in the order of each subtask.
@@ -113,10 +135,15 @@ pub struct NumbersConfig {
     pub missing: Option<String>,
     /// Rows a second and split; none: as fast as it can.
     pub rate: Option<u64>,
-    /// Splits from this one on give no more after `quiet_after` rows, without an end.
+    /// Splits from this one on give no more after `quiet_after` rows, without an end, until the probe awakens them.
     #[serde(default = "one")]
     pub quiet_from: u64,
     pub quiet_after: Option<u64>,
+    /// A quiet split says so by a batch without rows.
+    #[serde(default)]
+    pub says_quiet: bool,
+    /// What it reads is gone for good after so many polls that found nothing.
+    pub gone_after: Option<u32>,
     /// So many calls fail in a way that may pass, after some rows.
     #[serde(default)]
     pub flaky: u32,
@@ -145,6 +172,7 @@ pub struct Numbers {
     next: usize,
     began: Instant,
     flaked: u32,
+    polls: u32,
 }
 
 impl Source for Numbers {
@@ -158,7 +186,16 @@ impl Source for Numbers {
     }
 
     fn open(config: NumbersConfig, context: Context) -> Result<Self> {
-        Ok(Self { config, node: context.node, subtask: context.subtask, splits: Vec::new(), next: 0, began: Instant::now(), flaked: 0 })
+        Ok(Self {
+            config,
+            node: context.node,
+            subtask: context.subtask,
+            splits: Vec::new(),
+            next: 0,
+            began: Instant::now(),
+            flaked: 0,
+            polls: 0,
+        })
     }
 
     fn assign(&mut self, splits: Vec<Split>) -> Result<()> {
@@ -174,6 +211,10 @@ impl Source for Numbers {
         if self.splits.is_empty() {
             return Ok(Poll::Idle);
         }
+        if let Some(gone_after) = self.config.gone_after {
+            self.polls += 1;
+            return if self.polls <= gone_after { Ok(Poll::Idle) } else { Err(Error::external("the topic is gone")) };
+        }
         self.next = (self.next + 1) % self.splits.len();
         let (id, split, at) = self.splits[self.next].clone();
         if self.config.rows.is_some_and(|rows| at >= rows) {
@@ -181,15 +222,24 @@ impl Source for Numbers {
             return Ok(Poll::EndOfSplit(id));
         }
         if self.config.fail_at.is_some_and(|fail_at| at >= fail_at) {
+            probe.fails();
             return Err(Error::data(format!("row {at} is broken")));
         }
-        assert!(self.config.panic_at.is_none_or(|panic_at| at < panic_at), "the source is broken at row {at}");
+        if self.config.panic_at.is_some_and(|panic_at| at >= panic_at) {
+            probe.fails();
+            panic!("the source is broken at row {at}");
+        }
         if at >= 1000 && self.flaked < self.config.flaky {
             self.flaked += 1;
             return Err(Error::external("the broker does not answer").retryable());
         }
-        let quiet_after = self.config.quiet_after.filter(|_| split >= self.config.quiet_from).unwrap_or(u64::MAX);
+        let is_quiet = split >= self.config.quiet_from && !probe.awake.load(SeqCst);
+        let quiet_after = self.config.quiet_after.filter(|_| is_quiet).unwrap_or(u64::MAX);
         if at >= quiet_after {
+            if self.config.says_quiet {
+                let batch = RecordBatch::new_empty(numbers_schema());
+                return Ok(Poll::Batch { split: id, batch, position: at.to_string().into_bytes(), watermark: None });
+            }
             return Ok(Poll::Idle);
         }
         let mut count =
@@ -233,7 +283,10 @@ impl Enumerator for NumbersSplits {
 
     fn open(config: NumbersConfig, _: Context) -> Result<Self> {
         match &config.missing {
-            Some(missing) => Err(Error::external(missing)),
+            Some(missing) => {
+                Probe::of(&config.probe).fails();
+                Err(Error::external(missing))
+            }
             None => Ok(Self(config, 0)),
         }
     }
@@ -255,6 +308,8 @@ pub struct CollectConfig {
     pub acknowledge: String,
     /// Fails at that batch.
     pub fail_at: Option<u64>,
+    /// At that batch, what it writes to is not there.
+    pub missing_at: Option<u64>,
     /// Panics at that batch.
     pub panic_at: Option<u64>,
     /// Blocks for ever at that batch, whatever the host wants.
@@ -311,8 +366,15 @@ impl Sink for Collect {
         }
         self.busy = 0;
         assert_eq!(seq, self.written + 1, "sequence numbers have no gaps");
+        self.probe.reach("write")?;
+        if [self.config.fail_at, self.config.panic_at, self.config.missing_at].contains(&Some(seq)) || self.config.boast > 0 {
+            self.probe.fails();
+        }
         if self.config.fail_at == Some(seq) {
             return Err(Error::new(standpipe_sdk::ErrorCode::OTHER, "the disk is full"));
+        }
+        if self.config.missing_at == Some(seq) {
+            return Err(Error::external("there is no index"));
         }
         assert!(self.config.panic_at != Some(seq), "the sink is broken");
         while self.config.hang_at == Some(seq) {
@@ -345,6 +407,7 @@ impl Sink for Collect {
     }
 
     fn flush(&mut self, _: u64) -> Result<()> {
+        self.probe.reach("flush")?;
         while self.probe.stuck.load(SeqCst) {
             if self.host.cancelled() {
                 return Err(Error::cancelled());
@@ -356,6 +419,7 @@ impl Sink for Collect {
     }
 
     fn finish(&mut self) -> Result<()> {
+        self.probe.reach("finish")?;
         self.flush(0)?;
         self.probe.finished.fetch_add(1, SeqCst);
         Ok(())
@@ -451,6 +515,8 @@ impl Sink for Lines {
 /// Passes rows on, slowly, or fails.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 pub struct PassConfig {
+    /// Which hears of a failure.
+    pub probe: Option<String>,
     /// Fails at that batch.
     pub fail_at: Option<u64>,
     /// Panics at that batch.
@@ -484,6 +550,9 @@ impl Transform for Pass {
 
     fn process(&mut self, batch: RecordBatch, call: &mut Call<'_>) -> Result<()> {
         self.batches += 1;
+        if [self.config.fail_at, self.config.panic_at].contains(&Some(self.batches)) {
+            self.config.probe.iter().for_each(|probe| Probe::of(probe).fails());
+        }
         if self.config.fail_at == Some(self.batches) {
             return Err(Error::data("cannot pass"));
         }

@@ -2,7 +2,7 @@
 
 use super::accumulator::{Accumulator, AccumulatorError, Result, typed};
 use arrow::{
-    array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, Float64Array, Int64Array, PrimitiveArray},
+    array::{Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, BinaryArray, Float64Array, Int64Array, PrimitiveArray},
     buffer::{BooleanBuffer, NullBuffer, ScalarBuffer},
     compute::cast,
     datatypes::{
@@ -12,16 +12,34 @@ use arrow::{
 };
 use std::{cmp::Ordering, marker::PhantomData, sync::Arc};
 
-/// Which of two values is kept.
-pub(super) trait Order: Send + 'static {
+/// Which of two values is kept. The order is total, so that the result does not depend on the order of rows: -0.0 is below 0.0, and NaN, of whatever sign, above every
+/// number, as in PostgreSQL. The smallest value is therefore a number if there is one, the largest NaN if there is one.
+pub(in crate::operators) trait Order: Send + Sync + 'static {
     /// How a value that replaces the kept one compares to it.
     const REPLACES: Ordering;
+
+    /// Whether `new` is kept in the place of `kept`.
+    #[inline]
+    fn replaces<N: ArrowNativeTypeOp>(new: N, kept: N) -> bool {
+        let (better, worse) = if Self::REPLACES == Ordering::Less { (new < kept, new > kept) } else { (new > kept, new < kept) };
+        better || (!worse && tie(new, kept) == Self::REPLACES)
+    }
 }
 
-/// The smallest value. A NaN replaces every value and is replaced by every value, as in DataFusion's `min`.
-pub(super) struct Smallest;
-/// The largest value; NaN as for [`Smallest`].
-pub(super) struct Largest;
+/// The order of two values that are equal as numbers, or of which one is none.
+fn tie<N: ArrowNativeTypeOp>(left: N, right: N) -> Ordering {
+    if left == right { left.compare(right) } else { is_nan(left).cmp(&is_nan(right)) }
+}
+
+#[inline]
+fn is_nan<N: PartialOrd>(value: N) -> bool {
+    value.partial_cmp(&value).is_none()
+}
+
+/// The smallest value.
+pub(in crate::operators) struct Smallest;
+/// The largest value.
+pub(in crate::operators) struct Largest;
 
 impl Order for Smallest {
     const REPLACES: Ordering = Ordering::Less;
@@ -35,10 +53,10 @@ pub(super) trait Combine<N>: Send + 'static {
     fn combine(kept: N, new: N) -> Option<N>;
 }
 
-impl<N: PartialOrd, O: Order> Combine<N> for O {
+impl<N: ArrowNativeTypeOp, O: Order> Combine<N> for O {
     #[inline]
     fn combine(kept: N, new: N) -> Option<N> {
-        Some(if new.partial_cmp(&kept).is_none_or(|order| order == O::REPLACES) { new } else { kept })
+        Some(if O::replaces(new, kept) { new } else { kept })
     }
 }
 

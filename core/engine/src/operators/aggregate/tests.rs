@@ -1,8 +1,8 @@
 //! Against a naive reference.
 
 use super::*;
-use crate::operators::testing::{self, GROUPS, Row, Step, Subtasks, batch, key_name, lines, schema, sorted, steps};
-use arrow::array::{Array, Float32Array, Int32Array, Int64Array, UInt64Array};
+use crate::operators::testing::{self, BATCH_ROWS, Row, Step, Subtasks, batch, key_name, lines, schema, settings, sorted, steps};
+use arrow::array::{Array, AsArray, Float32Array, Int32Array, Int64Array, UInt64Array};
 use arrow::datatypes::{DataType, Schema};
 use datafusion_physical_expr::expressions::col;
 use proptest::prelude::*;
@@ -41,7 +41,7 @@ fn boxed(emit: Emit) -> impl Fn() -> Box<dyn Operator> {
     move || {
         let aggregates = aggregates().into_iter().map(|(aggregate, _)| aggregate).collect();
         let node = AggregateNode { keys: vec![1], emit, aggregates };
-        Box::new(Aggregate::new("transforms.totals", &node, &schema(), output_schema(emit), GROUPS).unwrap())
+        Box::new(Aggregate::new("transforms.totals", &node, &schema(), output_schema(emit), &settings()).unwrap())
     }
 }
 
@@ -140,6 +140,41 @@ fn changes_are_coalesced_per_batch_in_order_of_first_row() {
 }
 
 #[test]
+fn final_gives_many_keys_in_batches_and_makes_no_larger_columns() {
+    let mut operators = Subtasks::new(1, boxed(Emit::Final));
+    let rows: Vec<Row> = (0..2 * BATCH_ROWS as u8 + 1).map(|key| Row { key: Some(key), time: None, value: Some(1) }).collect();
+    operators.rows(batch(0, &rows));
+    operators.advance(END);
+    let given: Vec<&RecordBatch> = operators.emitted.iter().map(|(_, batch)| batch).collect();
+    assert_eq!(given.iter().map(|batch| batch.num_rows()).collect::<Vec<_>>(), [BATCH_ROWS, BATCH_ROWS, 1]);
+    for batch in given {
+        let offsets = batch.column(0).to_data().buffers()[0].len();
+        assert_eq!(offsets, (batch.num_rows() + 1) * size_of::<i32>(), "the keys of this batch alone");
+    }
+}
+
+/// The value, with every NaN as the same one, and -0.0 apart from 0.0.
+fn bits(value: Option<f64>) -> Option<u64> {
+    value.map(|value| if value.is_nan() { f64::NAN } else { value }.to_bits())
+}
+
+proptest! {
+    #[test]
+    fn extremes_of_floats_do_not_depend_on_the_order_of_rows((values, shuffled) in testing::floats()) {
+        let (low, high) = testing::float_extremes(&values);
+        for values in [values, shuffled] {
+            let array: ArrayRef = Arc::new(arrow::array::Float64Array::from(values));
+            let of = |function| {
+                let end = fold(function, &DataType::Float64, array.clone()).unwrap();
+                bits(end.as_primitive::<arrow::datatypes::Float64Type>().iter().next().flatten())
+            };
+            prop_assert_eq!(of(RunningFunction::Min), bits(low));
+            prop_assert_eq!(of(RunningFunction::Max), bits(high));
+        }
+    }
+}
+
+#[test]
 fn what_has_been_given_is_not_given_again_after_a_restore() {
     let mut operators = Subtasks::new(2, boxed(Emit::Final));
     operators.rows(batch(0, &[Row { key: None, time: None, value: None }]));
@@ -213,6 +248,6 @@ fn extremes_of_every_type_with_an_order() {
 #[test]
 fn a_row_kind_elsewhere_is_refused() {
     let node = AggregateNode { keys: vec![1], emit: Emit::Changes, aggregates: vec![] };
-    let error = Aggregate::new("transforms.totals", &node, &schema(), output_schema(Emit::Each), GROUPS).err().unwrap().to_string();
+    let error = Aggregate::new("transforms.totals", &node, &schema(), output_schema(Emit::Each), &settings()).err().unwrap().to_string();
     assert!(error.starts_with("transforms.totals: the row kind"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! One window's rows, aggregated by key: a key index of its own, whose ids are the groups of DataFusion's accumulators.
 
-use super::sum;
+use super::{extreme, sum};
 use crate::{
     operator::OperatorError,
     operators::{arrow_error, data_error, expression_error},
@@ -73,11 +73,22 @@ pub(super) struct Pane {
     groups: Vec<usize>,
 }
 
-/// What a pane gives when it fires, a row per key.
+/// What a pane gives when it fires, a row per key. Columns of keys are made for a slice at a time: those of all keys may be more than an array can hold.
 pub(super) struct Fired {
-    pub(super) rows: usize,
-    pub(super) keys: Vec<ArrayRef>,
-    pub(super) aggregates: Vec<ArrayRef>,
+    index: KeyIndex,
+    aggregates: Vec<ArrayRef>,
+}
+
+impl Fired {
+    pub(super) fn rows(&self) -> usize {
+        self.index.len()
+    }
+
+    /// The columns of the keys, and of the aggregates.
+    pub(super) fn slice(&self, rows: Range<usize>) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>), KeyError> {
+        let aggregates = self.aggregates.iter().map(|column| column.slice(rows.start, rows.len())).collect();
+        Ok((self.index.columns_of(rows)?, aggregates))
+    }
 }
 
 impl Pane {
@@ -122,10 +133,10 @@ impl Pane {
         Ok(())
     }
 
-    /// The results; the pane is empty then.
-    pub(super) fn finish(&mut self) -> Result<Fired, Failure> {
+    /// The results.
+    pub(super) fn finish(mut self) -> Result<Fired, Failure> {
         let aggregates = self.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(EmitTo::All)).collect::<Result<_, _>>()?;
-        Ok(Fired { rows: self.index.len(), keys: self.index.all_columns()?, aggregates })
+        Ok(Fired { index: self.index, aggregates })
     }
 
     /// The state columns of each function, a row per key. The accumulators are emptied by it and filled again.
@@ -157,8 +168,8 @@ impl Pane {
 
 fn accumulators(functions: &[WindowFunction]) -> Result<Vec<Box<dyn GroupsAccumulator>>, DataFusionError> {
     let accumulator = |function: &WindowFunction| {
-        if let Some(checked) = sum::checked(function)? {
-            return Ok(checked);
+        if let Some(own) = sum::checked(function)?.or_else(|| extreme::of_floats(function)) {
+            return Ok(own);
         }
         let function = Arc::clone(&function.function);
         if function.groups_accumulator_supported() {

@@ -1,77 +1,19 @@
 //! Sums at the edge of their types, in windows and running: the total, or an error, never another number.
 
-use super::*;
-use crate::operators::aggregate::Aggregate;
-use arrow::array::{AsArray, Decimal128Array, DurationMillisecondArray, TimestampMillisecondArray, UInt64Array};
-use arrow::datatypes::{DataType, Decimal128Type, DurationMillisecondType, Field, Int64Type, Schema, TimeUnit, UInt64Type};
+use super::one_key;
+use arrow::array::{ArrayRef, AsArray, Decimal128Array, DurationMillisecondArray, Int64Array, UInt64Array};
+use arrow::datatypes::{Decimal128Type, DurationMillisecondType, Int64Type, UInt64Type};
 use datafusion_functions_aggregate::sum::sum_udaf;
-use datafusion_physical_expr::{aggregate::AggregateExprBuilder, expressions::col};
 use proptest::prelude::*;
-use standpipe_pipeline::plan::{AggregateNode, Emit, RunningAggregate, RunningFunction, WindowAggregate};
-use std::time::Duration;
+use standpipe_pipeline::plan::RunningFunction;
+use std::sync::Arc;
 
-const EVERYTHING: KeyGroupRange = KeyGroupRange { start: 0, end: 8 };
-
-/// Rows of one window, all of one key.
-fn batch(values: ArrayRef) -> RecordBatch {
-    let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![1; values.len()]));
-    RecordBatch::try_from_iter_with_nullable([("ts", times, false), ("v", values, true)]).unwrap()
-}
-
-fn window(input: &SchemaRef, distinct: bool) -> Window {
-    let call = AggregateExprBuilder::new(sum_udaf(), vec![col("v", input).unwrap()]).schema(Arc::clone(input)).alias("total");
-    let function = Arc::new(call.with_distinct(distinct).build().unwrap());
-    let total = function.field().as_ref().clone().with_name("total");
-    let time = Field::new("window_start", DataType::Timestamp(TimeUnit::Millisecond, None), false);
-    let output = Schema::new(vec![time.clone(), time.with_name("window_end"), total]);
-    let node = WindowNode {
-        keys: vec![],
-        time: 0,
-        assigner: WindowAssigner::Tumbling { size: Duration::from_secs(1), offset: Duration::ZERO },
-        allowed_lateness: Duration::ZERO,
-        aggregates: vec![WindowAggregate { name: "total".to_owned(), function, text: String::new() }],
-    };
-    Window::new("transforms.stats", &node, input, Arc::new(output), 8).unwrap()
-}
-
-/// The total over some batches, with a snapshot and a restore between them.
 fn windowed(batches: &[ArrayRef], distinct: bool) -> Result<ArrayRef, String> {
-    let input = batch(Arc::clone(&batches[0])).schema();
-    let mut out = Emitter::default();
-    let mut run = || -> Result<(), OperatorError> {
-        let mut operator = window(&input, distinct);
-        for values in batches {
-            operator.on_batch(0, batch(Arc::clone(values)), &mut out)?;
-            let snapshot = operator.snapshot()?;
-            operator = window(&input, distinct);
-            operator.restore(&[snapshot], EVERYTHING)?;
-        }
-        operator.on_watermark(0, END, &mut out)
-    };
-    run().map_err(|error| error.to_string())?;
-    Ok(Arc::clone(out.drain().next().unwrap().1.column(2)))
+    one_key::windowed(&sum_udaf(), batches, distinct)
 }
 
-/// The running total after the last row.
 fn running(batches: &[ArrayRef]) -> Result<ArrayRef, String> {
-    let input = batch(Arc::clone(&batches[0])).schema();
-    let data_type = batches[0].data_type().clone();
-    let total = RunningAggregate {
-        name: "total".to_owned(),
-        function: RunningFunction::Sum,
-        argument: Some(col("v", &input).unwrap()),
-        data_type: data_type.clone(),
-        text: String::new(),
-    };
-    let node = AggregateNode { keys: vec![], emit: Emit::Final, aggregates: vec![total] };
-    let output = Arc::new(Schema::new(vec![Field::new("total", data_type, true)]));
-    let mut operator = Aggregate::new("transforms.stats", &node, &input, output, 8).unwrap();
-    let mut out = Emitter::default();
-    for values in batches {
-        operator.on_batch(0, batch(Arc::clone(values)), &mut out).map_err(|error| error.to_string())?;
-    }
-    operator.on_watermark(0, END, &mut out).map_err(|error| error.to_string())?;
-    Ok(Arc::clone(out.drain().next().unwrap().1.column(0)))
+    one_key::running(RunningFunction::Sum, batches)
 }
 
 fn beyond(data_type: &str) -> String {

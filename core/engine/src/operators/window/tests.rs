@@ -1,7 +1,7 @@
 //! Against a naive reference, and what the reference cannot see: order, memory, refusals.
 
 use super::*;
-use crate::operators::testing::{self, GROUPS, Row, Step, Subtasks, batch, key_name, lines, schema, sorted, steps};
+use crate::operators::testing::{self, BATCH_ROWS, GROUPS, Row, Step, Subtasks, batch, key_name, lines, schema, settings, sorted, steps};
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
 use datafusion_expr::AggregateUDF;
@@ -59,7 +59,7 @@ fn output_schema() -> SchemaRef {
 }
 
 fn window(lateness: i64) -> Window {
-    Window::new("transforms.stats", &node(lateness), &schema(), output_schema(), GROUPS).unwrap()
+    Window::new("transforms.stats", &node(lateness), &schema(), output_schema(), &settings()).unwrap()
 }
 
 fn boxed(lateness: i64) -> impl Fn() -> Box<dyn Operator> {
@@ -187,6 +187,38 @@ fn a_window_fires_at_its_end_plus_lateness_and_keys_come_in_order_of_arrival() {
 }
 
 #[test]
+fn a_pane_of_many_keys_comes_in_batches_and_makes_no_larger_columns_of_keys() {
+    let mut window = window(0);
+    let mut out = Emitter::default();
+    let times: Vec<(u8, i64)> = (0..2 * BATCH_ROWS as u8 + 1).map(|key| (key, 20)).collect();
+    window.on_batch(0, rows(&times), &mut out).unwrap();
+    window.on_watermark(0, END, &mut out).unwrap();
+    let fired: Vec<(u32, RecordBatch)> = out.drain().collect();
+    assert_eq!(fired.iter().map(|(_, batch)| batch.num_rows()).collect::<Vec<_>>(), [BATCH_ROWS, BATCH_ROWS, 1]);
+    for (_, batch) in &fired {
+        let offsets = batch.column(0).to_data().buffers()[0].len();
+        assert_eq!(offsets, (batch.num_rows() + 1) * size_of::<i32>(), "the keys of this batch alone");
+    }
+    let keys: Vec<String> = lines(&fired, 0).iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(keys, (0..2 * BATCH_ROWS as u8 + 1).map(|key| key_name(Some(key)).unwrap()).collect::<Vec<_>>());
+}
+
+#[test]
+fn only_a_pane_newer_than_all_others_reserves_room_for_their_keys() {
+    let mut window = window(0);
+    let all: Vec<(u8, i64)> = (0..200).map(|key| (key, 1_000_000)).collect();
+    window.on_batch(0, rows(&all), &mut Emitter::default()).unwrap();
+    let stray: Vec<(u8, i64)> = (0..100).map(|pane| (1, pane * SIZE)).chain((0..100).map(|pane| (1, 2_000_000 + pane * SIZE))).collect();
+    window.on_batch(0, rows(&stray), &mut Emitter::default()).unwrap();
+    let sizes: Vec<usize> = window.panes.values().map(|pane| pane.index().size()).collect();
+    let small = Pane::new(&window.key_fields, &[], 1).unwrap();
+    assert_eq!(sizes.len(), 201);
+    let large = sizes.iter().filter(|size| **size > small.index().size() + 256).count();
+    assert_eq!(large, 2, "the full pane and the one right after it: {sizes:?}");
+    assert_eq!(window.likely_keys(2_000_000 + 100 * SIZE), 1);
+}
+
+#[test]
 fn what_follows_is_behind_by_the_lateness() {
     assert_eq!((window(0).watermark_delay(), window(40).watermark_delay()), (0, 40_000));
 }
@@ -195,7 +227,7 @@ fn what_follows_is_behind_by_the_lateness() {
 fn a_window_without_keys_has_one_row() {
     let keyless = WindowNode { keys: vec![], ..node(0) };
     let fields: Vec<_> = output_schema().fields()[1..].to_vec();
-    let make = || Window::new("transforms.all", &keyless, &schema(), Arc::new(Schema::new(fields.clone())), GROUPS).unwrap();
+    let make = || Window::new("transforms.all", &keyless, &schema(), Arc::new(Schema::new(fields.clone())), &settings()).unwrap();
     let mut window = make();
     let mut out = Emitter::default();
     window.on_batch(0, rows(&[(1, 20), (2, 69), (3, 70)]), &mut out).unwrap();
@@ -230,6 +262,6 @@ fn snapshots_are_tables_for_others_to_read() {
 #[test]
 fn an_event_time_of_another_type_is_refused() {
     let node = WindowNode { time: 3, ..node(0) };
-    let error = Window::new("transforms.stats", &node, &schema(), output_schema(), GROUPS).err().unwrap().to_string();
+    let error = Window::new("transforms.stats", &node, &schema(), output_schema(), &settings()).err().unwrap().to_string();
     assert_eq!(error, "transforms.stats: the event time is Float64, not a timestamp");
 }
