@@ -17,7 +17,7 @@ pub(crate) fn check(with: &With, path: &str, schema: &Value, report: &Report) {
 }
 
 /// References of a schema followed at most: one that refers to itself ends there.
-const MAX_REFERENCES: usize = 64;
+pub(crate) const MAX_REFERENCES: usize = 64;
 
 struct Checker<'a> {
     root: &'a Value,
@@ -127,14 +127,23 @@ impl Checker<'_> {
     fn expected(&self, what: &str, node: &Node, path: &str, key: Span) {
         let span = if node.kind() == "nothing" { key } else { node.span };
         let what = if what.is_empty() { "another value" } else { what };
-        self.report.error(span, path, format!("expected {what}, found {}", node.described()));
+        let message = match written_of_secret(node) {
+            Some(written) => format!("expected {what}, which is not what {written:?} stands for"),
+            None => format!("expected {what}, found {}", node.described()),
+        };
+        self.report.error(span, path, message);
     }
 
     fn word(&self, allowed: &[String], node: &Node, path: &str, key: Span) {
         let Data::Scalar(scalar) = &node.data else { return self.expected("text", node, path, key) };
         let Scalar::Text(text) = &scalar.value else { return self.expected("text", node, path, key) };
-        // A reference may become any of them.
-        if !allowed.contains(text) && !text.contains("${") {
+        if allowed.contains(text) {
+            return;
+        }
+        if scalar.secret {
+            let message = format!("expected one of {}, which is not what {:?} stands for", allowed.join(", "), scalar.written);
+            self.report.error(node.span, path, message);
+        } else {
             let end = suggest::or_list(text, allowed.iter().map(String::as_str), "possible values");
             self.report.error(node.span, path, format!("unknown value {text:?}{end}"));
         }
@@ -183,8 +192,16 @@ impl Checker<'_> {
     }
 }
 
+/// A scalar that is not to be shown, as written.
+fn written_of_secret(node: &Node) -> Option<&str> {
+    match &node.data {
+        Data::Scalar(scalar) if scalar.secret => Some(&scalar.written),
+        _ => None,
+    }
+}
+
 /// The texts that an enum allows.
-fn words(schema: &Map<String, Value>) -> Option<Vec<String>> {
+pub(crate) fn words(schema: &Map<String, Value>) -> Option<Vec<String>> {
     if let Some(Value::String(only)) = schema.get("const") {
         return Some(vec![only.clone()]);
     }
@@ -195,7 +212,7 @@ fn types(schema: &Value) -> Vec<&str> {
     schema.get("type").map(type_names).unwrap_or_default()
 }
 
-fn type_names(names: &Value) -> Vec<&str> {
+pub(crate) fn type_names(names: &Value) -> Vec<&str> {
     match names {
         Value::String(name) => vec![name],
         Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),

@@ -1,5 +1,5 @@
 //! The plan's hash: xxh3-64 of a text that holds everything that decides results and shape: the job's settings, and of every node its parallelism, operator,
-//! configuration and columns, of every edge its exchange. Plugins count by name and version. Expressions and configurations count as written, references
+//! configuration and columns, of every edge its exchange. Plugins count by name and version: two builds of one version have one hash. Expressions and configurations count as written, references
 //! included: the hash is shown, and must not be a way to guess a secret. The order of keys counts where the plan follows it (nodes, columns), and only there.
 //! Stable across processes of one release, not across releases.
 

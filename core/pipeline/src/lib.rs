@@ -13,6 +13,7 @@
 
 mod chain;
 mod config_check;
+mod config_settings;
 mod diagnostic;
 pub mod explain;
 mod expression;

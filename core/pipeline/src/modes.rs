@@ -17,6 +17,11 @@ pub(crate) fn row_kind_index(schema: &Schema) -> Option<usize> {
     schema.fields().iter().position(|field| field.metadata().get(ROLE).is_some_and(|role| role == ROLE_ROW_KIND))
 }
 
+/// The row kind column of an upsert stream.
+pub(crate) fn upsert_row_kind(output: &Output) -> Option<usize> {
+    row_kind_index(&output.schema).filter(|_| output.mode == ChangeMode::Upsert)
+}
+
 /// `an upsert stream by host`, for messages.
 pub(crate) fn described(output: &Output) -> String {
     match output.mode {

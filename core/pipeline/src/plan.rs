@@ -1,5 +1,6 @@
 //! The plan: what a pipeline file (later also SQL) becomes, and all that the engine knows of it. Typed, validated, nothing left to decide at run time but where
-//! to run. `explain` prints it; its [`PlanHash`] goes into the handshake of a cluster, so that every process runs the same one.
+//! to run. `explain` prints it; its [`PlanHash`] and the hashes of its plugin files are for the
+//! handshake of a cluster, so that every process runs the same one.
 //!
 //! Nodes are in topological order and named by [`NodeId`], their index. The engine builds one timely operator per [`Chain`].
 
@@ -9,14 +10,16 @@ use standpipe_formats::FormatSpec;
 use standpipe_loader::{NodeInput, SinkKind, SinkValidation, SourceKind, SourceValidation, TransformKind, TransformValidation};
 use std::{fmt, sync::Arc, time::Duration};
 
+pub use crate::expression::EvaluationError;
 pub use standpipe_sdk::wire::ChangeMode;
 
 /// Index of a node in [`Plan::nodes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u32);
 
-/// A hash of everything that decides the plan's results and shape, but for what references stand for: it is shown, and must not tell of a secret. Equal hashes and
-/// equal secrets, equal plans. Stable across processes of one release.
+/// A hash of everything that decides the plan's results and shape, but for what references stand for (it is shown, and must not tell of a secret) and for the
+/// content of plugin files, which count by name and version. So equal hashes are equal plans only where secrets and plugin files are equal too: two builds of one
+/// version of a plugin have one hash here, and another [`PluginFile::hash`](standpipe_loader::PluginFile::hash). Stable across processes of one release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PlanHash(pub u64);
 
@@ -146,6 +149,9 @@ pub struct EventTime {
 pub struct FilterNode {
     /// A boolean expression over the input; null is false.
     pub predicate: Arc<dyn PhysicalExpr>,
+    /// The row kind column of an upsert stream, unless key columns alone decide: a row that fails deletes its key, because an earlier row of that key may have passed, and a
+    /// row that deletes passes as it is. `None`: rows that fail are dropped.
+    pub row_kind: Option<usize>,
     /// As written.
     pub text: String,
 }
@@ -155,6 +161,9 @@ pub struct FilterNode {
 pub struct ProjectNode {
     /// One per output column, in order.
     pub columns: Vec<ProjectColumn>,
+    /// The row kind column of an upsert stream: of a row that deletes only the key need be there, so that it keeps the columns of the input, and what would be
+    /// computed is null.
+    pub row_kind: Option<usize>,
 }
 
 /// A computed column.

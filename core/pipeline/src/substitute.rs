@@ -1,7 +1,8 @@
 //! `${ENV}` and `${file:PATH}` in texts; `$${` stands for `${`. What comes out is secret: it is used, and never printed.
 //!
 //! The host's own texts are substituted once, after parsing. Those of a plugin's `with:` stay as written: the plugin fetches them through the host, which calls
-//! [`resolve`], again when they rotate; at load they are only tried, so that `check` finds what is missing.
+//! [`resolve`], again when they rotate; at load they are only tried, so that `check` finds what is missing. Settings of a plugin (`config_settings`) are resolved by
+//! the planner.
 
 use crate::{
     diagnostic::Report,
@@ -14,12 +15,25 @@ use std::{borrow::Cow, io::ErrorKind};
 /// # Errors
 /// One line that names the variable or file that is missing, never a value.
 pub fn resolve(text: &str) -> Result<(String, u64), String> {
-    let resolved = substituted(text)?;
+    resolve_each(text, |_, _| {})
+}
+
+/// As [`resolve`]; `each` is told every reference as written, `${PASSWORD}`, and what it stands for.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_each(text: &str, mut each: impl FnMut(&str, &str)) -> Result<(String, u64), String> {
+    let resolved = substituted(text, &mut each)?;
     let version = xxhash_rust::xxh3::xxh3_64(resolved.as_bytes());
     Ok((resolved.into_owned(), version))
 }
 
-fn substituted(text: &str) -> Result<Cow<'_, str>, String> {
+/// What a setting of a plugin stands for.
+pub(crate) fn setting(text: &str) -> Result<String, String> {
+    substituted(text, &mut |_, _| {}).map(Cow::into_owned)
+}
+
+fn substituted<'a>(text: &'a str, each: &mut dyn FnMut(&str, &str)) -> Result<Cow<'a, str>, String> {
     if !text.contains("${") {
         return Ok(Cow::Borrowed(text));
     }
@@ -35,7 +49,9 @@ fn substituted(text: &str) -> Result<Cow<'_, str>, String> {
         let (reference, after) =
             after.split_once('}').ok_or("a reference ${ without its closing }; write $${ for the characters themselves")?;
         out.push_str(before);
-        out.push_str(&value_of(reference)?);
+        let value = value_of(reference)?;
+        each(&format!("${{{reference}}}"), &value);
+        out.push_str(&value);
         rest = after;
     }
     out.push_str(rest);
@@ -75,7 +91,7 @@ fn walk(node: &mut Node, path: &str, depth: usize, plugin: bool, report: &Report
     match &mut node.data {
         Data::Scalar(scalar) => {
             let Value::Text(text) = &mut scalar.value else { return };
-            match substituted(text) {
+            match substituted(text, &mut |_, _| {}) {
                 Ok(Cow::Owned(resolved)) if !plugin => {
                     scalar.secret = scalar.written.replace("$${", "${") != resolved;
                     *text = resolved;

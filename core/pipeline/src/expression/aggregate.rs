@@ -1,8 +1,9 @@
 //! The calls of `aggregate:`: in a window any aggregate function of DataFusion, without one those whose running value the engine can keep.
 
-use super::{Expressions, Fault, Scope, constants, refuse, type_name};
+use super::{Expressions, Fault, Scope, constants, evaluated, refuse, type_name};
 use crate::{plan::RunningFunction, text::Text};
 use arrow_schema::{DataType, Field};
+use datafusion_common::{DataFusionError, Result as DataFusionResult};
 use datafusion_expr::{
     Expr, cast,
     execution_props::ExecutionProps,
@@ -50,9 +51,13 @@ impl Expressions {
                 let properties = ExecutionProps::new();
                 let lowered =
                     LoweredAggregateBuilder::new(&call, &scope.columns, &scope.schema, &properties, &context).with_name(name).build()?;
+                let finish = |argument| evaluated::finished(argument, expression, &scope.schema);
+                let arguments: DataFusionResult<_> = lowered.aggregate.expressions().into_iter().map(finish).collect();
+                let function = lowered.aggregate.with_new_expressions(arguments?, Vec::new());
+                let function = function.ok_or_else(|| DataFusionError::Internal("the aggregate takes other arguments".to_owned()))?;
                 // Found now, not at the first row: some functions are refused for some types only here.
-                lowered.aggregate.create_accumulator()?;
-                Ok(lowered.aggregate)
+                function.create_accumulator()?;
+                Ok(Arc::new(function))
             })?;
             let found = function.field();
             let field = Field::new(name, found.data_type().clone(), found.is_nullable());
@@ -82,7 +87,7 @@ impl Expressions {
                 (RunningFunction::Avg, Some(argument)) => Some(cast(argument, DataType::Float64)),
                 (_, argument) => argument,
             };
-            let physical = argument.as_ref().map(|argument| self.physical(text, argument, scope)).transpose()?;
+            let physical = argument.as_ref().map(|argument| self.physical(expression, argument, scope)).transpose()?;
             let field = self.running_field(name, *function, physical.as_ref(), text, scope)?;
             let field = argument.map_or(field.clone(), |argument| like(field, &argument, scope));
             Ok(Running { function: *function, argument: physical, field })

@@ -1,16 +1,17 @@
-//! Constants that cannot be computed, such as `1 / 0`: DataFusion leaves them to run time, where every row would fail, and lets whole numbers overflow silently.
+//! Constants that cannot be computed, such as `1 / 0`: DataFusion leaves them to run time, where every row would fail.
 //! Called on every expression before it is simplified.
 
+use super::evaluated;
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::Schema;
 use datafusion_common::{
     DFSchema, DataFusionError, Result, ScalarValue,
-    tree_node::{Transformed, TreeNode, TreeNodeRecursion},
+    tree_node::{TreeNode, TreeNodeRecursion},
 };
 use datafusion_expr::{
     BinaryExpr, ColumnarValue, Expr, Operator, execution_props::ExecutionProps, physical_planning_context::PhysicalPlanningContext,
 };
-use datafusion_physical_expr::{PhysicalExpr, create_physical_expr, expressions};
+use datafusion_physical_expr::create_physical_expr;
 use std::sync::Arc;
 
 /// Computes every part of a coerced expression that is the same for all rows.
@@ -62,20 +63,10 @@ fn value(constant: &Expr) -> Result<ScalarValue> {
     let physical = create_physical_expr(constant, &DFSchema::empty(), &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
     let one_row = RecordBatchOptions::new().with_row_count(Some(1));
     let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &one_row)?;
-    match checked(physical)?.evaluate(&batch)? {
+    match evaluated::checked(physical, &Schema::empty())?.evaluate(&batch)? {
         ColumnarValue::Scalar(value) => Ok(value),
         ColumnarValue::Array(values) => ScalarValue::try_from_array(&values, 0),
     }
-}
-
-/// The same expression, but an overflow is an error.
-fn checked(physical: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
-    let check = |inner: Arc<dyn PhysicalExpr>| {
-        let Some(binary) = inner.downcast_ref::<expressions::BinaryExpr>() else { return Ok(Transformed::no(inner)) };
-        let binary = binary.clone().with_fail_on_overflow(true);
-        Ok(Transformed::yes(Arc::new(binary) as Arc<dyn PhysicalExpr>))
-    };
-    physical.transform_up(check).map(|transformed| transformed.data)
 }
 
 /// Whether dividing by it fails: floating-point numbers have an infinity.

@@ -56,7 +56,8 @@ fn syntax(message: &str, text: &str) -> Fault {
     Fault::new(format!("{what}{place} in {text:?}"))
 }
 
-fn plan(message: &str, functions: &Functions) -> Fault {
+/// A message of DataFusion in one line, without its classes of errors.
+pub(super) fn reason(message: &str) -> String {
     let message = one_line(message);
     let prefixes = [
         "Error during planning: ",
@@ -71,6 +72,12 @@ fn plan(message: &str, functions: &Functions) -> Fault {
     while let Some(next) = prefixes.iter().find_map(|prefix| rest.strip_prefix(prefix)) {
         rest = next;
     }
+    rest.to_owned()
+}
+
+fn plan(message: &str, functions: &Functions) -> Fault {
+    let message = reason(message);
+    let rest = message.as_str();
     if let Some(name) = rest.strip_prefix("Invalid function '").and_then(|rest| rest.split('\'').next()) {
         let end = suggest::closest(name, functions.names()).map(|best| format!(", did you mean {best:?}?")).unwrap_or_default();
         return Fault::new(format!("unknown function {name:?}{end}"));

@@ -1,14 +1,17 @@
 //! Expressions of the file to DataFusion's: parsed as SQL with case-sensitive names, type-checked on the columns of the input, simplified, made physical.
 //!
-//! `functions` says which names there are, `constants` finds those that cannot be computed, `fault` turns DataFusion's errors into one line for people,
-//! `aggregate` is for the calls of `aggregate:`.
+//! `functions` says which names there are, `depth` refuses what is too deep for a stack, `constants` finds what cannot be computed, `fault` turns DataFusion's
+//! errors into one line for people, `aggregate` is for the calls of `aggregate:`, `evaluated` makes what the engine gets.
 //! The planner calls; the engine evaluates the physical expression, once per batch.
 
 mod aggregate;
 mod constants;
+mod depth;
+mod evaluated;
 mod fault;
 mod functions;
 
+pub use evaluated::EvaluationError;
 pub(crate) use fault::Fault;
 
 use crate::text::Text;
@@ -23,13 +26,13 @@ use datafusion_expr::{
     simplify::SimplifyContext,
 };
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
-use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion_physical_expr::{PhysicalExpr, create_physical_expr, expressions::Column, utils::collect_columns};
 use datafusion_sql::{
     parser::DFParserBuilder,
     planner::{ParserOptions, PlannerContext, SqlToRel},
 };
 use functions::Functions;
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 /// The compiler of expressions; made once per plan.
 pub(crate) struct Expressions {
@@ -42,6 +45,18 @@ pub(crate) struct Compiled {
     pub(crate) field: Field,
     /// The column of the input that it is, as it is.
     pub(crate) bare: Option<usize>,
+    /// See [`Predicate::volatile`].
+    pub(crate) volatile: bool,
+}
+
+/// A condition on rows.
+#[derive(Debug)]
+pub(crate) struct Predicate {
+    pub(crate) physical: Arc<dyn PhysicalExpr>,
+    /// The columns of the input that decide.
+    pub(crate) columns: HashSet<usize>,
+    /// Asked again with the same row it may say something else.
+    pub(crate) volatile: bool,
 }
 
 /// The columns that an expression may use.
@@ -65,14 +80,16 @@ impl Expressions {
     }
 
     /// A condition on rows.
-    pub(crate) fn predicate(&self, expression: &Text, scope: &Scope) -> Result<Arc<dyn PhysicalExpr>, Fault> {
+    pub(crate) fn predicate(&self, expression: &Text, scope: &Scope) -> Result<Predicate, Fault> {
         self.guarded(expression, || {
             let logical = self.scalar(&expression.value, scope)?;
             let found = self.plan(&expression.value, scope, || logical.get_type(&scope.columns))?;
             if found != DataType::Boolean {
                 return Err(Fault::new(format!("a filter is a condition (bool), this is {}", type_name(&found))));
             }
-            self.physical(&expression.value, &logical, scope)
+            let physical = self.physical(expression, &logical, scope)?;
+            let columns = collect_columns(&physical).iter().map(Column::index).collect();
+            Ok(Predicate { physical, columns, volatile: logical.is_volatile() })
         })
     }
 
@@ -84,7 +101,7 @@ impl Expressions {
                 && let Ok(index) = scope.schema.index_of(&column.name)
             {
                 let field = scope.schema.field(index).clone().with_name(name);
-                return Ok(Compiled { physical: self.physical(&expression.value, &logical, scope)?, field, bare: Some(index) });
+                return Ok(Compiled { physical: self.physical(expression, &logical, scope)?, field, bare: Some(index), volatile: false });
             }
             let found = self.plan(&expression.value, scope, || logical.get_type(&scope.columns))?;
             let logical = match plain_type(&found) {
@@ -94,11 +111,11 @@ impl Expressions {
                 Some(plain) => self.plan(&expression.value, scope, || self.simplifier(scope).simplify(cast(logical.clone(), plain)))?,
                 None => logical,
             };
-            let physical = self.physical(&expression.value, &logical, scope)?;
+            let physical = self.physical(expression, &logical, scope)?;
             let field = self.plan(&expression.value, scope, || {
                 Ok(Field::new(name, physical.data_type(&scope.schema)?, physical.nullable(&scope.schema)?))
             })?;
-            Ok(Compiled { physical, field, bare: None })
+            Ok(Compiled { physical, field, bare: None, volatile: logical.is_volatile() })
         })
     }
 
@@ -127,26 +144,29 @@ impl Expressions {
 
     /// A logical expression, as written.
     fn parse(&self, text: &str, scope: &Scope) -> Result<Expr, Fault> {
-        self.plan(text, scope, || {
+        depth::check_text(text)?;
+        let expr = self.plan(text, scope, || {
             let sql = DFParserBuilder::new(text).build()?.parse_into_expr()?;
             if sql.alias.is_some() {
                 return Err(DataFusionError::Plan("the name of a column is its key, not an AS".to_owned()));
             }
             let options = ParserOptions::new().with_enable_ident_normalization(false).with_map_string_types_to_utf8view(false);
             SqlToRel::new_with_options(&self.functions, options).sql_to_expr(sql.expr, &scope.columns, &mut PlannerContext::new())
-        })
+        })?;
+        depth::check(&expr, text)?;
+        Ok(expr)
     }
 
     fn simplifier(&self, scope: &Scope) -> ExprSimplifier {
         ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&scope.columns)).build())
     }
 
-    fn physical(&self, text: &str, logical: &Expr, scope: &Scope) -> Result<Arc<dyn PhysicalExpr>, Fault> {
-        self.plan(text, scope, || {
+    fn physical(&self, expression: &Text, logical: &Expr, scope: &Scope) -> Result<Arc<dyn PhysicalExpr>, Fault> {
+        self.plan(&expression.value, scope, || {
             let physical = create_physical_expr(logical, &scope.columns, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
             // Computed for no rows: what is refused whatever the rows are, such as the part 'minut' of a time, is found now.
             physical.evaluate(&RecordBatch::new_empty(Arc::clone(&scope.schema)))?;
-            Ok(physical)
+            evaluated::finished(physical, expression, &scope.schema)
         })
     }
 

@@ -2,7 +2,11 @@
 
 use super::*;
 use crate::diagnostic::Span;
-use arrow_array::{BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray, cast::AsArray};
+use arrow_array::{
+    ArrayRef, BooleanArray, Float64Array, Int8Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+    cast::AsArray,
+    types::{Float64Type, Int64Type},
+};
 use arrow_schema::{Schema, TimeUnit};
 
 fn schema() -> SchemaRef {
@@ -72,7 +76,7 @@ fn columns_have_types() {
         ("cast(n as varchar)", "string", false),
         ("1", "int64", false),
         ("\"Value\"", "float64", true),
-        // Division of floating-point numbers by zero is infinite, and products of columns wrap around as DataFusion's do.
+        // Division of floating-point numbers by zero is infinite, and the rows decide whether a product is too large.
         ("Value / 0", "float64", true),
         ("n * 9223372036854775807", "int64", false),
     ];
@@ -93,7 +97,7 @@ fn a_bare_column_keeps_what_it_is() {
 fn an_expression_computes() {
     let scope = Scope::new(&batch().schema()).unwrap();
     let filter = Expressions::new().predicate(&text("\"Value\" > 90 and n < 1 + 8"), &scope).unwrap();
-    let rows = filter.evaluate(&batch()).unwrap().into_array(2).unwrap();
+    let rows = filter.physical.evaluate(&batch()).unwrap().into_array(2).unwrap();
     assert_eq!(rows.as_boolean(), &BooleanArray::from(vec![false, true]));
     let sum = Expressions::new().column("s", &text("Value + n"), &scope).unwrap();
     let rows = sum.physical.evaluate(&batch()).unwrap().into_array(2).unwrap();
@@ -103,6 +107,79 @@ fn an_expression_computes() {
     let first = time();
     std::thread::sleep(std::time::Duration::from_millis(2));
     assert_ne!(&first, &time(), "the time of the batch, not of the plan");
+}
+
+/// The values of a column `n` to those of an expression, or the error.
+fn computed(expression: &Text, values: ArrayRef) -> Result<ArrayRef, String> {
+    let batch = RecordBatch::try_from_iter([("n", values)]).unwrap();
+    let scope = Scope::new(&batch.schema()).unwrap();
+    let compiled = Expressions::new().column("c", expression, &scope).map_err(shown)?;
+    match compiled.physical.evaluate(&batch) {
+        Ok(value) => Ok(value.into_array(batch.num_rows()).unwrap()),
+        Err(DataFusionError::External(error)) if error.is::<EvaluationError>() => Err(error.to_string()),
+        Err(other) => panic!("{other} does not say which expression"),
+    }
+}
+
+#[test]
+fn whole_numbers_that_overflow_are_an_error() {
+    let least = || Arc::new(Int64Array::from(vec![Some(7), None, Some(i64::MIN)])) as ArrayRef;
+    for expression in [
+        "-n",
+        "n * 2",
+        "n - 1",
+        "0 - n",
+        "case when n < 9 then n - 1 else 0 end",
+        "coalesce(n - 1, 0)",
+        "n + n",
+        "array_length([n - 1, n])",
+    ] {
+        let found = computed(&text(expression), least()).unwrap_err();
+        assert!(found.starts_with(&format!("{expression:?} fails on a row: ")) && found.contains("verflow"), "{found}");
+    }
+    for (expression, expected) in [("n + 1", i64::MIN + 1), ("n * 1", i64::MIN), ("-(n + 1)", i64::MAX), ("n % 2", 0)] {
+        assert_eq!(computed(&text(expression), least()).unwrap().as_primitive::<Int64Type>().value(2), expected, "{expression}");
+    }
+    // Types of fewer bits are not widened, and nulls have no value that could overflow.
+    let small = || Arc::new(Int8Array::from(vec![Some(i8::MIN), Some(1)])) as ArrayRef;
+    assert!(computed(&text("n * n"), small()).is_err() && computed(&text("-n"), small()).is_err());
+    assert!(computed(&text("cast(n as tinyint unsigned)"), small()).unwrap_err().contains("-128"));
+    assert!(computed(&text("cast(n as int) * n"), small()).is_ok());
+    assert_eq!(computed(&text("-n"), Arc::new(Float64Array::from(vec![0.5]))).unwrap().as_primitive::<Float64Type>().value(0), -0.5);
+}
+
+#[test]
+fn an_error_on_a_row_shows_no_secret() {
+    let hosts = || Arc::new(StringArray::from(vec!["a"])) as ArrayRef;
+    let plain = text("cast(concat(n, 'hunter2') as bigint)");
+    assert_eq!(
+        computed(&plain, hosts()).unwrap_err(),
+        "\"cast(concat(n, 'hunter2') as bigint)\" fails on a row: Cast error: Cannot cast string 'ahunter2' to value of Int64 type"
+    );
+    let secret = Text { written: "cast(concat(n, '${PW}') as bigint)".to_owned(), secret: true, ..plain };
+    assert_eq!(
+        computed(&secret, hosts()).unwrap_err(),
+        "\"cast(concat(n, '${PW}') as bigint)\" fails on a row; the message is withheld because the expression has a secret"
+    );
+}
+
+#[test]
+fn what_is_too_deep_is_refused() {
+    let chain = |term: &dyn Fn(usize) -> String, between: &str, terms: usize| (0..terms).map(term).collect::<Vec<_>>().join(between);
+    let numbers = || Arc::new(Int64Array::from(vec![1])) as ArrayRef;
+    let n = |_: usize| "n".to_owned();
+    let equal = |i: usize| format!("n = {i}");
+    assert!(computed(&text(&chain(&n, " + ", 500)), numbers()).is_ok());
+    for terms in [501, 3000, 100_000] {
+        let found = computed(&text(&chain(&n, " + ", terms)), numbers()).unwrap_err();
+        assert_eq!(found, "the expression is more than 500 operators deep: compute parts of it in a select before");
+        let found = computed(&text(&chain(&equal, " or ", terms)), numbers()).unwrap_err();
+        assert_eq!(found, "the expression is more than 500 operators deep: write a chain of a = 1 or a = 2 as: a in (1, 2)");
+    }
+    let list = chain(&|i| i.to_string(), ", ", 20_000);
+    assert!(computed(&text(&format!("n in ({list})")), numbers()).is_ok());
+    let branches = chain(&|i| format!("when n = {i} then {i}"), " ", 3000);
+    assert!(computed(&text(&format!("case {branches} end")), numbers()).is_ok());
 }
 
 #[test]

@@ -66,7 +66,6 @@ impl PipelineFile {
         planner.refuse_unread_dead_letters();
         report.check()?;
         self.warn_of_what_comes_later(&report);
-        self.warn_of_plugins(catalogue, &report);
         let plan = planner.assemble();
         Ok(Planned { plan, warnings: report.take_warnings() })
     }
@@ -78,15 +77,6 @@ impl PipelineFile {
         }
         if let Some(restart) = self.restart.as_ref().filter(|restart| restart.strategy != RestartStrategy::None) {
             report.warn(restart.span, "restart", "a job that fails is not restarted in this release");
-        }
-    }
-
-    /// Plugin files that `plugins:` names and that cannot be loaded, though nothing of this pipeline needs them.
-    fn warn_of_plugins(&self, catalogue: &Catalogue, report: &Report) {
-        for plugin in &self.plugins {
-            for failure in catalogue.failures().iter().filter(|failure| failure.path().starts_with(&plugin.value)) {
-                report.warn(plugin.span, "plugins", failure.to_string());
-            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Planner, draft::Stream};
 use crate::{
-    config_check,
+    config_check, config_settings,
     diagnostic::{At, Report},
     expression::type_name,
     file::{Name, With},
@@ -23,9 +23,10 @@ impl Planner<'_> {
         found.map_err(|unknown| self.report.error(wanted.span, path, shown(unknown).to_string())).ok()
     }
 
-    /// Checks `with:` against the kind's schema and gives it as JSON.
+    /// Checks `with:` against the kind's schema and gives it as JSON. References are resolved where the schema takes no text: there they are settings.
     pub(super) fn configuration(&self, with: &With, name: &Name, schema: &Value) -> Option<Value> {
         let found = Report::new(self.report.sources().to_vec());
+        let with = &config_settings::resolved(with, schema);
         config_check::check(with, &with_path(name), schema, &found);
         if !found.is_clean() {
             self.report.append(&found);

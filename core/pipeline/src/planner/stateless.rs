@@ -1,4 +1,5 @@
-//! `filter`, `select` and `union`: no state, the change mode stays.
+//! `filter`, `select` and `union`: no state, the change mode stays. What a filter drops of an upsert stream it must delete downstream; of a retract stream, whose rows
+//! are taken back as they were given, it drops both or neither, which needs expressions that always say the same.
 
 use super::{
     Planner,
@@ -28,8 +29,12 @@ impl Planner<'_> {
         let path = format!("{}.filter", block.name.path);
         let scope = self.scope(&stream)?;
         let compiled = self.compiled(self.expressions.predicate(predicate, &scope), predicate, &path)?;
+        self.repeatable(compiled.volatile, &stream, predicate, &path)?;
+        let key = stream.key_columns();
+        let by_key = !compiled.volatile && key.is_some_and(|key| compiled.columns.iter().all(|column| key.contains(column)));
+        let row_kind = modes::upsert_row_kind(&stream.columns).filter(|_| !by_key);
         let main = Output { name: "main".to_owned(), ..stream.columns.clone() };
-        let operator = Operator::Filter(FilterNode { predicate: compiled, text: predicate.written.clone() });
+        let operator = Operator::Filter(FilterNode { predicate: compiled.physical, row_kind, text: predicate.written.clone() });
         self.stateless(block, vec![stream], operator, main)
     }
 
@@ -42,7 +47,7 @@ impl Planner<'_> {
         }
         let compile = |item: &SelectItem| match item {
             SelectItem::All => None,
-            SelectItem::Column(column) => Some(self.column(column, &scope)),
+            SelectItem::Column(column) => Some(self.column(column, &stream, &scope)),
         };
         // All of them are compiled, so that all that are wrong are reported.
         let compiled: Vec<Option<(ProjectColumn, Field, Option<usize>)>> = items.iter().filter_map(compile).collect();
@@ -50,14 +55,32 @@ impl Planner<'_> {
             selected.put(column, field, bare);
         }
         let main = self.selected_output(block, &stream, &mut selected)?;
-        self.stateless(block, vec![stream], Operator::Project(ProjectNode { columns: selected.columns }), main)
+        let row_kind = modes::upsert_row_kind(&stream.columns);
+        self.stateless(block, vec![stream], Operator::Project(ProjectNode { columns: selected.columns, row_kind }), main)
     }
 
-    fn column(&self, column: &NamedExpression, scope: &Scope) -> Option<(ProjectColumn, Field, Option<usize>)> {
+    fn column(&self, column: &NamedExpression, stream: &Stream, scope: &Scope) -> Option<(ProjectColumn, Field, Option<usize>)> {
         let (name, expression) = (&column.name.value, &column.expression);
         let compiled = self.compiled(self.expressions.column(name, expression, scope), expression, &column.path)?;
+        self.repeatable(compiled.volatile, stream, expression, &column.path)?;
         let project = ProjectColumn { name: name.clone(), expression: compiled.physical, text: expression.written.clone() };
-        Some((project, compiled.field, compiled.bare))
+        let field = match (stream.columns.mode, compiled.bare) {
+            // Of a row that deletes it is null.
+            (ChangeMode::Upsert, None) => compiled.field.with_nullable(true),
+            _ => compiled.field,
+        };
+        Some((project, field, compiled.bare))
+    }
+
+    /// Refuses an expression that would not say of a row that is taken back what it said when the row was given.
+    fn repeatable(&self, volatile: bool, stream: &Stream, expression: &Text, path: &str) -> Option<()> {
+        if !volatile || stream.columns.mode != ChangeMode::Retract {
+            return Some(());
+        }
+        let message =
+            format!("{} is {}: what depends on time or chance cannot be taken back", stream.name, modes::described(&stream.columns));
+        self.report.error(expression.span, path, message);
+        None
     }
 
     /// The output of a select: what is left of row kind, key and event time.

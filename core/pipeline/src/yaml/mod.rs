@@ -10,7 +10,7 @@ mod syntax;
 
 pub(crate) use overrides::set;
 pub(crate) use parentheses::find_torn_expressions;
-pub(crate) use parse::parse;
+pub(crate) use parse::{parse, resolve};
 
 use crate::diagnostic::Span;
 
@@ -107,7 +107,7 @@ impl Node {
         self.as_map()?.iter().find(|entry| entry.key == key)
     }
 
-    /// The tree as JSON, texts as written.
+    /// The tree as JSON, texts as written, but for those that were resolved: these are settings.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
         match &self.data {
@@ -126,6 +126,7 @@ impl Node {
                 Value::Float(value) => {
                     serde_json::Number::from_f64(*value).map_or_else(|| Json::String(scalar.written.clone()), Json::Number)
                 }
+                Value::Text(resolved) if scalar.secret => Json::String(resolved.clone()),
                 Value::Text(_) => Json::String(scalar.written.clone()),
             },
         }

@@ -11,11 +11,14 @@ use std::collections::HashMap;
 const MAX_DEPTH: usize = 64;
 /// Values, after aliases are expanded.
 const MAX_NODES: usize = 100_000;
+/// Bytes of keys and values, after aliases are expanded.
+const MAX_BYTES: usize = 16 << 20;
 
 /// The tree of a text; `None` if it is no YAML, which is then in the report. A key that is there twice is in the report too, and its second value is left out.
 pub(crate) fn parse(text: &str, source: u16, report: &Report) -> Option<Node> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut builder = Builder { source, open: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0, doubles: Vec::new() };
+    let mut builder =
+        Builder { source, open: Vec::new(), anchors: HashMap::new(), root: None, total: Size::default(), doubles: Vec::new() };
     let root = build(text, &mut builder);
     for problem in builder.doubles.into_iter().chain(root.as_ref().err().cloned()) {
         match problem.hint {
@@ -62,12 +65,26 @@ struct Key {
     double: bool,
 }
 
-/// A finished value, how deep it is and how many values it holds.
+/// A finished value, how deep it is and what it adds to the tree: all that is in it where it is copied, else what has not been counted yet.
 #[derive(Clone)]
 struct Built {
     node: Node,
     depth: usize,
-    size: usize,
+    size: Size,
+}
+
+/// How much there is of something.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    bytes: usize,
+}
+
+impl Size {
+    fn add(&mut self, other: Self) {
+        self.nodes += other.nodes;
+        self.bytes += other.bytes;
+    }
 }
 
 struct Builder {
@@ -75,7 +92,7 @@ struct Builder {
     open: Vec<Open>,
     anchors: HashMap<usize, Built>,
     root: Option<Node>,
-    nodes: usize,
+    total: Size,
     /// Keys that are there twice.
     doubles: Vec<Problem>,
 }
@@ -95,8 +112,12 @@ fn build(text: &str, builder: &mut Builder) -> Result<Node, Problem> {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let tag = tag.as_ref().map(|tag| (tag.original(), tag.is_yaml_core_schema_tag("str")));
-                let node = scalar(&text, style, tag, span)?;
-                builder.add(Built { node, depth: 1, size: 1 }, anchor, style == ScalarStyle::Plain)?;
+                let size = Size { nodes: 1, bytes: text.len() };
+                if anchor > 0 {
+                    // The copy for its aliases.
+                    builder.total.add(size);
+                }
+                builder.add(Built { node: scalar(&text, style, tag, span)?, depth: 1, size }, anchor, style == ScalarStyle::Plain)?;
             }
             Event::SequenceStart(_, anchor, tag) => {
                 builder.start(span, anchor, tag.as_ref().map(|tag| tag.original()), Items::List(Vec::new()))?
@@ -108,7 +129,7 @@ fn build(text: &str, builder: &mut Builder) -> Result<Node, Problem> {
             Event::Alias(id) => {
                 let target = builder.anchors.get(&id).cloned();
                 let target = target.ok_or_else(|| Problem::new(span, "an alias inside of what it stands for"))?;
-                builder.add(target, 0, true)?;
+                builder.add(target, 0, true).map_err(|problem| Problem { span, ..problem })?;
             }
             _ => {}
         }
@@ -135,16 +156,19 @@ impl Builder {
             Items::List(items) => Data::List(items),
             Items::Map { entries, .. } => Data::Map(entries),
         };
-        let size = if anchor > 0 { count(&data) } else { 1 };
+        let size = if anchor > 0 { size(&data) } else { Size { nodes: 1, bytes: 0 } };
         self.add(Built { node: Node { span, data }, depth: depth + 1, size }, anchor, true)
     }
 
     /// Puts a finished value where it belongs: as a key, as a value, as an item, or as the root.
     fn add(&mut self, built: Built, anchor: usize, plain: bool) -> Result<(), Problem> {
         let span = built.node.span;
-        self.nodes += built.size;
-        if self.nodes > MAX_NODES {
+        self.total.add(built.size);
+        if self.total.nodes > MAX_NODES {
             return Err(Problem::new(span, format!("more than {MAX_NODES} values")));
+        }
+        if self.total.bytes > MAX_BYTES {
+            return Err(Problem::new(span, format!("more than {} MiB of text, each alias counted as what it stands for", MAX_BYTES >> 20)));
         }
         if self.open.len() + built.depth > MAX_DEPTH {
             return Err(too_deep(span));
@@ -173,13 +197,17 @@ fn too_deep(span: Span) -> Problem {
     Problem::new(span, format!("more than {MAX_DEPTH} levels of nesting"))
 }
 
-fn count(data: &Data) -> usize {
-    let inner: usize = match data {
-        Data::Scalar(_) => 0,
-        Data::List(items) => items.iter().map(|item| count(&item.data)).sum(),
-        Data::Map(entries) => entries.iter().map(|entry| count(&entry.value.data)).sum(),
-    };
-    inner + 1
+fn size(data: &Data) -> Size {
+    let mut all = Size { nodes: 1, bytes: 0 };
+    match data {
+        Data::Scalar(scalar) => all.bytes = scalar.written.len(),
+        Data::List(items) => items.iter().for_each(|item| all.add(size(&item.data))),
+        Data::Map(entries) => entries.iter().for_each(|entry| {
+            all.bytes += entry.key.len();
+            all.add(size(&entry.value.data));
+        }),
+    }
+    all
 }
 
 fn as_key(node: &Node, plain: bool, entries: &[Entry], doubles: &mut Vec<Problem>) -> Result<Key, Problem> {
@@ -206,7 +234,7 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<(String, bool)>, span: Spa
 }
 
 /// The core schema of YAML 1.2 (chapter 10.3.2), without `.inf` and `.nan`, which JSON does not have.
-fn resolve(text: &str) -> Value {
+pub(crate) fn resolve(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "true" | "True" | "TRUE" => return Value::Bool(true),
@@ -282,6 +310,11 @@ mod tests {
         for i in 1..8 {
             bomb.push_str(&format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(", ")));
         }
+        // Few values, much text: in one, and in keys.
+        let million = "x".repeat(1 << 20);
+        let thousand: Vec<String> = (0..1024).map(|i| format!("{i:01000}: 1")).collect();
+        let [long, keys] = [format!("\"{million}\""), format!("{{{}}}", thousand.join(", "))]
+            .map(|value| format!("a: &a {value}\nb: [{}]\n", ["*a"; 20].join(", ")));
         for (text, message) in [
             ("", "p.yaml:1:1: the file is empty"),
             ("# nothing\n", "p.yaml:1:1: the file is empty"),
@@ -290,7 +323,9 @@ mod tests {
             ("{[1]: 2}", "p.yaml:1:2: a key must be text, not a list: put texts that begin with { or [ in quotes"),
             ("a: !!int 5", "p.yaml:1:10: the tag !!int is not supported"),
             ("a: &x [*x]", "p.yaml:1:8: an alias inside of what it stands for"),
-            (&bomb, "p.yaml:4:9: more than 100000 values"),
+            (&bomb, "p.yaml:5:40: more than 100000 values"),
+            (&long, "p.yaml:2:57: more than 16 MiB of text, each alias counted as what it stands for"),
+            (&keys, "p.yaml:2:61: more than 16 MiB of text, each alias counted as what it stands for"),
         ] {
             assert_eq!(tree(text).unwrap_err(), message);
         }

@@ -229,6 +229,40 @@ sinks:
     }
 }
 
+/// What the filter of a stream by `name` is to do with rows that fail, where it is planned.
+fn row_kind(transforms: &str, condition: &str) -> Result<Option<usize>, String> {
+    let text = format!(
+        "name: x\nsources: {{in: {{connector: numbers}}}}\ntransforms:\n{transforms}  f: {{input: t, filter: \"{condition}\"}}\nsinks: {{out: {{input: f, connector: records, with: {{path: x}}}}}}\n"
+    );
+    let planned = plan(&text)?;
+    let mut filters = planned.plan.nodes.iter().filter_map(|node| match &node.operator {
+        Operator::Filter(filter) => Some(filter.row_kind),
+        _ => None,
+    });
+    Ok(filters.next_back().unwrap())
+}
+
+#[test]
+fn a_filter_of_changes_deletes_unless_the_key_decides() {
+    let upsert = "  t: {input: in, key_by: [name], aggregate: {n: count(*)}, emit: changes}\n";
+    for (condition, expected) in [
+        ("n > 1", Some(2)),
+        ("n > 1 and name = 'a'", Some(2)),
+        ("name = 'a' and random() < 0.5", Some(2)),
+        ("upper(name) = 'A'", None),
+        ("false", None),
+    ] {
+        assert_eq!(row_kind(upsert, condition), Ok(expected), "{condition}");
+    }
+    assert_eq!(row_kind("  t: {input: in, key_by: [name], aggregate: {n: count(*)}, emit: each}\n", "n > 1"), Ok(None));
+    // Each row of a retract stream is taken back as it was given, so that both or neither pass.
+    let retract = "  t: {input: in, transform: tag, with: {retracts: true}}\n";
+    assert_eq!(row_kind(retract, "n > 1"), Ok(None));
+    let place = "pipeline.yaml:5:25: transforms.f.filter: ";
+    let message = "t is a retract stream: what depends on time or chance cannot be taken back";
+    assert_eq!(row_kind(retract, "n > 1 and now() > ts"), Err(format!("{place}{message}")));
+}
+
 #[test]
 fn paths_of_plugins_are_as_written() {
     let file = PipelineFile::parse(Path::new("jobs/p.yaml"), DESIGN, &LoadOptions::default()).unwrap();

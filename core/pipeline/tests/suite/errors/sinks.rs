@@ -129,6 +129,17 @@ fn change_modes() {
         ),
         (
             format!("input: u, {rows}"),
+            "  u: {input: t, transform: tag, with: {accepts: [retract]}}\n",
+            "pipeline.yaml:6:14: transforms.u.input: the transform \"tag\" takes retract streams, \"t\" is an upsert stream by name",
+        ),
+        ("input: u, connector: appends".to_owned(), "  u: {input: t, transform: tag, with: {accepts: [upsert]}}\n", ""),
+        (
+            format!("input: u, {rows}"),
+            "  u: {input: s, key_by: name, transform: run-length, with: {column: name}}\n",
+            "pipeline.yaml:6:14: transforms.u.input: the transform \"run-length\" does not take the column \"list\" of type list<int64>; leave it out or cast it in a select",
+        ),
+        (
+            format!("input: u, {rows}"),
             "  u: {inputs: [t, s], union: true}\n",
             "pipeline.yaml:6:19: transforms.u.inputs[1]: \"t\" and \"s\" cannot be one stream: one is an upsert stream by name, the other is an append stream",
         ),
