@@ -1,8 +1,10 @@
 //! The connections: one transport of the official client per node, taken in turns; a node that cannot be reached is left out for a while. No product check: whatever
-//! speaks `_bulk` is taken, only an Elasticsearch older than 7 is refused. Used by `sink` in `open`, then owned by `sender`.
+//! speaks `_bulk` is taken, only an Elasticsearch older than 7 is refused, and what answers a greeting with neither a version nor a success. Used by `sink` in `open`,
+//! then owned by `sender`.
 
 use crate::{
     config::{Config, Template},
+    plan::without_user,
     response::{Fault, whole},
 };
 use bytes::Bytes;
@@ -47,7 +49,7 @@ impl Client {
         let certificates = certificates(config)?;
         let node = |(place, host): (usize, &String)| {
             let path = format!("hosts[{place}]");
-            let url = Url::parse(host).map_err(|error| Error::config(&path, format!("{host:?} is no address: {error}")))?;
+            let url = Url::parse(host).map_err(|error| Error::config(&path, format!("{:?} is no address: {error}", without_user(host))))?;
             let is_loopback = url.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]");
             let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url)).request_body_compression(config.gzip);
             if is_loopback {
@@ -63,7 +65,7 @@ impl Client {
                 builder = builder.cert_validation(CertificateValidation::Full(certificate));
             }
             let transport = builder.build().map_err(|error| Error::config(&path, chain(&error)))?;
-            Ok(Node { url: host.trim_end_matches('/').to_owned(), transport, down_until: None })
+            Ok(Node { url: without_user(host).trim_end_matches('/').to_owned(), transport, down_until: None })
         };
         let nodes = config.hosts.iter().enumerate().map(node).collect::<Result<_>>()?;
         Ok(Self { nodes, next: 0, timeout: config.timeout.0, connect_timeout: config.connect_timeout.0 })
@@ -103,28 +105,31 @@ impl Client {
         }
     }
 
-    /// Asks every node for its version: one at least must answer, and none may refuse the credentials.
+    /// Asks every node for its version: one at least must answer, and none may refuse the credentials or be something else.
     pub(crate) async fn probe(&self, host: &Host) -> Result<()> {
         let mut unreachable = None;
         let mut has_answer = false;
         for node in &self.nodes {
-            match send(&node.transport, Method::Get, "/", HeaderMap::new(), &[], None::<Bytes>, self.connect_timeout).await {
+            let answer = send(&node.transport, Method::Get, "/", HeaderMap::new(), &[], None::<Bytes>, self.connect_timeout).await;
+            let message = match answer {
                 Ok((status @ (401 | 403), body)) => {
                     let fault = whole(status, &body);
                     return Err(Error::external(format!("{} refuses the credentials ({fault})", node.url)).with("status", status));
                 }
-                Ok((status, body)) => {
-                    has_answer = true;
-                    node.greet(status, &body, host)?;
-                }
-                Err(fault) => {
-                    let message = format!("{} is unreachable ({})", node.url, fault.reason);
-                    if self.nodes.len() > 1 {
-                        host.warn(&message, &[]);
+                Ok((status, body)) => match node.greet(status, &body, host) {
+                    Err(error) if error.retryable => error.message,
+                    greeted => {
+                        has_answer = true;
+                        greeted?;
+                        continue;
                     }
-                    unreachable.get_or_insert(message);
-                }
+                },
+                Err(fault) => format!("{} is unreachable ({})", node.url, fault.reason),
+            };
+            if self.nodes.len() > 1 {
+                host.warn(&message, &[]);
             }
+            unreachable.get_or_insert(message);
         }
         match unreachable {
             Some(message) if !has_answer => Err(Error::external(message).retryable()),
@@ -163,13 +168,19 @@ impl Client {
 }
 
 impl Node {
-    /// Looks at the answer to `GET /`.
+    /// Looks at the answer to `GET /`. A node that is starting has a version already; a server error without one is of a proxy, and may pass.
     fn greet(&self, status: u16, body: &[u8], host: &Host) -> Result<()> {
         let answer: Value = serde_json::from_slice(body).unwrap_or_default();
         let text = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str);
-        let Some(number) = text("/version/number").filter(|_| status == 200) else {
-            host.warn(format!("{} answers, but not with a version (status {status})", self.url), &[]);
-            return Ok(());
+        let Some(number) = text("/version/number") else {
+            return match status {
+                200..=299 => {
+                    host.warn(format!("{} answers, but not with a version (status {status})", self.url), &[]);
+                    Ok(())
+                }
+                500..=599 => Err(Error::external(format!("{} is not ready ({})", self.url, whole(status, body))).retryable()),
+                _ => Err(Error::external(format!("{} is no Elasticsearch ({})", self.url, whole(status, body))).with("status", status)),
+            };
         };
         let product = text("/version/distribution").unwrap_or("elasticsearch");
         let major = number.split('.').next().and_then(|major| major.parse::<u64>().ok());

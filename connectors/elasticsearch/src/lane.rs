@@ -1,5 +1,5 @@
 //! A queue of items with one request under way at most. All items of an id are in one lane, in order; what must be sent again goes back to the front: so no write of a
-//! document overtakes an earlier one. Items that stay refused (a blocked index) go along with newer ones until they fill a request; then the lane waits for them, as
+//! document overtakes an earlier one. Where the first write of an id stands (`create`), a request has one item of it: a second one could be taken though the first was not. Items that stay refused (a blocked index) go along with newer ones until they fill a request; then the lane waits for them, as
 //! the acknowledgements do anyway. Owned by `sender`.
 
 use crate::{
@@ -9,7 +9,8 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
 };
 use tokio::time::Instant;
@@ -94,9 +95,16 @@ pub(crate) struct Lane {
     pub(crate) troubled: u32,
     /// The size of the next request after one that could not be read.
     split: Option<usize>,
+    /// A request has one item of an id at most.
+    one_per_id: bool,
+    hasher: RandomState,
 }
 
 impl Lane {
+    pub(crate) fn new(one_per_id: bool) -> Self {
+        Self { one_per_id, ..Self::default() }
+    }
+
     pub(crate) fn push(&mut self, chunk: Chunk) {
         let (to, bytes) = (chunk.items.ends.len(), chunk.items.bytes.len());
         if to > 0 {
@@ -121,12 +129,17 @@ impl Lane {
     /// The next request.
     pub(crate) fn take(&mut self, limit: Limit) -> Request {
         let max_docs = self.split.map_or(limit.docs, |split| split.min(limit.docs)).max(1);
-        let (mut runs, mut docs, mut bytes) = (Vec::new(), 0, 0);
+        let (mut runs, mut docs, mut bytes) = (Vec::<Run>::new(), 0, 0);
+        // Of hashes: two ids that share one are sent after each other, as if they were one.
+        let mut targets = HashSet::new();
         while let Some(run) = self.pending.pop_front() {
             let mut to = run.from;
             while to < run.to && docs < max_docs {
                 let size = run.chunk.bytes(to, to + 1).len();
                 if docs > 0 && bytes + size > limit.bytes {
+                    break;
+                }
+                if self.one_per_id && !targets.insert(self.hasher.hash_one(run.chunk.target(to))) {
                     break;
                 }
                 (docs, bytes, to) = (docs + 1, bytes + size, to + 1);
@@ -317,6 +330,28 @@ mod tests {
         let outcome = lane.settle(request, vec![busy(), busy(), Fate::Done, busy()], 4, true);
         assert_eq!((outcome.ok, outcome.retried), (vec![(1, 2)], 2));
         assert_eq!(sent(&lane.take(LIMIT)), [(8, 1), (7, 3)]);
+    }
+
+    #[test]
+    fn a_first_write_that_must_stand_has_its_request_to_itself() {
+        let shared = shared();
+        let mut lane = Lane::new(true);
+        lane.push(chunk(&shared, 1, &[7, 8, 7]));
+        lane.push(chunk(&shared, 2, &[7, 9, 8]));
+        let request = lane.take(LIMIT);
+        assert_eq!(sent(&request), [(7, 0), (8, 1)]);
+        // With the second row of 7 in the same request, that one would have been created now, and the first be in its place for good.
+        let outcome = lane.settle(request, vec![busy(), Fate::Done], 4, true);
+        assert_eq!((outcome.ok, outcome.retried), (vec![(1, 1)], 1));
+        let mut order = Vec::new();
+        while !lane.is_empty() {
+            let request = lane.take(LIMIT);
+            order.push(sent(&request));
+            let fates = vec![Fate::Done; request.docs];
+            lane.settle(request, fates, 4, true);
+        }
+        assert_eq!(order, [vec![(7, 0)], vec![(7, 2)], vec![(7, 0), (9, 1), (8, 2)]]);
+        assert_eq!((lane.docs, lane.bytes), (0, 0));
     }
 
     #[test]

@@ -74,11 +74,23 @@ fn hosts(config: &Config, problems: &mut Vec<Problem>) {
                 problems.push(problem(&path, "holds a user; write it as username and password".to_owned()));
             }
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => {}
-            Ok(_) => problems
-                .push(Problem { suggestion: example(), ..problem(&path, format!("{host:?} is no address of the form http://HOST:PORT")) }),
-            Err(error) => problems.push(Problem { suggestion: example(), ..problem(&path, format!("{host:?} is no address: {error}")) }),
+            Ok(_) => {
+                let message = format!("{:?} is no address of the form http://HOST:PORT", without_user(host));
+                problems.push(Problem { suggestion: example(), ..problem(&path, message) });
+            }
+            Err(error) => {
+                let message = format!("{:?} is no address: {error}", without_user(host));
+                problems.push(Problem { suggestion: example(), ..problem(&path, message) });
+            }
         }
     }
+}
+
+/// An address as it may be shown: without the user and password that it may hold, even where it is no URL.
+pub(crate) fn without_user(address: &str) -> String {
+    let (scheme, rest) = address.find("://").map_or(("", address), |at| address.split_at(at + 3));
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    format!("{scheme}{rest}")
 }
 
 fn credentials(config: &Config, problems: &mut Vec<Problem>) {
@@ -267,6 +279,24 @@ mod tests {
             let seen = wrong(mode, more);
             assert!(seen.len() == 1 && seen[0].0.starts_with(expected), "{seen:?}");
         }
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_never_shown() {
+        for host in [
+            "http://u:hunter2@b",
+            "http://u:hunter2@b:port",
+            "u:hunter2@b:9200",
+            "elastic:hunter2@b",
+            "http://u:hun/ter2@b",
+            "ftp://u:x@hunter2@b/",
+            "://hunter2@b",
+        ] {
+            let seen = wrong(ChangeMode::Append, json!({ "hosts": [host] }));
+            assert!(seen.len() == 1 && !seen[0].0.contains("hun") && !seen[0].0.contains("ter2"), "{seen:?}");
+        }
+        assert_eq!(without_user("https://u:p@es:9200/x"), "https://es:9200/x");
+        assert_eq!(without_user("https://es:9200/x"), "https://es:9200/x");
     }
 
     #[test]

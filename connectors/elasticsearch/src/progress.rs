@@ -10,7 +10,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How often a wait looks whether the host has cancelled it.
@@ -30,6 +30,8 @@ pub(crate) struct Shared {
 #[derive(Default)]
 struct State {
     acknowledged: u64,
+    /// A request has been answered, whatever the answer was, or could not be sent.
+    has_answer: bool,
     failure: Option<Error>,
 }
 
@@ -72,14 +74,31 @@ impl Shared {
         self.host.wake();
     }
 
+    /// A request was answered, or could not be sent.
+    pub(crate) fn answered(&self) {
+        if !std::mem::replace(&mut self.state().has_answer, true) {
+            self.changed.notify_all();
+        }
+    }
+
     /// Waits until everything up to `seq` is acknowledged.
     pub(crate) fn wait(&self, seq: u64) -> Result<()> {
+        self.wait_until(Duration::MAX, |state| state.acknowledged >= seq)
+    }
+
+    /// Waits for the first answer, or until everything up to `seq` is acknowledged without one, `patience` at most.
+    pub(crate) fn wait_for_answer(&self, seq: u64, patience: Duration) -> Result<()> {
+        self.wait_until(patience, |state| state.has_answer || state.acknowledged >= seq)
+    }
+
+    fn wait_until(&self, patience: Duration, is_reached: impl Fn(&State) -> bool) -> Result<()> {
+        let start = Instant::now();
         let mut state = self.state();
         loop {
             if let Some(failure) = &state.failure {
                 return Err(failure.clone());
             }
-            if state.acknowledged >= seq {
+            if is_reached(&state) || start.elapsed() >= patience {
                 return Ok(());
             }
             if self.host.cancelled() {
@@ -241,4 +260,10 @@ impl Progress {
 /// One line for a fault that a user should see.
 pub(crate) fn trouble(url: &str, fault: &Fault) -> String {
     format!("{url} does not take documents ({fault}); nothing is lost, they are sent again")
+}
+
+/// The end: what answers there does not let us write, or is something else.
+pub(crate) fn refusal(url: &str, fault: &Fault) -> Error {
+    let what = if fault.is_denied() { "does not let us write" } else { "does not understand _bulk, so it is no Elasticsearch" };
+    Error::external(format!("{url} {what} ({fault})")).with("status", fault.status).with("type", fault.kind.as_str())
 }

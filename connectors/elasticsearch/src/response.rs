@@ -1,7 +1,7 @@
 //! What an answer to `_bulk` says about each item: done, to be sent again, or refused for good. A status of 200 says nothing by itself. Called by `sender`.
 //!
-//! Sent again: 429 and 5xx, blocked and closed indexes, missing privileges. Refused for good: everything else with an error, such as a value that does not fit the
-//! mapping. A `create` of our own id that is there already is done: the row was written by an earlier attempt.
+//! Sent again: 429 and 5xx, blocked and closed indexes, missing privileges (of which `sender` makes an end as long as nothing was ever taken). Refused for good:
+//! everything else with an error, such as a value that does not fit the mapping. A `create` of our own id that is there already is done: the row was written by an earlier attempt.
 
 use serde::{
     Deserialize, Deserializer,
@@ -39,9 +39,16 @@ pub(crate) enum Answer {
     Denied(Fault),
     /// 400 and 413: some item makes the whole request unreadable or too large.
     Unreadable(Fault),
+    /// 3xx, 404, 405, 501 and the like: nothing that takes `_bulk` is there, and asking again does not help.
+    Foreign(Fault),
+    /// A success that is no answer to `_bulk`.
+    Garbled(Fault),
     /// Anything else: later.
     Failed(Fault),
 }
+
+/// Characters of a text from outside that go into a message.
+const LONGEST_TEXT: usize = 200;
 
 impl Fault {
     pub(crate) fn new(status: u16, kind: &str, reason: impl Into<String>) -> Self {
@@ -50,6 +57,11 @@ impl Fault {
 
     pub(crate) fn is_busy(&self) -> bool {
         self.status == 429
+    }
+
+    /// The credentials, or what they or the index permit.
+    pub(crate) fn is_denied(&self) -> bool {
+        matches!(self.status, 401 | 403)
     }
 
     /// As the host reports it.
@@ -61,7 +73,7 @@ impl Fault {
     /// From the `error` of an answer: an object, or with proxies a text.
     fn read(status: u16, error: &Value) -> Self {
         let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
-        let mut reason = text(error, "reason").or_else(|| error.as_str().map(str::to_owned)).unwrap_or_default();
+        let mut reason = text(error, "reason").or_else(|| error.as_str().map(first_line)).unwrap_or_default();
         let mut cause = error.get("caused_by");
         while let Some(inner) = cause {
             if let Some(more) = text(inner, "reason").filter(|more| !reason.contains(more.as_str())) {
@@ -94,13 +106,15 @@ pub(crate) fn read(status: u16, body: &[u8], items: usize, own_ids: bool) -> Ans
         200..=299 => match serde_json::from_slice::<Body>(body) {
             Ok(answer) if answer.items.len() == items => Answer::Items(answer.items.into_iter().map(|item| fate(item, own_ids)).collect()),
             Ok(answer) => {
-                Answer::Failed(Fault::new(status, "unreadable answer", format!("{} items answered of {items}", answer.items.len())))
+                Answer::Garbled(Fault::new(status, "unreadable answer", format!("{} items answered of {items}", answer.items.len())))
             }
-            Err(error) => Answer::Failed(Fault::new(status, "unreadable answer", error.to_string())),
+            Err(error) => Answer::Garbled(Fault::new(status, "unreadable answer", error.to_string())),
         },
         429 => Answer::Busy(whole(status, body)),
         401 | 403 => Answer::Denied(whole(status, body)),
         400 | 413 => Answer::Unreadable(whole(status, body)),
+        408 => Answer::Failed(whole(status, body)),
+        300..=499 | 501 | 505 => Answer::Foreign(whole(status, body)),
         _ => Answer::Failed(whole(status, body)),
     }
 }
@@ -109,12 +123,13 @@ pub(crate) fn read(status: u16, body: &[u8], items: usize, own_ids: bool) -> Ans
 pub(crate) fn whole(status: u16, body: &[u8]) -> Fault {
     match serde_json::from_slice::<Value>(body).ok().and_then(|answer| answer.get("error").cloned()) {
         Some(error) => Fault::read(status, &error),
-        None => Fault {
-            status,
-            kind: format!("status {status}"),
-            reason: String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_owned(),
-        },
+        None => Fault { status, kind: format!("status {status}"), reason: first_line(&String::from_utf8_lossy(body)) },
     }
+}
+
+/// The first line with something in it, cut: a proxy's page must not flood a log.
+fn first_line(text: &str) -> String {
+    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().chars().take(LONGEST_TEXT).collect()
 }
 
 fn fate(item: Item, own_ids: bool) -> Fate {
@@ -233,12 +248,30 @@ mod tests {
             Answer::Failed(Fault::new(502, "status 502", "<html>Bad Gateway</html>"))
         );
         assert_eq!(read(500, br#"{"error":"no handler"}"#, 1, true), Answer::Failed(Fault::new(500, "status 500", "no handler")));
+        assert_eq!(read(408, body, 1, true), Answer::Failed(fault(408)));
+    }
+
+    #[test]
+    fn what_does_not_know_bulk_is_not_asked_again() {
+        for status in [301, 302, 307, 308, 404, 405, 406, 410, 415, 501, 505] {
+            assert_eq!(read(status, b"", 1, true), Answer::Foreign(Fault::new(status, &format!("status {status}"), "")), "{status}");
+        }
+        for status in [408, 500, 502, 503, 504] {
+            assert!(matches!(read(status, b"", 1, true), Answer::Failed(_)), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_cut_to_its_first_line() {
+        assert_eq!(whole(404, b"\r\n  <!DOCTYPE html>\n<html>\n<body>\n").to_string(), "status 404: <!DOCTYPE html>");
+        assert_eq!(whole(502, "\u{e4}".repeat(3_000).as_bytes()).reason, "\u{e4}".repeat(LONGEST_TEXT));
+        assert_eq!(whole(500, br#"{"error":"one\ntwo"}"#).reason, "one");
     }
 
     #[test]
     fn an_answer_that_does_not_fit_is_no_success() {
         for body in [&br#"{"items":[]}"#[..], b"", b"{}", br#"{"items":[{}]}"#, br#"{"items":[{"index":{}}]}"#] {
-            assert!(matches!(read(200, body, 1, true), Answer::Failed(_)), "{}", String::from_utf8_lossy(body));
+            assert!(matches!(read(200, body, 1, true), Answer::Garbled(_)), "{}", String::from_utf8_lossy(body));
         }
     }
 }

@@ -4,10 +4,10 @@
 use crate::{
     bulk::Encoded,
     client::{Client, Reply},
-    config::Config,
+    config::{Config, OpType},
     lane::{Chunk, Lane, Limit, Outcome, Place, Request},
     pressure::{Backoff, Pressure},
-    progress::{Permit, Progress, Shared, trouble},
+    progress::{Permit, Progress, Shared, refusal, trouble},
     response::{self, Answer, Fault},
 };
 use serde_json::Value;
@@ -48,14 +48,17 @@ pub(crate) struct Sender {
     turn: usize,
     hurry: bool,
     is_degraded: bool,
+    /// A document was taken: what is refused from now on may be a matter of time.
+    has_taken: bool,
 }
 
 impl Sender {
     pub(crate) fn new(client: Client, config: &Config, own_ids: bool, shared: Arc<Shared>) -> Self {
+        let one_per_id = own_ids && config.op_type == OpType::Create;
         let limit = Limit { docs: config.batch.max_docs, bytes: config.batch.max_bytes.0, age: config.batch.max_age.0 };
         Self {
             client,
-            lanes: (0..config.in_flight).map(|_| Lane::default()).collect(),
+            lanes: (0..config.in_flight).map(|_| Lane::new(one_per_id)).collect(),
             requests: JoinSet::new(),
             pressure: Pressure::new(config.in_flight, config.batch.max_docs),
             backoff: Backoff::new(config.retry.clone()),
@@ -66,6 +69,7 @@ impl Sender {
             turn: 0,
             hurry: false,
             is_degraded: false,
+            has_taken: false,
         }
     }
 
@@ -149,6 +153,13 @@ impl Sender {
     }
 
     fn answered(&mut self, number: usize, node: usize, request: Request, reply: Reply) {
+        self.judge(number, node, request, reply);
+        self.progress.settle();
+        self.shared.answered();
+    }
+
+    /// What an answer, or none, means for a request.
+    fn judge(&mut self, number: usize, node: usize, request: Request, reply: Reply) {
         let (docs, now) = (request.docs, Instant::now());
         let (status, body) = match reply {
             Ok(reply) => reply,
@@ -170,7 +181,9 @@ impl Sender {
                 self.pressure.tighten(docs, docs);
                 self.again(number, request, &fault, node);
             }
-            Answer::Denied(fault) | Answer::Failed(fault) => {
+            Answer::Foreign(fault) => self.give_up(&fault, node),
+            Answer::Denied(fault) | Answer::Garbled(fault) if !self.has_taken => self.give_up(&fault, node),
+            Answer::Denied(fault) | Answer::Garbled(fault) | Answer::Failed(fault) => {
                 self.again(number, request, &fault, node);
             }
             Answer::Unreadable(fault) => {
@@ -180,7 +193,6 @@ impl Sender {
                 }
             }
         }
-        self.progress.settle();
     }
 
     /// The items of an answered request have been sorted out.
@@ -192,6 +204,7 @@ impl Sender {
         for (seq, rows) in &outcome.ok {
             self.progress.ok(*seq, *rows);
         }
+        self.has_taken |= !outcome.ok.is_empty();
         self.reject(&outcome.rejected);
         self.progress.retried(outcome.retried);
         let lane = &mut self.lanes[number];
@@ -201,6 +214,7 @@ impl Sender {
             _ => 1,
         };
         match outcome.cause {
+            Some(cause) if cause.is_denied() && !self.has_taken => self.give_up(&cause, node),
             Some(cause) => self.pause(number, &cause, node),
             None => {
                 lane.troubled = 0;
@@ -226,13 +240,17 @@ impl Sender {
             return;
         }
         lane.troubled += 1;
-        let is_denied = matches!(cause.status, 401 | 403);
-        if !self.is_degraded && (is_denied || lane.troubled >= DEGRADED_AFTER) {
+        if !self.is_degraded && (cause.is_denied() || lane.troubled >= DEGRADED_AFTER) {
             self.is_degraded = true;
             let message = trouble(self.client.url(node), cause);
             self.shared.host.warn(message, &[("status", cause.status.into()), ("type", cause.kind.as_str().into())]);
             self.progress.set_degraded(true);
         }
+    }
+
+    /// There is nothing to wait for: the job ends.
+    fn give_up(&self, cause: &Fault, node: usize) {
+        self.shared.fail(refusal(self.client.url(node), cause));
     }
 
     fn recover(&mut self) {

@@ -1,5 +1,5 @@
 //! The sink as the host calls it: `declare` checks, `open` connects, `write` turns a batch into lines and queues them, `flush` waits. All sending is on the thread of
-//! `sender`, so that a call returns at once while there is room.
+//! `sender`, so that a call returns at once while there is room; but the first batch waits for the first answer, so that what the server refuses is seen at the start.
 
 use crate::{
     bulk::Encoder,
@@ -15,8 +15,11 @@ use standpipe_sdk::{
     CloseReason, Context, Error, Result, Sink, SinkDeclaration, SinkInput, Written,
     wire::{Capabilities, ChangeMode, Problem, TypeClass},
 };
-use std::{sync::Arc, thread::JoinHandle};
+use std::{sync::Arc, thread::JoinHandle, time::Duration};
 use tokio::sync::mpsc::{self, UnboundedSender};
+
+/// How long the first batch waits for an answer: a host takes ten seconds for a call that hangs.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
 
 /// The Elasticsearch sink.
 pub struct ElasticsearchSink {
@@ -76,6 +79,10 @@ impl Sink for ElasticsearchSink {
         let encoded = self.encoder.encode(batch)?;
         let permits = encoded.lanes.iter().map(|items| self.shared.take_room(items.bytes.len())).collect();
         self.send(Message::Batch { seq, rows: batch.num_rows(), encoded, permits })?;
+        if self.written == 0 {
+            self.send(Message::Flush)?;
+            self.shared.wait_for_answer(seq, FIRST_ANSWER)?;
+        }
         self.written = seq;
         Ok(Written::Taken)
     }

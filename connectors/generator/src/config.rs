@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 const DEFAULT_START: &str = "2024-01-01 00:00:00";
 /// The time between two rows, unless the configuration says otherwise: one second.
 const DEFAULT_STEP_MICROS: i64 = 1_000_000;
+/// Rows per second at most: more than any machine makes.
+const HIGHEST_RATE: f64 = 1e9;
 /// The longest random string.
 const LONGEST_STRING: u32 = 65_536;
 
@@ -17,7 +19,7 @@ const LONGEST_STRING: u32 = 65_536;
 #[derive(Deserialize, JsonSchema, Debug, Clone)]
 #[serde(deny_unknown_fields)]
 pub struct GeneratorConfig {
-    /// Rows per second, all splits together. Without it rows come as fast as they are taken.
+    /// Rows per second, all splits together, 1000000000 at most. Without it rows come as fast as they are taken.
     pub rate: Option<f64>,
     /// Rows, all splits together. Without it there is no end.
     pub count: Option<u64>,
@@ -170,6 +172,8 @@ impl GeneratorConfig {
             && !(rate > 0.0 && rate.is_finite())
         {
             wrong("rate", format!("{rate} is not above 0"));
+        } else if let Some(rate) = self.rate.filter(|rate| *rate > HIGHEST_RATE) {
+            wrong("rate", format!("{rate:e} is above {HIGHEST_RATE} rows per second; without a rate rows come as fast as they are taken"));
         }
         if self.splits == 0 {
             wrong("splits", "0 is too few".to_owned());
@@ -259,6 +263,13 @@ mod tests {
             "fields.h.value",
         ];
         assert_eq!(paths, expected, "{found:?}");
+    }
+
+    #[test]
+    fn a_rate_that_no_machine_reaches_is_refused() {
+        let of = |rate: f64| problems(json!({ "rate": rate, "preset": "signal" }));
+        assert_eq!(of(1e25), ["rate: 1e25 is above 1000000000 rows per second; without a rate rows come as fast as they are taken"]);
+        assert_eq!(of(1e9), [""; 0]);
     }
 
     #[test]

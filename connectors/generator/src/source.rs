@@ -183,5 +183,21 @@ fn due_rows(pace: &(Instant, u64), rate: f64, first: u64, wait: Duration) -> u64
     if elapsed < ready {
         return 0;
     }
-    (base + (elapsed.as_secs_f64() * rate) as u64 + 1).saturating_sub(first)
+    let since_base = (elapsed.as_secs_f64() * rate) as u64;
+    base.saturating_add(since_base).saturating_add(1).saturating_sub(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_rate_is_too_high_to_count_with() {
+        let begin = Instant::now() - Duration::from_secs(1);
+        for (base, rate) in [(0, 1e25), (0, f64::MAX), (u64::MAX - 1, 1e3), (7, 1e19)] {
+            let due = due_rows(&(begin, base), rate, base, Duration::ZERO);
+            assert!(due >= 1_000.min(u64::MAX - base), "{due} of base {base}, rate {rate}");
+        }
+        assert_eq!(due_rows(&(begin, 0), 1e-300, 1, Duration::ZERO), 0);
+    }
 }

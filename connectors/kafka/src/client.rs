@@ -15,7 +15,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
@@ -60,8 +60,6 @@ const SOURCE_DEFAULTS: &[(&str, &str)] = &[
     ("auto.offset.reset", "error"),
     // A full local queue is looked at again soon, not after librdkafka's second: a reader empties it in a tenth of that.
     ("fetch.queue.backoff.ms", "10"),
-    // Bounds what waits in memory for a stopped sink, for each partition.
-    ("queued.max.messages.kbytes", "16384"),
 ];
 const SINK_DEFAULTS: &[(&str, &str)] = &[
     // Java's partitioner.
@@ -232,13 +230,17 @@ pub struct Callbacks {
     reason: Mutex<Option<String>>,
     /// The brokers refuse us for good: wrong credentials, a certificate that does not fit.
     refused: AtomicBool,
+    /// The offset of the last end of a partition; negative: none.
+    end_of_partition: AtomicI64,
 }
 
 impl Callbacks {
     /// Callbacks that log to that host, and give this token to brokers that want one.
     #[must_use]
     pub fn new(host: Host, oauth_token: Option<Secret>) -> Self {
-        Self { host, oauth_token, down: AtomicBool::new(false), reason: Mutex::new(None), refused: AtomicBool::new(false) }
+        let (down, reason, refused, end_of_partition) =
+            (AtomicBool::new(false), Mutex::new(None), AtomicBool::new(false), AtomicI64::new(-1));
+        Self { host, oauth_token, down, reason, refused, end_of_partition }
     }
 
     /// The host.
@@ -254,6 +256,12 @@ impl Callbacks {
     /// Whether trying longer is of no use.
     pub fn refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// The offset at which the partition ended whose `PartitionEOF` was given last. rdkafka's error has the partition alone; the event behind it, which is served by the
+    /// same poll and on the same thread, says the offset in its text.
+    pub fn end_of_partition(&self) -> Option<i64> {
+        Some(self.end_of_partition.load(Ordering::Relaxed)).filter(|offset| *offset >= 0)
     }
 
     /// A broker has answered.
@@ -285,7 +293,7 @@ impl ClientContext for Callbacks {
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::PartitionEOF) => {}
+            Some(RDKafkaErrorCode::PartitionEOF) => self.end_of_partition.store(offset_of_end(reason).unwrap_or(-1), Ordering::Relaxed),
             Some(RDKafkaErrorCode::AllBrokersDown) => {
                 if !self.down.swap(true, Ordering::Relaxed) {
                     let last = self.reason().unwrap_or_else(|| reason.to_owned());
@@ -306,6 +314,12 @@ impl ClientContext for Callbacks {
     }
 
     fn stats_raw(&self, _: &[u8]) {}
+}
+
+/// From librdkafka's `Fetch from broker 1 reached end of partition at offset 42 (HighwaterMark 43)` (`rd_kafka_fetch_reply_handle_partition_error`).
+fn offset_of_end(reason: &str) -> Option<i64> {
+    let (_, offset) = reason.split_once(" at offset ")?;
+    offset.split(' ').next()?.parse().ok()
 }
 
 impl ConsumerContext for Callbacks {
@@ -349,6 +363,12 @@ mod tests {
     fn a_reference_is_checked_by_its_name_alone() {
         assert_eq!(problems(Role::Producer, &[("sasl.password", "${file:p}"), ("partitioner", "${env:P}")]), []);
         assert_eq!(problems(Role::Producer, &[("sasl.passwort", "${file:p}")])[0].suggestion.as_deref(), Some("sasl.password"));
+    }
+
+    #[test]
+    fn the_end_of_a_partition_has_its_offset() {
+        assert_eq!(offset_of_end("Fetch from broker 1 reached end of partition at offset 42 (HighwaterMark 43)"), Some(42));
+        assert_eq!(offset_of_end("Broker: No more messages"), None);
     }
 
     #[test]

@@ -193,7 +193,8 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
                 code => {
                     let reason = code.map_or_else(|| error.to_string(), |code| code.to_string());
                     let error = Error::external(format!("a record for topic {:?} was not delivered: {reason}", message.topic()));
-                    self.fail(&mut self.lock(), error.retryable());
+                    // It stays: what librdkafka itself retries it has retried.
+                    self.fail(&mut self.lock(), error);
                 }
             },
         }

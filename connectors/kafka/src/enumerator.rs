@@ -34,6 +34,8 @@ pub struct KafkaEnumerator {
     restored: bool,
     /// When to look again; `None`: nothing has been discovered yet.
     next: Option<Instant>,
+    /// Why the last look failed, as the host was told.
+    trouble: Option<String>,
 }
 
 impl KafkaEnumerator {
@@ -102,7 +104,7 @@ impl Enumerator for KafkaEnumerator {
         let consumer = settings
             .create_with_context(Callbacks::new(context.host.clone(), config.oauth_token.clone()))
             .map_err(|error| client::creation_error(&error))?;
-        let enumerator = Self { config, context, consumer, known: BTreeMap::new(), restored: false, next: None };
+        let enumerator = Self { config, context, consumer, known: BTreeMap::new(), restored: false, next: None, trouble: None };
         enumerator.partitions()?;
         Ok(enumerator)
     }
@@ -129,9 +131,16 @@ impl Enumerator for KafkaEnumerator {
         self.next = Some(Instant::now() + interval);
         // Unreachable later is no failure: the next look may find more.
         let new = match self.partitions().and_then(|found| self.learn(found, false)) {
-            Ok(new) => new,
+            Ok(new) => {
+                self.trouble = None;
+                new
+            }
             Err(error) => {
-                self.context.host.warn("cannot look for new partitions", &[("reason", error.message.into())]);
+                // Once for a reason, not at every look.
+                if self.trouble.as_ref() != Some(&error.message) {
+                    self.context.host.warn("cannot look for new partitions", &[("reason", error.message.clone().into())]);
+                    self.trouble = Some(error.message);
+                }
                 Vec::new()
             }
         };

@@ -1,7 +1,7 @@
 //! The Kafka plugin: the source `kafka`, the sink `kafka`, and the source `kafka-stand-in`, a cluster in this process for demonstrations. The only place where
 //! rdkafka (librdkafka, with TLS and zstd built in) is named.
 //!
-//! A record's way in: `enumerator` finds partitions (`split`), `source` reads them through `batch` into columns, `lag` watches how far behind it is. Its way out: `sink` makes
+//! A record's way in: `enumerator` finds partitions (`split`), `source` reads them (`reading`, `prefetch`) through `batch` into columns, `lag` watches how far behind it is. Its way out: `sink` makes
 //! the key (`key`) and the headers (`headers`) and hands the record to librdkafka, `delivery` keeps the books until it is acknowledged. `config` and `values` are the `with:` of a pipeline,
 //! `client` what librdkafka is told, `cluster` and `admin` what is asked of the brokers at a start,
 //! `token` what they ask of us. The host encodes and decodes values: nothing here looks into one.
@@ -17,6 +17,8 @@ pub mod enumerator;
 pub mod headers;
 pub mod key;
 pub mod lag;
+pub mod prefetch;
+mod reading;
 pub mod signal;
 pub mod sink;
 pub mod source;

@@ -8,12 +8,15 @@ use crate::{
     config::SourceConfig,
     enumerator::KafkaEnumerator,
     lag::LagMonitor,
+    prefetch,
+    reading::{Reached, Reading, is_gone},
     signal::Signal,
     split::{self, Partition},
 };
 use rdkafka::{
-    consumer::{BaseConsumer, CommitMode, Consumer, base_consumer::PartitionQueue},
-    error::{KafkaError, RDKafkaErrorCode},
+    ClientConfig,
+    consumer::{BaseConsumer, CommitMode, Consumer},
+    error::KafkaError,
     message::Message,
     topic_partition_list::{Offset, TopicPartitionList},
 };
@@ -29,29 +32,11 @@ use std::{
 /// The longest sleep of a reader without a look at the host's cancellation.
 const NAP: Duration = Duration::from_millis(500);
 
+/// How long a `poll` waits, beyond what it was asked to, while a partition has not answered: a connection and two fetches, of half a second each where they find nothing.
+const FIRST_ANSWER: Duration = Duration::from_secs(2);
+
 /// A batch's bytes at most before its last message, which has 10^9 at most: an Arrow column of binaries holds less than 2^31.
 const MAX_BATCH_BYTES: usize = 1 << 30;
-
-/// A partition that is being read.
-struct Reading {
-    id: String,
-    partition: Partition,
-    queue: PartitionQueue<Callbacks>,
-    /// The offset after the last message taken, or where the host said to start; `None`: the oldest message.
-    position: Option<i64>,
-    /// When the last message taken was written, milliseconds since the epoch.
-    written: Option<i64>,
-    paused: bool,
-    ended: bool,
-    /// What the next call says: rows came before it.
-    failed: Option<Error>,
-}
-
-impl Reading {
-    fn is_at_end(&self) -> bool {
-        self.partition.end.zip(self.position).is_some_and(|(end, position)| position >= end)
-    }
-}
 
 /// The reader of the Kafka source.
 pub struct KafkaSource {
@@ -126,40 +111,12 @@ impl KafkaSource {
         Ok(())
     }
 
-    /// Takes what waits in the queue of one split, up to the limits.
+    /// What waits in the queue of one split, up to the limits or its end.
     fn take(&mut self, index: usize, limits: PollLimits) -> Result<Option<Poll>> {
-        let max_bytes = limits.max_bytes.min(MAX_BATCH_BYTES);
+        self.collect(index, limits)?;
         let split = &mut self.splits[index];
-        while !split.ended && split.failed.is_none() && self.collector.rows() < limits.max_rows && self.collector.bytes() < max_bytes {
-            match split.queue.poll(Duration::ZERO) {
-                None => break,
-                Some(Ok(message)) => {
-                    if split.partition.end.is_some_and(|end| message.offset() >= end) {
-                        split.ended = true;
-                        break;
-                    }
-                    self.collector.push(&message);
-                    split.position = Some(message.offset() + 1);
-                    split.written = message.timestamp().to_millis().or(split.written);
-                    split.ended = split.is_at_end();
-                }
-                // The end as it is after the end was asked for: gaps that compaction and transactions leave before it are behind us.
-                Some(Err(KafkaError::PartitionEOF(_))) => {
-                    self.consumer.context().answered();
-                    split.ended = self.bounded;
-                }
-                Some(Err(error)) if is_gone(&error) && split.position.is_none() => {
-                    // The oldest message was deleted between the question for it and the fetch.
-                    self.consumer.seek(&split.partition.topic, split.partition.partition, Offset::Beginning, Duration::ZERO)?;
-                }
-                Some(Err(error)) => split.failed = check(&self.host, split, &error).err(),
-            }
-        }
         if self.collector.rows() > 0 {
-            self.consumer.context().answered();
-            let batch = self.collector.finish(&split.partition.topic, split.partition.partition)?;
-            let position = split.position.unwrap_or_default().to_string().into_bytes();
-            return Ok(Some(Poll::Batch { split: split.id.clone(), batch, position, watermark: None }));
+            return self.batch(index).map(Some);
         }
         if let Some(error) = split.failed.take() {
             return Err(error);
@@ -167,31 +124,114 @@ impl KafkaSource {
         if split.ended {
             return Ok(Some(Poll::EndOfSplit(self.remove(index)?.id)));
         }
+        if split.reached == Reached::End {
+            split.reached = Reached::ToldEnd;
+            return self.batch(index).map(Some);
+        }
         Ok(None)
     }
-}
 
-fn is_gone(error: &KafkaError) -> bool {
-    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange))
-}
-
-/// Whether reading can go on after an error of a split: librdkafka itself tries again after most.
-fn check(host: &Host, split: &Reading, error: &KafkaError) -> Result<()> {
-    if is_gone(error) {
-        return Err(Error::external(format!(
-            "position {} of {} is not in Kafka: its records were deleted before they were read (retention), or the topic was created anew; the property \
-             auto.offset.reset can skip to `earliest` or `latest`",
-            split.position.unwrap_or_default(),
-            split.id
-        )));
+    fn collect(&mut self, index: usize, limits: PollLimits) -> Result<()> {
+        let max_bytes = limits.max_bytes.min(MAX_BATCH_BYTES);
+        let (split, callbacks) = (&mut self.splits[index], self.consumer.context());
+        let (mut reads, mut trouble) = (false, None);
+        while !split.ended && split.failed.is_none() && self.collector.rows() < limits.max_rows && self.collector.bytes() < max_bytes {
+            match split.queue.poll(Duration::ZERO) {
+                None => break,
+                Some(Ok(message)) => {
+                    (reads, trouble) = (true, None);
+                    if split.is_beyond(message.offset()) {
+                        split.ended = true;
+                        break;
+                    }
+                    self.collector.push(&message);
+                    let (offset, written) = (message.offset(), message.timestamp().to_millis());
+                    drop(message);
+                    split.took(offset, written);
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    (reads, trouble) = (true, None);
+                    split.arrived(callbacks.end_of_partition(), self.bounded);
+                    break;
+                }
+                Some(Err(error)) if is_gone(&error) && split.position.is_none() => {
+                    // The oldest message was deleted between the question for it and the fetch.
+                    self.consumer.seek(&split.partition.topic, split.partition.partition, Offset::Beginning, Duration::ZERO)?;
+                }
+                Some(Err(error)) => match split.stumbled(&error) {
+                    Ok(why) => trouble = Some(why),
+                    Err(error) => split.failed = Some(error),
+                },
+            }
+        }
+        if reads {
+            callbacks.answered();
+        }
+        self.note(index, reads, trouble);
+        Ok(())
     }
-    match error {
-        KafkaError::MessageConsumptionFatal(_) => Err(Error::external(format!("the Kafka client gave up on {}: {error}", split.id))),
-        _ => {
-            host.warn("cannot read now, trying again", &[("split", split.id.clone().into()), ("reason", error.to_string().into())]);
-            Ok(())
+
+    /// Tells why a split cannot be read: once, until it reads again or the reason is another one, and once for all splits that have the same reason.
+    fn note(&mut self, index: usize, reads: bool, trouble: Option<String>) {
+        let split = &mut self.splits[index];
+        if split.trouble == trouble || (trouble.is_none() && !reads) {
+            return;
+        }
+        let id = split.id.clone();
+        split.trouble = None;
+        match trouble {
+            Some(why) => {
+                if self.splits.iter().all(|split| split.trouble.as_ref() != Some(&why)) {
+                    self.host.warn("cannot read now, trying again", &[("split", id.into()), ("reason", why.clone().into())]);
+                }
+                self.splits[index].trouble = Some(why);
+            }
+            None if self.splits.iter().all(|split| split.trouble.is_none()) => self.host.info("reading again", &[("split", id.into())]),
+            None => {}
         }
     }
+
+    /// What was collected from a split. Nothing: it has been read to where it ends now.
+    fn batch(&mut self, index: usize) -> Result<Poll> {
+        let split = &self.splits[index];
+        let batch = self.collector.finish(&split.partition.topic, split.partition.partition)?;
+        Ok(Poll::Batch { split: split.id.clone(), batch, position: split.position_text(), watermark: None })
+    }
+
+    /// What to say when there is nothing, after so long a wait. `Poll::Idle` would say of every split that it was read: while one has not answered, only those that have
+    /// may be spoken of. `None`: it is too early to say anything.
+    fn nothing(&mut self, waited: Duration) -> Result<Option<Poll>> {
+        let mut silent = self.splits.iter().filter(|split| !split.paused && split.reached == Reached::Nothing);
+        let Some(first) = silent.next() else { return Ok(Some(Poll::Idle)) };
+        if waited < FIRST_ANSWER {
+            return Ok(None);
+        }
+        match self.splits.iter().position(|split| !split.paused && split.reached != Reached::Nothing) {
+            Some(other) => self.batch(other).map(Some),
+            None => {
+                let reason = self.consumer.context().reason().unwrap_or_else(|| "no answer".to_owned());
+                let more = silent.count();
+                let others = if more == 0 { String::new() } else { format!(" and {more} more") };
+                Err(Error::external(format!("cannot read {}{others} yet: {reason}", first.id)).retryable())
+            }
+        }
+    }
+}
+
+/// How many partitions the topics have.
+fn count_partitions(consumer: &BaseConsumer<Callbacks>, config: &SourceConfig) -> Result<usize> {
+    let asker = Asker {
+        client: consumer.client(),
+        callbacks: consumer.context(),
+        serve: &|| while consumer.poll(Duration::ZERO).is_some() {},
+        bootstrap: &config.bootstrap,
+        deadline: Instant::now() + config.connect_timeout.0,
+    };
+    let mut partitions = 0;
+    for topic in config.topics() {
+        partitions += usize::try_from(asker.partitions(topic)?)?;
+    }
+    Ok(partitions)
 }
 
 impl Source for KafkaSource {
@@ -210,24 +250,23 @@ impl Source for KafkaSource {
 
     fn open(config: SourceConfig, context: Context) -> Result<Self> {
         let mut settings = client::settings(Role::Consumer, &config.bootstrap, &config.properties);
+        let make = |settings: &ClientConfig| {
+            let made = settings.create_with_context(Callbacks::new(context.host.clone(), config.oauth_token.clone()));
+            made.map_err(|error| client::creation_error(&error))
+        };
+        // Asked by a client of its own: how much a consumer fetches ahead must be known when it is made.
+        let partitions = count_partitions(&make(&settings)?, &config)?;
+        let subtasks = usize::try_from(context.parallelism.max(1))?;
+        prefetch::bound(&mut settings, partitions.div_ceil(subtasks), &config.properties);
         // librdkafka assigns nothing without a group; one that was not asked for is never committed to.
         let group = config.group.clone().unwrap_or_else(|| format!("standpipe-{}-{}", context.job_name, context.node));
         settings.set("group.id", group);
-        let consumer = settings.create_with_context(Callbacks::new(context.host.clone(), config.oauth_token.clone()));
-        let mut consumer: BaseConsumer<Callbacks> = consumer.map_err(|error| client::creation_error(&error))?;
+        let mut consumer: BaseConsumer<Callbacks> = make(&settings)?;
         let arrived = Arc::new(Signal::default());
         let theirs = arrived.clone();
         consumer.set_nonempty_callback(move || theirs.raise());
-        let asker = Asker {
-            client: consumer.client(),
-            callbacks: consumer.context(),
-            serve: &|| while consumer.poll(Duration::ZERO).is_some() {},
-            bootstrap: &config.bootstrap,
-            deadline: Instant::now() + config.connect_timeout.0,
-        };
-        for topic in config.topics() {
-            asker.partitions(topic)?;
-        }
+        // It must know the topics before it is assigned partitions of them, or it looks for their leaders a second later.
+        count_partitions(&consumer, &config)?;
         let consumer = Arc::new(consumer);
         Ok(Self {
             splits: Vec::new(),
@@ -253,10 +292,7 @@ impl Source for KafkaSource {
             let arrived = self.arrived.clone();
             queue.set_nonempty_callback(move || arrived.raise());
             self.start_fetching(&partition, position)?;
-            let mut reading =
-                Reading { id: split.id, partition, queue, position, written: None, paused: false, ended: false, failed: None };
-            reading.ended = reading.is_at_end();
-            self.splits.push(reading);
+            self.splits.push(Reading::new(split.id, partition, queue, position));
         }
         self.watch_lag();
         Ok(())
@@ -266,14 +302,13 @@ impl Source for KafkaSource {
         let mut positions = Vec::with_capacity(splits.len());
         for id in splits {
             let index = self.find(id)?;
-            let split = self.remove(index)?;
-            positions.push(split.position.map(|position| position.to_string().into_bytes()).unwrap_or_default());
+            positions.push(self.remove(index)?.position_text());
         }
         Ok(positions)
     }
 
     fn poll(&mut self, limits: PollLimits) -> Result<Poll> {
-        let deadline = Instant::now() + limits.wait;
+        let start = Instant::now();
         loop {
             self.serve()?;
             for _ in 0..self.splits.len() {
@@ -286,11 +321,17 @@ impl Source for KafkaSource {
                     return Ok(found);
                 }
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.host.cancelled() {
+            if self.host.cancelled() {
                 return Ok(Poll::Idle);
             }
-            self.arrived.wait(left.min(NAP));
+            let waited = start.elapsed();
+            if waited >= limits.wait
+                && let Some(answer) = self.nothing(waited)?
+            {
+                return Ok(answer);
+            }
+            let until = if waited < limits.wait { limits.wait } else { FIRST_ANSWER };
+            self.arrived.wait(until.saturating_sub(waited).min(NAP));
         }
     }
 

@@ -12,18 +12,12 @@ use serde_json::{Value, json};
 use standpipe_sdk::{
     CloseReason, ErrorCode,
     hosting::{Polled, SplitPosition},
+    source::SplitDescription,
+    testing::SourceHarness,
     wire,
 };
 use std::time::{Duration, Instant};
 use support::*;
-
-fn numbered(partition: i32, from: usize, to: usize) -> impl Iterator<Item = Message> {
-    (from..to).map(move |n| Message::new(partition, format!("{partition}:{n:06}")))
-}
-
-fn expected(partition: i32, from: usize, to: usize) -> Vec<String> {
-    numbered(partition, from, to).filter_map(|message| message.value).collect()
-}
 
 on_clusters! {
     /// Every record of every partition, in order, and the end.
@@ -173,6 +167,39 @@ on_clusters! {
         assert_eq!(all_values(&read_rows(&mut source, 1)), expected(0, 8, 9));
     }
 
+    /// A partition that has been read to its end says so, once for each time, while another one goes on; idle is said when all have.
+    fn the_end_of_each_partition_is_told_once(cluster) {
+        let topic = cluster.topic("ends", 3);
+        cluster.produce(&topic, numbered(0, 0, 20_000).chain(numbered(1, 0, 10)));
+        let mut source = reading(&json!({ "bootstrap": cluster.bootstrap, "topic": topic }));
+        let (mut ends, mut rows, mut idle) = (Vec::new(), 0, false);
+        // Small batches: the others have their turns while the first partition is read.
+        let poll = |source: &mut SourceHarness, ends: &mut Vec<(String, String)>, rows: &mut usize| {
+            match source.reader().unwrap().poll(100, 1 << 20, Duration::from_millis(100)).unwrap() {
+                Polled::Batch { split, batch, position, .. } if batch.num_rows() == 0 => ends.push((split, String::from_utf8(position).unwrap())),
+                Polled::Batch { batch, .. } => *rows += batch.num_rows(),
+                Polled::Idle => return true,
+                Polled::EndOfSplit(split) => panic!("{split} ended"),
+            }
+            false
+        };
+        await_that("all ends and idle", || {
+            idle = poll(&mut source, &mut ends, &mut rows);
+            assert!(!idle || (rows == 20_010 && ends.iter().any(|(split, _)| split.ends_with("-2"))), "idle before all have answered: {rows}, {ends:?}");
+            idle && ends.len() >= 3
+        });
+        let end = |partition: i32, position: &str| (format!("{topic}-{partition}"), position.to_owned());
+        ends.sort();
+        assert_eq!(ends, [end(0, "20000"), end(1, "10"), end(2, "0")]);
+        cluster.produce(&topic, numbered(2, 0, 5));
+        await_that("the news of one of them", || {
+            poll(&mut source, &mut ends, &mut rows);
+            ends.len() > 3
+        });
+        await_that("idle", || poll(&mut source, &mut ends, &mut rows));
+        assert_eq!((ends.len(), &ends[3], rows), (4, &end(2, "5"), 20_015));
+    }
+
     /// Only what a durable checkpoint covers is committed to the group.
     fn the_group_gets_the_positions_of_durable_checkpoints(cluster) {
         let topic = cluster.topic("group", 1);
@@ -243,28 +270,6 @@ fn a_wrong_property_is_a_problem_with_its_path() {
 }
 
 #[test]
-fn brokers_that_go_away_and_come_back_lose_nothing() {
-    let cluster = Cluster::mock();
-    let topic = cluster.topic("outage", 1);
-    cluster.produce(&topic, numbered(0, 0, 5));
-    let config = json!({ "bootstrap": cluster.bootstrap, "topic": topic, "properties": { "reconnect.backoff.max.ms": 200 } });
-    let mut source = reading(&config);
-    read_rows(&mut source, 5);
-    let host = source.host.clone();
-    let has_logged = |text: &str| host.messages().iter().any(|message| message.contains(text));
-    let mock = cluster.mock.as_ref().unwrap();
-    mock.broker_down(-1).unwrap();
-    await_that("the outage is reported", || {
-        assert!(is_idle(&mut source));
-        has_logged("no broker can be reached")
-    });
-    mock.broker_up(-1).unwrap();
-    cluster.produce(&topic, numbered(0, 5, 10));
-    assert_eq!(all_values(&read_rows(&mut source, 5)), expected(0, 5, 10));
-    assert!(has_logged("connected again"));
-}
-
-#[test]
 fn a_position_that_was_deleted_is_an_error_and_no_silent_gap() {
     // The mock brokers keep some 5 MB of a partition.
     let cluster = Cluster::mock();
@@ -314,6 +319,21 @@ fn gaps_of_transactions_do_not_hide_the_end() {
     let all =
         json!({ "bootstrap": cluster.bootstrap, "topic": topic, "bounded": true, "properties": { "isolation.level": "read_uncommitted" } });
     assert_eq!(all_values(&read_to_end(&mut reading(&all), 1)), expected(0, 0, 30));
+    // The position at the end is behind the last marker: nothing is left to read, and no lag.
+    let mut following = reading(&json!({ "bootstrap": cluster.bootstrap, "topic": topic }));
+    read_rows(&mut following, 20);
+    await_that("the end", || matches!(poll(following.reader().unwrap()), Polled::Batch { position, .. } if position == b"33"));
+    assert_eq!(following.reader().unwrap().unassign(&[format!("{topic}-0")]).unwrap(), [b"33"]);
+    // A bounded read that starts before the last marker alone ends too.
+    let mut rest = source(&config);
+    rest.discover().unwrap();
+    let last = SplitPosition { position: Some(b"32".to_vec()), ..split_of(&found.added[0]) };
+    rest.reader().unwrap().assign(&[last]).unwrap();
+    assert_eq!(all_values(&read_to_end(&mut rest, 1)), [""; 0]);
+}
+
+fn split_of(found: &SplitDescription) -> SplitPosition {
+    SplitPosition { split: found.split.clone(), details: found.details.clone(), position: None }
 }
 
 #[test]

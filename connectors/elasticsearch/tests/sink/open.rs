@@ -12,20 +12,29 @@ use std::{
 
 /// A server that gives one answer to every request, until the test ends.
 fn canned(status: &str, body: &Value) -> String {
+    serving((status, &body.to_string()), (status, &body.to_string()))
+}
+
+/// A server that gives one answer, a status and a body, to every `GET`, and another one to everything else.
+fn serving(greeting: (&str, &str), other: (&str, &str)) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let body = body.to_string();
-    let answer =
-        format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    let answer = |(status, body): (&str, &str)| {
+        format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+    };
+    let answers = [answer(greeting), answer(other)];
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(answer.as_bytes());
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(answers[usize::from(!request.starts_with(b"GET"))].as_bytes());
         }
     });
     url
 }
+
+const PAGE: &str = "<!DOCTYPE html>\n<html>\n<body>Nothing here</body>\n</html>\n";
 
 #[test]
 fn an_unreachable_server_is_named_within_the_connect_timeout() {
@@ -71,8 +80,57 @@ fn versions_from_7_on_and_opensearch_are_taken() {
     }
     let old = sink(config(&canned("200 OK", &version("6.8.0")), json!({}))).open().unwrap_err();
     assert!(old.to_string().contains("Elasticsearch 6.8.0; this sink needs 7 or later"), "{old}");
-    // A cluster that is starting is no reason to fail.
-    sink(config(&canned("503 Service Unavailable", &json!({})), json!({}))).open().unwrap();
+    // A node that is starting is no reason to fail.
+    sink(config(&canned("503 Service Unavailable", &version("9.1.0")), json!({}))).open().unwrap();
+}
+
+#[test]
+fn what_greets_with_neither_a_version_nor_a_success_is_refused() {
+    for (status, what) in [
+        ("404 Not Found", "is no Elasticsearch (status 404: <!DOCTYPE html>)"),
+        ("405 Method Not Allowed", "is no Elasticsearch (status 405: <!DOCTYPE html>)"),
+        ("503 Service Unavailable", "is not ready (status 503: <!DOCTYPE html>)"),
+    ] {
+        let error = sink(config(&serving((status, PAGE), (status, PAGE)), json!({}))).open().unwrap_err();
+        assert_eq!(error.code, ErrorCode::EXTERNAL);
+        assert!(error.message.ends_with(what), "{error}");
+    }
+    // A node behind a proxy that is not ready is left out, as one that is unreachable.
+    let hosts =
+        [serving(("502 Bad Gateway", PAGE), ("502 Bad Gateway", PAGE)), canned("200 OK", &json!({ "version": { "number": "9.1.0" } }))];
+    let mut both = sink(config("", json!({ "hosts": hosts })));
+    both.open().unwrap();
+    assert!(both.host.messages().iter().any(|message| message.contains("is not ready (status 502")), "{:?}", both.host.messages());
+}
+
+#[test]
+fn another_server_behind_the_port_is_one_error_of_the_first_write() {
+    for (status, what) in [
+        ("404 Not Found", "status 404: <!DOCTYPE html>"),
+        ("405 Method Not Allowed", "status 405: <!DOCTYPE html>"),
+        ("501 Unsupported method", "status 501: <!DOCTYPE html>"),
+        ("304 Not Modified", "status 304"),
+        ("200 OK", "unreadable answer"),
+    ] {
+        let url = serving(("200 OK", PAGE), (status, if status.starts_with("304") { "" } else { PAGE }));
+        let mut sink = sink(config(&url, json!({})));
+        let error = sink.write(&batch(0..3)).unwrap_err();
+        assert_eq!(error.code, ErrorCode::EXTERNAL);
+        let expected = format!("{url} does not understand _bulk, so it is no Elasticsearch ({what}");
+        assert!(error.message.starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn a_password_in_an_address_that_is_a_secret_is_never_shown() {
+    for address in ["http://elastic:hunter2@127.0.0.1:1", "elastic:hunter2@127.0.0.1:1", "http://elastic:hunter2@127.0.0.1:port"] {
+        let mut sink = sink(config("${env:ES}", json!({})));
+        sink.host.set_secret("env:ES", address);
+        let error = sink.open().unwrap_err();
+        assert!(error.to_string().contains("hosts[0]"), "{error}");
+        let shown = format!("{error:?} {:?}", sink.host.logs());
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
 }
 
 #[test]

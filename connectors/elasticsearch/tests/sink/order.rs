@@ -103,3 +103,23 @@ fn the_key_is_the_id_and_nothing_else_is_taken() {
     assert_eq!(wrong.details.problems[0].suggestion.as_deref(), Some("[key]"));
     assert!(changes(0..1).column(0).len() == 1);
 }
+
+#[test]
+fn with_create_the_first_row_of_an_id_stands() {
+    let server = stand_in(Faults { seed: 5, busy_items: 0.3, unavailable_items: 0.1, ..Faults::default() });
+    let rows = |rows: std::ops::Range<i64>| {
+        let keys: StringArray = rows.clone().map(|n| Some(key(n))).collect();
+        columns(vec![("key", Arc::new(keys)), ("n", Arc::new(Int64Array::from_iter_values(rows)))])
+    };
+    let settings = config(&server.url(), json!({ "id": ["key"], "op_type": "create", "in_flight": 2 }));
+    let mut sink = Harness::sink::<ElasticsearchSink>(settings, rows(0..0).schema());
+    for from in (0..600).step_by(60) {
+        write(&mut sink, &rows(from..from + 60));
+    }
+    sink.flush().unwrap();
+    let mut first = BTreeMap::new();
+    (0..600).for_each(|n| _ = first.entry(key(n)).or_insert(n));
+    let found: BTreeMap<String, i64> = server.documents("rows").into_iter().map(|d| (d.id, d.source["n"].as_i64().unwrap())).collect();
+    assert_eq!(found, first);
+    assert_eq!(counts(&sink.host)["documents_ok"], 600);
+}

@@ -6,7 +6,7 @@ use elasticsearch::http::{Method, headers::HeaderMap, transport::Transport};
 use serde_json::{Value, json};
 use standpipe_connector_elasticsearch::ElasticsearchSink;
 use standpipe_elasticsearch_stand_in::{Faults, StandIn};
-use standpipe_sdk::testing::Harness;
+use standpipe_sdk::{ErrorCode, testing::Harness};
 use std::sync::Arc;
 
 /// A real server, and a name for this run's indexes.
@@ -103,13 +103,21 @@ fn real_creates_are_replayed() {
 }
 
 #[test]
-fn real_blocked_index_is_waited_for() {
+fn real_blocked_index_is_waited_for_if_it_took_something_before() {
     let Some(real) = Real::new("blocked") else { return };
     let block = |on: bool| real.ask(Method::Put, &format!("/{}/_settings", real.prefix), &json!({ "index.blocks.write": on }));
     real.ask(Method::Put, &format!("/{}", real.prefix), &json!({}));
     block(true);
-    let mut sink = sink(config(&real.url, json!({ "index": real.prefix, "id": ["n"] })));
-    write(&mut sink, &batch(0..100));
+    let made = || sink(config(&real.url, json!({ "index": real.prefix, "id": ["n"] })));
+    let error = made().write(&batch(0..1)).unwrap_err();
+    assert_eq!(error.code, ErrorCode::EXTERNAL);
+    assert!(error.message.contains("does not let us write (cluster_block_exception"), "{error}");
+    block(false);
+    let mut sink = made();
+    write(&mut sink, &batch(0..1));
+    sink.flush().unwrap();
+    block(true);
+    write(&mut sink, &batch(1..100));
     let host = Arc::clone(&sink.host);
     assert!(host.wait_until(crate::support::PATIENCE, |host| host.metric("degraded") == Some(1.0)));
     assert!(host.messages().iter().any(|message| message.contains("cluster_block_exception")), "{:?}", host.messages());

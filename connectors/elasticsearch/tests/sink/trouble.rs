@@ -4,7 +4,11 @@ use crate::support::{PATIENCE, batch, config, counts, numbers, sink, stand_in, w
 use serde_json::json;
 use standpipe_elasticsearch_stand_in::{Faults, StandIn};
 use standpipe_sdk::{ErrorCode, Written, testing::TestHost};
-use std::{net::TcpListener, sync::Arc};
+use std::{
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 fn is_degraded(host: &TestHost) -> bool {
     host.metric("degraded") == Some(1.0)
@@ -60,32 +64,37 @@ fn a_flush_that_cannot_end_can_be_cancelled() {
 
 #[test]
 fn a_blocked_index_holds_back_its_own_rows_only() {
-    let server = stand_in(Faults { refused_indices: vec!["h3-*".to_owned()], ..Faults::default() });
+    let server = stand_in(Faults::default());
     let mut sink = sink(config(&server.url(), json!({ "index": "{host}-rows", "id": ["n"] })));
-    write_rows(&mut sink, 0..350, 7);
+    // From the start it would be an error.
+    write(&mut sink, &batch(0..1));
+    sink.flush().unwrap();
+    server.set_faults(Faults { refused_indices: vec!["h3-*".to_owned()], ..Faults::default() });
+    write_rows(&mut sink, 1..350, 7);
     let host = Arc::clone(&sink.host);
     let is_stuck = |host: &TestHost| host.metric("documents_ok") == Some(300.0) && host.metric("documents_in_flight") == Some(50.0);
     assert!(host.wait_until(PATIENCE, |host| is_stuck(host) && is_degraded(host)), "{:?}", counts(&host));
-    assert_eq!(host.acknowledged(), 0);
+    assert_eq!(host.acknowledged(), 1);
     assert!(says(&host, "cluster_block_exception"), "{:?}", host.messages());
     assert!(host.rejections().is_empty());
     server.set_faults(Faults::default());
     sink.flush().unwrap();
     assert_eq!(numbers(&server, "*"), (0..350).collect::<Vec<_>>());
-    assert_eq!((host.acknowledged(), is_degraded(&host)), (50, false));
+    assert_eq!((host.acknowledged(), is_degraded(&host)), (51, false));
 }
 
 #[test]
 fn credentials_that_are_taken_away_pause_the_sink() {
     let server = stand_in(Faults::default());
     let mut sink = sink(config(&server.url(), json!({ "id": ["n"] })));
-    sink.open().unwrap();
+    write(&mut sink, &batch(0..1));
+    sink.flush().unwrap();
     server.set_faults(Faults { authorization: Some("Basic other".to_owned()), ..Faults::default() });
-    write_rows(&mut sink, 0..100, 50);
+    write_rows(&mut sink, 1..100, 50);
     let host = Arc::clone(&sink.host);
     assert!(host.wait_until(PATIENCE, is_degraded));
     assert!(says(&host, "security_exception"), "{:?}", host.messages());
-    assert_eq!(host.acknowledged(), 0);
+    assert_eq!(host.acknowledged(), 1);
     server.set_faults(Faults::default());
     sink.flush().unwrap();
     assert_eq!(numbers(&server, "rows"), (0..100).collect::<Vec<_>>());
@@ -109,10 +118,13 @@ fn an_answer_that_comes_too_late_is_asked_for_again() {
 
 #[test]
 fn batches_are_acknowledged_in_order() {
-    let server = stand_in(Faults { refused_indices: vec!["h1-*".to_owned()], ..Faults::default() });
+    let server = stand_in(Faults::default());
     let mut sink = sink(config(&server.url(), json!({ "index": "{host}-rows", "id": ["n"], "in_flight": 3 })));
+    write(&mut sink, &batch(0..1));
+    sink.flush().unwrap();
+    server.set_faults(Faults { refused_indices: vec!["h1-*".to_owned()], ..Faults::default() });
     // Row 8 alone belongs to h1.
-    for row in [0, 7, 8, 14] {
+    for row in [7, 8, 14] {
         write(&mut sink, &batch(row..row + 1));
     }
     let host = Arc::clone(&sink.host);
@@ -149,4 +161,36 @@ fn two_nodes_share_the_requests() {
     // What the second gets it passes on to the first.
     let (all, passed) = (first.bulk_requests(), second.bulk_requests());
     assert!(passed >= all / 3 && passed <= all * 2 / 3, "{passed} of {all}");
+}
+
+#[test]
+fn what_is_refused_from_the_start_is_one_error_of_the_first_write() {
+    let index = stand_in(Faults { refused_indices: vec!["rows".to_owned()], ..Faults::default() });
+    let rights = stand_in(Faults::default());
+    for (server, why) in [(&index, "cluster_block_exception: index [rows] blocked"), (&rights, "security_exception")] {
+        let mut sink = sink(config(&server.url(), json!({ "id": ["n"], "batch": { "max_age": "60s" } })));
+        sink.open().unwrap();
+        if why.starts_with("security") {
+            // The greeting was let in.
+            server.set_faults(Faults { authorization: Some("Basic other".to_owned()), ..Faults::default() });
+        }
+        let start = Instant::now();
+        let error = sink.write(&batch(0..10)).unwrap_err();
+        assert_eq!(error.code, ErrorCode::EXTERNAL);
+        assert!(error.message.contains("does not let us write") && error.message.contains(why), "{error}");
+        assert!(!error.retryable && start.elapsed() < Duration::from_secs(4), "the first batch does not wait to be full");
+        assert_eq!(sink.write(&batch(10..20)).unwrap_err().message, error.message, "a failed sink takes nothing");
+    }
+}
+
+#[test]
+fn a_server_that_is_away_at_the_first_write_is_waited_for() {
+    let server = stand_in(Faults::default());
+    let mut sink = sink(config(&server.url(), json!({ "id": ["n"] })));
+    sink.open().unwrap();
+    server.set_running(false);
+    assert_eq!(sink.write(&batch(0..10)).unwrap(), Written::Taken);
+    server.set_running(true);
+    sink.flush().unwrap();
+    assert_eq!(numbers(&server, "rows"), (0..10).collect::<Vec<_>>());
 }

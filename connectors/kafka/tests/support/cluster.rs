@@ -40,7 +40,11 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn mock() -> Self {
-        let mock = MockCluster::new(1).unwrap();
+        Self::mock_of(1)
+    }
+
+    pub(crate) fn mock_of(brokers: i32) -> Self {
+        let mock = MockCluster::new(brokers).unwrap();
         Self { bootstrap: mock.bootstrap_servers(), mock: Some(mock) }
     }
 
@@ -73,6 +77,11 @@ impl Cluster {
         let grown = NewPartitions::new(topic, partitions);
         let made = block_on(self.admin().create_partitions([&grown], &AdminOptions::new()), PATIENCE).unwrap().unwrap();
         made.into_iter().for_each(|made| drop(made.unwrap()));
+    }
+
+    pub(crate) fn delete(&self, topic: &str) {
+        let gone = block_on(self.admin().delete_topics(&[topic], &AdminOptions::new()), PATIENCE).unwrap().unwrap();
+        gone.into_iter().for_each(|gone| drop(gone.unwrap()));
     }
 
     /// One of a topic's own properties.

@@ -17,7 +17,7 @@ use standpipe_sdk::{
 use std::time::{Duration, Instant};
 
 /// No test waits longer for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs a test on the mock brokers, and on a real Kafka if STANDPIPE_TEST_KAFKA names one.
 #[macro_export]
@@ -64,6 +64,16 @@ pub(crate) fn reading_from(config: &Value, split: &str, position: &[u8]) -> Sour
     source
 }
 
+/// Records of a partition, each with its number.
+pub(crate) fn numbered(partition: i32, from: usize, to: usize) -> impl Iterator<Item = Message> {
+    (from..to).map(move |n| Message::new(partition, format!("{partition}:{n:06}")))
+}
+
+/// Their values.
+pub(crate) fn expected(partition: i32, from: usize, to: usize) -> Vec<String> {
+    numbered(partition, from, to).filter_map(|message| message.value).collect()
+}
+
 /// A batch as it came.
 pub(crate) struct Read {
     pub(crate) split: String,
@@ -95,8 +105,9 @@ pub(crate) fn read_rows(source: &mut SourceHarness, rows: usize) -> Vec<Read> {
     let count = |all: &[Read]| all.iter().map(|read| read.batch.num_rows()).sum::<usize>();
     while count(&all) < rows {
         assert!(Instant::now() < deadline, "{} of {rows} rows", count(&all));
-        if let Polled::Batch { split, batch, position, .. } = reader.poll(1_000, 1 << 20, Duration::from_millis(200)).unwrap() {
-            all.push(Read { split, batch, position });
+        match reader.poll(1_000, 1 << 20, Duration::from_millis(200)).unwrap() {
+            Polled::Batch { split, batch, position, .. } if batch.num_rows() > 0 => all.push(Read { split, batch, position }),
+            _ => {}
         }
     }
     assert_eq!(count(&all), rows);
@@ -121,9 +132,16 @@ pub(crate) fn all_values(reads: &[Read]) -> Vec<String> {
     all
 }
 
-/// Whether nothing comes for a while.
+/// Whether nothing comes for a while but the news that splits are at their ends.
 pub(crate) fn is_idle(source: &mut SourceHarness) -> bool {
-    matches!(poll(source.reader().unwrap()), Polled::Idle)
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline, "it is never idle");
+        match poll(source.reader().unwrap()) {
+            Polled::Batch { batch, .. } if batch.num_rows() == 0 => {}
+            other => return matches!(other, Polled::Idle),
+        }
+    }
 }
 
 /// One poll that waits a little.
