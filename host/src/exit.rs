@@ -1,5 +1,6 @@
 //! Exit codes (SEMANTICS.md, "Exit codes") and how an error reaches the user: one `error:` line per problem on stderr.
 
+use crate::{output::say, secrets};
 use std::process::ExitCode;
 
 /// What the process ends with.
@@ -55,7 +56,7 @@ pub(crate) fn code(error: &anyhow::Error) -> Code {
 
 /// Prints an error.
 pub(crate) fn report(error: &anyhow::Error) {
-    for line in format!("{error:#}").lines() {
-        eprintln!("error: {line}");
+    for line in secrets::hidden(&format!("{error:#}")).lines() {
+        say!("error: {line}");
     }
 }

@@ -3,8 +3,9 @@
 use crate::{
     cli::PipelineArguments,
     exit::{Code, Failure},
+    output::say,
+    plugins,
 };
-use standpipe_loader::{Catalogue, SearchPath};
 use standpipe_pipeline::{Defaults, Diagnostics, LoadOptions, PipelineFile, Plan};
 use std::{
     fs::{self, File},
@@ -26,10 +27,10 @@ fn can_be_opened(path: &Path) -> bool {
 
 /// Plans a pipeline that has been read.
 pub(crate) fn plan(pipeline: &PipelineFile, plugin_path: &[PathBuf]) -> anyhow::Result<Plan> {
-    let catalogue = Catalogue::discover(&SearchPath::new(&pipeline.plugin_paths(), plugin_path));
+    let catalogue = plugins::discover(&pipeline.plugin_paths(), plugin_path)?;
     let planned = pipeline.plan(&catalogue, &Defaults::default()).map_err(|problems| failure(&problems))?;
     for warning in &planned.warnings {
-        eprintln!("warning: {warning}");
+        say!("warning: {warning}");
     }
     Ok(planned.plan)
 }

@@ -9,7 +9,10 @@ mod demo;
 mod exit;
 mod load;
 mod logging;
+mod output;
+mod plugins;
 mod progress;
+mod secrets;
 mod signals;
 
 use clap::Parser;

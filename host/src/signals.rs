@@ -1,16 +1,23 @@
 //! SIGINT and SIGTERM: the first stops the job cleanly, a second ends the process at once with exit code 130.
 
-use crate::exit::Code;
+use crate::{exit::Code, output::say};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::{Handle, Signals},
 };
-use std::thread;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
+};
 
 /// Listens until it is dropped.
 pub(crate) struct Listener {
     handle: Handle,
     thread: Option<thread::JoinHandle<()>>,
+    at_once: Arc<AtomicBool>,
 }
 
 impl Listener {
@@ -21,19 +28,26 @@ impl Listener {
     pub(crate) fn start(then: &'static str, stop: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let handle = signals.handle();
+        let at_once = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&at_once);
         let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let mut stop = Some(stop);
             for _ in signals.forever() {
-                match stop.take() {
+                match stop.take().filter(|_| !ends.load(SeqCst)) {
                     Some(stop) => {
-                        eprintln!("stopping: {then}; a second signal ends at once");
                         stop();
+                        say!("stopping: {then}; a second signal ends at once");
                     }
                     None => std::process::exit(Code::Interrupted as i32),
                 }
             }
         })?;
-        Ok(Self { handle, thread: Some(thread) })
+        Ok(Self { handle, thread: Some(thread), at_once })
+    }
+
+    /// From now on the first signal ends the process: there is nothing left to stop.
+    pub(crate) fn end_at_once(&self) {
+        self.at_once.store(true, SeqCst);
     }
 }
 

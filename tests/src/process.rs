@@ -22,7 +22,7 @@ pub fn standpipe<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Run
     for name in ["STANDPIPE_PLUGIN_PATH", "STANDPIPE_LOG", "STANDPIPE_LOG_FORMAT"] {
         command.env_remove(name);
     }
-    Run { command, input: Input::None, is_read: true, timeout: TIMEOUT }.args(arguments)
+    Run { command, input: Input::None, is_read: true, stderr_is_gone: false, timeout: TIMEOUT }.args(arguments)
 }
 
 enum Input {
@@ -36,6 +36,7 @@ pub struct Run {
     command: Command,
     input: Input,
     is_read: bool,
+    stderr_is_gone: bool,
     timeout: Duration,
 }
 
@@ -96,6 +97,13 @@ impl Run {
         self
     }
 
+    /// The other end of stderr is closed, as when the terminal is gone.
+    #[must_use]
+    pub fn stderr_gone(mut self) -> Self {
+        self.stderr_is_gone = true;
+        self
+    }
+
     /// What the run takes at most, from start to end; then it is killed and the test fails.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -117,7 +125,8 @@ impl Run {
         }
         let pipe = child.stdout.take().expect("stdout is a pipe");
         let (stdout, unread) = if self.is_read { (Capture::start(pipe), None) } else { (Capture::none(), Some(pipe)) };
-        let stderr = Capture::start(child.stderr.take().expect("stderr is a pipe"));
+        let pipe = child.stderr.take().expect("stderr is a pipe");
+        let stderr = if self.stderr_is_gone { Capture::none() } else { Capture::start(pipe) };
         Running { child, stdin, stdout, stderr, unread, started, timeout: self.timeout, status: None }
     }
 

@@ -68,16 +68,61 @@ fn a_file_that_is_no_plugin_is_refused_with_one_line() {
     }
 }
 
+/// Whether something of it is needed or not: it was asked for, and another kind of the same name might run instead.
+#[test]
+fn a_plugin_that_was_asked_for_must_be_one() {
+    let folder = Folder::new();
+    folder.write("pipeline.yaml", PRINT);
+    let mut files = bad_files(&folder);
+    files.push((folder.at("nowhere.so"), "cannot be read: No such file or directory"));
+    for (file, expected) in files {
+        let run = |command: &str| standpipe([command, "pipeline.yaml"]).in_directory(folder.path());
+        for (run, origin) in [
+            (run("run").plugin_path(&file), "--plugin-path"),
+            (run("check").env("STANDPIPE_PLUGIN_PATH", &file), "STANDPIPE_PLUGIN_PATH"),
+            (run("explain").set("plugins", format!("[{:?}]", file.display().to_string())), "plugins: of the pipeline"),
+            (standpipe(["plugin", "list"]).plugin_path(&file), "--plugin-path"),
+        ] {
+            let finished = run.finish();
+            assert!(finished.stdout.is_empty(), "{}", finished.stdout);
+            let line = finished.one_error(2);
+            let (begin, end) = (format!("{}: ", file.display()), format!(" ({origin})"));
+            assert!(line.starts_with(&begin) && line.contains(expected) && line.ends_with(&end), "{line}");
+        }
+    }
+}
+
 #[test]
 fn a_pipeline_that_needs_a_plugin_that_cannot_be_loaded_says_why() {
     let folder = Folder::new();
     folder.write("pipeline.yaml", PRINT.replace("connector: print", "connector: prnt"));
-    for (file, expected) in bad_files(&folder) {
-        let run = standpipe(["run", "pipeline.yaml"]).in_directory(folder.path()).plugin_path(&file);
-        let line = run.finish().one_error(2);
-        assert!(line.contains("there is no sink \"prnt\", did you mean \"print\"?"), "{line}");
+    let bad = bad_files(&folder);
+    let finished = standpipe(["run", "pipeline.yaml"]).in_directory(folder.path()).plugin_path(folder.path()).finish().code(2);
+    let line = finished.stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+    assert!(line.contains("there is no sink \"prnt\", did you mean \"print\"?"), "{line}");
+    for (file, expected) in bad {
         assert!(line.contains(&format!("{}: ", file.display())) && line.contains(expected), "{line}");
     }
+}
+
+#[test]
+fn a_kind_that_hides_another_is_worth_a_warning() {
+    let folder = Folder::new();
+    folder.write("pipeline.yaml", PRINT);
+    let (first, copy, other) = (folder.at("a.so"), folder.at("b.so"), folder.at("c.so"));
+    fs::copy(plugin("connector_print"), &first).unwrap();
+    fs::copy(&first, &copy).unwrap();
+    let mut changed = fs::read(&first).unwrap();
+    changed.push(0);
+    fs::write(&other, changed).unwrap();
+    let finished = standpipe(["check", "pipeline.yaml"]).in_directory(folder.path()).plugin_path(folder.path()).finish().code(0);
+    let warnings: Vec<_> = finished.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
+    let [first, other] = [first, other].map(|path| fs::canonicalize(path).unwrap());
+    assert_eq!(
+        warnings,
+        [format!("warning: the sink \"print\" is that of {}, which hides the one of {}", first.display(), other.display())],
+        "the bundled one and the copy are the same file content"
+    );
 }
 
 #[test]

@@ -31,6 +31,18 @@ fn help_and_version_go_to_stdout() {
     assert_eq!(version, format!("standpipe {}\n", env!("CARGO_PKG_VERSION")));
 }
 
+/// `standpipe schema | head -1`.
+#[test]
+fn a_reader_that_has_had_enough_is_no_error() {
+    let plugin = fixture_plugin();
+    let inspect = ["plugin", "inspect", plugin.to_str().unwrap()];
+    for arguments in [&["schema"][..], &["plugin", "list"], &["explain", "examples/word-count.yaml"], &inspect] {
+        let mut run = standpipe(arguments).stdout_unread().start();
+        run.close_stdout();
+        assert_eq!(run.wait().code(0).stderr, "", "{arguments:?}");
+    }
+}
+
 #[test]
 fn a_usage_error_is_2_and_goes_to_stderr() {
     for arguments in [

@@ -137,3 +137,12 @@ fn an_address_where_nobody_listens_is_outside() {
     let line = run(&folder, &pipeline).finish().one_error(3);
     assert!(line.starts_with("sinks.out: elasticsearch: ") && line.contains(&url), "{line}");
 }
+
+#[test]
+fn an_index_that_lets_nobody_write_is_one_error_at_the_start() {
+    let Some(search) = OpenSearch::shared() else { return };
+    search.must("PUT", &search.index("blocked"), &json!({ "settings": { "index.blocks.write": true } }));
+    let folder = Folder::new();
+    let line = run(&folder, &into_index(&folder, &search, "blocked", &json!({}))).finish().one_error(3);
+    assert!(line.contains("does not let us write (cluster_block_exception") && line.contains(&search.index("blocked")), "{line}");
+}

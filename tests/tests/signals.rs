@@ -95,6 +95,38 @@ fn an_idle_job_stops_at_once() {
     assert_eq!(rows(&finished.stdout).len(), 1);
 }
 
+/// Nothing is on its way: there is nothing to wait for.
+#[test]
+fn a_job_whose_server_does_not_answer_stops_at_once() {
+    // Somebody listens, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let folder = Folder::new();
+    folder.write("pipeline.yaml", STUBBORN);
+    let run = standpipe(["run", "pipeline.yaml", "--log-level", "info"]).in_directory(folder.path()).plugin_path(fixture_plugin());
+    let run = run.set("sources.numbers.connector", "kafka").set("sources.numbers.with", format!("{{bootstrap: \"{address}\", topic: t}}"));
+    let mut run = run.set("sources.numbers.schema", "{n: int64}").set("sources.numbers.format", "json").start();
+    run.wait_until("the start", PATIENCE, |run| run.stderr().contains("starts on"));
+    stop(run, Signal::INT);
+}
+
+/// What is said to a terminal that is gone must not keep the signal from its work.
+#[test]
+fn a_job_without_stderr_stops_and_finishes_as_any_other() {
+    let folder = Folder::new();
+    folder.write("endless.yaml", ENDLESS);
+    let mut run = standpipe(["run", "endless.yaml"]).in_directory(folder.path()).stderr_gone().start();
+    run.wait_until("some rows", PATIENCE, |run| run.stdout().lines().count() > 100);
+    run.signal(Signal::INT);
+    let finished = run.wait().code(0);
+    assert_eq!(read_rows(folder.at("all.jsonl")), rows(&finished.stdout));
+    folder.write("wrong.yaml", "name: x\n");
+    _ = standpipe(["run", "wrong.yaml"]).in_directory(folder.path()).stderr_gone().finish().code(2);
+    let count = standpipe(["run", "examples/word-count.yaml", "--log-level", "debug"])
+        .set("sinks.out.with.path", folder.at("out").display().to_string());
+    _ = count.stderr_gone().finish().code(0);
+}
+
 /// The job with these settings of nodes, started, with some rows on their way.
 fn start_stubborn(folder: &Folder, settings: &[(&str, &str)]) -> Running {
     folder.write("stubborn.yaml", STUBBORN);

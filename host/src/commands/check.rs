@@ -3,13 +3,13 @@
 use crate::{
     cli::{ExplainArguments, ExplainFormat, PipelineArguments},
     load::load,
+    output::{print, say},
 };
-use std::io::{Write, stdout};
 
 /// `standpipe check FILE`.
 pub(super) fn check(arguments: &PipelineArguments) -> anyhow::Result<()> {
     let plan = load(arguments)?;
-    eprintln!(
+    say!(
         "{}: {} is valid: {} nodes, {} slots, plan {:016x}",
         arguments.file.display(),
         plan.name,
@@ -26,14 +26,11 @@ pub(super) fn explain(arguments: &ExplainArguments) -> anyhow::Result<()> {
     let text = match arguments.format {
         ExplainFormat::Text => standpipe_pipeline::explain::text(&plan, &[]),
     };
-    stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    Ok(print(&text)?)
 }
 
 /// `standpipe schema`.
 pub(super) fn schema() -> anyhow::Result<()> {
-    let mut out = stdout().lock();
-    serde_json::to_writer_pretty(&mut out, &standpipe_pipeline::schema::json_schema())?;
-    writeln!(out)?;
-    Ok(())
+    let text = serde_json::to_string_pretty(&standpipe_pipeline::schema::json_schema())?;
+    Ok(print(&(text + "\n"))?)
 }

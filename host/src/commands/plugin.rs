@@ -3,13 +3,13 @@
 use crate::{
     cli::{PluginCommand, PluginPath},
     exit::{Code, Failure},
+    output::{print, say},
+    plugins,
 };
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use standpipe_loader::{Catalogue, SearchPath};
 use std::{
     fmt::Write as _,
-    io::{Write, stdout},
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{Command, Stdio},
@@ -24,22 +24,22 @@ pub(super) fn plugin(command: &PluginCommand) -> anyhow::Result<()> {
     }
 }
 
-fn list(plugins: &PluginPath) -> anyhow::Result<()> {
-    let catalogue = Catalogue::discover(&SearchPath::new(&[], &plugins.plugin_path));
+fn list(arguments: &PluginPath) -> anyhow::Result<()> {
+    let catalogue = plugins::discover(&[], &arguments.plugin_path)?;
     let mut text = String::new();
     for plugin in catalogue.plugins() {
         for kind in &plugin.description.kinds {
             writeln!(text, "{:<10} {:<18} {} {}  {}", kind.kind, kind.name, plugin.name, plugin.version, plugin.path.display())?;
         }
     }
-    stdout().lock().write_all(text.as_bytes())?;
-    for failure in catalogue.failures() {
-        eprintln!("warning: {failure}");
+    print(&text)?;
+    for failure in catalogue.failures().iter().filter(|failure| !plugins::is_asked_for(&catalogue, failure)) {
+        say!("warning: {failure}");
     }
     if catalogue.plugins().is_empty() {
         let searched: Vec<String> =
             catalogue.searched().iter().map(|entry| format!("{} ({})", entry.path.display(), entry.origin)).collect();
-        eprintln!("no plugins found; searched: {}", searched.join(", "));
+        say!("no plugins found; searched: {}", searched.join(", "));
     }
     Ok(())
 }
@@ -68,8 +68,7 @@ fn manifest(file: &Path) -> anyhow::Result<()> {
         hash: plugin.hash(),
         description: plugin.description.clone(),
     };
-    serde_json::to_writer(stdout().lock(), &manifest)?;
-    Ok(())
+    Ok(print(&serde_json::to_string(&manifest)?)?)
 }
 
 fn inspect(file: &Path, json: bool) -> anyhow::Result<()> {
@@ -86,8 +85,7 @@ fn inspect(file: &Path, json: bool) -> anyhow::Result<()> {
         Failure::error(Code::Usage, format!("{}: its manifest function printed something or ended the process: {error}", file.display()))
     })?;
     let text = if json { serde_json::to_string_pretty(&manifest)? + "\n" } else { describe(&manifest)? };
-    stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    Ok(print(&text)?)
 }
 
 fn describe(manifest: &Manifest) -> Result<String, std::fmt::Error> {

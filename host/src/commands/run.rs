@@ -4,7 +4,9 @@ use crate::{
     cli::RunArguments,
     exit::{Code, Failure},
     load::load,
+    output::say,
     progress::Progress,
+    secrets,
     signals::Listener,
 };
 use standpipe_engine::{ErrorClass, JobError, JobReport, RunOptions};
@@ -13,11 +15,8 @@ use std::sync::Arc;
 /// `standpipe run FILE`.
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     let plan = Arc::new(load(&arguments.pipeline)?);
-    let job = standpipe_engine::run(
-        Arc::clone(&plan),
-        RunOptions { secrets: Arc::new(standpipe_pipeline::substitute::resolve), ..RunOptions::new() },
-    )
-    .map_err(|error| failure(&error))?;
+    let job = standpipe_engine::run(Arc::clone(&plan), RunOptions { secrets: secrets::resolver(), ..RunOptions::new() })
+        .map_err(|error| failure(&error))?;
     let control = job.control();
     let drain = arguments.drain;
     let signals = Listener::start("in-flight data is finished", move || control.stop(drain))?;
@@ -29,7 +28,7 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     }
     let report = result.map_err(|error| failure(&error))?;
     if !arguments.quiet {
-        eprintln!("{}", summary(&plan.name, &report));
+        say!("{}", summary(&plan.name, &report));
     }
     Ok(())
 }

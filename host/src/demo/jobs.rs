@@ -5,7 +5,7 @@ use crate::{
     cli::DemoArguments,
     commands::run::failure,
     exit::{Code, Failure},
-    load,
+    load, secrets,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -132,7 +132,7 @@ fn start(path: &Path, text: &str, arguments: &DemoArguments, parallelism: Option
     let set = set.into_iter().map(|(key, value)| (key, value.to_string())).collect();
     let pipeline = PipelineFile::parse(path, text, &LoadOptions { parallelism, set }).map_err(|problems| load::failure(&problems))?;
     let plan = load::plan(&pipeline, &arguments.plugins.plugin_path)?;
-    let options = RunOptions { secrets: Arc::new(standpipe_pipeline::substitute::resolve), ..RunOptions::new() };
+    let options = RunOptions { secrets: secrets::resolver(), ..RunOptions::new() };
     let handle = standpipe_engine::run(Arc::new(plan), options).map_err(|error| failure(&error))?;
     Ok(Job { handle, report: RefCell::new(None) })
 }

@@ -14,14 +14,15 @@ mod truth;
 use crate::{
     cli::DemoArguments,
     exit::{Code, Failure},
+    output::{print, say},
     signals::Listener,
 };
 use jobs::{Job, Names};
 use services::{Elasticsearch, Kafka};
+use standpipe_engine::Totals;
 use standpipe_loader::{Catalogue, SearchPath};
 use std::{
     collections::HashSet,
-    io::{Write, stdout},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -32,7 +33,7 @@ use std::{
 /// How often the state is looked at, and how often it is shown.
 const LOOK: Duration = Duration::from_millis(50);
 const SHOW: Duration = Duration::from_secs(5);
-/// How long the pipeline may stand still with records left to read.
+/// How long nothing may move with records left to write, read or deliver.
 const STANDSTILL: Duration = Duration::from_secs(60);
 
 /// Runs the demo; success means that every document is right.
@@ -42,9 +43,9 @@ pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
     let names = Names::of_this_run();
     let kafka = Kafka::provide(arguments.kafka.as_deref(), &catalogue, &names.topic)?;
     let elasticsearch = Elasticsearch::provide(arguments.elasticsearch.as_deref())?;
-    eprintln!("Kafka:         {}", kafka.remark);
-    eprintln!("Elasticsearch: {}", elasticsearch.remark);
-    eprintln!("topic {}; indices {}", names.topic, names.indices().join(", "));
+    say!("Kafka:         {}", kafka.remark);
+    say!("Elasticsearch: {}", elasticsearch.remark);
+    say!("topic {}; indices {}", names.topic, names.indices().join(", "));
 
     let producer = Job::producer(arguments, &kafka, &names, count)?;
     let stopping = Arc::new(AtomicBool::new(false));
@@ -53,20 +54,25 @@ pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
         asked.store(true, Relaxed);
         control.stop(false);
     })?;
-    eprintln!(
+    say!(
         "{} records a second for {:?}, event time runs {} times as fast; Ctrl-C ends it sooner\n",
-        arguments.rate, arguments.duration, arguments.speed
+        arguments.rate,
+        arguments.duration,
+        arguments.speed
     );
 
     // The producer makes the topic; before that the pipeline would call it missing.
     while producer.metrics().totals().rows_out == 0 && !producer.ended()? {
         std::thread::sleep(LOOK);
     }
+    if stopping.load(Relaxed) && producer.metrics().totals().rows_out == 0 {
+        say!("stopped before a record was written: there is nothing to compare");
+        return Ok(());
+    }
     let main = Job::main(arguments, &kafka, &elasticsearch, &names)?;
     let produced = follow(&main, producer, &elasticsearch, &names)?;
-    main.control().stop(true);
-    let totals = main.wait()?.totals;
-    drop(signals);
+    let totals = deliver(main)?;
+    signals.end_at_once();
     if produced < count && !stopping.load(Relaxed) {
         return Err(Failure::error(Code::Failed, format!("the producer wrote {produced} of {count} records")));
     }
@@ -81,18 +87,17 @@ pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
     if !differences.is_empty() {
         return Err(Failure::error(Code::Failed, compare::report(&differences)));
     }
-    writeln!(
-        stdout(),
-        "{} windows, {} runs, {} flags: all equal ({} records in Kafka, {} late, {} documents written)",
+    print(&format!(
+        "{} windows, {} runs, {} flags: all equal ({} records in Kafka, {} late, {} documents written)\n",
         found.windows.len(),
         found.runs.len(),
         found.flags.len(),
         log.len(),
         found.late.len(),
         totals.rows_out
-    )?;
+    ))?;
     if !kafka.is_stand_in() || !elasticsearch.is_stand_in() {
-        eprintln!("topic {} and indices *-{} stay where they are", names.topic, names.run);
+        say!("topic {} and indices *-{} stay where they are", names.topic, names.run);
     }
     kafka.close()
 }
@@ -118,47 +123,72 @@ fn records(arguments: &DemoArguments) -> anyhow::Result<u64> {
     Ok(count)
 }
 
+/// Watches numbers that must not stand still.
+struct Watch {
+    seen: (u64, u64),
+    moved: Instant,
+}
+
+impl Watch {
+    fn start() -> Self {
+        Self { seen: (0, 0), moved: Instant::now() }
+    }
+
+    /// Fails, in these words, once the numbers have been the same for too long.
+    fn look(&mut self, numbers: (u64, u64), words: impl FnOnce() -> String) -> anyhow::Result<()> {
+        if numbers != self.seen {
+            (self.seen, self.moved) = (numbers, Instant::now());
+        }
+        if self.moved.elapsed() > STANDSTILL {
+            return Err(Failure::error(Code::Failed, format!("{}, then nothing for {STANDSTILL:?}", words())));
+        }
+        Ok(())
+    }
+}
+
 /// Shows what happens until all that is produced has been read. Gives the number of records in Kafka.
 fn follow(main: &Job, producer: Job, elasticsearch: &Elasticsearch, names: &Names) -> anyhow::Result<u64> {
     let start = Instant::now();
-    let (mut shown, mut moved, mut read) = (start, start, 0);
-    let mut produced = None;
+    let (mut shown, mut watch, mut produced) = (start, Watch::start(), None);
+    let written = producer.metrics();
     let mut producer = Some(producer);
-    let written = producer.as_ref().map(Job::metrics);
     loop {
         main.check()?;
         if let Some(job) = &producer
             && job.ended()?
         {
-            produced = written.as_ref().map(|metrics| metrics.totals().rows_out);
+            produced = Some(written.totals().rows_out);
             producer = None;
         }
-        let now_read = main.metrics().totals().rows_in;
-        if now_read != read {
-            (read, moved) = (now_read, Instant::now());
-        }
+        let (in_kafka, read) = (written.totals().rows_out, main.metrics().totals().rows_in);
         if let Some(produced) = produced.filter(|produced| read >= *produced) {
             return Ok(produced);
         }
-        if produced.is_some() && moved.elapsed() > STANDSTILL {
-            return Err(Failure::error(
-                Code::Failed,
-                format!("{read} of {} records were read, then none for {STANDSTILL:?}", produced.unwrap_or(0)),
-            ));
-        }
+        watch.look((in_kafka, read), || format!("{in_kafka} records were written to Kafka and {read} of them read"))?;
         if shown.elapsed() >= SHOW {
             shown = Instant::now();
-            let in_kafka = written.as_ref().map_or(0, |metrics| metrics.totals().rows_out);
             show(start.elapsed(), in_kafka, main, elasticsearch, names);
         }
         std::thread::sleep(LOOK);
     }
 }
 
+/// Ends the pipeline when Elasticsearch has taken everything.
+fn deliver(main: Job) -> anyhow::Result<Totals> {
+    main.control().stop(true);
+    let mut watch = Watch::start();
+    while !main.ended()? {
+        let totals = main.metrics().totals();
+        watch.look((totals.rows_out, 0), || format!("all records were read, {} documents delivered", totals.rows_out))?;
+        std::thread::sleep(LOOK);
+    }
+    Ok(main.wait()?.totals)
+}
+
 /// One line on the jobs and the newest window of each baseline, as Elasticsearch has them.
 fn show(elapsed: Duration, in_kafka: u64, main: &Job, elasticsearch: &Elasticsearch, names: &Names) {
     let rows = |sink: &str| main.metrics().nodes().iter().find(|node| node.path == sink).map_or(0, |node| node.rows_out.get());
-    eprintln!(
+    say!(
         "{:3.0} s: {in_kafka} records in Kafka, {} read; in Elasticsearch {} windows, {} runs, {} changes of flags",
         elapsed.as_secs_f64(),
         main.metrics().totals().rows_in,
@@ -170,9 +200,15 @@ fn show(elapsed: Duration, in_kafka: u64, main: &Job, elasticsearch: &Elasticsea
     let Ok(windows) = documents::newest_windows(elasticsearch, names) else { return };
     let mut seen = HashSet::new();
     for window in windows.iter().filter(|window| seen.insert(window.baseline)) {
-        eprintln!(
+        say!(
             "       baseline {:2}, 15 s from {}: {:4} signals, mean {:+.3}, from {:+.3} to {:+.3}, {} flags",
-            window.baseline, window.start, window.values.count, window.mean, window.values.min, window.values.max, window.values.flags
+            window.baseline,
+            window.start,
+            window.values.count,
+            window.mean,
+            window.values.min,
+            window.values.max,
+            window.values.flags
         );
     }
 }

@@ -4,6 +4,7 @@ use super::log::PluginHost;
 use crate::exit::{Code, Failure};
 use anyhow::Context;
 use arrow_array::{Array, cast::AsArray};
+use percent_encoding::percent_decode_str;
 use serde_json::json;
 use standpipe_elasticsearch_stand_in::{Faults, StandIn};
 use standpipe_loader::{Catalogue, CloseReason, InstanceContext, Polled, SourceReader, SplitPosition};
@@ -107,7 +108,8 @@ impl Elasticsearch {
     }
 }
 
-/// Takes user and password out of a URL.
+/// Takes user and password out of a URL, where they are percent-encoded.
+/// <https://www.rfc-editor.org/rfc/rfc3986#section-3.2.1>
 fn split_login(url: &str) -> Result<(String, Option<(String, String)>), String> {
     let trimmed = url.trim_end_matches('/');
     let (scheme, rest) = trimmed
@@ -116,7 +118,11 @@ fn split_login(url: &str) -> Result<(String, Option<(String, String)>), String> 
         .ok_or("--elasticsearch: expected a URL such as http://127.0.0.1:9200")?;
     let Some((login, host)) = rest.rsplit_once('@') else { return Ok((trimmed.to_owned(), None)) };
     let (user, password) = login.split_once(':').ok_or("--elasticsearch: expected USER:PASSWORD before the @")?;
-    Ok((format!("{scheme}://{host}"), Some((user.to_owned(), password.to_owned()))))
+    let plain = |text: &str| {
+        let text = percent_decode_str(text).decode_utf8().map_err(|_| "--elasticsearch: user and password are no UTF-8 text")?;
+        Ok::<_, &str>(text.into_owned())
+    };
+    Ok((format!("{scheme}://{host}"), Some((plain(user)?, plain(password)?))))
 }
 
 #[cfg(test)]
@@ -127,10 +133,10 @@ mod tests {
     fn a_login_is_taken_out_of_the_url() {
         assert_eq!(split_login("http://a:9200/"), Ok(("http://a:9200".to_owned(), None)));
         assert_eq!(
-            split_login("https://me:p@ss:word@a:9200"),
+            split_login("https://m%65:p%40ss:word@a:9200"),
             Ok(("https://a:9200".to_owned(), Some(("me".to_owned(), "p@ss:word".to_owned()))))
         );
-        for wrong in ["a:9200", "ftp://a", "http://", "http://me@a"] {
+        for wrong in ["a:9200", "ftp://a", "http://", "http://me@a", "http://me:%ff@a"] {
             assert!(split_login(wrong).is_err(), "{wrong}");
         }
     }

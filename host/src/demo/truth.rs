@@ -9,6 +9,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Length of a window, milliseconds.
 pub(super) const WINDOW_MILLIS: i64 = 15_000;
+/// How far behind the newest record the pipeline expects others, milliseconds.
+const DISORDER_MILLIS: i64 = 3_000;
+/// One of so many records may be late: partitions are read at different speeds.
+const LATE_SHARE: usize = 10;
 /// The seed of the flag in the pipeline.
 pub(super) const FLAG_SEED: u64 = 7;
 
@@ -82,11 +86,15 @@ pub(super) fn flag(position: Position) -> i32 {
 
 /// Computes the truth from the log. `late` are the records that the pipeline reported as late: they are in no window, but in runs and flags.
 ///
+/// Which records are late depends on how fast partitions are read. What does not: no record is, before one that is later than its window by more than the allowed
+/// disorder; and the producer writes a partition in the order of time, so that few are.
+///
 /// # Errors
-/// When a record of the log is not what the producer writes.
+/// When a record of the log is not what the producer writes, or was reported late and cannot have been.
 pub(super) fn compute(log: &[LogRecord], late: &HashSet<Position>) -> Result<Truth, String> {
     let mut truth = Truth::default();
     let mut open: HashMap<i32, u64> = HashMap::new();
+    let (mut newest, mut newest_late) = (i64::MIN, None);
     // A baseline is in one partition, and the log is sorted by partition and offset: its records come in order.
     for record in log {
         let signal: Signal = serde_json::from_slice(&record.value).map_err(|error| format!("record at {:?}: {error}", record.position))?;
@@ -103,11 +111,14 @@ pub(super) fn compute(log: &[LogRecord], late: &HashSet<Position>) -> Result<Tru
                 *run = 0;
             }
         }
+        newest = newest.max(time);
+        let start = time - time.rem_euclid(WINDOW_MILLIS);
         if late.contains(&record.position) {
+            newest_late = newest_late.max(Some((start, record.position)));
             continue;
         }
         let value = f64::from(signal.value);
-        let window = truth.windows.entry((signal.baseline, time - time.rem_euclid(WINDOW_MILLIS))).or_insert(Window {
+        let window = truth.windows.entry((signal.baseline, start)).or_insert(Window {
             count: 0,
             sum: 0.0,
             min: f64::INFINITY,
@@ -119,6 +130,14 @@ pub(super) fn compute(log: &[LogRecord], late: &HashSet<Position>) -> Result<Tru
         window.min = window.min.min(value);
         window.max = window.max.max(value);
         window.flags += flag as u64;
+    }
+    if let Some((start, position)) = newest_late
+        && newest < start + WINDOW_MILLIS + DISORDER_MILLIS
+    {
+        return Err(format!("the record at {position:?} was reported late, but no record is late enough for its window to be over"));
+    }
+    if late.len() > log.len() / LATE_SHARE {
+        return Err(format!("{} of {} records were reported late, though each partition is in order", late.len(), log.len()));
     }
     Ok(truth)
 }
@@ -160,6 +179,17 @@ mod tests {
         let open = (0..200).rev().take_while(|i| flag((0, *i)) == 1).count() as u64;
         assert_eq!(in_runs + open, ones);
         assert_eq!(truth.flags[&42], (flag((0, 199)), millis("2024-01-01 00:00:59").unwrap()));
+    }
+
+    #[test]
+    fn what_cannot_be_late_is_not_believed() {
+        let log: Vec<_> = (0..200).map(|i| record(i, &format!("2024-01-01 00:00:{:02}", i * 60 / 200), 0.5)).collect();
+        // 00:00:41, in the window that ends at 00:00:45: over at 00:00:48.
+        assert!(compute(&log, &HashSet::from([(0, 139)])).is_ok());
+        let error = compute(&log, &HashSet::from([(0, 170)])).unwrap_err();
+        assert!(error.contains("(0, 170) was reported late"), "{error}");
+        let error = compute(&log, &(0..21).map(|offset| (0, offset)).collect()).unwrap_err();
+        assert!(error.contains("21 of 200 records"), "{error}");
     }
 
     #[test]

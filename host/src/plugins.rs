@@ -1,0 +1,63 @@
+//! The search for plugins, and what is strange about its result. A file that somebody named must be a plugin; in a directory that somebody named, a bad file is worth a
+//! warning, and so is a kind that hides another one of its name. Called by everything that plans or lists; the loader does the work.
+
+use crate::{
+    exit::{Code, Failure},
+    output::say,
+};
+use standpipe_loader::{Catalogue, LoadError, PluginFile, SearchEntry, SearchPath};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+/// Loads the plugins of `plugins:`, the command line, the environment and the installation. Warnings go to stderr.
+///
+/// # Errors
+/// A file that was named and is no usable plugin, or a path that leads nowhere (of the pipeline file: that leads to no plugin file).
+pub(crate) fn discover(pipeline: &[PathBuf], command_line: &[PathBuf]) -> anyhow::Result<Catalogue> {
+    let catalogue = Catalogue::discover(&SearchPath::new(pipeline, command_line));
+    let asked_for: Vec<&SearchEntry> = catalogue.searched().iter().filter(|entry| entry.asked_for()).collect();
+    // A pipeline file goes from machine to machine: a folder that it names and that is not on this one is worth a warning.
+    let is_elsewhere =
+        |path: &PathBuf| pipeline.contains(path) && !path.exists() && path.extension().is_none_or(|extension| extension != "so");
+    let must_load = |entry: &SearchEntry| !entry.path.is_dir() && !is_elsewhere(&entry.path);
+    let named = |failure: &LoadError| asked_for.iter().find(|entry| must_load(entry) && is_same(&entry.path, failure.path()));
+    let errors: Vec<String> =
+        catalogue.failures().iter().filter_map(|failure| Some(format!("{failure} ({})", named(failure)?.origin))).collect();
+    if !errors.is_empty() {
+        return Err(Failure::error(Code::Usage, errors.join("\n")));
+    }
+    for failure in catalogue.failures().iter().filter(|failure| is_asked_for(&catalogue, failure)) {
+        say!("warning: {failure}");
+    }
+    for warning in hidden(&catalogue) {
+        say!("warning: {warning}");
+    }
+    Ok(catalogue)
+}
+
+/// Whether it is of a file or directory that somebody named: [`discover`] has said so. Others are of the installation.
+pub(crate) fn is_asked_for(catalogue: &Catalogue, failure: &LoadError) -> bool {
+    catalogue.searched().iter().any(|entry| entry.asked_for() && failure.path().starts_with(&entry.path))
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Kinds that cannot be used because an earlier file has others of their names. A copy of that file is no reason to warn.
+fn hidden(catalogue: &Catalogue) -> Vec<String> {
+    let mut first: HashMap<(&str, &str), &PluginFile> = HashMap::new();
+    let mut warnings = Vec::new();
+    for plugin in catalogue.plugins() {
+        for kind in &plugin.description.kinds {
+            let used = *first.entry((&kind.kind, &kind.name)).or_insert(plugin);
+            if !std::ptr::eq(used, plugin.as_ref()) && used.hash() != plugin.hash() {
+                let (used, unused) = (used.path.display(), plugin.path.display());
+                warnings.push(format!("the {} {:?} is that of {used}, which hides the one of {unused}", kind.kind, kind.name));
+            }
+        }
+    }
+    warnings
+}
