@@ -132,7 +132,7 @@ pub(crate) struct DemoArguments {
     /// A real Kafka, HOST:PORT; without it a stand-in that speaks Kafka's protocol runs in this process
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) kafka: Option<String>,
-    /// A real Elasticsearch or OpenSearch, http://[USER:PASSWORD@]HOST:PORT; without it a stand-in for `_bulk` and `_search` runs in this process
+    /// A real Elasticsearch or OpenSearch, `http://[USER:PASSWORD@]HOST:PORT`; without it a stand-in for `_bulk` and `_search` runs in this process
     #[arg(long, value_name = "URL")]
     pub(crate) elasticsearch: Option<String>,
     #[command(flatten)]

@@ -1,7 +1,7 @@
 //! The connector `file`: a source that reads lines of files, named pipes or standard input, and a sink that writes records as lines.
 //!
-//! Both deal in records, that is bytes: the host decodes and encodes them by the pipeline's `format`. The source finds its files in [`enumerate`] and cuts them
-//! into records in [`lines`]; the sink puts a file under its final name only when it is whole, in [`target`]. Nothing here knows what a record means.
+//! Both deal in records, that is bytes: the host decodes and encodes them by the pipeline's `format`. The source finds its files in `enumerate` and cuts them
+//! into records in `lines`; the sink puts a file under its final name only when it is whole, in `target`. Nothing here knows what a record means.
 #![deny(unsafe_code)]
 
 mod enumerate;

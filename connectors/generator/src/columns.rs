@@ -1,6 +1,6 @@
 //! What the columns hold: each is built for a whole batch, from the numbers of its rows.
 //!
-//! Called by [`crate::source`]; the random numbers come from [`crate::random`].
+//! Called by `source`; the random numbers come from `random`.
 
 use crate::{
     config::{FieldKind, GeneratorConfig, Preset},

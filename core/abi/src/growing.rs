@@ -1,5 +1,5 @@
 //! How the contract grows. A struct that begins with its size ([`Growing`]) gets new members at its end; whoever reads or writes one of the other side does it by
-//! [`read`] and [`write`], as far as both sides know it. What has no size ([`Frozen`]) never changes: it is a value in other structs or an element of an array.
+//! [`fn@read`] and [`fn@write`], as far as both sides know it. What has no size ([`Frozen`]) never changes: it is a value in other structs or an element of an array.
 //!
 //! Host and SDK use these functions for every struct that crosses; nothing else looks at `size`.
 

@@ -1,4 +1,4 @@
-//! Keyed state of an operator subtask: how a key is encoded, hashed and numbered ([`key`], [`keys`]), which subtask owns it ([`key_group`]), and what is stored
+//! Keyed state of an operator subtask: how a key is encoded, hashed and numbered ([`key`], [`keys`]), which subtask owns it ([`mod@key_group`]), and what is stored
 //! behind it ([`value`], [`collections`], [`timers`], together in [`keyed`]).
 //!
 //! It holds everything in memory, knows no clock, no thread and no I/O: the engine's operators own it and pass time in. Snapshots ([`snapshot`]) are Arrow record
