@@ -29,11 +29,14 @@ fn a_bounded_read_does_not_end_where_a_follower_ends() {
     // The follower has the first half, the leader told the end of both. (The mock's last stable offset is the leader's everywhere.)
     mock.follower_watermarks(&topic, 0, None, Some(50)).unwrap();
     let properties = json!({ "client.rack": "here", "isolation.level": "read_uncommitted" });
-    let mut source = reading(&json!({ "bootstrap": cluster.bootstrap, "topic": topic, "bounded": true, "properties": properties }));
-    let reads = read_to_end(&mut source, 1);
-    let halfway = reads.iter().any(|read| read.batch.num_rows() == 0 && read.position == b"50");
-    assert!(halfway, "the end of the follower was seen: {:?}", reads.iter().map(|read| read.batch.num_rows()).collect::<Vec<_>>());
-    assert_eq!(all_values(&reads), expected(0, 0, 100));
+    // Whether the follower is asked at all is up to librdkafka, and now and then it is not.
+    let met_the_follower = (0..20).any(|_| {
+        let mut source = reading(&json!({ "bootstrap": cluster.bootstrap, "topic": topic, "bounded": true, "properties": properties }));
+        let reads = read_to_end(&mut source, 1);
+        assert_eq!(all_values(&reads), expected(0, 0, 100));
+        reads.iter().any(|read| read.batch.num_rows() == 0 && read.position == b"50")
+    });
+    assert!(met_the_follower, "the end of the follower was never seen");
 }
 
 #[test]
