@@ -17,10 +17,10 @@ use std::{
 };
 
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How long an answer may take; the end of the thread waits for one, or where leaders are missing for two and the look for them between.
+/// When a question was not answered.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long a broker may take to answer once it reads the question; the end of the thread waits for one answer.
 const ANSWER: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_secs(1);
-
 /// Id, topic, number of a partition that is read.
 type Watched = (String, String, i32);
 
@@ -51,14 +51,15 @@ pub struct LagMonitor {
 }
 
 impl LagMonitor {
-    /// Starts watching, no partition yet.
+    /// Starts watching, no partition yet. A broker takes the requests of a connection one by one: every question stands behind a fetch, which takes `fetch_wait` where
+    /// there is nothing to fetch.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(consumer: Arc<BaseConsumer<Callbacks>>) -> standpipe_sdk::Result<Self> {
+    pub fn start(consumer: Arc<BaseConsumer<Callbacks>>, fetch_wait: Duration) -> standpipe_sdk::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let theirs = shared.clone();
-        let thread = std::thread::Builder::new().name("kafka-lag".to_owned()).spawn(move || watch(&theirs, &consumer))?;
+        let mut watch = Watch { shared: shared.clone(), consumer, patience: ANSWER + fetch_wait, leaderless: BTreeSet::new() };
+        let thread = std::thread::Builder::new().name("kafka-lag".to_owned()).spawn(move || watch.run())?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -87,63 +88,72 @@ impl Drop for LagMonitor {
     }
 }
 
-fn watch(shared: &Shared, consumer: &BaseConsumer<Callbacks>) {
-    let mut leaderless = BTreeSet::new();
-    let mut state = shared.lock();
-    while !state.stopped {
-        let partitions = state.partitions.clone();
-        state.changed = false;
-        drop(state);
-        let ends = ends(consumer, &partitions, &mut leaderless);
-        state = shared.lock();
-        match ends {
-            Ok(ends) if !state.changed => state.ends = ends,
-            Ok(_) => {}
-            Err(error) => consumer.context().host().debug("the lag is not known", &[("reason", error.message.into())]),
+/// What the thread knows.
+struct Watch {
+    shared: Arc<Shared>,
+    consumer: Arc<BaseConsumer<Callbacks>>,
+    patience: Duration,
+    /// Ids of the partitions that had no leader the last time.
+    leaderless: BTreeSet<String>,
+}
+
+impl Watch {
+    fn run(&mut self) {
+        let shared = self.shared.clone();
+        let mut state = shared.lock();
+        while !state.stopped {
+            let partitions = state.partitions.clone();
+            state.changed = false;
+            drop(state);
+            let ends = self.ends(&partitions);
+            state = shared.lock();
+            let pause = if ends.is_ok() { INTERVAL } else { RETRY };
+            match ends {
+                Ok(ends) if !state.changed => state.ends = ends,
+                Ok(_) => {}
+                Err(error) => self.consumer.context().host().debug("the lag is not known", &[("reason", error.message.into())]),
+            }
+            let waiting = shared.wake.wait_timeout_while(state, pause, |state| !state.changed && !state.stopped);
+            state = waiting.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let waiting = shared.wake.wait_timeout_while(state, INTERVAL, |state| !state.changed && !state.stopped);
-        state = waiting.unwrap_or_else(PoisonError::into_inner).0;
     }
-}
 
-/// The ends of the partitions that have a leader. Which have none is asked only if some had none the last time, or there is no answer.
-fn ends(
-    consumer: &BaseConsumer<Callbacks>,
-    partitions: &[Watched],
-    leaderless: &mut BTreeSet<String>,
-) -> standpipe_sdk::Result<HashMap<String, i64>> {
-    let ask = |leaderless: &BTreeSet<String>| {
-        let led: Vec<&Watched> = partitions.iter().filter(|(id, ..)| !leaderless.contains(id)).collect();
+    /// The ends of the partitions that have a leader. Which have none is asked only if some had none the last time, or there is no answer.
+    fn ends(&mut self, partitions: &[Watched]) -> standpipe_sdk::Result<HashMap<String, i64>> {
+        if !self.leaderless.is_empty() {
+            self.look_for_leaders(partitions);
+        }
+        let first = self.ask(partitions);
+        if first.is_ok() || !self.look_for_leaders(partitions) { first } else { self.ask(partitions) }
+    }
+
+    fn ask(&self, partitions: &[Watched]) -> standpipe_sdk::Result<HashMap<String, i64>> {
+        let led: Vec<&Watched> = partitions.iter().filter(|(id, ..)| !self.leaderless.contains(id)).collect();
         let names: Vec<(&str, i32)> = led.iter().map(|(_, topic, partition)| (topic.as_str(), *partition)).collect();
-        let ends = cluster::offsets(consumer, &names, Offset::End, ANSWER)?;
+        let ends = cluster::offsets(&self.consumer, &names, Offset::End, self.patience)?;
         Ok(led.into_iter().map(|(id, ..)| id.clone()).zip(ends).collect())
-    };
-    if !leaderless.is_empty() {
-        look_for_leaders(consumer, partitions, leaderless);
     }
-    let first = ask(leaderless);
-    if first.is_ok() || !look_for_leaders(consumer, partitions, leaderless) {
-        return first;
-    }
-    ask(leaderless)
-}
 
-/// Finds the partitions that have no leader, and tells what has changed. Whether something has.
-fn look_for_leaders(consumer: &BaseConsumer<Callbacks>, partitions: &[Watched], leaderless: &mut BTreeSet<String>) -> bool {
-    let topics: BTreeSet<&str> = partitions.iter().map(|(_, topic, _)| topic.as_str()).collect();
-    let mut found = BTreeSet::new();
-    for topic in topics {
-        let Ok(metadata) = consumer.client().fetch_metadata(Some(topic), LOOK) else { return false };
-        let states = metadata.topics().iter().filter(|found| found.name() == topic).flat_map(|found| found.partitions());
-        let without: BTreeSet<i32> = states.filter(|state| state.leader() < 0).map(rdkafka::metadata::MetadataPartition::id).collect();
-        found.extend(partitions.iter().filter(|(_, of, number)| of == topic && without.contains(number)).map(|(id, ..)| id.clone()));
+    /// Finds the partitions that have no leader, and tells what has changed. Whether something has.
+    fn look_for_leaders(&mut self, partitions: &[Watched]) -> bool {
+        let topics: BTreeSet<&str> = partitions.iter().map(|(_, topic, _)| topic.as_str()).collect();
+        let mut found = BTreeSet::new();
+        for topic in topics {
+            if self.shared.lock().stopped {
+                return false;
+            }
+            let Ok(metadata) = self.consumer.client().fetch_metadata(Some(topic), self.patience) else { return false };
+            let states = metadata.topics().iter().filter(|found| found.name() == topic).flat_map(|found| found.partitions());
+            let without: BTreeSet<i32> = states.filter(|state| state.leader() < 0).map(rdkafka::metadata::MetadataPartition::id).collect();
+            found.extend(partitions.iter().filter(|(_, of, number)| of == topic && without.contains(number)).map(|(id, ..)| id.clone()));
+        }
+        // One that is not read any more has not come back.
+        self.leaderless.retain(|id| partitions.iter().any(|(watched, ..)| watched == id));
+        tell(self.consumer.context().host(), &self.leaderless, &found);
+        let has_changed = self.leaderless != found;
+        self.leaderless = found;
+        has_changed
     }
-    // One that is not read any more has not come back.
-    leaderless.retain(|id| partitions.iter().any(|(watched, ..)| watched == id));
-    tell(consumer.context().host(), leaderless, &found);
-    let has_changed = *leaderless != found;
-    *leaderless = found;
-    has_changed
 }
 
 fn tell(host: &Host, before: &BTreeSet<String>, now: &BTreeSet<String>) {

@@ -1,9 +1,9 @@
-//! How much a reader fetches ahead: room in memory that `source` shares out among its partitions before it makes its consumer. librdkafka's limit counts for each
+//! How a reader fetches: how long a fetch waits for data, and how much is fetched ahead, room in memory that `source` shares out among its partitions before it makes its consumer. librdkafka's limit counts for each
 //! partition where each has a queue of its own, so it must be smaller the more partitions there are. What a user sets stands.
 
 use crate::values::PropertyValue;
 use rdkafka::ClientConfig;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// What waits in the queues of a subtask, about: kibibytes.
 const BUDGET: usize = 32 << 10;
@@ -13,6 +13,14 @@ const LARGEST: usize = 16 << 10;
 /// Bytes that are asked for at once, of one partition. A queue may hold as much again beyond its limit: what was asked for while there was room.
 const LARGEST_FETCH: usize = 1 << 20;
 const SMALLEST_FETCH: usize = 256 << 10;
+
+/// librdkafka's `fetch.wait.max.ms` where the user sets none.
+const FETCH_WAIT: Duration = Duration::from_millis(500);
+
+/// How long a broker holds a fetch where there is nothing to fetch.
+pub fn fetch_wait(settings: &ClientConfig) -> Duration {
+    settings.get("fetch.wait.max.ms").and_then(|value| value.parse().ok()).map_or(FETCH_WAIT, Duration::from_millis)
+}
 
 /// The properties that bound the queues of a reader of so many partitions, without those that the user has set.
 pub fn limits(partitions: usize, properties: &BTreeMap<String, PropertyValue>) -> Vec<(&'static str, String)> {
@@ -33,6 +41,14 @@ pub(crate) fn bound(settings: &mut ClientConfig, partitions: usize, properties: 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fetch_waits_as_long_as_the_user_says() {
+        let mut settings = ClientConfig::new();
+        assert_eq!(fetch_wait(&settings), Duration::from_millis(500));
+        settings.set("fetch.wait.max.ms", "30000");
+        assert_eq!(fetch_wait(&settings), Duration::from_secs(30));
+    }
 
     fn of(partitions: usize, set: &[(&str, &str)]) -> Vec<(&'static str, String)> {
         limits(partitions, &set.iter().map(|(name, value)| ((*name).to_owned(), PropertyValue((*value).to_owned()))).collect())

@@ -32,8 +32,8 @@ use std::{
 /// The longest sleep of a reader without a look at the host's cancellation.
 const NAP: Duration = Duration::from_millis(500);
 
-/// How long a `poll` waits, beyond what it was asked to, while a partition has not answered: a connection and two fetches, of half a second each where they find nothing.
-const FIRST_ANSWER: Duration = Duration::from_secs(2);
+/// How long a connection takes, at most where all is well.
+const CONNECTING: Duration = Duration::from_secs(1);
 
 /// A batch's bytes at most before its last message, which has 10^9 at most: an Arrow column of binaries holds less than 2^31.
 const MAX_BATCH_BYTES: usize = 1 << 30;
@@ -48,6 +48,8 @@ pub struct KafkaSource {
     consumer: Arc<BaseConsumer<Callbacks>>,
     collector: Collector,
     arrived: Arc<Signal>,
+    /// How long a `poll` waits, beyond what it was asked to, while a partition has not answered: a connection and two fetches that find nothing.
+    first_answer: Duration,
     bounded: bool,
     commits: bool,
     host: Host,
@@ -203,7 +205,7 @@ impl KafkaSource {
     fn nothing(&mut self, waited: Duration) -> Result<Option<Poll>> {
         let mut silent = self.splits.iter().filter(|split| !split.paused && split.reached == Reached::Nothing);
         let Some(first) = silent.next() else { return Ok(Some(Poll::Idle)) };
-        if waited < FIRST_ANSWER {
+        if waited < self.first_answer {
             return Ok(None);
         }
         match self.splits.iter().position(|split| !split.paused && split.reached != Reached::Nothing) {
@@ -268,13 +270,15 @@ impl Source for KafkaSource {
         // It must know the topics before it is assigned partitions of them, or it looks for their leaders a second later.
         count_partitions(&consumer, &config)?;
         let consumer = Arc::new(consumer);
+        let fetch_wait = prefetch::fetch_wait(&settings);
         Ok(Self {
             splits: Vec::new(),
             turn: 0,
-            lag: LagMonitor::start(consumer.clone())?,
+            lag: LagMonitor::start(consumer.clone(), fetch_wait)?,
             consumer,
             collector: Collector::new(&config.metadata),
             arrived,
+            first_answer: CONNECTING + 2 * fetch_wait,
             bounded: config.bounded,
             commits: config.group.is_some(),
             host: context.host,
@@ -330,7 +334,7 @@ impl Source for KafkaSource {
             {
                 return Ok(answer);
             }
-            let until = if waited < limits.wait { limits.wait } else { FIRST_ANSWER };
+            let until = if waited < limits.wait { limits.wait } else { self.first_answer };
             self.arrived.wait(until.saturating_sub(waited).min(NAP));
         }
     }

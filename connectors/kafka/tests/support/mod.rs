@@ -17,7 +17,7 @@ use standpipe_sdk::{
 use std::time::{Duration, Instant};
 
 /// No test waits longer for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a test on the mock brokers, and on a real Kafka if STANDPIPE_TEST_KAFKA names one.
 #[macro_export]
@@ -82,13 +82,18 @@ pub(crate) struct Read {
 }
 
 /// Polls until so many splits have ended; all batches.
-pub(crate) fn read_to_end(source: &mut SourceHarness, mut splits: usize) -> Vec<Read> {
+pub(crate) fn read_to_end(source: &mut SourceHarness, splits: usize) -> Vec<Read> {
+    read_to_end_by(source, splits, 1_000)
+}
+
+/// The same, with so many rows at most in a batch.
+pub(crate) fn read_to_end_by(source: &mut SourceHarness, mut splits: usize, max_rows: u32) -> Vec<Read> {
     let reader = source.reader().unwrap();
     let deadline = Instant::now() + PATIENCE;
     let mut all = Vec::new();
     while splits > 0 {
         assert!(Instant::now() < deadline, "{splits} splits have not ended");
-        match reader.poll(1_000, 1 << 20, Duration::from_millis(200)).unwrap() {
+        match reader.poll(max_rows, 1 << 20, Duration::from_millis(200)).unwrap() {
             Polled::Batch { split, batch, position, .. } => all.push(Read { split, batch, position }),
             Polled::EndOfSplit(_) => splits -= 1,
             Polled::Idle => {}
