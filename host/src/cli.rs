@@ -135,6 +135,9 @@ pub(crate) struct DemoArguments {
     /// A real Elasticsearch or OpenSearch, `http://[USER:PASSWORD@]HOST:PORT`; without it a stand-in for `_bulk` and `_search` runs in this process
     #[arg(long, value_name = "URL")]
     pub(crate) elasticsearch: Option<String>,
+    /// Give up when nothing has moved for so long
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub(crate) patience: Duration,
     #[command(flatten)]
     pub(crate) plugins: PluginPath,
 }

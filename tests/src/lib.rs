@@ -7,6 +7,7 @@
 
 mod files;
 mod folder;
+mod holding;
 mod process;
 mod rows;
 mod services;
@@ -14,6 +15,7 @@ mod wait;
 
 pub use files::{binary, bundled_plugins, example_plugin, fixture_plugin, plugin, repository};
 pub use folder::Folder;
+pub use holding::Holding;
 pub use process::{Finished, Run, Running, standpipe};
 pub use rows::{Row, assert_same_rows, last_rows, read_rows, rows};
 pub use rustix::process::Signal;

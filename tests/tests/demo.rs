@@ -1,7 +1,7 @@
 //! `standpipe demo`, as a user runs it: on its stand-ins, and on a real Kafka and a real OpenSearch.
 #![allow(clippy::panic, reason = "a test fails by a panic")]
 
-use standpipe_tests::{Signal, kafka, opensearch, standpipe};
+use standpipe_tests::{Holding, Signal, kafka, opensearch, standpipe};
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(90);
@@ -61,6 +61,27 @@ fn ctrl_c_ends_it_and_what_is_there_is_compared() {
     let run = run.wait().success();
     let counts = counts(&run.stdout);
     assert!(counts[3] > 0 && counts[3] < 40_000, "{}", run.stdout);
+}
+
+#[test]
+fn it_ends_with_an_error_when_nothing_moves_any_more() {
+    let Some(opensearch) = opensearch() else { return };
+    let door = Holding::before(&opensearch, "/_bulk");
+    let run = ["demo", "--duration", "2s", "--rate", "500", "--patience", "3s", "--elasticsearch", door.url()];
+    let run = standpipe(run).timeout(TIMEOUT).finish().code(1);
+    assert!(door.holds());
+    assert!(run.stderr.contains("error: all records were read, 0 documents delivered, then nothing for 3s"), "{}", run.stderr);
+}
+
+#[test]
+fn ctrl_c_ends_it_at_once_while_it_compares() {
+    let Some(opensearch) = opensearch() else { return };
+    // Shorter than the first look at what the indices have: only the comparison searches.
+    let door = Holding::before(&opensearch, "/_search");
+    let mut run = standpipe(["demo", "--duration", "1s", "--rate", "500", "--elasticsearch", door.url()]).timeout(TIMEOUT).start();
+    run.wait_until("the comparison", TIMEOUT, |_| door.holds());
+    run.signal(Signal::INT);
+    _ = run.wait().code(130);
 }
 
 #[test]

@@ -33,8 +33,6 @@ use std::{
 /// How often the state is looked at, and how often it is shown.
 const LOOK: Duration = Duration::from_millis(50);
 const SHOW: Duration = Duration::from_secs(5);
-/// How long nothing may move with records left to write, read or deliver.
-const STANDSTILL: Duration = Duration::from_secs(60);
 
 /// Runs the demo; success means that every document is right.
 pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
@@ -70,8 +68,8 @@ pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
         return Ok(());
     }
     let main = Job::main(arguments, &kafka, &elasticsearch, &names)?;
-    let produced = follow(&main, producer, &elasticsearch, &names)?;
-    let totals = deliver(main)?;
+    let produced = follow(&main, producer, &elasticsearch, &names, arguments.patience)?;
+    let totals = deliver(main, arguments.patience)?;
     signals.end_at_once();
     if produced < count && !stopping.load(Relaxed) {
         return Err(Failure::error(Code::Failed, format!("the producer wrote {produced} of {count} records")));
@@ -123,15 +121,16 @@ fn records(arguments: &DemoArguments) -> anyhow::Result<u64> {
     Ok(count)
 }
 
-/// Watches numbers that must not stand still.
+/// Watches numbers that must not stand still for longer than `patience` with records left to write, read or deliver.
 struct Watch {
+    patience: Duration,
     seen: (u64, u64),
     moved: Instant,
 }
 
 impl Watch {
-    fn start() -> Self {
-        Self { seen: (0, 0), moved: Instant::now() }
+    fn start(patience: Duration) -> Self {
+        Self { patience, seen: (0, 0), moved: Instant::now() }
     }
 
     /// Fails, in these words, once the numbers have been the same for too long.
@@ -139,17 +138,17 @@ impl Watch {
         if numbers != self.seen {
             (self.seen, self.moved) = (numbers, Instant::now());
         }
-        if self.moved.elapsed() > STANDSTILL {
-            return Err(Failure::error(Code::Failed, format!("{}, then nothing for {STANDSTILL:?}", words())));
+        if self.moved.elapsed() > self.patience {
+            return Err(Failure::error(Code::Failed, format!("{}, then nothing for {:?}", words(), self.patience)));
         }
         Ok(())
     }
 }
 
 /// Shows what happens until all that is produced has been read. Gives the number of records in Kafka.
-fn follow(main: &Job, producer: Job, elasticsearch: &Elasticsearch, names: &Names) -> anyhow::Result<u64> {
+fn follow(main: &Job, producer: Job, elasticsearch: &Elasticsearch, names: &Names, patience: Duration) -> anyhow::Result<u64> {
     let start = Instant::now();
-    let (mut shown, mut watch, mut produced) = (start, Watch::start(), None);
+    let (mut shown, mut watch, mut produced) = (start, Watch::start(patience), None);
     let written = producer.metrics();
     let mut producer = Some(producer);
     loop {
@@ -174,9 +173,9 @@ fn follow(main: &Job, producer: Job, elasticsearch: &Elasticsearch, names: &Name
 }
 
 /// Ends the pipeline when Elasticsearch has taken everything.
-fn deliver(main: Job) -> anyhow::Result<Totals> {
+fn deliver(main: Job, patience: Duration) -> anyhow::Result<Totals> {
     main.control().stop(true);
-    let mut watch = Watch::start();
+    let mut watch = Watch::start(patience);
     while !main.ended()? {
         let totals = main.metrics().totals();
         watch.look((totals.rows_out, 0), || format!("all records were read, {} documents delivered", totals.rows_out))?;
