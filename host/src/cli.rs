@@ -2,6 +2,7 @@
 
 use crate::logging::LogFormat;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use standpipe_checkpoint::Start;
 use std::{path::PathBuf, time::Duration};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -34,6 +35,9 @@ pub(crate) enum Command {
     Explain(ExplainArguments),
     /// Print the JSON Schema of pipeline files, for editors
     Schema,
+    /// What a job can go on from
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
     /// Plugin files
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -74,6 +78,50 @@ pub(crate) struct RunArguments {
     /// Show no progress
     #[arg(long, short)]
     pub(crate) quiet: bool,
+    /// Go on from a checkpoint: `latest`, or its number
+    #[arg(long, value_name = "latest|NUMBER", value_parser = restore)]
+    pub(crate) restore: Option<Start>,
+    /// Begin with nothing, although there are checkpoints: they are passed over and removed by and by
+    #[arg(long, conflicts_with = "restore")]
+    pub(crate) fresh: bool,
+    /// With --restore: leave behind the state of nodes that are not in the pipeline any more
+    #[arg(long, requires = "restore")]
+    pub(crate) allow_non_restored_state: bool,
+}
+
+/// Checkpoints of a pipeline.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckpointCommand {
+    /// List them, oldest first
+    List(CheckpointArguments),
+    /// Show what one of them holds
+    Inspect {
+        #[command(flatten)]
+        of: CheckpointArguments,
+        /// Its number; the newest if none is given
+        id: Option<u64>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckpointArguments {
+    /// The pipeline file, which says where its checkpoints are
+    pub(crate) file: PathBuf,
+    /// Set a key of the pipeline file: `--set checkpoint.dir=/tmp/checkpoints`
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) set: Vec<(String, String)>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: CheckpointFormat,
+}
+
+/// How checkpoints are printed.
+#[derive(Debug, Clone, Copy, ValueEnum, PartialEq, Eq)]
+pub(crate) enum CheckpointFormat {
+    /// For people.
+    Text,
+    /// The manifests, one JSON object per line.
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -148,6 +196,13 @@ fn key_value(text: &str) -> Result<(String, String), String> {
         return Err(format!("expected KEY=VALUE, found {text:?}"));
     }
     Ok((key.to_owned(), value.to_owned()))
+}
+
+fn restore(text: &str) -> Result<Start, String> {
+    match text {
+        "latest" => Ok(Start::Latest),
+        number => number.parse().map(Start::At).map_err(|_| format!("expected latest or the number of a checkpoint, found {text:?}")),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

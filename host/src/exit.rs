@@ -14,6 +14,8 @@ pub(crate) enum Code {
     Usage = 2,
     /// Something outside: a missing file or topic, an unreachable address, no permission.
     Outside = 3,
+    /// Of a supervised child: another process has taken over its job. Nobody else sees it: `supervise` ends with 1.
+    Superseded = 76,
     /// Ended at once by a second signal.
     Interrupted = 130,
 }

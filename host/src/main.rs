@@ -3,6 +3,7 @@
 //! It holds no logic of pipelines, plugins or the engine. Data goes to stdout, everything else to stderr.
 #![forbid(unsafe_code)]
 
+mod checkpoints;
 mod cli;
 mod commands;
 mod demo;
@@ -12,8 +13,10 @@ mod logging;
 mod output;
 mod plugins;
 mod progress;
+mod restarts;
 mod secrets;
 mod signals;
+mod supervise;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -18,10 +18,15 @@ pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// A cargo command in the repository's root.
+/// A cargo command in the repository's root. It does not see that it runs below another one: build scripts that look at what cargo says of the package (ring's does)
+/// would run again, and with them minutes of building, whenever somebody changes between `cargo build` and `cargo xtask`.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).args(arguments);
+    let of_a_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_a_package)) {
+        command.env_remove(name);
+    }
     command
 }
 

@@ -19,6 +19,6 @@ mod runtime;
 mod watermark;
 
 pub use runtime::{
-    Cause, Counter, ErrorClass, JobControl, JobError, JobHandle, JobReport, Metrics, NodeMetrics, Outcome, Position, Role, RunOptions,
-    Sample, Secrets, SplitLag, Totals, Value, run,
+    Cause, CheckpointOptions, CheckpointTotals, Counter, ErrorClass, JobControl, JobError, JobHandle, JobReport, LastCheckpoint, Metrics,
+    NodeMetrics, Outcome, Position, Role, RunOptions, Sample, Secrets, SplitLag, Totals, Value, run,
 };

@@ -69,10 +69,15 @@ impl SplitWatermarks {
         Self { settings, splits: HashMap::new(), told_of_splits: false, told: NO_WATERMARK }
     }
 
-    /// The subtask has been given its splits, or none; once per split.
-    pub(crate) fn assigned(&mut self, splits: impl IntoIterator<Item = Arc<str>>) {
+    /// The subtask has been given its splits and how far event time has come in each, or none; once per split.
+    pub(crate) fn assigned(&mut self, splits: impl IntoIterator<Item = (Arc<str>, Micros)>) {
         self.told_of_splits = true;
-        self.splits.extend(splits.into_iter().map(|split| (split, SplitTime { time: NO_WATERMARK, quiet_since: None })));
+        self.splits.extend(splits.into_iter().map(|(split, time)| (split, SplitTime { time, quiet_since: None })));
+    }
+
+    /// How far event time has come in a split, for one that goes on from here: no row before it is to be expected, or it would be late in this run too.
+    pub(crate) fn time_of(&self, split: &str) -> Micros {
+        self.splits.get(split).map_or(self.told, |split| split.time.max(self.told))
     }
 
     /// The split has been read to its end, or taken away.
@@ -245,7 +250,7 @@ mod tests {
     #[test]
     fn the_slowest_split_holds_the_watermark() {
         let mut splits = watermarks();
-        splits.assigned(["a".into(), "b".into()]);
+        splits.assigned([("a".into(), NO_WATERMARK), ("b".into(), NO_WATERMARK)]);
         splits.rows("a", &seconds(&[10, 7]), at(0)).unwrap();
         assert_eq!(splits.current(at(0)), mark(NO_WATERMARK, "b"), "b has not been read");
         splits.rows("b", &seconds(&[5]), at(0)).unwrap();
@@ -261,7 +266,7 @@ mod tests {
     #[test]
     fn a_split_read_later_holds_it_at_the_minimum_however_long() {
         let mut splits = watermarks();
-        splits.assigned(["1.jsonl".into(), "2.jsonl".into()]);
+        splits.assigned([("1.jsonl".into(), NO_WATERMARK), ("2.jsonl".into(), NO_WATERMARK)]);
         splits.rows("1.jsonl", &seconds(&[100]), at(0)).unwrap();
         splits.ended("1.jsonl");
         assert_eq!(splits.current(at(3600)), mark(NO_WATERMARK, "2.jsonl"));
@@ -270,7 +275,7 @@ mod tests {
     #[test]
     fn an_empty_split_is_idle_once_the_reader_has_found_it_so() {
         let mut splits = watermarks();
-        splits.assigned(["a".into(), "empty".into()]);
+        splits.assigned([("a".into(), NO_WATERMARK), ("empty".into(), NO_WATERMARK)]);
         splits.rows("a", &seconds(&[10]), at(0)).unwrap();
         splits.nothing_to_read(at(1));
         assert_eq!(splits.current(at(2)), mark(NO_WATERMARK, "empty"));
@@ -287,7 +292,7 @@ mod tests {
     #[test]
     fn silence_everywhere_leaves_what_has_come_no_matter_who_was_silent_first() {
         let mut splits = watermarks();
-        splits.assigned(["a".into(), "b".into(), "empty".into()]);
+        splits.assigned([("a".into(), NO_WATERMARK), ("b".into(), NO_WATERMARK), ("empty".into(), NO_WATERMARK)]);
         splits.rows("a", &seconds(&[10]), at(0)).unwrap();
         splits.rows("b", &seconds(&[20]), at(0)).unwrap();
         splits.nothing_to_read(at(1));
@@ -300,9 +305,24 @@ mod tests {
     }
 
     #[test]
+    fn a_split_goes_on_with_the_time_that_was_told_of_it() {
+        let mut splits = watermarks();
+        splits.assigned([("a".into(), NO_WATERMARK), ("quiet".into(), NO_WATERMARK)]);
+        splits.rows("a", &seconds(&[100]), at(0)).unwrap();
+        assert_eq!((splits.time_of("a"), splits.time_of("quiet")), (98 * SECOND, NO_WATERMARK));
+        splits.nothing_to_read(at(1));
+        splits.rows("a", &seconds(&[101]), at(10)).unwrap();
+        assert_eq!(splits.current(at(11)), mark(99 * SECOND, "a"));
+        assert_eq!(splits.time_of("quiet"), 99 * SECOND, "rows of it before that would be late");
+        let mut next = watermarks();
+        next.assigned([("a".into(), splits.time_of("a")), ("quiet".into(), splits.time_of("quiet"))]);
+        assert_eq!(next.current(at(20)).time, 99 * SECOND);
+    }
+
+    #[test]
     fn backpressure_is_no_silence() {
         let mut splits = watermarks();
-        splits.assigned(["a".into()]);
+        splits.assigned([("a".into(), NO_WATERMARK)]);
         splits.rows("a", &seconds(&[10]), at(0)).unwrap();
         splits.not_taken_for(Duration::from_secs(60));
         assert_eq!(splits.current(at(69)), mark(8 * SECOND, "a"));
@@ -320,7 +340,7 @@ mod tests {
     #[test]
     fn without_event_time_nothing_is_known_until_the_end() {
         let mut splits = SplitWatermarks::new(None);
-        splits.assigned(["a".into()]);
+        splits.assigned([("a".into(), NO_WATERMARK)]);
         splits.rows("a", &seconds(&[10]), at(0)).unwrap();
         splits.hint("a", 5, at(0));
         splits.nothing_to_read(at(0));
@@ -332,7 +352,7 @@ mod tests {
     fn any_unit_counts_and_nulls_do_not() {
         let time = |column: ArrayRef| {
             let mut splits = watermarks();
-            splits.assigned(["a".into()]);
+            splits.assigned([("a".into(), NO_WATERMARK)]);
             splits.rows("a", &batch_of(column), at(0)).unwrap();
             splits.current(at(0)).time
         };
@@ -349,14 +369,14 @@ mod tests {
 
     fn watermarks_error(batch: RecordBatch) -> String {
         let mut splits = watermarks();
-        splits.assigned(["a".into()]);
+        splits.assigned([("a".into(), NO_WATERMARK)]);
         splits.rows("a", &batch, at(0)).unwrap_err()
     }
 
     #[test]
     fn a_hint_counts_where_it_says_more() {
         let mut splits = watermarks();
-        splits.assigned(["a".into()]);
+        splits.assigned([("a".into(), NO_WATERMARK)]);
         splits.hint("a", 5 * SECOND, at(0));
         assert_eq!(splits.current(at(0)), mark(5 * SECOND, "a"));
         splits.rows("a", &seconds(&[6]), at(0)).unwrap();
@@ -368,7 +388,7 @@ mod tests {
     #[test]
     fn a_split_read_up_to_its_end_is_idle_while_others_are_supplied() {
         let mut splits = watermarks();
-        splits.assigned(["busy".into(), "quiet".into()]);
+        splits.assigned([("busy".into(), NO_WATERMARK), ("quiet".into(), NO_WATERMARK)]);
         splits.read_up_to_its_end("quiet", at(1));
         for second in 0..=10 {
             splits.rows("busy", &seconds(&[100]), at(second)).unwrap();
@@ -377,7 +397,7 @@ mod tests {
         }
         splits.rows("busy", &seconds(&[100]), at(11)).unwrap();
         assert_eq!(splits.current(at(11)), mark(98 * SECOND, "busy"), "it has been quiet for ten seconds");
-        splits.assigned(["new".into()]);
+        splits.assigned([("new".into(), NO_WATERMARK)]);
         splits.read_up_to_its_end("quiet", at(12));
         assert_eq!(splits.current(at(60)).holder.as_deref(), Some("new"), "one split says nothing of another");
     }

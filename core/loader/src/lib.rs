@@ -24,7 +24,7 @@ pub use library::inspect;
 pub use search::{SearchEntry, SearchPath};
 
 pub use standpipe_sdk::{
-    CloseReason, Committable, ErrorCode, LogLevel, MetricKind, Recovered, Rejection as Rejected, TimeDomain, Timer, Written,
+    CloseReason, Committable, Error, ErrorCode, LogLevel, MetricKind, Recovered, Rejection as Rejected, TimeDomain, Timer, Written,
     hosting::{
         Emitted, HostServices, InstanceContext, KeyedCall, KeyedState, LentColumn, NodeInput, Origin, PluginError, Polled, SinkInstance,
         SinkValidation, SourceEnumerator, SourceReader, SourceValidation, SplitPosition, StateError, TransformInstance,

@@ -4,6 +4,7 @@
 //!
 //! Nodes are in topological order and named by [`NodeId`], their index. The engine builds one timely operator per [`Chain`].
 
+use crate::file::{Checkpoint, RestartStrategy};
 use arrow_schema::SchemaRef;
 use datafusion_physical_expr::{PhysicalExpr, aggregate::AggregateFunctionExpr};
 use standpipe_formats::FormatSpec;
@@ -30,6 +31,10 @@ pub struct Plan {
     pub name: String,
     /// Settings of the job as a whole.
     pub settings: JobSettings,
+    /// `checkpoint:`: when checkpoints are taken and where they are kept. No part of the hash: it decides no result.
+    pub checkpoint: Option<Checkpoint>,
+    /// `restart:`: when the job is started again after a failure. No part of the hash either.
+    pub restart: RestartStrategy,
     /// In topological order.
     pub nodes: Vec<Node>,
     /// Every connection of an output to an input.

@@ -51,9 +51,9 @@ struct PipelineFile {
     plugins: Option<OneOrMany>,
     /// Settings of the engine.
     engine: Option<Engine>,
-    /// Checkpoints; not taken in this release.
+    /// Checkpoints: what a job goes on from after a failure or a stop.
     checkpoint: Option<Checkpoint>,
-    /// What happens when the job fails; it is not restarted in this release.
+    /// What happens when the job fails.
     restart: Option<Restart>,
     /// Where rows come from, by name.
     #[schemars(extend("minProperties" = 1))]
@@ -145,12 +145,18 @@ struct Engine {
 struct Checkpoint {
     /// From the start of one to the start of the next.
     interval: Duration,
-    /// Where they are kept: a directory, or the URL of an object store.
+    /// Where they are kept: a directory, or the URL of an object store (file, s3, gs, az); `checkpoints` if nothing is said.
     dir: Option<String>,
-    /// When one is given up.
+    /// When one is given up; 10m if nothing is said.
     timeout: Option<Duration>,
     /// From the end of one to the start of the next, at least.
     min_pause: Option<Duration>,
+    /// How many are kept, savepoints aside; 3 if nothing is said.
+    #[schemars(range(min = 1, max = 1000))]
+    keep: Option<u32>,
+    /// How many in a row may fail before the job does; any number if nothing is said.
+    #[schemars(range(min = 1))]
+    tolerated_failures: Option<u32>,
 }
 
 /// What happens when the job fails.

@@ -1,6 +1,7 @@
 //! One module per subcommand.
 
 mod check;
+mod checkpoint;
 mod plugin;
 pub(crate) mod run;
 
@@ -13,6 +14,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Check(arguments) => check::check(&arguments),
         Command::Explain(arguments) => check::explain(&arguments),
         Command::Schema => check::schema(),
+        Command::Checkpoint(command) => checkpoint::checkpoint(&command),
         Command::Plugin(command) => plugin::plugin(&command),
         Command::Demo(arguments) => crate::demo::run(&arguments),
     }

@@ -1,6 +1,7 @@
 //! `run`: the pipeline in this process, in the foreground, until its sources end or a signal comes.
 
 use crate::{
+    checkpoints,
     cli::RunArguments,
     exit::{Code, Failure},
     load::load,
@@ -8,15 +9,26 @@ use crate::{
     progress::Progress,
     secrets,
     signals::Listener,
+    supervise,
 };
-use standpipe_engine::{ErrorClass, JobError, JobReport, RunOptions};
+use standpipe_engine::{Cause, ErrorClass, JobError, JobReport, RunOptions};
+use standpipe_pipeline::RestartStrategy;
 use std::sync::Arc;
 
 /// `standpipe run FILE`.
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     let plan = Arc::new(load(&arguments.pipeline)?);
-    let job = standpipe_engine::run(Arc::clone(&plan), RunOptions { secrets: secrets::resolver(), ..RunOptions::new() })
-        .map_err(|error| failure(&error))?;
+    match supervise::attempt() {
+        None if plan.restart != RestartStrategy::None => return supervise::supervise(&plan),
+        None => {}
+        Some(_) => supervise::be_supervised()?,
+    }
+    let mut options = RunOptions { secrets: secrets::resolver(), ..RunOptions::new() };
+    options.checkpoints = checkpoints::take_over(&plan, &options.job_id, arguments)?;
+    if let Some(checkpoints) = &options.checkpoints {
+        options.generation = checkpoints.taken_over.generation;
+    }
+    let job = standpipe_engine::run(Arc::clone(&plan), options).map_err(|error| failure(&error))?;
     let control = job.control();
     let drain = arguments.drain;
     let signals = Listener::start("in-flight data is finished", move || control.stop(drain))?;
@@ -36,6 +48,7 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
 /// The exit code that a job's error means.
 pub(crate) fn failure(error: &JobError) -> anyhow::Error {
     let code = match error.class() {
+        ErrorClass::Job if matches!(*error.cause, Cause::Superseded(_)) && supervise::attempt().is_some() => Code::Superseded,
         ErrorClass::Job => Code::Failed,
         ErrorClass::Configuration => Code::Usage,
         ErrorClass::Outside => Code::Outside,

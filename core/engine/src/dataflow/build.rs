@@ -3,6 +3,7 @@
 
 use super::{
     alarm::Alarm,
+    align::Aligner,
     chunk::{Chunk, Item},
     guard::{Guard, Logic},
     input::{Inputs, Puller},
@@ -12,13 +13,14 @@ use super::{
     source::{self, SourceHead},
     tail::{Steps, Tail},
     task::TaskHead,
-    time::Time,
+    time::{CheckpointId, Time},
 };
 use crate::{
-    operator::{Emitter, OperatorError},
+    operator::{Emitter, OperatorError, Snapshot},
     operators,
     runtime::{
         calls::CallTimer,
+        checkpoints::Checkpoints,
         error::Phase,
         host::{Deliveries, InstanceHost},
         job::Job,
@@ -31,8 +33,9 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 use standpipe_pipeline::{
     placement::WorkerIndex,
-    plan::{Chain, Edge, Exchange, NodeId, Operator, Plan},
+    plan::{Chain, Edge, Exchange, Node, NodeId, Operator, Plan},
 };
+use standpipe_state::{KeyGroupRange, range_of};
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
@@ -251,6 +254,20 @@ impl<'scope> Building<'_, 'scope> {
     }
 }
 
+/// The cut before the first one of this run; `None`: no checkpoints are taken.
+fn before_first_cut(job: &Job) -> Option<CheckpointId> {
+    job.checkpoints.as_ref().and_then(Checkpoints::before_first)
+}
+
+/// What an operator goes on from.
+fn restored_state(job: &Job, node: NodeId) -> Option<Arc<Vec<Snapshot>>> {
+    job.checkpoints.as_ref()?.restored()?.operator(node)
+}
+
+fn key_groups(job: &Job, node: &Node, subtask: u32) -> KeyGroupRange {
+    range_of(subtask, node.parallelism, job.plan.settings.max_parallelism)
+}
+
 /// What every head on a worker needs.
 struct Place<'a> {
     job: &'a Arc<Job>,
@@ -275,14 +292,21 @@ impl Place<'_> {
 
     fn on_worker(self, ports: Ports, steps: Steps) -> Result<OperatorHead, OperatorError> {
         let (job, node) = (self.job, self.job.node(self.head));
-        let operator = operators::operator(&job.plan, node)?;
-        let keeps_origin = !matches!(node.operator, Operator::Window(_) | Operator::Aggregate(_));
+        let mut operator = operators::operator(&job.plan, node)?;
+        if let Some(parts) = restored_state(job, self.head) {
+            operator.restore(&parts, key_groups(job, node, self.subtask))?;
+        }
+        let is_stateful = matches!(node.operator, Operator::Window(_) | Operator::Aggregate(_));
+        // What is stateless has no cuts: what passes through it has.
+        let cuts = if is_stateful { before_first_cut(job) } else { None };
         let standing = operator.next_wakeup().is_some().then_some(self.rights);
         Ok(OperatorHead {
             job: Arc::clone(job),
             node: self.head,
+            subtask: self.subtask,
+            aligner: Aligner::new(cuts),
             operator,
-            keeps_origin,
+            keeps_origin: !is_stateful,
             pullers: self.pullers,
             inputs: self.inputs,
             tail: Tail::new(job, self.head, self.subtask, steps, ports.outputs, self.running),
@@ -305,18 +329,26 @@ impl Place<'_> {
             InstanceHost::new(Arc::clone(job), head, subtask, move || _ = activator.activate())
         };
         let context = job.context(head, subtask);
-        let make = move || operators::transform(&plan, plan.node(head), &context, Arc::new(host));
+        let state = restored_state(job, head);
+        let standing = state.is_some().then_some(self.rights);
+        let owned = key_groups(job, job.node(head), subtask);
+        let make = move || {
+            let mut operator = operators::transform(&plan, plan.node(head), &context, Arc::new(host))?;
+            state.map_or(Ok(()), |parts| operator.restore(&parts, owned))?;
+            Ok(operator)
+        };
         task::spawn(job, head, subtask, make, queue, answers, move || _ = activator.activate());
         TaskHead {
             job: Arc::clone(job),
             node: head,
+            aligner: Aligner::new(before_first_cut(job)),
             calls: Some(calls),
             answers: answered,
             pending: Default::default(),
             pullers: self.pullers,
             inputs: self.inputs,
             tail: Tail::new(job, head, subtask, steps, ports.outputs, self.running),
-            standing: None,
+            standing,
             ports: ports.count,
         }
     }
@@ -343,6 +375,7 @@ impl Place<'_> {
             job: Arc::clone(job),
             node: head,
             subtask,
+            aligner: Aligner::new(before_first_cut(job)),
             queue: Some(queue),
             deliveries,
             finished,

@@ -2,12 +2,12 @@
 
 use super::{
     alarm::Alarm,
+    align::{Aligner, Right},
     chunk::{Item, Rows},
     guard::{Frontiers, Logic, earliest},
     input::{Inputs, Puller, Received},
-    output::{Outputs, Rights},
+    output::Rights,
     tail::Tail,
-    time::Time,
 };
 use crate::{
     operator::{Emitter, Operator, OperatorError},
@@ -15,12 +15,13 @@ use crate::{
 };
 use standpipe_pipeline::plan::NodeId;
 use std::{sync::Arc, time::Duration};
-use timely::dataflow::operators::InputCapability;
 
 /// See the module's documentation.
 pub(crate) struct OperatorHead {
     pub(crate) job: Arc<Job>,
     pub(crate) node: NodeId,
+    pub(crate) subtask: u32,
+    pub(crate) aligner: Aligner,
     pub(crate) operator: Box<dyn Operator>,
     /// What it gives has the same origin as what it took.
     pub(crate) keeps_origin: bool,
@@ -36,7 +37,7 @@ pub(crate) struct OperatorHead {
 }
 
 impl OperatorHead {
-    fn take(&mut self, edge: usize, right: &InputCapability<Time>, items: Vec<Item>) -> Result<(), OperatorError> {
+    fn take(&mut self, edge: usize, right: &Right<'_>, items: Vec<Item>) -> Result<(), OperatorError> {
         for item in items {
             match self.inputs.receive(edge, item)? {
                 Received::Rows { input, rows } => {
@@ -63,9 +64,24 @@ impl OperatorHead {
                 }
             }
         }
-        self.tail.outputs.flush_for(right);
+        right.flush(&mut self.tail.outputs);
         if self.standing.is_none() && self.operator.next_wakeup().is_some() {
-            self.standing = Some(Outputs::retain(right, self.ports));
+            self.standing = Some(right.retain(self.ports));
+        }
+        Ok(())
+    }
+
+    /// Reports the state at every cut that is due, and takes what is behind it.
+    fn cut(&mut self, frontiers: Frontiers<'_>) -> Result<(), OperatorError> {
+        while let Some(cut) = self.aligner.next_cut(frontiers) {
+            if let Some(checkpoints) = self.job.checkpoints.as_ref().filter(|checkpoints| checkpoints.wants(cut)) {
+                let operator = &mut self.operator;
+                let state = self.timer.time("snapshot", || operator.snapshot());
+                checkpoints.report(cut, self.node, self.subtask, state.map(Into::into));
+            }
+            while let Some((edge, items, rights)) = self.aligner.next_held() {
+                self.take(edge, &Right::Kept(&rights), items)?;
+            }
         }
         Ok(())
     }
@@ -99,13 +115,14 @@ impl Logic for OperatorHead {
         let mut result = Ok(());
         for (edge, pull) in pullers.iter_mut().enumerate() {
             pull(&mut |right, chunk| {
-                if result.is_ok() {
-                    result = self.take(edge, &right, std::mem::take(&mut chunk.0));
+                if result.is_ok() && !self.aligner.hold(edge, &right, &mut chunk.0, self.ports) {
+                    result = self.take(edge, &Right::Lent(&right), std::mem::take(&mut chunk.0));
                 }
             });
         }
         self.pullers = pullers;
         result?;
+        self.cut(frontiers)?;
         self.watch_clock(frontiers)?;
         Ok(false)
     }

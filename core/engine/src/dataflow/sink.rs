@@ -2,12 +2,12 @@
 //! acknowledged it, so the feedback edge of every source sees what is not delivered; rows that the plugin refuses go to the node's `errors` output by the same rights.
 
 use super::{
+    align::{Aligner, Right},
     batch_bytes,
     chunk::{Item, Mark, Origin, Rows},
     guard::{Frontiers, Logic, earliest},
     input::{Inputs, Puller, Received},
     output::{Outputs, Rights},
-    time::Time,
 };
 use crate::{
     operator::OperatorError,
@@ -29,7 +29,6 @@ use std::{
         atomic::{AtomicBool, Ordering::SeqCst},
     },
 };
-use timely::dataflow::operators::InputCapability;
 
 /// A batch that is not acknowledged.
 struct Held {
@@ -54,6 +53,7 @@ pub(crate) struct SinkHead {
     pub(crate) job: Arc<Job>,
     pub(crate) node: NodeId,
     pub(crate) subtask: u32,
+    pub(crate) aligner: Aligner,
     /// `None` once `Finish` is sent.
     pub(crate) queue: Option<Sender<SinkCommand>>,
     pub(crate) deliveries: Arc<Deliveries>,
@@ -71,7 +71,7 @@ pub(crate) struct SinkHead {
 }
 
 impl SinkHead {
-    fn take(&mut self, edge: usize, right: &InputCapability<Time>, items: Vec<Item>) -> Result<(), OperatorError> {
+    fn take(&mut self, edge: usize, right: &Right<'_>, items: Vec<Item>) -> Result<(), OperatorError> {
         let metrics = self.job.node_metrics(self.node);
         for item in items {
             match self.inputs.receive(edge, item)? {
@@ -84,7 +84,7 @@ impl SinkHead {
                         // The thread is gone only when the job has failed.
                         drop(queue.send(SinkCommand::Write(rows.batch.clone())));
                     }
-                    let rights = Outputs::retain(right, self.ports);
+                    let rights = right.retain(self.ports);
                     self.unacknowledged.batches.push_back(Held { batch: rows.batch, bytes, origin: rows.origin, rights });
                 }
                 Received::Rows { .. } | Received::Mark { all: None, .. } => {}
@@ -92,9 +92,22 @@ impl SinkHead {
                     metrics.set_event_time(self.subtask, mark.time, mark.idle, mark.holder.clone());
                     if self.errors_schema.is_some() {
                         let behind = self.unacknowledged.acknowledged + self.unacknowledged.batches.len() as u64;
-                        self.unacknowledged.marks.push_back((behind, mark, Outputs::retain(right, self.ports)));
+                        self.unacknowledged.marks.push_back((behind, mark, right.retain(self.ports)));
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the thread of every cut that is due, behind what is before it, and takes what is behind it.
+    fn cut(&mut self, frontiers: Frontiers<'_>) -> Result<(), OperatorError> {
+        while let Some(cut) = self.aligner.next_cut(frontiers) {
+            if let Some(queue) = &self.queue {
+                drop(queue.send(SinkCommand::Checkpoint(cut)));
+            }
+            while let Some((edge, items, rights)) = self.aligner.next_held() {
+                self.take(edge, &Right::Kept(&rights), items)?;
             }
         }
         Ok(())
@@ -176,13 +189,14 @@ impl Logic for SinkHead {
         let mut result = Ok(());
         for (edge, pull) in pullers.iter_mut().enumerate() {
             pull(&mut |right, chunk| {
-                if result.is_ok() {
-                    result = self.take(edge, &right, std::mem::take(&mut chunk.0));
+                if result.is_ok() && !self.aligner.hold(edge, &right, &mut chunk.0, self.ports) {
+                    result = self.take(edge, &Right::Lent(&right), std::mem::take(&mut chunk.0));
                 }
             });
         }
         self.pullers = pullers;
         result?;
+        self.cut(frontiers)?;
         self.settle()?;
         if earliest(frontiers).is_none()
             && let Some(queue) = self.queue.take()

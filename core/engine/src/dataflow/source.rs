@@ -8,8 +8,9 @@ use super::{
     chunk::{Mark, Origin, Rows},
     guard::{Frontiers, Logic, earliest},
     output::Rights,
+    progress::Progress,
     tail::Tail,
-    time::Time,
+    time::{Time, checkpoint},
 };
 use crate::{
     operator::{END, Emitter, Micros, OperatorError},
@@ -48,12 +49,16 @@ pub(crate) struct Parts<'a> {
 pub(crate) struct SourceHead {
     job: Arc<Job>,
     node: NodeId,
+    subtask: u32,
     events: Receiver<ReaderEvent>,
     notified: Arc<AtomicBool>,
     tail: Tail,
     alarm: Alarm,
-    /// `None` when nothing follows.
+    /// `None` when nothing follows, not even a checkpoint.
     rights: Option<Rights>,
+    /// It gives nothing any more.
+    ended: bool,
+    progress: Progress,
     decode: Option<Decode>,
     emitter: Emitter,
     splits: SplitWatermarks,
@@ -73,11 +78,14 @@ impl SourceHead {
         Ok(Self {
             job: Arc::clone(job),
             node,
+            subtask,
             events,
             notified,
             tail,
             alarm,
             rights: Some(rights),
+            ended: false,
+            progress: Progress::default(),
             decode: operators::decode(description, source)?,
             emitter: Emitter::default(),
             splits: SplitWatermarks::new(source.event_time.as_ref()),
@@ -100,6 +108,16 @@ impl SourceHead {
             self.job.node_metrics(self.node).in_flight_bytes.fetch_sub(released as i64, SeqCst);
         }
         let tick = self.job.ticker.current();
+        if let Some(checkpoints) = self.job.checkpoints.as_ref().filter(|_| self.rights.is_some()) {
+            if checkpoints.over() {
+                self.rights = None;
+                return;
+            }
+            let cut = checkpoint(tick);
+            if self.time().is_some_and(|time| checkpoint(time) < cut) && checkpoints.wants(cut) {
+                checkpoints.report(cut, self.node, self.subtask, self.progress.report(&self.job.node(self.node).path, &self.splits));
+            }
+        }
         let rights = self.rights.iter_mut().flatten();
         rights.filter(|right| *right.time() < tick).for_each(|right| right.downgrade(&tick));
     }
@@ -158,7 +176,12 @@ impl SourceHead {
             self.tail.mark(Mark { time: END, idle: false, holder: None })?;
         }
         self.ship();
-        self.rights = None;
+        self.ended = true;
+        match &self.job.checkpoints {
+            // There is one more, of this end.
+            Some(checkpoints) => checkpoints.ended(self.node, self.subtask),
+            None => self.rights = None,
+        }
         Ok(())
     }
 
@@ -177,25 +200,41 @@ impl SourceHead {
                 self.throttle(true);
                 return Ok(false);
             }
+            if self.ended {
+                return Ok(false);
+            }
             let event = match self.events.try_recv() {
                 Ok(event) => event,
                 // The reader's thread has failed, and with it the job.
                 Err(TryRecvError::Disconnected | TryRecvError::Empty) => return Ok(false),
             };
             match event {
-                ReaderEvent::Rows { batch, origin, watermark } if batch.num_rows() == 0 => self.no_rows(&origin.split, watermark),
+                ReaderEvent::Rows { batch, origin, watermark } if batch.num_rows() == 0 => {
+                    self.progress.taken(&origin.split, &origin.upto);
+                    self.no_rows(&origin.split, watermark);
+                }
                 ReaderEvent::Rows { batch, origin, watermark } => {
                     let bytes = self.rows(batch, &origin, watermark)?;
+                    self.progress.taken(&origin.split, &origin.upto);
                     self.mark()?;
                     turn += bytes.max(1);
                     self.budget.spend(time, bytes);
                     self.job.node_metrics(self.node).in_flight_bytes.fetch_add(bytes as i64, SeqCst);
                     self.job.ticker.emitted();
                 }
-                ReaderEvent::Assigned(splits) => self.splits.assigned(splits),
+                ReaderEvent::Assigned(splits) => {
+                    self.progress.assigned(&splits);
+                    self.splits.assigned(splits.into_iter().map(|split| (split.split, split.watermark)));
+                }
                 ReaderEvent::Idle => self.splits.nothing_to_read(Instant::now()),
-                ReaderEvent::Removed(splits) => splits.iter().for_each(|split| self.splits.ended(split)),
-                ReaderEvent::EndOfSplit(split) => self.splits.ended(&split),
+                ReaderEvent::Removed(splits) => splits.iter().for_each(|split| {
+                    self.splits.ended(split);
+                    self.progress.removed(split);
+                }),
+                ReaderEvent::EndOfSplit(split) => {
+                    self.splits.ended(&split);
+                    self.progress.ended(split);
+                }
                 ReaderEvent::End { complete } => {
                     self.end(complete)?;
                     return Ok(false);
@@ -237,7 +276,7 @@ impl Logic for SourceHead {
             self.throttle(false);
         }
         let more = self.take()?;
-        if self.rights.is_some() && self.throttled.is_none() {
+        if self.rights.is_some() && !self.ended && self.throttled.is_none() {
             self.mark()?;
             let now = Instant::now();
             if let Some(due) = self.splits.next_change(now) {

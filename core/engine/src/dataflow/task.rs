@@ -2,12 +2,13 @@
 //! of what it answers. The right is kept until then, so that progress and backpressure see the task's queue.
 
 use super::{
+    align::{Aligner, Right},
     chunk::{Item, Mark, Rows},
     guard::{Frontiers, Logic, earliest},
     input::{Inputs, Puller, Received},
-    output::{Outputs, Rights},
+    output::Rights,
     tail::Tail,
-    time::Time,
+    time::{CheckpointId, Tick, Time, time},
 };
 use crate::{
     operator::OperatorError,
@@ -19,19 +20,20 @@ use crate::{
 use crossbeam_channel::{Receiver, Sender};
 use standpipe_pipeline::plan::NodeId;
 use std::{collections::VecDeque, sync::Arc};
-use timely::dataflow::operators::InputCapability;
 
-/// A call that the task has not answered.
-struct Pending {
-    rights: Rights,
-    /// Sent behind what the call gives.
-    mark: Option<Mark>,
+/// What the task has not answered.
+enum Pending {
+    /// A call; `mark` is sent behind what it gives.
+    Call { rights: Rights, mark: Option<Mark> },
+    /// A question for its state, which gives nothing.
+    Cut(CheckpointId),
 }
 
 /// See the module's documentation.
 pub(crate) struct TaskHead {
     pub(crate) job: Arc<Job>,
     pub(crate) node: NodeId,
+    pub(crate) aligner: Aligner,
     /// `None` once all inputs have ended and everything is answered.
     pub(crate) calls: Option<Sender<TaskInput>>,
     pub(crate) answers: Receiver<TaskOutput>,
@@ -49,16 +51,16 @@ pub(crate) struct TaskHead {
 pub(crate) struct Unanswered(VecDeque<Pending>);
 
 impl TaskHead {
-    fn call(&mut self, right: &InputCapability<Time>, call: TaskInput, mark: Option<Mark>) {
+    fn call(&mut self, right: &Right<'_>, call: TaskInput, mark: Option<Mark>) {
         // The thread is gone only when the job has failed.
         if let Some(calls) = &self.calls
             && calls.send(call).is_ok()
         {
-            self.pending.0.push_back(Pending { rights: Outputs::retain(right, self.ports), mark });
+            self.pending.0.push_back(Pending::Call { rights: right.retain(self.ports), mark });
         }
     }
 
-    fn take(&mut self, edge: usize, right: &InputCapability<Time>, items: Vec<Item>) -> Result<(), OperatorError> {
+    fn take(&mut self, edge: usize, right: &Right<'_>, items: Vec<Item>) -> Result<(), OperatorError> {
         for item in items {
             match self.inputs.receive(edge, item)? {
                 Received::Rows { input, rows } => {
@@ -67,14 +69,38 @@ impl TaskHead {
                 }
                 Received::Mark { advanced: Some((input, time)), all } => self.call(right, TaskInput::Watermark { input, time }, all),
                 Received::Mark { advanced: None, all: Some(all) } => match self.pending.0.back_mut() {
-                    Some(last) => last.mark = Some(all),
+                    Some(Pending::Call { mark, .. }) => *mark = Some(all),
+                    // Behind a cut, and not to be sent by a right that is before it.
+                    Some(Pending::Cut(_)) => self.call(right, TaskInput::Nothing, Some(all)),
                     None => self.tail.mark(all)?,
                 },
                 Received::Mark { advanced: None, all: None } => {}
             }
         }
-        self.tail.outputs.flush_for(right);
+        right.flush(&mut self.tail.outputs);
         Ok(())
+    }
+
+    /// Asks for the state at every cut that is due, and takes what is behind it.
+    fn cut(&mut self, frontiers: Frontiers<'_>) -> Result<(), OperatorError> {
+        while let Some(cut) = self.aligner.next_cut(frontiers) {
+            let wanted = self.job.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.wants(cut));
+            if wanted
+                && let Some(calls) = &self.calls
+                && calls.send(TaskInput::Snapshot(cut)).is_ok()
+            {
+                self.pending.0.push_back(Pending::Cut(cut));
+            }
+            while let Some((edge, items, rights)) = self.aligner.next_held() {
+                self.take(edge, &Right::Kept(&rights), items)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn advance_standing(&mut self, to: Time) {
+        let rights = self.standing.iter_mut().flatten();
+        rights.filter(|right| *right.time() < to).for_each(|right| right.downgrade(&to));
     }
 
     fn answer(&mut self, output: TaskOutput) -> Result<(), OperatorError> {
@@ -88,7 +114,15 @@ impl TaskHead {
         for (port, batch) in output.emitted {
             self.tail.emit(port, Rows { batch, origin: None })?;
         }
-        let (rights, mark) = answered.map_or((None, None), |answered| (Some(answered.rights), answered.mark));
+        let (rights, mark) = match answered {
+            Some(Pending::Call { rights, mark }) => (Some(rights), mark),
+            Some(Pending::Cut(cut)) => {
+                // What a timer gives from now on is behind the cut.
+                self.advance_standing(time(cut, Tick::FIRST));
+                (None, None)
+            }
+            None => (None, None),
+        };
         if let Some(mark) = mark {
             self.tail.mark(mark)?;
         }
@@ -110,21 +144,21 @@ impl Logic for TaskHead {
         let mut result = Ok(());
         for (edge, pull) in pullers.iter_mut().enumerate() {
             pull(&mut |right, chunk| {
-                if result.is_ok() {
-                    result = self.take(edge, &right, std::mem::take(&mut chunk.0));
+                if result.is_ok() && !self.aligner.hold(edge, &right, &mut chunk.0, self.ports) {
+                    result = self.take(edge, &Right::Lent(&right), std::mem::take(&mut chunk.0));
                 }
             });
         }
         self.pullers = pullers;
         result?;
+        self.cut(frontiers)?;
         while let Ok(output) = self.answers.try_recv() {
             self.answer(output)?;
         }
         match earliest(frontiers) {
-            Some(frontier) => {
-                let rights = self.standing.iter_mut().flatten();
-                rights.filter(|right| *right.time() < frontier).for_each(|right| right.downgrade(&frontier));
-            }
+            // What a timer gives before the state is asked for is before the cut, and is not to be sent behind it.
+            Some(_) if self.pending.0.iter().any(|pending| matches!(pending, Pending::Cut(_))) => {}
+            Some(frontier) => self.advance_standing(frontier),
             None if self.pending.0.is_empty() => (self.standing, self.calls) = (None, None),
             None => {}
         }

@@ -9,12 +9,29 @@ pub(crate) type Time = u64;
 
 const TICK_BITS: u32 = 36;
 
-/// Which consistent cut a timestamp belongs to. The first is 0; there are 2^28: one a second for eight years.
+/// A consistent cut, and what comes after it until the next one: data of n is behind cut n and before cut n + 1. There are 2^28: one a second for eight years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct CheckpointId(u32);
 
 impl CheckpointId {
-    pub(crate) const FIRST: Self = Self(0);
+    const BITS: u32 = u64::BITS - TICK_BITS;
+    /// Before any.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// That number, if there can be so many.
+    pub(crate) fn new(number: u64) -> Option<Self> {
+        u32::try_from(number).ok().filter(|number| *number < 1 << Self::BITS).map(Self)
+    }
+
+    pub(crate) const fn number(self) -> u64 {
+        self.0 as u64
+    }
+}
+
+impl std::fmt::Display for CheckpointId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
 }
 
 /// A point in a checkpoint. There are 2^36: one a millisecond for two years.
@@ -61,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_tick_a_millisecond_lasts_for_years() {
-        let after_50_days = time(CheckpointId::FIRST, Tick(50 * 24 * 3600 * 1000));
+        let after_50_days = time(CheckpointId::NONE, Tick(50 * 24 * 3600 * 1000));
         assert_eq!(next_tick(after_50_days), after_50_days + 1, "32 bits would not hold this");
         const { assert!(Tick::LAST.0 > 2 * 365 * 24 * 3600 * 1000) };
     }

@@ -2,15 +2,17 @@
 //! process; how a subtask is reached is [`Assignments`]' business.
 
 use super::{
+    checkpoints::splits::{EnumeratorState, FoundSplit, RestoredSource},
     error::{JobError, Phase},
     host::InstanceHost,
     job::Job,
-    reader::ReaderCommand,
+    reader::{Assignment, ReaderCommand},
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
-use standpipe_loader::{CloseReason, PluginError, SourceEnumerator, SplitPosition};
+use standpipe_loader::{CloseReason, PluginError, SourceEnumerator, SplitDescription};
 use standpipe_pipeline::plan::{NodeId, Operator};
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -51,8 +53,11 @@ pub(crate) fn spawn(job: &Arc<Job>, node: NodeId, assignments: impl Assignments 
     });
     job.spawn("enumerator", node, 0, move || {
         let host = InstanceHost::new(Arc::clone(&shared), node, 0, move || _ = wake.try_send(()));
-        let mut thread = EnumeratorThread { node, assignments, woken, next: 0, phase: Phase::Start, job: Arc::clone(&shared) };
-        thread.run(Arc::new(host)).map_err(|error| JobError::new(&shared.node(node).path, thread.phase, error))
+        let restored = shared.checkpoints.as_ref().and_then(|checkpoints| checkpoints.restored());
+        let restored = restored.map(|restored| restored.source(node));
+        let (next, phase, found) = (0, Phase::Start, BTreeMap::new());
+        let mut thread = EnumeratorThread { node, assignments, woken, next, phase, found, job: Arc::clone(&shared) };
+        thread.run(Arc::new(host), restored).map_err(|error| JobError::new(&shared.node(node).path, thread.phase, error))
     });
 }
 
@@ -64,14 +69,19 @@ struct EnumeratorThread<A> {
     /// Whose turn it is.
     next: usize,
     phase: Phase,
+    /// What there is to remember of every split, where checkpoints are on.
+    found: BTreeMap<String, FoundSplit>,
 }
 
 impl<A: Assignments> EnumeratorThread<A> {
-    fn run(&mut self, host: Arc<InstanceHost>) -> Result<(), PluginError> {
+    fn run(&mut self, host: Arc<InstanceHost>, restored: Option<RestoredSource>) -> Result<(), PluginError> {
         let job = Arc::clone(&self.job);
         let Operator::Source(source) = &job.node(self.node).operator else { return Ok(()) };
         let mut enumerator = source.kind.enumerator(&source.config, &job.context(self.node, 0), host)?;
         let result = enumerator.open().and_then(|()| {
+            if let Some(restored) = restored {
+                self.restore(&mut enumerator, restored)?;
+            }
             job.opened();
             self.discover(&mut enumerator)
         });
@@ -94,7 +104,13 @@ impl<A: Assignments> EnumeratorThread<A> {
                 Ok(found) => {
                     backoff = DISCOVERY;
                     let exhausted = found.exhausted;
-                    self.assign(found.added);
+                    let is_news = self.phase == Phase::Start || !found.added.is_empty() || !found.removed.is_empty();
+                    let added = self.added(found.added);
+                    found.removed.iter().for_each(|split| drop(self.found.remove(split)));
+                    if is_news {
+                        self.remember(enumerator)?;
+                    }
+                    self.assign(added, self.phase == Phase::Start);
                     if !found.removed.is_empty() {
                         (0..self.assignments.subtasks())
                             .for_each(|i| self.assignments.tell(i, ReaderCommand::Revoke(found.removed.clone())));
@@ -120,16 +136,52 @@ impl<A: Assignments> EnumeratorThread<A> {
         Ok(())
     }
 
-    /// Every subtask hears of every discovery, also that there is nothing for it: until then it does not know that it is idle.
-    fn assign(&mut self, added: Vec<standpipe_loader::SplitDescription>) {
+    /// Goes on: what a former run knew is dealt out anew, from where it was left.
+    fn restore(&mut self, enumerator: &mut SourceEnumerator, restored: RestoredSource) -> Result<(), PluginError> {
+        if !restored.snapshot.is_empty() {
+            enumerator.restore(&restored.snapshot)?;
+        }
+        let known = restored.known();
+        self.found = restored.splits;
+        self.remember(enumerator)?;
+        // That there is nothing for a subtask is for the first discovery to say: more may have come to be since.
+        self.assign(known, false);
+        Ok(())
+    }
+
+    /// What is to be read of what was found: not again what a former run has read or this one reads.
+    fn added(&mut self, added: Vec<SplitDescription>) -> Vec<Assignment> {
+        let mut assignments = Vec::with_capacity(added.len());
+        for SplitDescription { split, details } in added {
+            let known = self.found.entry(split.clone()).or_default();
+            if known.ended || known.details.is_some() {
+                continue;
+            }
+            known.details = Some(details.clone());
+            assignments.push(known.assignment(&split, details));
+        }
+        assignments
+    }
+
+    /// Notes what a checkpoint is to hold, before the readers are told: then no split can be between the two.
+    fn remember(&self, enumerator: &mut SourceEnumerator) -> Result<(), PluginError> {
+        if let Some(checkpoints) = &self.job.checkpoints {
+            let snapshot = enumerator.snapshot()?;
+            checkpoints.found(self.node, EnumeratorState { snapshot, found: self.found.clone() });
+        }
+        Ok(())
+    }
+
+    /// With `all`, every subtask hears of it, also that there is nothing for it: until then it does not know that it is idle.
+    fn assign(&mut self, added: Vec<Assignment>, all: bool) {
         let subtasks = self.assignments.subtasks();
-        let mut shares: Vec<Vec<SplitPosition>> = vec![Vec::new(); subtasks];
-        for split in added {
-            shares[self.next % subtasks].push(SplitPosition { split: split.split, details: split.details, position: None });
+        let mut shares: Vec<Vec<Assignment>> = vec![Vec::new(); subtasks];
+        for assignment in added {
+            shares[self.next % subtasks].push(assignment);
             self.next += 1;
         }
         for (subtask, share) in shares.into_iter().enumerate() {
-            if !share.is_empty() || self.phase == Phase::Start {
+            if all || !share.is_empty() {
                 self.assignments.tell(subtask, ReaderCommand::Assign(share));
             }
         }

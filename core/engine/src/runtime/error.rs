@@ -44,6 +44,20 @@ pub enum Cause {
         /// What the panic said.
         message: String,
     },
+    /// State that the job cannot go on from.
+    #[error("checkpoint {checkpoint}: {message}")]
+    Restore {
+        /// Its number.
+        checkpoint: u64,
+        /// One line.
+        message: String,
+    },
+    /// Another process runs the job now.
+    #[error("{0}")]
+    Superseded(String),
+    /// Checkpoints cannot be taken any more.
+    #[error("{0}")]
+    Checkpoint(String),
     /// The operating system or the engine itself refused.
     #[error("{0}")]
     Engine(String),
@@ -90,7 +104,7 @@ impl JobError {
             Cause::Operator(OperatorError::Plugin(error)) if error.code == ErrorCode::EXTERNAL && phase == Phase::Start => {
                 ErrorClass::Outside
             }
-            Cause::Slots(_) => ErrorClass::Configuration,
+            Cause::Slots(_) | Cause::Restore { .. } => ErrorClass::Configuration,
             _ => ErrorClass::Job,
         };
         Self { node: node.to_owned(), class, cause: Box::new(cause) }

@@ -3,6 +3,7 @@
 
 use super::{
     calls::Calls,
+    checkpoints::{CheckpointOptions, Checkpoints},
     error::{JobError, Phase},
     metrics::{Metrics, NodeMetrics},
     ticker::Ticker,
@@ -49,6 +50,8 @@ pub struct RunOptions {
     pub stop_patience: Duration,
     /// A sink that is not given anything for so long after its opening has started: what goes wrong with its first batch then was not missing from the start.
     pub start_period: Duration,
+    /// Where checkpoints are taken to; `None`: none are taken.
+    pub checkpoints: Option<CheckpointOptions>,
 }
 
 impl RunOptions {
@@ -66,6 +69,7 @@ impl RunOptions {
             call_budget: Duration::from_secs(10),
             stop_patience: Duration::from_secs(10),
             start_period: Duration::from_secs(10),
+            checkpoints: None,
         }
     }
 }
@@ -90,6 +94,7 @@ pub(crate) struct Job {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) ticker: Ticker,
     pub(crate) calls: Calls,
+    pub(crate) checkpoints: Option<Checkpoints>,
     /// Source subtasks that wait for room in their byte budget.
     pub(crate) throttled: AtomicUsize,
     stop: AtomicU8,
@@ -111,13 +116,16 @@ impl Job {
         let metrics = Arc::new(Metrics::new(&plan));
         let instances = plan.nodes.iter().map(instances).sum();
         let (cancel_guard, cancel_signal) = bounded(0);
+        let checkpoints = options.checkpoints.clone().map(Checkpoints::new);
+        let start = checkpoints.as_ref().and_then(Checkpoints::before_first).unwrap_or(CheckpointId::NONE);
         Self {
             plan,
             options,
             placement,
             metrics,
-            ticker: Ticker::new(time::time(CheckpointId::FIRST, Tick::FIRST)),
+            ticker: Ticker::new(time::time(start, Tick::FIRST)),
             calls: Calls::default(),
+            checkpoints,
             throttled: AtomicUsize::new(0),
             stop: AtomicU8::new(RUNNING),
             opening: AtomicUsize::new(instances),
@@ -151,7 +159,7 @@ impl Job {
             parallelism: node.parallelism,
             max_parallelism: self.plan.settings.max_parallelism,
             generation: self.options.generation,
-            restored: false,
+            restored: self.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.options.taken_over.base.is_some()),
         }
     }
 
@@ -241,7 +249,11 @@ impl Job {
 
     /// An instance of a plugin is open.
     pub(crate) fn opened(&self) {
-        self.opening.fetch_sub(1, SeqCst);
+        if self.opening.fetch_sub(1, SeqCst) == 1
+            && let Some(checkpoints) = &self.checkpoints
+        {
+            checkpoints.opened();
+        }
     }
 
     /// Runs `body` on a thread of its own; its error or panic ends the job.
@@ -253,20 +265,36 @@ impl Job {
         body: impl FnOnce() -> Result<(), JobError> + Send + 'static,
     ) {
         let job = Arc::clone(self);
-        *self.threads.lock() += 1;
         // Linux shows 15 bytes of it.
         let name = format!("{kind}:{}-{subtask}", self.node(node).name);
-        let spawned = std::thread::Builder::new().name(name).spawn(move || {
-            match catch_unwind(AssertUnwindSafe(body)) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => job.fail(error),
-                Err(panic) => job.fail_panic(node, &*panic),
+        self.spawn_thread(name, move || match catch_unwind(AssertUnwindSafe(body)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => job.fail(error),
+            Err(panic) => job.fail_panic(node, &*panic),
+        });
+    }
+
+    /// Runs a part of the engine on a thread of its own; its panic ends the job.
+    pub(crate) fn spawn_engine(self: &Arc<Self>, name: &'static str, body: impl FnOnce() + Send + 'static) {
+        let job = Arc::clone(self);
+        self.spawn_thread(name.to_owned(), move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
+                let cause = Cause::Engine(format!("the thread {name} panicked: {}", panic_message(&*panic)));
+                job.fail(JobError::new("", Phase::Running, cause));
             }
+        });
+    }
+
+    fn spawn_thread(self: &Arc<Self>, name: String, body: impl FnOnce() + Send + 'static) {
+        let job = Arc::clone(self);
+        *self.threads.lock() += 1;
+        let spawned = std::thread::Builder::new().name(name).spawn(move || {
+            body();
             job.thread_gone();
         });
         if let Err(error) = spawned {
             self.thread_gone();
-            self.fail_node(node, Phase::Start, Cause::Engine(format!("cannot start a thread: {error}")));
+            self.fail(JobError::new("", Phase::Start, Cause::Engine(format!("cannot start a thread: {error}"))));
         }
     }
 

@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 /// A number that only grows.
@@ -90,7 +91,34 @@ type Labels = BTreeMap<String, String>;
 #[derive(Debug)]
 pub struct Metrics {
     nodes: Vec<NodeMetrics>,
+    checkpoints: Mutex<CheckpointTotals>,
     registered: RwLock<Vec<(String, Labels, Cell)>>,
+}
+
+/// What has become of a job's checkpoints.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckpointTotals {
+    /// That are durable.
+    pub completed: u64,
+    /// That were given up.
+    pub failed: u64,
+    /// The newest that is durable.
+    pub last: Option<LastCheckpoint>,
+    /// Why the last one was given up, until another is durable.
+    pub trouble: Option<String>,
+}
+
+/// The newest durable checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastCheckpoint {
+    /// Its number.
+    pub id: u64,
+    /// When it was durable.
+    pub at: Instant,
+    /// How long it took from its trigger on.
+    pub took: Duration,
+    /// Bytes that were written for it, the manifest aside.
+    pub bytes: u64,
 }
 
 /// Where a node stands in the pipeline.
@@ -219,7 +247,26 @@ impl Metrics {
             _ => Role::Transform,
         };
         let node = |node: &Node| NodeMetrics { path: node.path.clone(), role: role(node), ..NodeMetrics::default() };
-        Self { nodes: plan.nodes.iter().map(node).collect(), registered: RwLock::default() }
+        Self { nodes: plan.nodes.iter().map(node).collect(), checkpoints: Mutex::default(), registered: RwLock::default() }
+    }
+
+    /// What has become of the checkpoints.
+    #[must_use]
+    pub fn checkpoints(&self) -> CheckpointTotals {
+        self.checkpoints.lock().clone()
+    }
+
+    pub(crate) fn checkpoint_completed(&self, id: u64, took: Duration, bytes: u64) {
+        let mut totals = self.checkpoints.lock();
+        totals.completed += 1;
+        totals.last = Some(LastCheckpoint { id, at: Instant::now(), took, bytes });
+        totals.trouble = None;
+    }
+
+    pub(crate) fn checkpoint_failed(&self, reason: &str) {
+        let mut totals = self.checkpoints.lock();
+        totals.failed += 1;
+        totals.trouble = Some(reason.to_owned());
     }
 
     /// The job as a whole.
@@ -335,7 +382,7 @@ mod tests {
     use super::*;
 
     fn empty() -> Metrics {
-        Metrics { nodes: Vec::new(), registered: RwLock::default() }
+        Metrics { nodes: Vec::new(), checkpoints: Mutex::default(), registered: RwLock::default() }
     }
 
     #[test]

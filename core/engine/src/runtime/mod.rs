@@ -2,6 +2,7 @@
 //! transform subtask (`reader`, `sink`, `task`), one per source that finds splits (`enumerator`) and one that ticks (`ticker`); all share `job`.
 
 pub(crate) mod calls;
+pub(crate) mod checkpoints;
 mod enumerator;
 pub(crate) mod error;
 pub(crate) mod host;
@@ -14,12 +15,14 @@ pub(crate) mod task;
 mod ticker;
 mod worker;
 
+pub use checkpoints::CheckpointOptions;
 use error::Phase;
 pub use error::{Cause, ErrorClass, JobError};
 pub use job::{JobControl, RunOptions, Secrets};
-pub use metrics::{Counter, Metrics, NodeMetrics, Position, Role, Sample, SplitLag, Totals, Value};
+pub use metrics::{CheckpointTotals, Counter, LastCheckpoint, Metrics, NodeMetrics, Position, Role, Sample, SplitLag, Totals, Value};
 
 use crate::dataflow::build::Wiring;
+use checkpoints::Restored;
 use crossbeam_channel::{Receiver, bounded};
 use job::Job;
 use reader::ReaderCommand;
@@ -134,6 +137,8 @@ fn supervise(job: &Arc<Job>) -> Result<JobReport, JobError> {
     tracing::info!(job = %id, "job {name:?} starts on {} workers", job.placement.workers_per_process);
     let wiring = Wiring::new(job);
     let readers = wiring.readers();
+    restore(job)?;
+    checkpoints::spawn(job, readers.clone());
     for (node, subtasks) in &readers {
         enumerator::spawn(job, *node, enumerator::LocalAssignments(subtasks.clone()));
     }
@@ -153,7 +158,8 @@ fn supervise(job: &Arc<Job>) -> Result<JobReport, JobError> {
         (false, false) => CloseReason::Finished,
     };
     for (node, subtasks) in &readers {
-        let commit = !job.cancelled() && (!job.stopping() || job.draining() || !feeds_state(&job.plan, *node));
+        // With checkpoints, what is durable has been committed.
+        let commit = job.checkpoints.is_none() && !job.cancelled() && (!job.stopping() || job.draining() || !feeds_state(&job.plan, *node));
         subtasks.iter().for_each(|subtask| drop(subtask.send(ReaderCommand::Close { reason, commit })));
     }
     let left = job.wait_for_threads(GRACE);
@@ -168,6 +174,16 @@ fn supervise(job: &Arc<Job>) -> Result<JobReport, JobError> {
     let elapsed = begin.elapsed();
     tracing::info!(job = %id, failed = job.failed(), %end, "job {name:?} ended after {:.1} s", elapsed.as_secs_f64());
     job.take_failure().map_or(Ok(JobReport { end, elapsed, totals: job.metrics.totals() }), Err)
+}
+
+/// Reads the checkpoint that the job goes on from.
+fn restore(job: &Job) -> Result<(), JobError> {
+    if let Some(checkpoints) = &job.checkpoints
+        && let Some(restored) = Restored::load(&checkpoints.options, &job.plan)?
+    {
+        checkpoints.set_restored(restored);
+    }
+    Ok(())
 }
 
 /// Waits until the workers have ended; once the job is given up for [`GRACE`] at most, because an operator may be deep in a call.

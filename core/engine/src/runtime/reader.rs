@@ -3,6 +3,7 @@
 
 use super::{
     calls::CallTimer,
+    checkpoints::splits::ReadSplit,
     error::{JobError, Phase},
     host::InstanceHost,
     job::Job,
@@ -23,17 +24,26 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// A split to read, and how far event time has come in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Assignment {
+    pub(crate) split: SplitPosition,
+    pub(crate) time: Micros,
+}
+
 /// What a reader is told, by the enumerator's thread and by the job.
 #[derive(Debug)]
 pub(crate) enum ReaderCommand {
     /// Read these too. Empty: there are none for it yet.
-    Assign(Vec<SplitPosition>),
+    Assign(Vec<Assignment>),
     /// These are gone.
     Revoke(Vec<String>),
     /// No split will ever be added.
     NoMoreSplits,
     /// Something has changed: look.
     Wake,
+    /// The checkpoint is durable with these positions, and sinks have committed it.
+    Committed { checkpoint: u64, positions: Vec<(String, Vec<u8>)> },
     /// The dataflow has ended, and so does the thread.
     Close {
         /// Why.
@@ -46,8 +56,8 @@ pub(crate) enum ReaderCommand {
 /// What a reader's thread tells the operator, in order.
 #[derive(Debug)]
 pub(crate) enum ReaderEvent {
-    /// These splits will be read by this subtask.
-    Assigned(Vec<Arc<str>>),
+    /// These splits will be read by this subtask, from there on.
+    Assigned(Vec<ReadSplit>),
     /// These will not be read any more.
     Removed(Vec<Arc<str>>),
     /// Rows of a split; none: it has been read up to its end, and there is nothing in it now.
@@ -159,11 +169,12 @@ impl ReaderThread {
             self.read(&mut reader)
         });
         if read.is_ok() {
-            self.wait_for_close();
+            self.wait_for_close(&mut reader);
         }
         let (reason, commit) = self.close.unwrap_or((CloseReason::Failed, false));
         if commit && read.is_ok() && !self.positions.is_empty() {
-            self.commit(&mut reader);
+            let positions: Vec<_> = self.positions.iter().map(|(split, position)| (split.to_string(), position.to_vec())).collect();
+            self.commit(&mut reader, 0, &positions);
         }
         if let Err(error) = reader.close(reason) {
             tracing::warn!(job = %job.options.job_id, "{error}");
@@ -317,16 +328,7 @@ impl ReaderThread {
 
     fn obey(&mut self, reader: &mut SourceReader, command: ReaderCommand) -> Result<(), PluginError> {
         match command {
-            ReaderCommand::Assign(splits) => {
-                let ids: Vec<Arc<str>> = splits.iter().map(|s| s.split.as_str().into()).collect();
-                self.idle = false;
-                let positions = splits.iter().map(|s| s.position.as_deref().map(Into::into));
-                self.splits.extend(ids.iter().cloned().zip(positions));
-                if !splits.is_empty() {
-                    self.timer.time("assign", || reader.assign(&splits))?;
-                }
-                self.send(reader, ReaderEvent::Assigned(ids))?;
-            }
+            ReaderCommand::Assign(assignments) => self.assign(reader, assignments)?,
             ReaderCommand::Revoke(splits) => {
                 let ours: Vec<String> = splits.into_iter().filter(|s| self.splits.contains_key(s.as_str())).collect();
                 if !ours.is_empty() {
@@ -338,26 +340,43 @@ impl ReaderThread {
             }
             ReaderCommand::NoMoreSplits => self.more_splits = false,
             ReaderCommand::Wake => self.woken.store(false, SeqCst),
+            ReaderCommand::Committed { checkpoint, positions } => self.commit(reader, checkpoint, &positions),
             ReaderCommand::Close { reason, commit } => self.close = Some((reason, commit)),
         }
         Ok(())
     }
 
-    /// After the end: nothing but the job's end matters.
-    fn wait_for_close(&mut self) {
+    fn assign(&mut self, reader: &mut SourceReader, assignments: Vec<Assignment>) -> Result<(), PluginError> {
+        let read = |assignment: &Assignment| ReadSplit {
+            split: assignment.split.split.as_str().into(),
+            position: assignment.split.position.as_deref().map(Into::into),
+            watermark: assignment.time,
+            ended: false,
+        };
+        let told: Vec<ReadSplit> = assignments.iter().map(read).collect();
+        let splits: Vec<SplitPosition> = assignments.into_iter().map(|assignment| assignment.split).collect();
+        self.idle = false;
+        self.splits.extend(told.iter().map(|split| (Arc::clone(&split.split), split.position.clone())));
+        if !splits.is_empty() {
+            self.timer.time("assign", || reader.assign(&splits))?;
+        }
+        self.send(reader, ReaderEvent::Assigned(told)).map(drop)
+    }
+
+    /// After the end: nothing but what is durable and the job's end matters.
+    fn wait_for_close(&mut self, reader: &mut SourceReader) {
         while self.close.is_none() {
             match self.commands.recv() {
                 Ok(ReaderCommand::Close { reason, commit }) => self.close = Some((reason, commit)),
+                Ok(ReaderCommand::Committed { checkpoint, positions }) => self.commit(reader, checkpoint, &positions),
                 Ok(_) => {}
                 Err(_) => return,
             }
         }
     }
 
-    fn commit(&self, reader: &mut SourceReader) {
-        let positions: Vec<(String, Vec<u8>)> =
-            self.positions.iter().map(|(split, position)| (split.to_string(), position.to_vec())).collect();
-        if let Err(error) = self.timer.time("checkpoint_committed", || reader.checkpoint_committed(0, &positions)) {
+    fn commit(&self, reader: &mut SourceReader, checkpoint: u64, positions: &[(String, Vec<u8>)]) {
+        if let Err(error) = self.timer.time("checkpoint_committed", || reader.checkpoint_committed(checkpoint, positions)) {
             tracing::warn!(job = %self.job.options.job_id, "positions are not committed upstream: {error}");
         }
     }

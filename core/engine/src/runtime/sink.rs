@@ -3,14 +3,16 @@
 
 use super::{
     calls::CallTimer,
+    checkpoints::{COMMITTABLES, Report, commits, committables_table},
     error::{JobError, Phase},
     host::{Deliveries, InstanceHost},
     job::Job,
     retry::Retry,
 };
+use crate::{dataflow::time::CheckpointId, operator::OperatorError};
 use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, after, at, bounded, never, select};
-use standpipe_loader::{CloseReason, Committable, PluginError, SinkInstance, Written};
+use standpipe_loader::{CloseReason, Committable, Error, PluginError, Recovered, SinkInstance, Written};
 use standpipe_pipeline::plan::{NodeId, Operator};
 use std::{
     collections::VecDeque,
@@ -26,6 +28,8 @@ use std::{
 pub(crate) enum SinkCommand {
     /// The next batch; sequence numbers count from 1.
     Write(RecordBatch),
+    /// All before it belongs to that checkpoint, or to a former one.
+    Checkpoint(CheckpointId),
     /// Nothing follows.
     Finish,
 }
@@ -54,15 +58,34 @@ pub(crate) fn spawn(job: &Arc<Job>, node: NodeId, subtask: u32, queue: Receiver<
         let operator = Arc::clone(&link.wake_operator);
         let host = host.for_sink(Arc::clone(&link.deliveries), move || operator());
         let retry = Retry::new(&shared, node);
-        let (written, waiting, phase) = (0, VecDeque::new(), Phase::Start);
-        let mut thread = SinkThread { node, timer, retry, queue, has_room, link, written, waiting, phase, job: Arc::clone(&shared) };
-        thread.run(Arc::new(host), subtask).map_err(|error| JobError::new(&shared.node(node).path, thread.phase, error))
+        let transactional = commits(shared.node(node));
+        let commits = shared.checkpoints.as_ref().filter(|_| transactional).map_or_else(never, |it| it.committer(node, subtask));
+        let (written, waiting, phase, uncommitted) = (0, VecDeque::new(), Phase::Start, Vec::new());
+        let job = Arc::clone(&shared);
+        let mut thread = SinkThread {
+            job,
+            node,
+            subtask,
+            timer,
+            retry,
+            queue,
+            has_room,
+            link,
+            written,
+            waiting,
+            phase,
+            transactional,
+            uncommitted,
+            commits,
+        };
+        thread.run(Arc::new(host)).map_err(|error| JobError::new(&shared.node(node).path, thread.phase, error))
     });
 }
 
 struct SinkThread {
     job: Arc<Job>,
     node: NodeId,
+    subtask: u32,
     timer: CallTimer,
     retry: Retry,
     queue: Receiver<SinkCommand>,
@@ -73,21 +96,28 @@ struct SinkThread {
     /// When the batches that are not acknowledged were given to the plugin, oldest first, by sequence number.
     waiting: VecDeque<(u64, Instant)>,
     phase: Phase,
+    transactional: bool,
+    /// What is prepared and not committed, oldest first.
+    uncommitted: Vec<Committable>,
+    /// Checkpoints that are durable.
+    commits: Receiver<u64>,
 }
 
 impl SinkThread {
-    fn run(&mut self, host: Arc<InstanceHost>, subtask: u32) -> Result<(), PluginError> {
+    fn run(&mut self, host: Arc<InstanceHost>) -> Result<(), PluginError> {
         let job = Arc::clone(&self.job);
         let Operator::Sink(sink) = &job.node(self.node).operator else { return Ok(()) };
         let mut instance =
-            sink.kind.instance(&sink.config, &job.node(self.node).name, &sink.input, &job.context(self.node, subtask), host)?;
-        let transactional = sink.validation.details.capabilities.transactional;
+            sink.kind.instance(&sink.config, &job.node(self.node).name, &sink.input, &job.context(self.node, self.subtask), host)?;
         let result = self.timer.time("open", || instance.open()).and_then(|()| {
+            if !self.recover(&mut instance)? {
+                return Ok(false);
+            }
             job.opened();
             self.write_all(&mut instance)
         });
         let result = match result {
-            Ok(true) => self.finish(&mut instance, transactional, subtask),
+            Ok(true) => self.finish(&mut instance),
             other => other,
         };
         let reason = match result {
@@ -111,12 +141,16 @@ impl SinkThread {
         let cancelled = self.job.cancel_signal();
         let opened = Instant::now();
         loop {
-            if self.flush_is_due() && !self.flush(instance)? {
+            if self.flush_is_due() && !self.flush(instance, 0)? {
                 return Ok(false);
             }
             let look = self.waiting.front().map_or_else(never, |(_, since)| self.next_look(*since));
             let command = select! {
                 recv(self.queue) -> command => command,
+                recv(self.commits) -> checkpoint => match checkpoint {
+                    Ok(checkpoint) if !self.commit(instance, checkpoint)? => return Ok(false),
+                    _ => continue,
+                },
                 recv(cancelled) -> _ => return Ok(false),
                 recv(look) -> _ => continue,
             };
@@ -126,6 +160,8 @@ impl SinkThread {
             match command {
                 Ok(SinkCommand::Write(batch)) if !self.write(instance, &batch)? => return Ok(false),
                 Ok(SinkCommand::Write(_)) => {}
+                Ok(SinkCommand::Checkpoint(checkpoint)) if !self.checkpoint(instance, checkpoint)? => return Ok(false),
+                Ok(SinkCommand::Checkpoint(_)) => {}
                 Ok(SinkCommand::Finish) => return Ok(!self.job.cancelled()),
                 Err(_) => return Ok(false),
             }
@@ -194,12 +230,71 @@ impl SinkThread {
     }
 
     /// After a flush everything is delivered, whether the plugin says so or not. False: the job was given up.
-    fn flush(&mut self, instance: &mut SinkInstance) -> Result<bool, PluginError> {
-        let flushed = self.persist("flush", || instance.flush(0))?.is_some();
+    fn flush(&mut self, instance: &mut SinkInstance, checkpoint: u64) -> Result<bool, PluginError> {
+        let flushed = self.persist("flush", || instance.flush(checkpoint))?.is_some();
         if flushed {
             self.acknowledge_all();
         }
         Ok(flushed)
+    }
+
+    /// After a restart: what became of what former subtasks had prepared. False: the job was given up.
+    fn recover(&mut self, instance: &mut SinkInstance) -> Result<bool, PluginError> {
+        let restored = self.job.checkpoints.as_ref().and_then(|checkpoints| checkpoints.restored());
+        let Some(restored) = restored.filter(|_| self.transactional) else { return Ok(true) };
+        let prepared = restored.sink(self.node, self.subtask, self.job.node(self.node).parallelism);
+        let Some(decisions) = self.persist("recover", || instance.recover(&prepared))? else { return Ok(false) };
+        let mut open = Vec::new();
+        for (committable, decision) in prepared.into_iter().zip(decisions) {
+            match decision {
+                Recovered::Committed => {}
+                Recovered::Commit => open.push(committable),
+                Recovered::Replay => {
+                    let message = format!("what was prepared for checkpoint {} is lost; restore an earlier one", committable.checkpoint);
+                    return Err(instance.failure(Error::data(message)));
+                }
+            }
+        }
+        self.uncommitted = open;
+        match self.uncommitted.iter().map(|committable| committable.checkpoint).max() {
+            Some(newest) => self.commit_up_to(instance, newest),
+            None => Ok(true),
+        }
+    }
+
+    /// Delivers, or prepares, what belongs to a checkpoint, and reports it. False: the job was given up.
+    fn checkpoint(&mut self, instance: &mut SinkInstance, checkpoint: CheckpointId) -> Result<bool, PluginError> {
+        let job = Arc::clone(&self.job);
+        // One that was given up meanwhile: what there is belongs to the next.
+        let Some(checkpoints) = job.checkpoints.as_ref().filter(|checkpoints| checkpoints.wants(checkpoint)) else { return Ok(true) };
+        let number = checkpoint.number();
+        if !self.transactional {
+            let flushed = self.flush(instance, number)?;
+            checkpoints.report(checkpoint, self.node, self.subtask, Ok(Report::default()));
+            return Ok(flushed);
+        }
+        let Some(bytes) = self.persist("prepare", || instance.prepare(number))? else { return Ok(false) };
+        self.acknowledge_all();
+        self.uncommitted.push(Committable { checkpoint: number, subtask: self.subtask, bytes });
+        let path = &job.node(self.node).path;
+        let table = committables_table(&self.uncommitted).map_err(|source| OperatorError::Arrow { node: path.clone(), source });
+        let report = table.map(|table| Report { tables: vec![(COMMITTABLES.to_owned(), table)], positions: Vec::new() });
+        checkpoints.report(checkpoint, self.node, self.subtask, report);
+        Ok(true)
+    }
+
+    /// That checkpoint is durable. False: the job was given up.
+    fn commit(&mut self, instance: &mut SinkInstance, checkpoint: u64) -> Result<bool, PluginError> {
+        let committed = self.commit_up_to(instance, checkpoint)?;
+        if let Some(checkpoints) = self.job.checkpoints.as_ref().filter(|_| committed) {
+            checkpoints.committed(checkpoint, self.node, self.subtask);
+        }
+        Ok(committed)
+    }
+
+    fn commit_up_to(&mut self, instance: &mut SinkInstance, checkpoint: u64) -> Result<bool, PluginError> {
+        let prepared: Vec<Committable> = self.uncommitted.extract_if(.., |committable| committable.checkpoint <= checkpoint).collect();
+        Ok(prepared.is_empty() || self.persist("commit", || instance.commit(checkpoint, &prepared))?.is_some())
     }
 
     fn acknowledge_all(&mut self) {
@@ -209,10 +304,10 @@ impl SinkThread {
     }
 
     /// The end of the input: without checkpoints, the one transaction is committed here. False: the job was given up.
-    fn finish(&mut self, instance: &mut SinkInstance, transactional: bool, subtask: u32) -> Result<bool, PluginError> {
-        if transactional && self.written > 0 {
+    fn finish(&mut self, instance: &mut SinkInstance) -> Result<bool, PluginError> {
+        if self.transactional && self.job.checkpoints.is_none() && self.written > 0 {
             let Some(bytes) = self.persist("prepare", || instance.prepare(1))? else { return Ok(false) };
-            let prepared = [Committable { checkpoint: 1, subtask, bytes }];
+            let prepared = [Committable { checkpoint: 1, subtask: self.subtask, bytes }];
             if self.persist("commit", || instance.commit(1, &prepared))?.is_none() {
                 return Ok(false);
             }

@@ -7,7 +7,10 @@ use super::{
     host::now,
     job::Job,
 };
-use crate::operator::{Emitter, Micros, Operator, OperatorError};
+use crate::{
+    dataflow::time::CheckpointId,
+    operator::{Emitter, Micros, Operator, OperatorError},
+};
 use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 use standpipe_loader::CloseReason;
@@ -21,6 +24,10 @@ pub(crate) enum TaskInput {
     Rows { input: u32, batch: RecordBatch },
     /// The watermark of an input.
     Watermark { input: u32, time: Micros },
+    /// The state is to be reported to that checkpoint.
+    Snapshot(CheckpointId),
+    /// Nothing, to be answered in its turn.
+    Nothing,
 }
 
 /// What a call gave.
@@ -50,7 +57,8 @@ pub(crate) fn spawn(
         let operator = make().map_err(|error| failed(Phase::Start, error))?;
         shared.opened();
         let timer = CallTimer::new(&shared, node, subtask);
-        let mut thread = TaskThread { job: Arc::clone(&shared), operator, timer, inputs, outputs, emitter: Emitter::default() };
+        let emitter = Emitter::default();
+        let mut thread = TaskThread { job: Arc::clone(&shared), node, subtask, operator, timer, inputs, outputs, emitter };
         let result = thread.run(&wake_operator);
         let reason = match (result.is_err() || shared.failed(), shared.cancelled() || shared.stopping()) {
             (true, _) => CloseReason::Failed,
@@ -64,6 +72,8 @@ pub(crate) fn spawn(
 
 struct TaskThread {
     job: Arc<Job>,
+    node: NodeId,
+    subtask: u32,
     operator: Box<dyn Operator>,
     timer: CallTimer,
     inputs: Receiver<TaskInput>,
@@ -75,6 +85,12 @@ impl TaskThread {
     /// Runs until the operator on the worker closes the queue.
     fn run(&mut self, wake_operator: &dyn Fn()) -> Result<(), OperatorError> {
         let cancelled = self.job.cancel_signal();
+        // Timers may have been restored.
+        let first = TaskOutput { answers: false, emitted: Vec::new(), timer: self.operator.next_wakeup().is_some() };
+        if self.outputs.send(first).is_err() {
+            return Ok(());
+        }
+        wake_operator();
         loop {
             let due = self.operator.next_wakeup().map(|at| Duration::from_micros(u64::try_from(at.saturating_sub(now())).unwrap_or(0)));
             let timer = due.map_or_else(never, after);
@@ -82,10 +98,19 @@ impl TaskThread {
             let answers = select! {
                 recv(self.inputs) -> input => {
                     let Ok(input) = input else { return Ok(()) };
-                    self.timer.time("process", || match input {
-                        TaskInput::Rows { input, batch } => operator.on_batch(input, batch, emitter),
-                        TaskInput::Watermark { input, time } => operator.on_watermark(input, time, emitter),
-                    })?;
+                    match input {
+                        TaskInput::Rows { input, batch } => self.timer.time("process", || operator.on_batch(input, batch, emitter))?,
+                        TaskInput::Watermark { input, time } => {
+                            self.timer.time("process", || operator.on_watermark(input, time, emitter))?;
+                        }
+                        TaskInput::Snapshot(checkpoint) => {
+                            let state = self.timer.time("snapshot", || operator.snapshot());
+                            if let Some(checkpoints) = &self.job.checkpoints {
+                                checkpoints.report(checkpoint, self.node, self.subtask, state.map(Into::into));
+                            }
+                        }
+                        TaskInput::Nothing => {}
+                    }
                     true
                 }
                 recv(timer) -> _ => {

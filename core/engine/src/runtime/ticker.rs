@@ -1,7 +1,7 @@
 //! The job's clock: a tick that all sources of the process take as the timestamp of what they emit. It runs only while a source has emitted since the last tick, so
 //! an idle job has no wake-ups; a source at the end of its byte budget asks for a tick at once.
 
-use crate::dataflow::time::{self, Time};
+use crate::dataflow::time::{self, CheckpointId, Tick, Time};
 use parking_lot::{Condvar, Mutex};
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
@@ -55,8 +55,19 @@ impl Ticker {
     /// Ticks, unless `seen` is past already.
     pub(crate) fn advance(&self, seen: Time) {
         if self.current.compare_exchange(seen, time::next_tick(seen), SeqCst, SeqCst).is_ok() {
-            self.sources.lock().iter().for_each(|wake| wake());
+            self.wake_sources();
         }
+    }
+
+    /// From now on sources emit what belongs behind that cut, and tell where they stand.
+    pub(crate) fn enter(&self, checkpoint: CheckpointId) {
+        self.current.fetch_max(time::time(checkpoint, Tick::FIRST), SeqCst);
+        self.wake_sources();
+    }
+
+    /// Makes every source look.
+    pub(crate) fn wake_sources(&self) {
+        self.sources.lock().iter().for_each(|wake| wake());
     }
 
     /// Ends [`Self::run`].

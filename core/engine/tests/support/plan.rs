@@ -1,6 +1,6 @@
 //! Plans made by hand, node by node, as the planner would make them.
 
-use super::plugins::{Collect, Lines, Numbers, Pass, Tally, Texts};
+use super::plugins::{Collect, Ledger, Lines, Numbers, Pass, Tally, Texts};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_expr::Operator as Comparison;
 use datafusion_physical_expr::{
@@ -25,6 +25,7 @@ pub fn catalogue() -> Catalogue {
         Kind::transform::<Pass>(),
         Kind::transform::<Tally>(),
         Kind::sink::<Collect>(),
+        Kind::sink::<Ledger>(),
         Kind::sink::<Lines>(),
     ];
     Catalogue::linked("test", &kinds)
@@ -157,8 +158,15 @@ impl Builder {
 
     /// The transform that passes rows on; keyed with `key`.
     pub fn pass(&mut self, name: &str, parallelism: u32, from: (NodeId, u32), config: Value, keyed: bool) -> (NodeId, u32) {
-        let kind = catalogue().transform("pass").unwrap();
-        let inputs = vec![self.input(from)];
+        self.transform("pass", name, parallelism, from, config, keyed)
+    }
+
+    fn transform(&mut self, kind: &str, name: &str, parallelism: u32, from: (NodeId, u32), config: Value, keyed: bool) -> (NodeId, u32) {
+        let kind = catalogue().transform(kind).unwrap();
+        let mut inputs = vec![self.input(from)];
+        if keyed {
+            inputs[0].details.key = vec!["key".to_owned()];
+        }
         let validation = kind.validate(name, &config, &inputs, keyed).unwrap();
         let schema = Arc::clone(&validation.outputs[0].1);
         let transform = TransformNode { kind, config, inputs, validation, keys: if keyed { vec![0] } else { Vec::new() } };
@@ -167,9 +175,23 @@ impl Builder {
         (node, 0)
     }
 
+    /// The keyed transform that counts in state, and gives by timers.
+    pub fn tally(&mut self, name: &str, parallelism: u32, from: (NodeId, u32), config: Value) -> (NodeId, u32) {
+        self.transform("tally", name, parallelism, from, config, true)
+    }
+
     /// The sink that remembers. Output 0: what it refuses.
     pub fn collect(&mut self, name: &str, parallelism: u32, from: (NodeId, u32), config: Value) -> (NodeId, u32) {
-        let kind = catalogue().sink("collect").unwrap();
+        self.sink("collect", name, parallelism, from, config)
+    }
+
+    /// The sink whose rows count when they are committed.
+    pub fn ledger(&mut self, name: &str, parallelism: u32, from: (NodeId, u32), config: Value) -> (NodeId, u32) {
+        self.sink("ledger", name, parallelism, from, config)
+    }
+
+    fn sink(&mut self, kind: &str, name: &str, parallelism: u32, from: (NodeId, u32), config: Value) -> (NodeId, u32) {
+        let kind = catalogue().sink(kind).unwrap();
         let input = self.input(from);
         let validation = kind.validate(&config, &input, name).unwrap();
         let mut errors = input.schema.fields().to_vec();
@@ -198,7 +220,16 @@ impl Builder {
                 None => chains.push(Chain { nodes: vec![node.id] }),
             }
         }
-        Plan { name: "test".to_owned(), settings, nodes, edges, chains, hash: PlanHash(0) }
+        Plan {
+            name: "test".to_owned(),
+            settings,
+            checkpoint: None,
+            restart: standpipe_pipeline::RestartStrategy::None,
+            nodes,
+            edges,
+            chains,
+            hash: PlanHash(0),
+        }
     }
 }
 

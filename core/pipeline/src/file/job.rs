@@ -18,7 +18,7 @@ use std::{
 pub(crate) const JOB_KEYS: [&str; 9] =
     ["name", "parallelism", "plugins", "engine", "checkpoint", "restart", "sources", "transforms", "sinks"];
 pub(crate) const ENGINE_KEYS: [&str; 4] = ["max_parallelism", "batch_rows", "in_flight_bytes", "flush_interval"];
-pub(crate) const CHECKPOINT_KEYS: [&str; 4] = ["interval", "dir", "timeout", "min_pause"];
+pub(crate) const CHECKPOINT_KEYS: [&str; 6] = ["interval", "dir", "timeout", "min_pause", "keep", "tolerated_failures"];
 pub(crate) const RESTART_KEYS: [&str; 8] =
     ["strategy", "attempts", "delay", "initial_delay", "max_delay", "multiplier", "failures", "interval"];
 
@@ -52,12 +52,23 @@ pub struct Checkpoint {
     /// Where they are kept: a directory or an object store's URL.
     pub(crate) dir: Option<Text>,
     /// When one is given up.
-    pub timeout: Option<Duration>,
+    pub timeout: Duration,
     /// From the end of one to the start of the next, at least.
-    pub min_pause: Option<Duration>,
-    /// Where it is written.
-    pub(crate) span: Span,
+    pub min_pause: Duration,
+    /// How many are kept.
+    pub keep: u32,
+    /// How many in a row may fail before the job does; `None`: any number.
+    pub tolerated_failures: Option<u32>,
 }
+
+/// Where checkpoints are kept if nobody says.
+const CHECKPOINT_DIR: &str = "checkpoints";
+/// How long one may take if nobody says.
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(600);
+/// How many are kept if nobody says.
+const CHECKPOINTS_KEPT: u32 = 3;
+/// Checkpoints that are kept: more are to be savepoints.
+const MOST_CHECKPOINTS: u32 = 1_000;
 
 /// `restart:`.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,8 +96,8 @@ pub enum RestartStrategy {
 impl Checkpoint {
     /// Where they are kept: a directory or an object store's URL, which may hold a secret.
     #[must_use]
-    pub fn dir(&self) -> Option<&str> {
-        self.dir.as_ref().map(|dir| dir.value.as_str())
+    pub fn dir(&self) -> &str {
+        self.dir.as_ref().map_or(CHECKPOINT_DIR, |dir| dir.value.as_str())
     }
 }
 
@@ -214,9 +225,17 @@ fn engine(item: Item<'_>) -> Option<EngineSettings> {
 fn checkpoint(item: Item<'_>) -> Option<Checkpoint> {
     let section = Section::open(item, &CHECKPOINT_KEYS)?;
     let duration = |key: &str| section.get(key).and_then(positive);
-    let (timeout, min_pause) = (duration("timeout"), section.get("min_pause").and_then(|item| item.duration()).map(|pause| pause.value));
+    let min_pause = section.get("min_pause").and_then(|item| item.duration()).map(|pause| pause.value);
+    let count = |key: &str, most| section.get(key).and_then(|item| item.count(most)).map(|count| count.value);
+    let timeout = duration("timeout").unwrap_or(CHECKPOINT_TIMEOUT);
+    let keep = count("keep", MOST_CHECKPOINTS).unwrap_or(CHECKPOINTS_KEPT);
+    let tolerated_failures = count("tolerated_failures", u32::MAX);
     let dir = section.get("dir").and_then(|item| item.text());
-    Some(Checkpoint { interval: section.required("interval").and_then(positive)?, dir, timeout, min_pause, span: section.span })
+    if let Some(dir) = dir.as_ref().filter(|dir| dir.value.is_empty()) {
+        section.report.error(dir.span, &format!("{}.dir", section.path), "is empty");
+    }
+    let interval = section.required("interval").and_then(positive)?;
+    Some(Checkpoint { interval, dir, timeout, min_pause: min_pause.unwrap_or_default(), keep, tolerated_failures })
 }
 
 fn positive(item: Item<'_>) -> Option<Duration> {

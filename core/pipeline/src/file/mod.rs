@@ -43,9 +43,9 @@ pub struct PipelineFile {
     pub(crate) parallelism: Option<At<u32>>,
     pub(crate) plugins: Vec<Text>,
     pub(crate) engine: EngineSettings,
-    /// `checkpoint:`; not acted upon in this release.
+    /// `checkpoint:`.
     pub checkpoint: Option<Checkpoint>,
-    /// `restart:`; not acted upon in this release.
+    /// `restart:`.
     pub restart: Option<Restart>,
     pub(crate) sources: Vec<SourceBlock>,
     pub(crate) transforms: Vec<TransformBlock>,

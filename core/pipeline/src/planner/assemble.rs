@@ -2,7 +2,9 @@
 
 use super::{Planner, draft::Draft};
 use crate::{
-    chain, hash,
+    chain,
+    file::RestartStrategy,
+    hash,
     plan::{Edge, JobSettings, Node, NodeId, Operator, Plan, PlanHash},
 };
 
@@ -36,7 +38,16 @@ impl Planner<'_> {
             flush_interval: engine.flush_interval,
         };
         let chains = chain::chains(&nodes, &edges);
-        let mut plan = Plan { name: self.file.name().to_owned(), settings, nodes, edges, chains, hash: PlanHash(0) };
+        let mut plan = Plan {
+            name: self.file.name().to_owned(),
+            settings,
+            checkpoint: self.file.checkpoint.clone(),
+            restart: self.file.restart.as_ref().map_or(RestartStrategy::None, |restart| restart.strategy.clone()),
+            nodes,
+            edges,
+            chains,
+            hash: PlanHash(0),
+        };
         plan.hash = hash::of(&plan);
         plan
     }

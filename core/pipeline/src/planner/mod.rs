@@ -65,18 +65,16 @@ impl PipelineFile {
         }
         planner.refuse_unread_dead_letters();
         report.check()?;
-        self.warn_of_what_comes_later(&report);
+        self.warn_of_repetition(&report);
         let plan = planner.assemble();
         Ok(Planned { plan, warnings: report.take_warnings() })
     }
 
-    /// Keys that are read and checked, and that nothing acts upon yet.
-    fn warn_of_what_comes_later(&self, report: &Report) {
-        if let Some(checkpoint) = &self.checkpoint {
-            report.warn(checkpoint.span, "checkpoint", "checkpoints are not taken in this release");
-        }
-        if let Some(restart) = self.restart.as_ref().filter(|restart| restart.strategy != RestartStrategy::None) {
-            report.warn(restart.span, "restart", "a job that fails is not restarted in this release");
+    /// A job that is started again without a checkpoint reads everything again.
+    fn warn_of_repetition(&self, report: &Report) {
+        let restart = self.restart.as_ref().filter(|restart| restart.strategy != RestartStrategy::None && self.checkpoint.is_none());
+        if let Some(restart) = restart {
+            report.warn(restart.span, "restart", "without checkpoint: a job that is started again begins with nothing");
         }
     }
 }

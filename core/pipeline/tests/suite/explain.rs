@@ -78,8 +78,6 @@ fn the_example_of_the_design_is_a_plan() {
     assert_eq!(
         warnings,
         [
-            "pipeline.yaml:5:1: checkpoint: checkpoints are not taken in this release",
-            "pipeline.yaml:6:1: restart: a job that fails is not restarted in this release",
             "pipeline.yaml:19:3: transforms.hot: it leads to no sink; it is left out of the plan",
             "pipeline.yaml:20:3: transforms.shaped: nothing reads it; it is left out of the plan",
             "pipeline.yaml:21:3: transforms.runs: nothing reads it; it is left out of the plan",

@@ -1,7 +1,7 @@
 //! Instances of a sink.
 
 use super::{HostServices, InstanceContext, Origin, PluginError, instance::Instance, kind::Question};
-use crate::{CloseReason, Committable, Recovered, Written, call::check_columns, convert};
+use crate::{CloseReason, Committable, Error, Recovered, Written, call::check_columns, convert};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use serde_json::Value;
@@ -34,6 +34,12 @@ impl SinkInstance {
     }
 
     // SAFETY, for every call below: the plugin's function, called as its contract says; what it borrows is alive for the call.
+
+    /// What the host says against this instance.
+    #[must_use]
+    pub fn failure(&self, error: Error) -> PluginError {
+        self.instance.failure(error)
+    }
 
     /// Connects.
     ///

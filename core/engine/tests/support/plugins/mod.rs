@@ -2,11 +2,13 @@
 //! things go wrong.
 
 mod collect;
+mod ledger;
 mod numbers;
 mod texts;
 mod transforms;
 
 pub use collect::*;
+pub use ledger::*;
 pub use numbers::*;
 pub use texts::*;
 pub use transforms::*;
@@ -50,6 +52,8 @@ pub struct Probe {
     pub attempts: AtomicU64,
     /// Splits that are quiet go on.
     pub awake: AtomicBool,
+    /// What sinks have committed.
+    pub book: Mutex<Book>,
     /// When a plugin failed as it was told to.
     pub failed: Mutex<Option<Instant>>,
 }
@@ -76,6 +80,11 @@ impl Probe {
     /// All rows of a sink, in the order of each subtask.
     pub fn rows(&self, sink: &str) -> Vec<RecordBatch> {
         self.written.lock().unwrap().iter().filter(|((node, _), _)| node == sink).flat_map(|(_, batches)| batches.clone()).collect()
+    }
+
+    /// The rows of a sink that are committed.
+    pub fn committed_rows(&self, sink: &str) -> Vec<RecordBatch> {
+        self.book.lock().unwrap().rows.get(sink).cloned().unwrap_or_default()
     }
 
     /// The values of an integer column of a sink, sorted.

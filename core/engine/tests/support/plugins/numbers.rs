@@ -86,7 +86,8 @@ pub struct Numbers {
     config: NumbersConfig,
     node: String,
     subtask: u32,
-    splits: Vec<(String, u64, u64)>,
+    /// Id, number, the next row, the first row of this run.
+    splits: Vec<(String, u64, u64, u64)>,
     next: usize,
     began: Instant,
     flaked: u32,
@@ -119,7 +120,8 @@ impl Source for Numbers {
     fn assign(&mut self, splits: Vec<Split>) -> Result<()> {
         for split in splits {
             let number = split.id.trim_start_matches("split-").parse()?;
-            self.splits.push((split.id, number, 0));
+            let at = split.position.as_deref().map_or(Ok(0), |position| String::from_utf8_lossy(position).parse())?;
+            self.splits.push((split.id, number, at, at));
         }
         Ok(())
     }
@@ -134,7 +136,7 @@ impl Source for Numbers {
             return if self.polls <= gone_after { Ok(Poll::Idle) } else { Err(Error::external("the topic is gone")) };
         }
         self.next = (self.next + 1) % self.splits.len();
-        let (id, split, at) = self.splits[self.next].clone();
+        let (id, split, at, first) = self.splits[self.next].clone();
         if self.config.rows.is_some_and(|rows| at >= rows) {
             self.splits.remove(self.next);
             return Ok(Poll::EndOfSplit(id));
@@ -163,7 +165,7 @@ impl Source for Numbers {
         let mut count =
             self.config.batch.min(limits.max_rows as u64).min(quiet_after - at).min(self.config.rows.map_or(u64::MAX, |rows| rows - at));
         if let Some(rate) = self.config.rate {
-            let due = (self.began.elapsed().as_secs_f64() * rate as f64) as u64;
+            let due = first + (self.began.elapsed().as_secs_f64() * rate as f64) as u64;
             count = count.min(due.saturating_sub(at));
             if count == 0 {
                 std::thread::sleep(limits.wait.min(Duration::from_millis(2)));

@@ -65,7 +65,7 @@ fn plans_show_what_is_written() {
             .replace("REF", reference);
         let file = PipelineFile::parse(Path::new("pipeline.yaml"), &text, &LoadOptions::default()).unwrap();
         assert_eq!(file.name(), format!("metrics of {reference}"));
-        assert_eq!(file.checkpoint.as_ref().unwrap().dir(), Some("hunter2"));
+        assert_eq!(file.checkpoint.as_ref().unwrap().dir(), "hunter2");
         let planned = file.plan(&fixture::catalogue(), &Defaults::default()).unwrap_or_else(|found| panic!("{found}"));
         let explained = explain::text(&planned.plan, &[]);
         for shown in [&explained, &format!("{file:?}"), &format!("{planned:?}"), &format!("{planned:#?}")] {

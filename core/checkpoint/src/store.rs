@@ -1,0 +1,484 @@
+//! The checkpoints of one job: claims a generation, writes tables, creates manifests, lists, reads, and removes what is not needed any more. See the crate's
+//! documentation for the layout.
+//!
+//! Calls block until the store has answered; whoever calls has a thread for it. What they give is durable: on this machine's disk files and folders are synced.
+
+use crate::{
+    CheckpointError, Location,
+    manifest::{FORMAT, FileRef, Kind, Manifest},
+    table,
+};
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, future, stream};
+use object_store::{Error, ObjectStoreExt, PutMode, PutPayload, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    future::Future,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+use tokio::runtime::Runtime;
+
+const GENERATIONS: &str = "generations";
+const DATA: &str = "data";
+const CHECKPOINTS: &str = "checkpoints";
+const BASE: &str = ".base";
+const MANIFEST: &str = ".json";
+/// Requests at a time.
+const CONCURRENT: usize = 8;
+
+/// A table that is to be written.
+#[derive(Debug, Clone)]
+pub struct NewTable {
+    /// The node's path: `transforms.stats`.
+    pub node: String,
+    /// The subtask whose state it is.
+    pub subtask: u32,
+    /// The table's name, unique in the node.
+    pub name: String,
+    /// Its rows.
+    pub batch: RecordBatch,
+}
+
+/// From where a job goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// From nothing: what is there is passed over.
+    Fresh,
+    /// From the newest checkpoint, or from nothing where there is none.
+    Latest,
+    /// From that one.
+    At(u64),
+}
+
+/// What a process knows once it has taken over a job.
+#[derive(Debug, Clone)]
+pub struct TakenOver {
+    /// Its own.
+    pub generation: u64,
+    /// The checkpoint that it goes on from.
+    pub base: Option<Manifest>,
+    /// The number of its first checkpoint.
+    pub first_id: u64,
+}
+
+/// See the module's documentation.
+pub struct Store {
+    location: Location,
+    /// `PREFIX/JOB`.
+    root: Path,
+    job: String,
+    runtime: Runtime,
+    /// By checkpoint: a manifest that was read or written once is not read again.
+    known: Mutex<BTreeMap<Name, Known>>,
+}
+
+/// What removal must know of a checkpoint.
+#[derive(Clone)]
+struct Known {
+    kind: Kind,
+    /// The paths that it needs.
+    files: BTreeSet<String>,
+}
+
+impl Store {
+    /// The checkpoints of the job of that name.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn open(location: Location, job: &str) -> Result<Self, CheckpointError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("checkpoint-io").enable_all().build();
+        let runtime =
+            runtime.map_err(|error| CheckpointError::Location { url: location.as_str().to_owned(), reason: error.to_string() })?;
+        let root = location.prefix.clone().join(job);
+        Ok(Self { location, root, job: job.to_owned(), runtime, known: Mutex::default() })
+    }
+
+    /// For messages: the place and the job.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("{}/{}", self.location.as_str().trim_end_matches('/'), self.job)
+    }
+
+    fn wait<T>(&self, what: impl Future<Output = T>) -> T {
+        self.runtime.block_on(what)
+    }
+
+    fn path(&self, folder: &str, name: &str) -> Path {
+        self.root.clone().join(folder).join(name)
+    }
+
+    async fn names(&self, folder: &str) -> Result<Vec<String>, CheckpointError> {
+        let path = self.root.clone().join(folder);
+        let found =
+            self.location.store.list_with_delimiter(Some(&path)).await.map_err(|error| CheckpointError::store("list", &path, error))?;
+        Ok(found.objects.iter().filter_map(|object| object.location.filename().map(str::to_owned)).collect())
+    }
+
+    /// Creates an object; false: there is one, with other content.
+    async fn create(&self, path: &Path, content: Bytes) -> Result<bool, CheckpointError> {
+        let payload = PutPayload::from_bytes(content.clone());
+        match self.location.store.put_opts(path, payload, PutMode::Create.into()).await {
+            Ok(_) => self.sync(path),
+            // It may be ours: a request whose answer was lost is sent again by the library.
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => return Ok(self.get(path).await? == content),
+            Err(error) => return Err(CheckpointError::store("create", path, error)),
+        }
+        .map(|()| true)
+    }
+
+    async fn get(&self, path: &Path) -> Result<Bytes, CheckpointError> {
+        let read = async { self.location.store.get(path).await?.bytes().await };
+        read.await.map_err(|error| CheckpointError::store("read", path, error))
+    }
+
+    /// Makes a file on this machine's disk survive the machine, not only the process.
+    fn sync(&self, path: &Path) -> Result<(), CheckpointError> {
+        let Some(folder) = &self.location.folder else { return Ok(()) };
+        let mut file = folder.clone();
+        file.extend(path.parts().map(|part| part.as_ref().to_owned()));
+        let sync = || {
+            File::open(&file)?.sync_all()?;
+            file.ancestors().skip(1).take_while(|parent| parent.starts_with(folder)).try_for_each(|parent| File::open(parent)?.sync_all())
+        };
+        sync().map_err(|source| {
+            let source = Error::Generic { store: "LocalFileSystem", source: Box::new(source) };
+            CheckpointError::store("sync", path, source)
+        })
+    }
+
+    /// Takes over: claims the next generation. From now on a process of a former one commits nothing more.
+    ///
+    /// # Errors
+    /// When the store does not answer or may not be written.
+    pub fn claim(&self, job_id: &str) -> Result<u64, CheckpointError> {
+        self.wait(async {
+            let mut generation = self.newest_generation().await? + 1;
+            while !self.create(&self.path(GENERATIONS, &format!("{generation:06}")), Bytes::from(job_id.to_owned())).await? {
+                generation += 1;
+            }
+            Ok(generation)
+        })
+    }
+
+    /// Notes from which checkpoint (0: from none) a claimed generation goes on. Later ones of former generations are passed over for ever.
+    ///
+    /// # Errors
+    /// When the store does not answer or may not be written; when this generation has another base.
+    pub fn begin(&self, generation: u64, base: u64) -> Result<(), CheckpointError> {
+        let path = self.path(GENERATIONS, &format!("{generation:06}{BASE}"));
+        match self.wait(self.create(&path, Bytes::from(base.to_string())))? {
+            true => Ok(()),
+            false => Err(CheckpointError::Damaged { object: path.to_string(), reason: format!("it is not {base}") }),
+        }
+    }
+
+    /// Claims a generation and begins it: see "Fencing" in the crate's documentation.
+    ///
+    /// # Errors
+    /// When the store does not answer or may not be written; when there is no such checkpoint: then nobody is disturbed.
+    pub fn take_over(&self, job_id: &str, start: Start) -> Result<TakenOver, CheckpointError> {
+        let find = || match start {
+            Start::Fresh => Ok(None),
+            Start::Latest => self.latest(),
+            Start::At(id) => self.read(id).map(Some),
+        };
+        find()?;
+        let generation = self.claim(job_id)?;
+        // Only now: until then, the process before this one may have added some.
+        let base = find()?;
+        self.begin(generation, base.as_ref().map_or(0, |base| base.id))?;
+        Ok(TakenOver { generation, base, first_id: self.next_id()? })
+    }
+
+    async fn newest_generation(&self) -> Result<u64, CheckpointError> {
+        Ok(self.names(GENERATIONS).await?.iter().filter_map(|name| name.parse().ok()).max().unwrap_or(0))
+    }
+
+    /// The bases of all generations that have begun.
+    async fn bases(&self) -> Result<BTreeMap<u64, u64>, CheckpointError> {
+        let mut bases = BTreeMap::new();
+        for name in self.names(GENERATIONS).await? {
+            let Some(generation) = name.strip_suffix(BASE).and_then(|number| number.parse().ok()) else { continue };
+            let path = self.path(GENERATIONS, &name);
+            let content = self.get(&path).await?;
+            let base = std::str::from_utf8(&content).ok().and_then(|number| number.parse().ok());
+            let damaged = || CheckpointError::Damaged { object: path.to_string(), reason: "it is no number".to_owned() };
+            bases.insert(generation, base.ok_or_else(damaged)?);
+        }
+        Ok(bases)
+    }
+
+    /// Writes tables for a checkpoint. They are garbage until a manifest names them.
+    ///
+    /// # Errors
+    /// When one cannot be written.
+    pub fn write(&self, generation: u64, checkpoint: u64, tables: Vec<NewTable>) -> Result<Vec<FileRef>, CheckpointError> {
+        let write = |new: NewTable| async move {
+            let name = format!("{generation:06}-{checkpoint:08}-{}-{}-{}.arrow", new.node, new.subtask, new.name);
+            let path = self.path(DATA, &name);
+            let content = table::encode(&new.name, &new.batch)?;
+            let file = FileRef {
+                path: format!("{DATA}/{name}"),
+                subtask: new.subtask,
+                checkpoint,
+                rows: new.batch.num_rows() as u64,
+                bytes: content.len() as u64,
+                key_groups: table::key_groups(&new.batch),
+                hash: hash(&content),
+            };
+            let put = self.location.store.put(&path, PutPayload::from_bytes(content)).await;
+            put.map_err(|error| CheckpointError::store("write", &path, error))?;
+            self.sync(&path)?;
+            Ok(file)
+        };
+        self.wait(stream::iter(tables).map(write).buffered(CONCURRENT).try_collect())
+    }
+
+    /// Reads a table's file.
+    ///
+    /// # Errors
+    /// When it is missing or is not what was written.
+    pub fn table(&self, file: &FileRef) -> Result<Vec<RecordBatch>, CheckpointError> {
+        let path = self.below(&file.path);
+        let content = self.wait(self.get(&path))?;
+        if hash(&content) != file.hash {
+            return Err(CheckpointError::Damaged { object: path.to_string(), reason: "its content is not what was written".to_owned() });
+        }
+        table::decode(path.as_ref(), content)
+    }
+
+    /// Makes a checkpoint exist: all or nothing.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Fenced`] when another process has taken over: then nothing may be committed.
+    pub fn commit(&self, manifest: &Manifest) -> Result<(), CheckpointError> {
+        let path = self.path(CHECKPOINTS, &Name::of(manifest).to_string());
+        let damaged = |reason: String| CheckpointError::Damaged { object: path.to_string(), reason };
+        let content = Bytes::from(serde_json::to_vec_pretty(manifest).map_err(|error| damaged(error.to_string()))?);
+        self.wait(async {
+            if !self.create(&path, content).await? {
+                return Err(damaged("it is there already".to_owned()));
+            }
+            // Only now: see "Fencing" in the crate's documentation.
+            let newest = self.newest_generation().await?;
+            if newest > manifest.generation {
+                return Err(CheckpointError::Fenced { place: self.place(), newest, generation: manifest.generation });
+            }
+            self.remember(manifest);
+            Ok(())
+        })
+    }
+
+    fn remember(&self, manifest: &Manifest) -> Known {
+        let known = Known { kind: manifest.kind, files: manifest.paths().into_iter().map(str::to_owned).collect() };
+        self.known().insert(Name::of(manifest), known.clone());
+        known
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<Name, Known>> {
+        // What is in it holds also after a panic.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The numbers of all checkpoints that a restore may go on from, oldest first.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub fn list(&self) -> Result<Vec<u64>, CheckpointError> {
+        self.wait(async { Ok(self.names_of_checkpoints().await?.0.iter().map(|name| name.id).collect()) })
+    }
+
+    /// A number that is higher than that of any checkpoint.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub fn next_id(&self) -> Result<u64, CheckpointError> {
+        let (valid, passed_over) = self.wait(self.names_of_checkpoints())?;
+        Ok(valid.iter().chain(&passed_over).map(|name| name.id).max().unwrap_or(0) + 1)
+    }
+
+    /// All manifests, oldest first: those that hold, and those that a later generation has passed over.
+    async fn names_of_checkpoints(&self) -> Result<(Vec<Name>, Vec<Name>), CheckpointError> {
+        let mut names: Vec<Name> = self.names(CHECKPOINTS).await?.iter().filter_map(|name| Name::parse(name)).collect();
+        names.sort_unstable();
+        let bases = self.bases().await?;
+        let holds = |name: &Name| bases.range(name.generation + 1..).all(|(_, base)| name.id <= *base);
+        Ok(names.into_iter().partition(holds))
+    }
+
+    /// A checkpoint's manifest.
+    ///
+    /// # Errors
+    /// When there is none, or it was written by a later release.
+    pub fn read(&self, id: u64) -> Result<Manifest, CheckpointError> {
+        self.wait(async {
+            let (names, _) = self.names_of_checkpoints().await?;
+            match names.iter().find(|name| name.id == id) {
+                Some(name) => self.manifest(*name).await,
+                None => Err(self.missing(id, &names)),
+            }
+        })
+    }
+
+    fn missing(&self, id: u64, present: &[Name]) -> CheckpointError {
+        let present = match present {
+            [] => "; it is empty".to_owned(),
+            [only] => format!("; there is {}", only.id),
+            [first, .., last] => format!("; there are {} to {}", first.id, last.id),
+        };
+        CheckpointError::Missing { wanted: id.to_string(), place: self.place(), present }
+    }
+
+    async fn manifest(&self, name: Name) -> Result<Manifest, CheckpointError> {
+        let path = self.path(CHECKPOINTS, &name.to_string());
+        let content = self.get(&path).await?;
+        parse(&content).map_err(|reason| CheckpointError::Damaged { object: path.to_string(), reason })
+    }
+
+    /// The newest checkpoint.
+    ///
+    /// # Errors
+    /// When the store does not answer, or the newest cannot be read: an older one in its place would repeat what the newest covers.
+    pub fn latest(&self) -> Result<Option<Manifest>, CheckpointError> {
+        self.wait(async {
+            match self.names_of_checkpoints().await?.0.last() {
+                Some(name) => self.manifest(*name).await.map(Some),
+                None => Ok(None),
+            }
+        })
+    }
+
+    /// Removes all checkpoints but the newest `keep` (the newest one always stays), those that were passed over, and the files that nothing needs any more.
+    /// Savepoints stay.
+    ///
+    /// # Errors
+    /// When the store does not answer. Files that could not be removed are by [`Self::sweep`].
+    pub fn retain(&self, keep: usize) -> Result<(), CheckpointError> {
+        self.wait(async {
+            let (all, mut old) = self.names_of_checkpoints().await?;
+            let mut checkpoints = Vec::new();
+            for name in &all {
+                if self.known_of(*name).await?.kind == Kind::Checkpoint {
+                    checkpoints.push(*name);
+                }
+            }
+            checkpoints.truncate(checkpoints.len().saturating_sub(keep.max(1)));
+            old.extend(checkpoints);
+            self.remove_checkpoints(&old, &all).await
+        })
+    }
+
+    /// Removes one checkpoint or savepoint, and the files that only it needs.
+    ///
+    /// # Errors
+    /// When there is none of that number, or the store does not answer.
+    pub fn discard(&self, id: u64) -> Result<(), CheckpointError> {
+        self.wait(async {
+            let (all, _) = self.names_of_checkpoints().await?;
+            let name = all.iter().find(|name| name.id == id).ok_or_else(|| self.missing(id, &all))?;
+            self.remove_checkpoints(&[*name], &all).await
+        })
+    }
+
+    /// Removes these; of `all`, the others stay.
+    async fn remove_checkpoints(&self, old: &[Name], all: &[Name]) -> Result<(), CheckpointError> {
+        let (mut kept, mut garbage) = (BTreeSet::new(), BTreeSet::new());
+        for name in all.iter().filter(|name| !old.contains(name)) {
+            kept.extend(self.known_of(*name).await?.files);
+        }
+        for name in old {
+            garbage.extend(self.known_of(*name).await?.files.into_iter().filter(|file| !kept.contains(file)));
+        }
+        // Manifests go first: a checkpoint that exists is whole.
+        self.remove(old.iter().map(|name| self.path(CHECKPOINTS, &name.to_string())).collect()).await?;
+        old.iter().for_each(|name| _ = self.known().remove(name));
+        self.remove(garbage.iter().map(|path| self.below(path)).collect()).await
+    }
+
+    /// Removes the files that no checkpoint needs: those of checkpoints that never came to exist. To be called when this process writes none.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub fn sweep(&self) -> Result<(), CheckpointError> {
+        self.wait(async {
+            let mut needed = BTreeSet::new();
+            let (holding, passed_over) = self.names_of_checkpoints().await?;
+            for name in holding.iter().chain(&passed_over) {
+                needed.extend(self.known_of(*name).await?.files);
+            }
+            let found = self.names(DATA).await?.into_iter().map(|name| format!("{DATA}/{name}"));
+            self.remove(found.filter(|path| !needed.contains(path)).map(|path| self.below(&path)).collect()).await
+        })
+    }
+
+    fn below(&self, path: &str) -> Path {
+        path.split('/').fold(self.root.clone(), |at, part| at.join(part))
+    }
+
+    async fn known_of(&self, name: Name) -> Result<Known, CheckpointError> {
+        let known = self.known().get(&name).cloned();
+        match known {
+            Some(known) => Ok(known),
+            None => Ok(self.remember(&self.manifest(name).await?)),
+        }
+    }
+
+    async fn remove(&self, paths: Vec<Path>) -> Result<(), CheckpointError> {
+        let remove = |path: Path| async move {
+            match self.location.store.delete(&path).await {
+                Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(CheckpointError::store("remove", &path, error)),
+            }
+        };
+        stream::iter(paths).map(remove).buffer_unordered(CONCURRENT).try_for_each(|()| future::ready(Ok(()))).await
+    }
+}
+
+/// What a manifest's object is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Name {
+    id: u64,
+    generation: u64,
+}
+
+impl Name {
+    fn of(manifest: &Manifest) -> Self {
+        Self { id: manifest.id, generation: manifest.generation }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let (id, generation) = name.strip_suffix(MANIFEST)?.split_once('-')?;
+        Some(Self { id: id.parse().ok()?, generation: generation.parse().ok()? })
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:08}-{:06}{MANIFEST}", self.id, self.generation)
+    }
+}
+
+fn hash(content: &[u8]) -> String {
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(content))
+}
+
+fn parse(content: &[u8]) -> Result<Manifest, String> {
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        format: u32,
+        standpipe: String,
+    }
+    let versioned: Versioned = serde_json::from_slice(content).map_err(|error| error.to_string())?;
+    if versioned.format > FORMAT {
+        return Err(format!(
+            "it is of format {}, by standpipe {}; this release reads up to {FORMAT}",
+            versioned.format, versioned.standpipe
+        ));
+    }
+    serde_json::from_slice(content).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+use super::*;
+use crate::manifest::NodeState;
+use arrow::array::{ArrayRef, Int64Array, UInt16Array};
+use std::{collections::BTreeMap, fs, path::Path as FilePath, sync::Arc};
+
+fn store(folder: &FilePath) -> Store {
+    Store::open(Location::open(&folder.display().to_string(), &[]).unwrap(), "job").unwrap()
+}
+
+fn table(node: &str, name: &str, values: Vec<i64>) -> NewTable {
+    let groups: ArrayRef = Arc::new(UInt16Array::from_iter_values(values.iter().map(|value| *value as u16)));
+    let values: ArrayRef = Arc::new(Int64Array::from(values));
+    let batch = RecordBatch::try_from_iter([("key_group", groups), ("value", values)]).unwrap();
+    NewTable { node: node.to_owned(), subtask: 0, name: name.to_owned(), batch }
+}
+
+fn manifest(id: u64, generation: u64, kind: Kind, files: Vec<FileRef>) -> Manifest {
+    let state = NodeState { operator: "window".to_owned(), parallelism: 1, tables: BTreeMap::from([("panes".to_owned(), files)]) };
+    Manifest {
+        format: FORMAT,
+        standpipe: "0.1.0".to_owned(),
+        job: "job".to_owned(),
+        job_id: "0".repeat(32),
+        generation,
+        id,
+        kind,
+        drained: false,
+        triggered_micros: 1,
+        took_micros: 2,
+        plan: "ab".to_owned(),
+        max_parallelism: 128,
+        nodes: BTreeMap::from([("transforms.stats".to_owned(), state)]),
+    }
+}
+
+/// Adds a checkpoint of one new file and these.
+fn add(store: &Store, id: u64, generation: u64, kind: Kind, mut files: Vec<FileRef>) -> Manifest {
+    files.extend(store.write(generation, id, vec![table("transforms.stats", "panes", vec![id as i64])]).unwrap());
+    let manifest = manifest(id, generation, kind, files);
+    store.commit(&manifest).unwrap();
+    manifest
+}
+
+fn files(folder: &FilePath, below: &str) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder.join("job").join(below)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_checkpoint_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    assert!(store.latest().unwrap().is_none());
+    let generation = store.claim("a").unwrap();
+    assert_eq!(generation, 1);
+    let tables = vec![table("transforms.stats", "panes", vec![5, 3]), table("sources.in", "splits", vec![])];
+    let written = store.write(generation, 1, tables).unwrap();
+    assert_eq!((written[0].rows, written[0].key_groups, written[1].rows), (2, Some((3, 5)), 0));
+    let manifest = manifest(1, generation, Kind::Checkpoint, written);
+    assert!(store.list().unwrap().is_empty(), "without a manifest there is no checkpoint");
+    store.commit(&manifest).unwrap();
+
+    let again = self::store(folder.path());
+    let read = again.latest().unwrap().unwrap();
+    assert_eq!(read, manifest);
+    let first = read.files().next().unwrap();
+    assert_eq!(again.table(first).unwrap(), [table("", "", vec![5, 3]).batch]);
+    assert_eq!(files(folder.path(), "data").len(), 2);
+    let missing = again.read(7).unwrap_err().to_string();
+    assert_eq!(missing, format!("there is no checkpoint 7 in {}/job; there is 1", folder.path().display()));
+}
+
+#[test]
+fn a_checkpoint_that_came_too_late_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (store(folder.path()), store(folder.path()));
+    assert_eq!(old.claim("a").unwrap(), 1);
+    old.begin(1, 0).unwrap();
+    add(&old, 1, 1, Kind::Checkpoint, Vec::new());
+    // The other process takes over and goes on from 1; then one of the former comes.
+    assert_eq!(new.claim("b").unwrap(), 2);
+    new.begin(2, 1).unwrap();
+    let files = old.write(1, 2, vec![table("n", "t", vec![1])]).unwrap();
+    let error = old.commit(&manifest(2, 1, Kind::Checkpoint, files)).unwrap_err();
+    let place = folder.path().display();
+    assert_eq!(error.to_string(), format!("another process runs this job in {place}/job: it is of generation 2, this one of 1"));
+    assert_eq!((new.list().unwrap(), new.next_id().unwrap()), (vec![1], 3));
+    add(&new, 2, 2, Kind::Checkpoint, Vec::new());
+    add(&new, 3, 2, Kind::Checkpoint, Vec::new());
+    assert_eq!(new.latest().unwrap().unwrap().generation, 2);
+    assert_eq!((new.list().unwrap(), new.read(2).unwrap().generation), (vec![1, 2, 3], 2));
+    // An answer may have been lost: the same once more is well.
+    new.commit(&new.read(3).unwrap()).unwrap();
+    assert!(matches!(new.commit(&Manifest { took_micros: 3, ..new.read(3).unwrap() }), Err(CheckpointError::Damaged { .. })));
+    new.retain(1).unwrap();
+    assert_eq!((files_of(folder.path()), new.list().unwrap()), (1, vec![3]));
+    // Starting anew passes over everything.
+    assert_eq!(new.claim("c").unwrap(), 3);
+    new.begin(3, 0).unwrap();
+    assert_eq!((new.list().unwrap(), new.next_id().unwrap()), (vec![], 4));
+}
+
+fn files_of(folder: &FilePath) -> usize {
+    files(folder, "data").len()
+}
+
+#[test]
+fn what_is_needed_stays_and_the_rest_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let generation = store.claim("a").unwrap();
+    let first = add(&store, 1, generation, Kind::Checkpoint, Vec::new());
+    add(&store, 2, generation, Kind::Savepoint, Vec::new());
+    let third = add(&store, 3, generation, Kind::Checkpoint, first.files().cloned().collect());
+    add(&store, 4, generation, Kind::Checkpoint, third.files().cloned().collect());
+    // Of one that never came to exist.
+    store.write(generation, 5, vec![table("n", "t", vec![1])]).unwrap();
+
+    store.retain(2).unwrap();
+    assert_eq!(store.list().unwrap(), [2, 3, 4]);
+    assert_eq!(files(folder.path(), "data").len(), 5, "checkpoint 1's file is still needed");
+    store.retain(0).unwrap();
+    assert_eq!(store.list().unwrap(), [2, 4], "the newest one and savepoints stay");
+    assert_eq!(files(folder.path(), "data").len(), 5);
+
+    let again = self::store(folder.path());
+    again.sweep().unwrap();
+    assert_eq!(files(folder.path(), "data").len(), 4);
+    for file in again.latest().unwrap().unwrap().files() {
+        assert_eq!(again.table(file).unwrap()[0].num_rows(), 1);
+    }
+    again.discard(4).unwrap();
+    assert_eq!((again.list().unwrap(), files(folder.path(), "data").len()), (vec![2], 1));
+    assert!(matches!(again.discard(4), Err(CheckpointError::Missing { .. })));
+}
+
+#[test]
+fn damage_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let generation = store.claim("a").unwrap();
+    let manifest = add(&store, 1, generation, Kind::Checkpoint, Vec::new());
+    let file = manifest.files().next().unwrap();
+    let path = folder.path().join("job").join(&file.path);
+    let mut content = fs::read(&path).unwrap();
+    content[100] ^= 1;
+    fs::write(&path, content).unwrap();
+    let error = store.table(file).unwrap_err().to_string();
+    assert_eq!(error, format!("job/{}: its content is not what was written", file.path));
+
+    let of_manifest = folder.path().join("job/checkpoints/00000001-000001.json");
+    let text = fs::read_to_string(&of_manifest).unwrap();
+    fs::write(&of_manifest, text.replace("\"format\": 1", "\"format\": 2")).unwrap();
+    let error = store.latest().unwrap_err().to_string();
+    assert_eq!(error, "job/checkpoints/00000001-000001.json: it is of format 2, by standpipe 0.1.0; this release reads up to 1");
+    fs::write(&of_manifest, "{}").unwrap();
+    assert!(store.latest().unwrap_err().to_string().starts_with("job/checkpoints/00000001-000001.json: missing field `format`"));
+}

@@ -1,0 +1,66 @@
+//! How far a source's subtask has come in each of its splits, as its operator has taken it: what it reports to a checkpoint. The reader's thread is ahead of it by what
+//! waits in the queue between them.
+
+use crate::{
+    operator::OperatorError,
+    runtime::checkpoints::{
+        Report,
+        splits::{self, ReadSplit},
+    },
+    watermark::SplitWatermarks,
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// The position after the last row that was taken, by split.
+    reading: BTreeMap<Arc<str>, Option<Arc<[u8]>>>,
+    ended: Vec<Arc<str>>,
+}
+
+impl Progress {
+    pub(crate) fn assigned(&mut self, splits: &[ReadSplit]) {
+        self.reading.extend(splits.iter().map(|split| (Arc::clone(&split.split), split.position.clone())));
+    }
+
+    /// Everything of the split up to that position has been taken.
+    pub(crate) fn taken(&mut self, split: &str, upto: &Arc<[u8]>) {
+        if let Some(position) = self.reading.get_mut(split) {
+            *position = Some(Arc::clone(upto));
+        }
+    }
+
+    pub(crate) fn ended(&mut self, split: Arc<str>) {
+        self.reading.remove(&split);
+        self.ended.push(split);
+    }
+
+    /// It is not this subtask's any more, and is forgotten.
+    pub(crate) fn removed(&mut self, split: &str) {
+        self.reading.remove(split);
+    }
+
+    /// What a checkpoint holds of it.
+    ///
+    /// # Errors
+    /// When Arrow refuses.
+    pub(crate) fn report(&self, node: &str, watermarks: &SplitWatermarks) -> Result<Report, OperatorError> {
+        let reading = self.reading.iter().map(|(split, position)| ReadSplit {
+            split: Arc::clone(split),
+            position: position.clone(),
+            watermark: watermarks.time_of(split),
+            ended: false,
+        });
+        let ended = self.ended.iter().map(|split| ReadSplit {
+            split: Arc::clone(split),
+            position: None,
+            watermark: crate::operator::NO_WATERMARK,
+            ended: true,
+        });
+        let splits: Vec<ReadSplit> = reading.chain(ended).collect();
+        let table = splits::read_table(&splits).map_err(|source| OperatorError::Arrow { node: node.to_owned(), source })?;
+        let at = |(split, position): (&Arc<str>, &Option<Arc<[u8]>>)| Some((split.to_string(), position.as_deref()?.to_vec()));
+        Ok(Report { tables: vec![(splits::SPLITS.to_owned(), table)], positions: self.reading.iter().filter_map(at).collect() })
+    }
+}

@@ -1,0 +1,342 @@
+//! The coordinator's thread: it tells the decisions of [`Coordinator`] what happens, and does what they say. One per job; where a job has several processes, in the first.
+
+use super::{
+    Checkpoints, Message, Report,
+    restore::operator_name,
+    write::{self, Work},
+};
+use crate::{
+    dataflow::time::CheckpointId,
+    runtime::{
+        error::{Cause, JobError, Phase},
+        host,
+        job::Job,
+        reader::ReaderCommand,
+    },
+};
+use crossbeam_channel::{Receiver, Sender, after, never, select};
+use standpipe_checkpoint::{
+    CheckpointError, FileRef, Kind, Manifest, NodeState,
+    coordinator::{Action, Coordinator, Event, Micros, Part, Reason, Settings},
+    manifest::FORMAT,
+    store::NewTable,
+};
+use standpipe_pipeline::plan::{Node, NodeId, Operator};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::{Duration, Instant},
+};
+
+/// A store that does not take one is not asked again at once.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How to reach the readers of each source.
+pub(crate) type Readers = Vec<(NodeId, Vec<Sender<ReaderCommand>>)>;
+
+/// Starts the thread, if the job takes checkpoints.
+pub(crate) fn spawn(job: &Arc<Job>, readers: Readers) {
+    let Some(inbox) = job.checkpoints.as_ref().and_then(|checkpoints| checkpoints.inbox.lock().take()) else { return };
+    let (shared, writer) = (Arc::clone(job), write::spawn(job));
+    job.spawn_engine("checkpoints", move || {
+        if let Some(checkpoints) = &shared.checkpoints {
+            Thread::new(&shared, checkpoints, readers, writer).run(&inbox);
+        }
+    });
+}
+
+/// What has come of the checkpoint that is being collected.
+struct Collected {
+    id: u64,
+    kind: Kind,
+    begun: Instant,
+    triggered: i64,
+    /// By path of the node.
+    nodes: BTreeMap<String, NodeState>,
+}
+
+/// Positions of a source's subtask at a cut.
+type Positions = (NodeId, u32, Vec<(String, Vec<u8>)>);
+
+struct Thread<'a> {
+    job: &'a Arc<Job>,
+    checkpoints: &'a Checkpoints,
+    readers: Readers,
+    writer: Sender<Work>,
+    opened: bool,
+    /// Once the first interval has begun.
+    coordinator: Option<Coordinator>,
+    clock: Instant,
+    collected: Option<Collected>,
+    /// By checkpoint that is not committed upstream.
+    positions: BTreeMap<u64, Vec<Positions>>,
+    /// Source subtasks that have not ended.
+    reading: BTreeSet<(NodeId, u32)>,
+    /// Since when the job is to stop.
+    stopping: Option<Instant>,
+    over: bool,
+}
+
+impl<'a> Thread<'a> {
+    fn new(job: &'a Arc<Job>, checkpoints: &'a Checkpoints, readers: Readers, writer: Sender<Work>) -> Self {
+        let subtasks = |(node, subtasks): &(NodeId, Vec<_>)| (0..subtasks.len() as u32).map(|i| (*node, i)).collect::<Vec<_>>();
+        let reading = readers.iter().flat_map(subtasks).collect();
+        let (positions, clock) = (BTreeMap::new(), Instant::now());
+        Self {
+            job,
+            checkpoints,
+            readers,
+            writer,
+            opened: false,
+            coordinator: None,
+            clock,
+            collected: None,
+            positions,
+            reading,
+            stopping: None,
+            over: false,
+        }
+    }
+
+    /// Until the last checkpoint is committed or the job is given up.
+    fn run(&mut self, inbox: &Receiver<Message>) {
+        let cancelled = self.job.cancel_signal();
+        while !self.over {
+            let wait = self.coordinator.as_ref().and_then(Coordinator::deadline).map(|due| due.saturating_sub(self.now()).max(0));
+            let due = wait.map_or_else(never, |micros| after(Duration::from_micros(micros.unsigned_abs())));
+            select! {
+                recv(inbox) -> message => match message {
+                    Ok(message) => self.take(message),
+                    Err(_) => return,
+                },
+                recv(due) -> _ => {
+                    let now = self.now();
+                    let actions = self.coordinator.as_mut().map(|coordinator| coordinator.wake(now));
+                    self.act(actions.unwrap_or_default());
+                }
+                recv(cancelled) -> _ => return,
+            }
+        }
+    }
+
+    fn now(&self) -> Micros {
+        micros(self.clock.elapsed())
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Opened => {
+                self.opened = true;
+                self.begin_if_ready();
+            }
+            Message::Found => self.begin_if_ready(),
+            Message::Reported(id, node, subtask, report) => self.reported(id, node, subtask, report),
+            Message::Failed(id, reason) => self.on(Event::PartFailed(id, reason)),
+            Message::Written(id, part, Ok(files)) => self.written(id, part, files),
+            Message::Written(id, _, Err(error)) => self.on(Event::PartFailed(id, error.to_string())),
+            Message::Manifest(id, Ok(())) => {
+                self.durable(id);
+                self.on(Event::Written(id));
+            }
+            Message::Manifest(_, Err(error @ CheckpointError::Fenced { .. })) => self.fail(Cause::Superseded(error.to_string())),
+            Message::Manifest(id, Err(error)) => self.on(Event::WriteFailed(id, error.to_string())),
+            Message::Committed(id, node, subtask) => self.on(Event::Committed(id, Part::Subtask(node.0, subtask))),
+            Message::Ended(node, subtask) => {
+                self.reading.remove(&(node, subtask));
+                if self.job.stopping() {
+                    self.stopping.get_or_insert_with(Instant::now);
+                }
+                if self.reading.is_empty() {
+                    self.on(Event::Ending);
+                }
+            }
+        }
+    }
+
+    /// Begins the first interval once all plugins are open and all enumerators have something to remember.
+    fn begin_if_ready(&mut self) {
+        let found = self.checkpoints.enumerators.lock().len();
+        if self.opened && found == self.readers.len() && self.coordinator.is_none() {
+            self.begin();
+        }
+    }
+
+    fn begin(&mut self) {
+        let options = &self.checkpoints.options;
+        let settings = Settings {
+            interval: Some(micros(options.interval)),
+            min_pause: micros(options.min_pause),
+            retry_pause: micros(RETRY_PAUSE),
+            timeout: micros(options.timeout),
+            tolerated_failures: options.tolerated_failures.unwrap_or(u32::MAX),
+        };
+        let nodes = || self.job.plan.nodes.iter().filter(|node| operator_name(&node.operator).is_some());
+        let subtasks = |node: &Node| (0..node.parallelism).map(|i| Part::Subtask(node.id.0, i)).collect::<Vec<_>>();
+        let sources = self.readers.iter().map(|(node, _)| Part::Enumerator(node.0));
+        let parts = sources.chain(nodes().flat_map(subtasks));
+        let committing = nodes().filter(|node| commits(node)).flat_map(subtasks);
+        self.coordinator = Some(Coordinator::new(settings, parts, committing, options.taken_over.first_id, self.now()));
+        if self.reading.is_empty() {
+            self.on(Event::Ending);
+        }
+    }
+
+    fn on(&mut self, event: Event) {
+        let now = self.now();
+        let actions = self.coordinator.as_mut().map(|coordinator| coordinator.on(now, event));
+        self.act(actions.unwrap_or_default());
+    }
+
+    fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Ask(id) => self.ask(id),
+                Action::Trigger(id, reason) => self.trigger(id, reason),
+                Action::Write(id, _) => self.write(id),
+                Action::CommitSinks(id) => {
+                    self.checkpoints.committers.lock().values().for_each(|sink| _ = sink.send(id));
+                }
+                Action::CommitUpstream(id) => self.commit_upstream(id),
+                Action::GiveUp(id, reason) => {
+                    tracing::warn!(job = %self.job.options.job_id, "checkpoint {id} is given up: {reason}");
+                    self.job.metrics.checkpoint_failed(&reason);
+                    self.checkpoints.wanted.store(0, SeqCst);
+                    self.positions.remove(&id);
+                    self.collected = None;
+                    let patience = self.job.options.stop_patience;
+                    if self.stopping.is_some_and(|since| since.elapsed() >= patience) {
+                        self.fail(Cause::Checkpoint(format!("stopped without a last checkpoint: {reason}")));
+                    }
+                }
+                Action::Fail(reason) => self.fail(Cause::Checkpoint(reason)),
+                Action::End => {
+                    self.over = true;
+                    self.checkpoints.over.store(true, SeqCst);
+                    self.job.ticker.wake_sources();
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, cause: Cause) {
+        self.over = true;
+        self.job.fail(JobError::new("", Phase::Running, cause));
+    }
+
+    /// Takes what the enumerators have found by now.
+    fn ask(&mut self, id: u64) {
+        self.checkpoints.wanted.store(id, SeqCst);
+        let triggered = host::now();
+        self.collected = Some(Collected { id, kind: Kind::Checkpoint, begun: Instant::now(), triggered, nodes: BTreeMap::new() });
+        let sources: Vec<NodeId> = self.readers.iter().map(|(node, _)| *node).collect();
+        for source in sources {
+            let tables = self.checkpoints.enumerators.lock().get(&source).map(|state| state.tables());
+            match tables.transpose() {
+                Ok(tables) => self.send(id, source, 0, Part::Enumerator(source.0), tables.unwrap_or_default()),
+                Err(error) => self.on(Event::PartFailed(id, error.to_string())),
+            }
+        }
+    }
+
+    fn trigger(&mut self, id: u64, reason: Reason) {
+        if let Some(collected) = &mut self.collected
+            && reason == Reason::Savepoint
+        {
+            collected.kind = Kind::Savepoint;
+        }
+        match CheckpointId::new(id) {
+            Some(id) => self.job.ticker.enter(id),
+            None => self.fail(Cause::Checkpoint(format!("checkpoint {id}: there cannot be so many"))),
+        }
+    }
+
+    fn reported(&mut self, id: u64, node: NodeId, subtask: u32, report: Report) {
+        if self.collected.as_ref().is_none_or(|collected| collected.id != id) {
+            return;
+        }
+        if !report.positions.is_empty() {
+            self.positions.entry(id).or_default().push((node, subtask, report.positions));
+        }
+        self.send(id, node, subtask, Part::Subtask(node.0, subtask), report.tables);
+    }
+
+    /// Gives the tables of a part to the writer. One without rows needs no file.
+    fn send(&mut self, id: u64, node: NodeId, subtask: u32, part: Part, tables: Vec<(String, arrow::array::RecordBatch)>) {
+        let path = &self.job.node(node).path;
+        let filled = tables.into_iter().filter(|(_, batch)| batch.num_rows() > 0);
+        let tables = filled.map(|(name, batch)| NewTable { node: path.clone(), subtask, name, batch }).collect();
+        // The writer is gone only when the job is given up.
+        drop(self.writer.send(Work::Tables(id, part, tables)));
+    }
+
+    fn written(&mut self, id: u64, part: Part, files: Vec<(String, FileRef)>) {
+        if let Some(collected) = self.collected.as_mut().filter(|collected| collected.id == id) {
+            let (Part::Enumerator(node) | Part::Subtask(node, _)) = part;
+            let node = self.job.node(NodeId(node));
+            let operator = operator_name(&node.operator).unwrap_or_default().to_owned();
+            let fresh = || NodeState { operator, parallelism: node.parallelism, tables: BTreeMap::new() };
+            let state = collected.nodes.entry(node.path.clone()).or_insert_with(fresh);
+            for (table, file) in files {
+                state.tables.entry(table).or_default().push(file);
+            }
+        }
+        self.on(Event::Part(id, part));
+    }
+
+    /// All parts are in: the manifest may be created.
+    fn write(&mut self, id: u64) {
+        let Some(collected) = self.collected.as_ref().filter(|collected| collected.id == id) else { return };
+        let (plan, options) = (&self.job.plan, &self.checkpoints.options);
+        let mut nodes = collected.nodes.clone();
+        // Subtasks have come in any order.
+        nodes.values_mut().flat_map(|node| node.tables.values_mut()).for_each(|files| files.sort_by_key(|file| file.subtask));
+        let manifest = Manifest {
+            format: FORMAT,
+            standpipe: env!("CARGO_PKG_VERSION").to_owned(),
+            job: plan.name.clone(),
+            job_id: self.job.options.job_id.clone(),
+            generation: options.taken_over.generation,
+            id,
+            kind: collected.kind,
+            drained: self.job.draining() && self.reading.is_empty(),
+            triggered_micros: collected.triggered,
+            took_micros: micros(collected.begun.elapsed()),
+            plan: format!("{:016x}", plan.hash.0),
+            max_parallelism: plan.settings.max_parallelism,
+            nodes,
+        };
+        drop(self.writer.send(Work::Manifest(Box::new(manifest))));
+    }
+
+    /// The manifest is there.
+    fn durable(&mut self, id: u64) {
+        let Some(collected) = self.collected.take_if(|collected| collected.id == id) else { return };
+        let took = collected.begun.elapsed();
+        let bytes = collected.nodes.values().flat_map(|node| node.tables.values().flatten()).map(|file| file.bytes).sum();
+        self.checkpoints.wanted.store(0, SeqCst);
+        self.job.metrics.checkpoint_completed(id, took, bytes);
+        let millis = took.as_secs_f64() * 1000.0;
+        tracing::info!(job = %self.job.options.job_id, checkpoint = id, bytes, "checkpoint {id} is durable after {millis:.0} ms");
+    }
+
+    /// Tells the readers what is durable, and in what sinks have committed.
+    fn commit_upstream(&mut self, id: u64) {
+        let newer = self.positions.split_off(&(id + 1));
+        let Some(positions) = std::mem::replace(&mut self.positions, newer).remove(&id) else { return };
+        for (node, subtask, positions) in positions {
+            let readers = self.readers.iter().find(|(source, _)| *source == node);
+            if let Some(reader) = readers.and_then(|(_, subtasks)| subtasks.get(subtask as usize)) {
+                drop(reader.send(ReaderCommand::Committed { checkpoint: id, positions }));
+            }
+        }
+    }
+}
+
+/// Whether a node's subtasks commit what they have prepared.
+pub(crate) fn commits(node: &Node) -> bool {
+    matches!(&node.operator, Operator::Sink(sink) if sink.validation.details.capabilities.transactional)
+}
+
+fn micros(duration: Duration) -> Micros {
+    Micros::try_from(duration.as_micros()).unwrap_or(Micros::MAX)
+}

@@ -1,0 +1,208 @@
+//! Checkpoints of a running job. `coordinate` has a thread that asks, collects and commits, by the decisions of [`standpipe_checkpoint::coordinator`]; `write` one that
+//! encodes tables and waits for the store; `splits` says what sources remember; `restore` reads a checkpoint back. Operators and the threads of plugins report to
+//! [`Checkpoints`], which the job has when checkpoints are on.
+//!
+//! A cut is a timestamp (`dataflow::time`): the coordinator lets the ticker enter checkpoint n, sources report where they stand as they take up its timestamps, and
+//! whoever has state reports it when its input frontier has passed what is before n (`dataflow::align`).
+
+mod coordinate;
+mod restore;
+pub(crate) mod splits;
+mod write;
+
+pub(crate) use coordinate::{commits, spawn};
+pub(crate) use restore::Restored;
+
+use crate::{
+    dataflow::time::CheckpointId,
+    operator::{OperatorError, Snapshot},
+};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::Mutex;
+use splits::EnumeratorState;
+use standpipe_checkpoint::{CheckpointError, FileRef, Store, TakenOver, coordinator::Part};
+use standpipe_loader::Committable;
+use standpipe_pipeline::plan::NodeId;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+/// The table of what a sink has prepared and not committed.
+pub(crate) const COMMITTABLES: &str = "committables";
+
+/// That a job takes checkpoints, how and where.
+#[derive(Clone)]
+pub struct CheckpointOptions {
+    /// Where they are.
+    pub store: Arc<Store>,
+    /// What this process has taken over there.
+    pub taken_over: TakenOver,
+    /// From one trigger to the next.
+    pub interval: Duration,
+    /// From the end of one to the next trigger at least.
+    pub min_pause: Duration,
+    /// When one is given up.
+    pub timeout: Duration,
+    /// How many in a row may fail before the job does; `None`: any number.
+    pub tolerated_failures: Option<u32>,
+    /// How many are kept.
+    pub keep: usize,
+    /// Whether state of nodes that are no more is left behind.
+    pub allow_non_restored_state: bool,
+}
+
+impl std::fmt::Debug for CheckpointOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CheckpointOptions").field("place", &self.store.place()).finish_non_exhaustive()
+    }
+}
+
+/// The state of a part at a cut.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) tables: Vec<(String, arrow::array::RecordBatch)>,
+    /// Of a source: the positions in `tables`, to be committed upstream.
+    pub(crate) positions: Vec<(String, Vec<u8>)>,
+}
+
+impl From<Snapshot> for Report {
+    fn from(snapshot: Snapshot) -> Self {
+        Self { tables: snapshot.tables, positions: Vec::new() }
+    }
+}
+
+/// What the coordinator's thread is told.
+enum Message {
+    /// All plugins are open.
+    Opened,
+    /// A source's enumerator has looked for the first time: what it remembers is known from now on.
+    Found,
+    /// A subtask's state.
+    Reported(u64, NodeId, u32, Report),
+    /// A subtask's state cannot be had.
+    Failed(u64, String),
+    /// Its tables are written.
+    Written(u64, Part, Result<Vec<(String, FileRef)>, CheckpointError>),
+    /// The manifest is.
+    Manifest(u64, Result<(), CheckpointError>),
+    /// A sink's subtask has committed.
+    Committed(u64, NodeId, u32),
+    /// A source's subtask gives nothing any more.
+    Ended(NodeId, u32),
+}
+
+/// What the threads and operators of a job share with its coordinator.
+pub(crate) struct Checkpoints {
+    pub(crate) options: CheckpointOptions,
+    /// The number of the checkpoint that is collected; 0: none.
+    wanted: AtomicU64,
+    messages: Sender<Message>,
+    /// Until the coordinator's thread takes it.
+    inbox: Mutex<Option<Receiver<Message>>>,
+    /// Sinks that commit.
+    committers: Mutex<BTreeMap<(NodeId, u32), Sender<u64>>>,
+    /// By source: what its enumerator has found, as it was before the readers were told.
+    enumerators: Mutex<BTreeMap<NodeId, EnumeratorState>>,
+    restored: Mutex<Option<Arc<Restored>>>,
+    over: AtomicBool,
+}
+
+impl Checkpoints {
+    pub(crate) fn new(options: CheckpointOptions) -> Self {
+        let (messages, inbox) = unbounded();
+        Self {
+            options,
+            wanted: AtomicU64::new(0),
+            messages,
+            inbox: Mutex::new(Some(inbox)),
+            committers: Mutex::default(),
+            enumerators: Mutex::default(),
+            restored: Mutex::default(),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// The cut before the first one that will be asked for.
+    pub(crate) fn before_first(&self) -> Option<CheckpointId> {
+        CheckpointId::new(self.options.taken_over.first_id.checked_sub(1)?)
+    }
+
+    fn tell(&self, message: Message) {
+        // The coordinator's thread is gone only when the job is.
+        drop(self.messages.send(message));
+    }
+
+    /// Whether that checkpoint is being collected: else a report of it would be for nothing.
+    pub(crate) fn wants(&self, checkpoint: CheckpointId) -> bool {
+        self.wanted.load(SeqCst) == checkpoint.number()
+    }
+
+    /// All plugins are open: checkpoints may begin.
+    pub(crate) fn opened(&self) {
+        // What was restored has been handed out.
+        *self.restored.lock() = None;
+        self.tell(Message::Opened);
+    }
+
+    /// The state of a subtask at a cut.
+    pub(crate) fn report(&self, checkpoint: CheckpointId, node: NodeId, subtask: u32, state: Result<Report, OperatorError>) {
+        self.tell(match state {
+            Ok(report) => Message::Reported(checkpoint.number(), node, subtask, report),
+            Err(error) => Message::Failed(checkpoint.number(), error.to_string()),
+        });
+    }
+
+    /// A source's subtask gives nothing any more.
+    pub(crate) fn ended(&self, node: NodeId, subtask: u32) {
+        self.tell(Message::Ended(node, subtask));
+    }
+
+    /// The last checkpoint is committed: sources let go.
+    pub(crate) fn over(&self) -> bool {
+        self.over.load(SeqCst)
+    }
+
+    /// A sink's subtask that is to commit: numbers of checkpoints come here.
+    pub(crate) fn committer(&self, node: NodeId, subtask: u32) -> Receiver<u64> {
+        let (sender, receiver) = unbounded();
+        self.committers.lock().insert((node, subtask), sender);
+        receiver
+    }
+
+    /// A sink's subtask has committed all up to that checkpoint.
+    pub(crate) fn committed(&self, checkpoint: u64, node: NodeId, subtask: u32) {
+        self.tell(Message::Committed(checkpoint, node, subtask));
+    }
+
+    /// What a source's enumerator has found; to be called before readers are told of it.
+    pub(crate) fn found(&self, node: NodeId, state: EnumeratorState) {
+        if self.enumerators.lock().insert(node, state).is_none() {
+            self.tell(Message::Found);
+        }
+    }
+
+    /// What the job goes on from; to be asked until all plugins are open.
+    pub(crate) fn restored(&self) -> Option<Arc<Restored>> {
+        self.restored.lock().clone()
+    }
+
+    pub(crate) fn set_restored(&self, restored: Restored) {
+        *self.restored.lock() = Some(Arc::new(restored));
+    }
+}
+
+/// What a sink has prepared and not committed, as a table.
+pub(crate) fn committables_table(committables: &[Committable]) -> Result<arrow::array::RecordBatch, arrow::error::ArrowError> {
+    use arrow::array::{ArrayRef, BinaryArray, UInt32Array, UInt64Array};
+    let columns: [(&str, ArrayRef); 3] = [
+        ("checkpoint", Arc::new(UInt64Array::from_iter_values(committables.iter().map(|c| c.checkpoint)))),
+        ("subtask", Arc::new(UInt32Array::from_iter_values(committables.iter().map(|c| c.subtask)))),
+        ("bytes", Arc::new(BinaryArray::from_iter_values(committables.iter().map(|c| &c.bytes)))),
+    ];
+    arrow::array::RecordBatch::try_from_iter(columns)
+}

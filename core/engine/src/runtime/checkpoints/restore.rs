@@ -1,0 +1,144 @@
+//! Reads a checkpoint back: the state of every node, by its path, for whatever plan the job has now.
+
+use super::{COMMITTABLES, CheckpointOptions, splits::RestoredSource};
+use crate::{
+    operator::Snapshot,
+    runtime::error::{Cause, JobError, Phase},
+};
+use arrow::{
+    array::{AsArray, RecordBatch},
+    datatypes::{DataType, UInt32Type, UInt64Type},
+};
+use standpipe_checkpoint::{Manifest, NodeState, Store};
+use standpipe_loader::Committable;
+use standpipe_pipeline::plan::{Node, NodeId, Operator, Plan};
+use standpipe_state::snapshot::{SnapshotError, typed_column};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What a job goes on from.
+#[derive(Debug, Default)]
+pub(crate) struct Restored {
+    sources: BTreeMap<NodeId, RestoredSource>,
+    /// Of each former subtask, in their order.
+    operators: BTreeMap<NodeId, Arc<Vec<Snapshot>>>,
+    sinks: BTreeMap<NodeId, Vec<Committable>>,
+}
+
+/// What a node is called in a manifest; `None`: it has no state.
+pub(super) fn operator_name(operator: &Operator) -> Option<&'static str> {
+    match operator {
+        Operator::Source(_) => Some("source"),
+        Operator::Window(_) => Some("window"),
+        Operator::Aggregate(_) => Some("aggregate"),
+        Operator::Transform(_) => Some("transform"),
+        Operator::Sink(_) => Some("sink"),
+        Operator::Filter(_) | Operator::Project(_) | Operator::Encode(_) | Operator::Union => None,
+    }
+}
+
+impl Restored {
+    /// Reads the checkpoint that the job goes on from, if any.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or the state does not fit the plan.
+    pub(crate) fn load(options: &CheckpointOptions, plan: &Plan) -> Result<Option<Self>, JobError> {
+        let Some(manifest) = &options.taken_over.base else { return Ok(None) };
+        let refuse = |message: String| JobError::new("", Phase::Start, Cause::Restore { checkpoint: manifest.id, message });
+        check(manifest, plan, options.allow_non_restored_state).map_err(refuse)?;
+        let mut restored = Self::default();
+        for (path, state) in &manifest.nodes {
+            let Some(node) = plan.nodes.iter().find(|node| node.path == *path) else { continue };
+            let of_node = |message: String| refuse(format!("{path}: {message}"));
+            let parts = read(&options.store, state).map_err(of_node)?;
+            restored.add(node, parts).map_err(|error| of_node(error.to_string()))?;
+        }
+        let goes_on = |source: &RestoredSource| source.splits.is_empty() || source.splits.values().any(|split| !split.ended);
+        if manifest.drained && restored.sources.values().any(goes_on) {
+            let message = "the job had been drained: its windows have fired before their time, and cannot go on; restore an earlier one, or begin with --fresh";
+            return Err(refuse(message.to_owned()));
+        }
+        Ok(Some(restored))
+    }
+
+    fn add(&mut self, node: &Node, parts: Vec<Snapshot>) -> Result<(), SnapshotError> {
+        match node.operator {
+            Operator::Source(_) => {
+                let tables = parts.iter().flat_map(|part| &part.tables);
+                self.sources.insert(node.id, RestoredSource::read(tables)?);
+            }
+            Operator::Sink(_) => {
+                let mut all = Vec::new();
+                for (name, table) in parts.iter().flat_map(|part| &part.tables) {
+                    match name.as_str() {
+                        COMMITTABLES => read_committables(table, &mut all)?,
+                        other => return Err(SnapshotError::Misfit(format!("a sink has no table {other:?}"))),
+                    }
+                }
+                self.sinks.insert(node.id, all);
+            }
+            _ => _ = self.operators.insert(node.id, Arc::new(parts)),
+        }
+        Ok(())
+    }
+
+    /// Where a source goes on.
+    pub(crate) fn source(&self, node: NodeId) -> RestoredSource {
+        self.sources.get(&node).cloned().unwrap_or_default()
+    }
+
+    /// The state of all former subtasks of an operator; `None`: it had none.
+    pub(crate) fn operator(&self, node: NodeId) -> Option<Arc<Vec<Snapshot>>> {
+        self.operators.get(&node).cloned()
+    }
+
+    /// What former subtasks of a sink had prepared and not committed, as far as that subtask is to see to it.
+    pub(crate) fn sink(&self, node: NodeId, subtask: u32, parallelism: u32) -> Vec<Committable> {
+        let all = self.sinks.get(&node).into_iter().flatten();
+        all.filter(|committable| committable.subtask % parallelism == subtask).cloned().collect()
+    }
+}
+
+/// Whether the plan can take over the state.
+fn check(manifest: &Manifest, plan: &Plan, allow_non_restored_state: bool) -> Result<(), String> {
+    if manifest.max_parallelism != plan.settings.max_parallelism {
+        return Err(format!(
+            "its state is in {} key groups, the pipeline's engine.max_parallelism is {}; that is fixed with a job's first start",
+            manifest.max_parallelism, plan.settings.max_parallelism
+        ));
+    }
+    for (path, state) in &manifest.nodes {
+        match plan.nodes.iter().find(|node| node.path == *path) {
+            Some(node) if operator_name(&node.operator) == Some(state.operator.as_str()) => {}
+            Some(_) => return Err(format!("{path} was a {}, which it is not any more; give the new one another name", state.operator)),
+            None if allow_non_restored_state => tracing::warn!("{path} is not in the pipeline any more: its state is left behind"),
+            None => {
+                return Err(format!("it has state of {path}, which is not in the pipeline; --allow-non-restored-state leaves it behind"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The tables of a node by former subtask.
+fn read(store: &Store, state: &NodeState) -> Result<Vec<Snapshot>, String> {
+    let mut parts: BTreeMap<u32, Snapshot> = BTreeMap::new();
+    for (name, files) in &state.tables {
+        for file in files {
+            let batches = store.table(file).map_err(|error| error.to_string())?;
+            let part = parts.entry(file.subtask).or_default();
+            part.tables.extend(batches.into_iter().map(|batch| (name.clone(), batch)));
+        }
+    }
+    Ok(parts.into_values().collect())
+}
+
+fn read_committables(table: &RecordBatch, all: &mut Vec<Committable>) -> Result<(), SnapshotError> {
+    let checkpoints = typed_column(table, "checkpoint", &DataType::UInt64)?.as_primitive::<UInt64Type>();
+    let subtasks = typed_column(table, "subtask", &DataType::UInt32)?.as_primitive::<UInt32Type>();
+    let bytes = typed_column(table, "bytes", &DataType::Binary)?.as_binary::<i32>();
+    for row in 0..table.num_rows() {
+        let bytes = bytes.value(row).to_vec();
+        all.push(Committable { checkpoint: checkpoints.value(row), subtask: subtasks.value(row), bytes });
+    }
+    Ok(())
+}

@@ -1,0 +1,396 @@
+//! Checkpoints of whole jobs: whatever is killed whenever, and whatever the parallelism is afterwards, every row counts once; what cannot go on says why.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
+mod support;
+
+use arrow::{
+    array::{AsArray, RecordBatch},
+    datatypes::{Int64Type, TimestampMicrosecondType},
+};
+use serde_json::json;
+use standpipe_checkpoint::{Location, Manifest, Start, Store};
+use standpipe_engine::{CheckpointOptions, JobError, JobHandle, Outcome, RunOptions, run};
+use standpipe_pipeline::plan::Plan;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use support::{
+    PATIENCE, ended,
+    plan::{Builder, config},
+    plugins::{Probe, number},
+    until,
+};
+
+const INTERVAL: Duration = Duration::from_millis(5);
+
+fn store(folder: &Path) -> Store {
+    Store::open(Location::open(&folder.display().to_string(), &[]).unwrap(), "job").unwrap()
+}
+
+fn options(folder: &Path, start: Start, interval: Duration) -> RunOptions {
+    let store = store(folder);
+    let taken_over = store.take_over("test", start).unwrap();
+    let checkpoints = CheckpointOptions {
+        store: Arc::new(store),
+        interval,
+        min_pause: Duration::ZERO,
+        timeout: PATIENCE,
+        tolerated_failures: None,
+        keep: 2,
+        allow_non_restored_state: false,
+        taken_over,
+    };
+    RunOptions { slots: vec![3], generation: checkpoints.taken_over.generation, checkpoints: Some(checkpoints), ..RunOptions::new() }
+}
+
+fn start(plan: Plan, folder: &Path) -> JobHandle {
+    run(Arc::new(plan), options(folder, Start::Latest, INTERVAL)).unwrap()
+}
+
+fn refused(plan: Plan, folder: &Path) -> String {
+    let error: JobError = ended(&start(plan, folder)).unwrap_err();
+    assert_eq!(error.class().exit_code(), 2, "{error}");
+    error.to_string()
+}
+
+fn completed(job: &JobHandle) -> u64 {
+    job.metrics().checkpoints().completed
+}
+
+/// splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % n
+    }
+}
+
+fn column(batches: &[RecordBatch], name: &str) -> Vec<i64> {
+    let values = |batch: &RecordBatch| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().values().to_vec();
+    let mut all: Vec<i64> = batches.iter().flat_map(values).collect();
+    all.sort_unstable();
+    all
+}
+
+/// Rows of windows by key and start: count and sum.
+fn windows(batches: &[RecordBatch]) -> BTreeMap<(String, i64), (i64, i64)> {
+    let mut windows = BTreeMap::new();
+    for batch in batches {
+        let start = batch.column_by_name("window_start").unwrap().as_primitive::<TimestampMicrosecondType>();
+        let value = |name: &str, row: usize| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().value(row);
+        for row in 0..batch.num_rows() {
+            let key = (batch.column(0).as_string::<i32>().value(row).to_owned(), start.value(row));
+            assert_eq!(windows.insert(key, (value("count", row), value("sum", row))), None, "a window came twice");
+        }
+    }
+    windows
+}
+
+fn tallied(batches: &[RecordBatch]) -> BTreeMap<String, i64> {
+    let mut counts = BTreeMap::new();
+    for batch in batches {
+        let count = batch.column_by_name("count").unwrap().as_primitive::<Int64Type>();
+        for (key, count) in batch.column(0).as_string::<i32>().iter().flatten().zip(count.values()) {
+            *counts.entry(key.to_owned()).or_default() += count;
+        }
+    }
+    counts
+}
+
+const LONG: (u64, u64) = (4, 6_000);
+const SHORT: (u64, u64) = (2, 1_500);
+const KEYS: u64 = 13;
+
+fn merge(into: &mut serde_json::Value, more: serde_json::Value) {
+    if let (Some(into), serde_json::Value::Object(more)) = (into.as_object_mut(), more) {
+        into.extend(more);
+    }
+}
+
+/// Two sources, of which one ends early and one never, though it falls silent; their union, its windows, late rows; counts of one of them by timers of both kinds; sinks that commit and one that does not.
+fn everything(name: &str, random: &mut Random) -> Plan {
+    let mut plan = Builder::new();
+    let mut parallelism = || 1 + random.below(3) as u32;
+    let numbers = |more| {
+        let mut numbers = json!({"keys": KEYS, "rate": 15_000, "batch": 97});
+        merge(&mut numbers, more);
+        config(name, numbers)
+    };
+    let long = plan.numbers("long", parallelism(), numbers(json!({"splits": LONG.0, "quiet_from": 0, "quiet_after": LONG.1})));
+    let short = plan.numbers("short", parallelism(), numbers(json!({"splits": SHORT.0, "rows": SHORT.1})));
+    let both = plan.union("both", parallelism(), &[long, short]);
+    plan.ledger("all", parallelism(), both, config(name, json!({})));
+    let stats = plan.window("stats", parallelism(), both, Duration::from_millis(50));
+    plan.ledger("windows", parallelism(), stats, config(name, json!({})));
+    plan.ledger("late", 1, (stats.0, 1), config(name, json!({})));
+    let by_time = plan.tally("by-time", parallelism(), long, json!({}));
+    plan.ledger("tallies", parallelism(), by_time, config(name, json!({})));
+    let by_clock = plan.tally("by-clock", parallelism(), long, json!({"clock": true}));
+    plan.ledger("ticks", parallelism(), by_clock, config(name, json!({})));
+    let some = plan.filter("some", long, 1_000);
+    plan.collect("seen", parallelism(), some, config(name, json!({"acknowledge": "flush"})));
+    plan.build()
+}
+
+fn rows_of((splits, rows): (u64, u64)) -> impl Iterator<Item = (String, i64, i64)> {
+    (0..splits).flat_map(move |split| (0..rows).map(move |i| number(split, i, KEYS)))
+}
+
+fn killed_again_and_again(seed: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("killed-{seed}");
+    let mut random = Random(seed);
+    let runs = 12;
+    for _ in 0..runs {
+        let job = start(everything(&name, &mut random), folder.path());
+        // Between two checkpoints, while one is taken, or at its start.
+        let (checkpoints, micros) = (random.below(4), random.below(200_000));
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_micros(micros) && (checkpoints == 0 || completed(&job) < checkpoints) {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        // A stop is a cut, too.
+        if random.below(4) == 0 {
+            job.control().stop(false)
+        } else {
+            job.control().cancel()
+        }
+        ended(&job).unwrap();
+    }
+    let job = start(everything(&name, &mut random), folder.path());
+    let probe = Probe::of(&name);
+    let counted = || tallied(&probe.committed_rows("ticks")).values().sum::<i64>() as u64 == LONG.0 * LONG.1;
+    until("timers of the clock have counted every row", || completed(&job) > 0 && counted());
+    job.control().stop(true);
+    assert_eq!(ended(&job).unwrap().end, Outcome::Stopped);
+    check_everything(&name, runs);
+}
+
+fn check_everything(name: &str, runs: usize) {
+    let probe = Probe::of(name);
+    let committed = |sink: &str| probe.committed_rows(sink);
+    let mut all: Vec<i64> = rows_of(LONG).chain(rows_of(SHORT)).map(|row| row.2).collect();
+    all.sort_unstable();
+    assert!(
+        column(&committed("all"), "n") == all,
+        "{name}: rows after {runs} runs: {} of {}",
+        column(&committed("all"), "n").len(),
+        all.len()
+    );
+
+    let mut totals: BTreeMap<(String, i64), (i64, i64)> = BTreeMap::new();
+    for (key, ts, n) in rows_of(LONG).chain(rows_of(SHORT)) {
+        let total = totals.entry((key, ts - ts.rem_euclid(50_000))).or_default();
+        *total = (total.0 + 1, total.1 + n);
+    }
+    assert_eq!(committed("late").iter().map(RecordBatch::num_rows).sum::<usize>(), 0);
+    let found = windows(&committed("windows"));
+    let different: Vec<_> =
+        totals.iter().filter(|(key, total)| found.get(key) != Some(total)).map(|(key, total)| (key, total, found.get(key))).collect();
+    assert!(
+        found.len() == totals.len() && different.is_empty(),
+        "{name}: windows after {runs} runs: {} of {}, {different:?}",
+        found.len(),
+        totals.len()
+    );
+
+    let mut counts: BTreeMap<String, i64> = BTreeMap::new();
+    rows_of(LONG).for_each(|row| *counts.entry(row.0).or_default() += 1);
+    for sink in ["tallies", "ticks"] {
+        assert_eq!(tallied(&committed(sink)), counts, "{name}: {sink} after {runs} runs");
+    }
+    let mut seen = probe.values("seen", "n");
+    seen.dedup();
+    let expected: Vec<i64> =
+        rows_of(LONG).map(|row| row.2).filter(|n| *n >= 1_000).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+    assert!(seen == expected, "{name}: at least once after {runs} runs");
+}
+
+#[test]
+fn every_row_counts_once_whenever_the_job_is_killed() {
+    (1..=6).for_each(killed_again_and_again);
+}
+
+/// A long job that does nothing but read and write.
+fn simple(name: &str, source: serde_json::Value) -> Plan {
+    let mut plan = Builder::new();
+    let source = plan.numbers("numbers", 1, config(name, source));
+    plan.ledger("out", 1, source, config(name, json!({})));
+    plan.build()
+}
+
+fn newest(folder: &Path) -> Manifest {
+    store(folder).latest().unwrap().expect("there are checkpoints")
+}
+
+#[test]
+fn upstream_hears_of_what_is_durable_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = start(simple("upstream", json!({"rate": 50_000})), folder.path());
+    let probe = Probe::of("upstream");
+    until("positions are committed", || probe.committed.lock().unwrap().contains_key("split-0") && completed(&job) > 5);
+    job.control().cancel();
+    ended(&job).unwrap();
+    let position: i64 = String::from_utf8(probe.committed.lock().unwrap()["split-0"].clone()).unwrap().parse().unwrap();
+    let covered = column(&probe.committed_rows("out"), "n");
+    assert!(covered.len() as i64 >= position, "position {position}, but {} rows are committed", covered.len());
+    assert_eq!(covered, (0..covered.len() as i64).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_stop_takes_a_last_checkpoint_and_nothing_is_read_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    // No interval passes: the only checkpoint is that of the stop.
+    let begin = |source| run(Arc::new(simple("stops", source)), options(folder.path(), Start::Latest, PATIENCE)).unwrap();
+    let probe = Probe::of("stops");
+    let job = begin(json!({"rows": 40_000, "rate": 20_000}));
+    until("rows are read", || job.metrics().totals().rows_in > 1_000);
+    job.control().stop(false);
+    assert_eq!(ended(&job).unwrap().end, Outcome::Stopped);
+    assert_eq!(newest(folder.path()).id, 1);
+    let first = column(&probe.committed_rows("out"), "n").len();
+    assert!((1_000..40_000).contains(&first));
+    assert_eq!(ended(&begin(json!({"rows": 40_000}))).unwrap().end, Outcome::Finished);
+    assert_eq!(column(&probe.committed_rows("out"), "n"), (0..40_000).collect::<Vec<_>>());
+    // There is nothing left to do.
+    let again = ended(&begin(json!({"rows": 40_000}))).unwrap();
+    assert_eq!((again.end, again.totals.rows_in), (Outcome::Finished, 0));
+}
+
+#[test]
+fn a_store_that_fails_for_a_while_costs_checkpoints_and_no_rows() {
+    // Nothing can be written; what sinks have prepared does not become a checkpoint.
+    ["data", "checkpoints"].into_iter().for_each(outage);
+}
+
+fn outage(broken: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("outage-{broken}");
+    let job = start(simple(&name, json!({"rate": 20_000})), folder.path());
+    until("a checkpoint", || completed(&job) > 0);
+    let (place, aside) = (folder.path().join("job").join(broken), folder.path().join("aside"));
+    // A folder that cannot be written, whoever one is.
+    fs::rename(&place, &aside).unwrap();
+    fs::write(&place, "").unwrap();
+    until("checkpoints fail", || job.metrics().checkpoints().failed > 2);
+    let (before, rows) = (completed(&job), job.metrics().totals().rows_in);
+    assert!(job.metrics().checkpoints().trouble.is_some());
+    until("rows go on", || job.metrics().totals().rows_in > rows + 2_000);
+    fs::remove_file(&place).unwrap();
+    fs::rename(&aside, &place).unwrap();
+    until("checkpoints are taken again", || completed(&job) > before + 1);
+    assert_eq!(job.metrics().checkpoints().trouble, None);
+    job.control().stop(false);
+    let report = ended(&job).unwrap();
+    let rows = column(&Probe::of(&name).committed_rows("out"), "n");
+    assert_eq!(rows, (0..report.totals.rows_in as i64).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_stop_does_not_wait_for_ever_for_a_store_that_takes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Arc::new(simple("stuck", json!({"rate": 20_000})));
+    let options = RunOptions { stop_patience: Duration::from_millis(100), ..options(folder.path(), Start::Latest, INTERVAL) };
+    let job = run(plan, options).unwrap();
+    until("a checkpoint", || completed(&job) > 0);
+    let data = folder.path().join("job/data");
+    fs::rename(&data, folder.path().join("aside")).unwrap();
+    fs::write(&data, "").unwrap();
+    job.control().stop(false);
+    let error = ended(&job).unwrap_err().to_string();
+    assert!(error.starts_with("stopped without a last checkpoint: cannot write job/data/"), "{error}");
+}
+
+#[test]
+fn of_two_processes_that_run_a_job_the_former_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let former = start(simple("two", json!({"rate": 20_000})), folder.path());
+    until("a checkpoint", || completed(&former) > 1);
+    let latter = start(simple("two", json!({"rate": 20_000})), folder.path());
+    let error = ended(&former).unwrap_err().to_string();
+    let place = folder.path().display();
+    assert_eq!(error, format!("another process runs this job in {place}/job: it is of generation 2, this one of 1"));
+    until("the latter goes on", || completed(&latter) > 1);
+    latter.control().stop(false);
+    ended(&latter).unwrap();
+    let rows = column(&Probe::of("two").committed_rows("out"), "n");
+    assert_eq!(rows, (0..rows.len() as i64).collect::<Vec<_>>(), "no row is missing or there twice");
+}
+
+/// A plan whose second node has another name, or is something else.
+fn with_node(name: &str, node: &str, is_window: bool) -> Plan {
+    let mut plan = Builder::new();
+    let source = plan.numbers("numbers", 1, config(name, json!({"rate": 20_000})));
+    let middle = match is_window {
+        true => plan.window(node, 1, source, Duration::from_secs(1)),
+        false => plan.tally(node, 1, source, json!({})),
+    };
+    plan.ledger("out", 1, middle, config(name, json!({})));
+    plan.build()
+}
+
+#[test]
+fn state_that_does_not_fit_the_pipeline_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = start(with_node("misfit", "stats", true), folder.path());
+    until("a checkpoint", || completed(&job) > 0);
+    job.control().stop(false);
+    ended(&job).unwrap();
+    let id = newest(folder.path()).id;
+
+    let other = refused(with_node("misfit", "others", true), folder.path());
+    let expected = "it has state of transforms.stats, which is not in the pipeline; --allow-non-restored-state leaves it behind";
+    assert_eq!(other, format!("checkpoint {id}: {expected}"));
+    let kind = refused(with_node("misfit", "stats", false), folder.path());
+    let expected = "transforms.stats was a window, which it is not any more; give the new one another name";
+    assert_eq!(kind, format!("checkpoint {id}: {expected}"));
+    let mut groups = with_node("misfit", "stats", true);
+    groups.settings.max_parallelism = 64;
+    let expected = "its state is in 128 key groups, the pipeline's engine.max_parallelism is 64; that is fixed with a job's first start";
+    assert_eq!(refused(groups, folder.path()), format!("checkpoint {id}: {expected}"));
+
+    let mut allowing = options(folder.path(), Start::Latest, INTERVAL);
+    allowing.checkpoints.as_mut().unwrap().allow_non_restored_state = true;
+    let job = run(Arc::new(with_node("misfit", "others", true)), allowing).unwrap();
+    until("it goes on", || completed(&job) > 0);
+    job.control().stop(false);
+    ended(&job).unwrap();
+}
+
+#[test]
+fn a_damaged_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = start(simple("damaged", json!({"rate": 20_000})), folder.path());
+    until("a checkpoint", || completed(&job) > 0);
+    job.control().stop(false);
+    ended(&job).unwrap();
+    let manifest = newest(folder.path());
+    let file = manifest.files().find(|file| file.path.contains("splits")).unwrap();
+    let path = folder.path().join("job").join(&file.path);
+    let mut content = fs::read(&path).unwrap();
+    *content.last_mut().unwrap() ^= 1;
+    fs::write(&path, content).unwrap();
+    let error = refused(simple("damaged", json!({"rate": 20_000})), folder.path());
+    let expected = format!("checkpoint {}: sources.numbers: job/{}: its content is not what was written", manifest.id, file.path);
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn a_job_that_was_drained_does_not_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = start(with_node("drained", "stats", true), folder.path());
+    until("a checkpoint", || completed(&job) > 0);
+    job.control().stop(true);
+    ended(&job).unwrap();
+    assert!(newest(folder.path()).drained);
+    let error = refused(with_node("drained", "stats", true), folder.path());
+    assert!(error.contains("the job had been drained: its windows have fired before their time"), "{error}");
+}

@@ -1,0 +1,119 @@
+//! `checkpoint list`, `checkpoint inspect`: what a job can go on from. Reads manifests, and disturbs nobody.
+
+use crate::{
+    checkpoints::{failure, open},
+    cli::{CheckpointArguments, CheckpointCommand, CheckpointFormat},
+    exit::{Code, Failure},
+    load,
+    output::print,
+};
+use chrono::{DateTime, SecondsFormat};
+use standpipe_checkpoint::{Kind, Manifest, Store};
+use standpipe_pipeline::{LoadOptions, PipelineFile};
+use std::fmt::Write;
+
+/// `standpipe checkpoint ...`.
+pub(super) fn checkpoint(command: &CheckpointCommand) -> anyhow::Result<()> {
+    match command {
+        CheckpointCommand::List(of) => {
+            let store = store(of)?;
+            let ids = store.list().map_err(|error| failure(&error))?;
+            let manifests: Vec<Manifest> =
+                ids.iter().map(|id| store.read(*id)).collect::<Result<_, _>>().map_err(|error| failure(&error))?;
+            let table = |manifests: &[Manifest]| lines(&HEADER, manifests.iter().map(row));
+            show(of.format, &manifests, table)
+        }
+        CheckpointCommand::Inspect { of, id } => {
+            let store = store(of)?;
+            let found = match id {
+                Some(id) => store.read(*id).map(Some),
+                None => store.latest(),
+            };
+            let Some(manifest) = found.map_err(|error| failure(&error))? else {
+                return Err(Failure::error(Code::Usage, format!("there is no checkpoint in {}", store.place())));
+            };
+            show(of.format, &[manifest], |manifests| manifests.iter().map(describe).collect())
+        }
+    }
+}
+
+fn store(of: &CheckpointArguments) -> anyhow::Result<Store> {
+    let options = LoadOptions { parallelism: None, set: of.set.clone() };
+    let pipeline = PipelineFile::read(&of.file, &options).map_err(|problems| load::failure(&problems))?;
+    let Some(settings) = &pipeline.checkpoint else {
+        return Err(Failure::error(Code::Usage, format!("{} takes no checkpoints: it has no checkpoint:", of.file.display())));
+    };
+    open(settings, pipeline.name())
+}
+
+fn show(format: CheckpointFormat, manifests: &[Manifest], text: impl FnOnce(&[Manifest]) -> String) -> anyhow::Result<()> {
+    let text = match format {
+        CheckpointFormat::Text => text(manifests),
+        CheckpointFormat::Json => {
+            let lines = manifests.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+            lines.iter().map(|line| format!("{line}\n")).collect()
+        }
+    };
+    Ok(print(&text)?)
+}
+
+const HEADER: [&str; 6] = ["NUMBER", "KIND", "TAKEN", "TOOK", "SIZE", "RUN"];
+
+fn row(manifest: &Manifest) -> [String; 6] {
+    let (all, own) = manifest.sizes();
+    let size = if all == own { bytes(all) } else { format!("{}, {} new", bytes(all), bytes(own)) };
+    let took = format!("{:.0} ms", manifest.took_micros as f64 / 1000.0);
+    [manifest.id.to_string(), kind(manifest).to_owned(), time(manifest.triggered_micros), took, size, manifest.generation.to_string()]
+}
+
+fn kind(manifest: &Manifest) -> &'static str {
+    match (manifest.kind, manifest.drained) {
+        (Kind::Checkpoint, false) => "checkpoint",
+        (Kind::Checkpoint, true) => "drained",
+        (Kind::Savepoint, _) => "savepoint",
+    }
+}
+
+fn bytes(count: u64) -> String {
+    indicatif::HumanBytes(count).to_string()
+}
+
+fn time(micros: i64) -> String {
+    DateTime::from_timestamp_micros(micros).map_or_else(|| micros.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+fn describe(manifest: &Manifest) -> String {
+    let mut text = String::new();
+    let (_, own) = manifest.sizes();
+    // Writing to a text does not fail.
+    _ = writeln!(text, "{} {} of {}, run {} ({})", kind(manifest), manifest.id, manifest.job, manifest.generation, manifest.job_id);
+    _ = writeln!(
+        text,
+        "taken {} in {:.0} ms by standpipe {}",
+        time(manifest.triggered_micros),
+        manifest.took_micros as f64 / 1000.0,
+        manifest.standpipe
+    );
+    _ = writeln!(text, "plan {}, {} key groups, {} written for it\n", manifest.plan, manifest.max_parallelism, bytes(own));
+    let rows = manifest.nodes.iter().flat_map(|(path, node)| {
+        node.tables.iter().map(move |(table, files)| {
+            let sum = |of: fn(&standpipe_checkpoint::FileRef) -> u64| files.iter().map(of).sum::<u64>();
+            let subtasks = node.parallelism.to_string();
+            [path.clone(), node.operator.clone(), subtasks, table.clone(), sum(|file| file.rows).to_string(), bytes(sum(|file| file.bytes))]
+        })
+    });
+    text.push_str(&lines(&["NODE", "OPERATOR", "SUBTASKS", "TABLE", "ROWS", "SIZE"], rows));
+    text
+}
+
+/// Columns, as wide as they must be.
+fn lines<const N: usize>(header: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let all: Vec<[String; N]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| all.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    all.iter().map(line).collect()
+}
