@@ -296,14 +296,23 @@ fn outage(broken: &str) {
 
 #[test]
 fn a_stop_does_not_wait_for_ever_for_a_store_that_takes_nothing() {
+    // Before the sources have ended, and after.
+    ["without-end", "ended"].into_iter().for_each(stuck);
+}
+
+fn stuck(name: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let plan = Arc::new(simple("stuck", json!({"rate": 20_000})));
+    let rows = (name == "ended").then_some(20_000);
+    let plan = Arc::new(simple(name, json!({"rate": 20_000, "rows": rows})));
     let options = RunOptions { stop_patience: Duration::from_millis(100), ..options(folder.path(), Start::Latest, INTERVAL) };
     let job = run(plan, options).unwrap();
     until("a checkpoint", || completed(&job) > 0);
     let data = folder.path().join("job/data");
     fs::rename(&data, folder.path().join("aside")).unwrap();
     fs::write(&data, "").unwrap();
+    if let Some(rows) = rows {
+        until("the source has ended", || job.metrics().totals().rows_in == rows);
+    }
     job.control().stop(false);
     let error = ended(&job).unwrap_err().to_string();
     assert!(error.starts_with("stopped without a last checkpoint: cannot write job/data/"), "{error}");

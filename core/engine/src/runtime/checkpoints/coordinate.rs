@@ -72,7 +72,7 @@ struct Thread<'a> {
     positions: BTreeMap<u64, Vec<Positions>>,
     /// Source subtasks that have not ended.
     reading: BTreeSet<(NodeId, u32)>,
-    /// Since when the job is to stop.
+    /// Since when a last checkpoint has failed that a stop waits for.
     stopping: Option<Instant>,
     over: bool,
 }
@@ -143,9 +143,6 @@ impl<'a> Thread<'a> {
             Message::Committed(id, node, subtask) => self.on(Event::Committed(id, Part::Subtask(node.0, subtask))),
             Message::Ended(node, subtask) => {
                 self.reading.remove(&(node, subtask));
-                if self.job.stopping() {
-                    self.stopping.get_or_insert_with(Instant::now);
-                }
                 if self.reading.is_empty() {
                     self.on(Event::Ending);
                 }
@@ -203,8 +200,10 @@ impl<'a> Thread<'a> {
                     self.checkpoints.wanted.store(0, SeqCst);
                     self.positions.remove(&id);
                     self.collected = None;
-                    let patience = self.job.options.stop_patience;
-                    if self.stopping.is_some_and(|since| since.elapsed() >= patience) {
+                    // Somebody waits for the last one, whether the sources have stopped or ended.
+                    let waiting = self.job.stopping() && self.reading.is_empty();
+                    let since = if waiting { *self.stopping.get_or_insert_with(Instant::now) } else { Instant::now() };
+                    if waiting && since.elapsed() >= self.job.options.stop_patience {
                         self.fail(Cause::Checkpoint(format!("stopped without a last checkpoint: {reason}")));
                     }
                 }
