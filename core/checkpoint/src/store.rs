@@ -397,19 +397,26 @@ impl Store {
         self.remove(garbage.iter().map(|path| self.below(path)).collect()).await
     }
 
-    /// Removes the files that no checkpoint needs: those of checkpoints that never came to exist. To be called when this process writes none.
+    /// Removes files that no checkpoint needs: those of former generations, and of this one those that were written for a checkpoint up to `given_up`. What a later
+    /// generation writes is not touched. Not to be called while this process writes for one of these.
     ///
     /// # Errors
     /// When the store does not answer.
-    pub fn sweep(&self) -> Result<(), CheckpointError> {
+    pub fn sweep(&self, generation: u64, given_up: u64) -> Result<(), CheckpointError> {
         self.wait(async {
             let mut needed = BTreeSet::new();
+            // Listed before the manifests: a file whose manifest comes meanwhile is not among them, or is needed.
+            let names = self.names(DATA).await?;
             let (holding, passed_over) = self.names_of_checkpoints().await?;
             for name in holding.iter().chain(&passed_over) {
                 needed.extend(self.known_of(*name).await?.files);
             }
-            let found = self.names(DATA).await?.into_iter().map(|name| format!("{DATA}/{name}"));
-            self.remove(found.filter(|path| !needed.contains(path)).map(|path| self.below(&path)).collect()).await
+            let is_garbage = |name: &String| {
+                let mut numbers = name.splitn(3, '-').map(str::parse::<u64>);
+                let (Some(Ok(of)), Some(Ok(checkpoint))) = (numbers.next(), numbers.next()) else { return false };
+                (of < generation || (of == generation && checkpoint <= given_up)) && !needed.contains(&format!("{DATA}/{name}"))
+            };
+            self.remove(names.iter().filter(|name| is_garbage(name)).map(|name| self.path(DATA, name)).collect()).await
         })
     }
 

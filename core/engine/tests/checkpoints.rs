@@ -12,7 +12,7 @@ use standpipe_checkpoint::{Location, Manifest, Start, Store};
 use standpipe_engine::{CheckpointOptions, JobError, JobHandle, Outcome, RunOptions, run};
 use standpipe_pipeline::plan::Plan;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
     sync::Arc,
@@ -209,8 +209,7 @@ fn check_everything(name: &str, runs: usize) {
     }
     let mut seen = probe.values("seen", "n");
     seen.dedup();
-    let expected: Vec<i64> =
-        rows_of(LONG).map(|row| row.2).filter(|n| *n >= 1_000).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+    let expected: Vec<i64> = rows_of(LONG).map(|row| row.2).filter(|n| *n >= 1_000).collect::<BTreeSet<_>>().into_iter().collect();
     assert!(seen == expected, "{name}: at least once after {runs} runs");
 }
 
@@ -277,6 +276,7 @@ fn outage(broken: &str) {
     let job = start(simple(&name, json!({"rate": 20_000})), folder.path());
     until("a checkpoint", || completed(&job) > 0);
     let (place, aside) = (folder.path().join("job").join(broken), folder.path().join("aside"));
+    let data = folder.path().join("job/data");
     // A folder that cannot be written, whoever one is.
     fs::rename(&place, &aside).unwrap();
     fs::write(&place, "").unwrap();
@@ -292,6 +292,12 @@ fn outage(broken: &str) {
     let report = ended(&job).unwrap();
     let rows = column(&Probe::of(&name).committed_rows("out"), "n");
     assert_eq!(rows, (0..report.totals.rows_in as i64).collect::<Vec<_>>());
+    // What was written for checkpoints that were given up is gone.
+    let store = store(folder.path());
+    let manifests: Vec<Manifest> = store.list().unwrap().iter().map(|id| store.read(*id).unwrap()).collect();
+    let needed: BTreeSet<String> = manifests.iter().flat_map(Manifest::paths).map(str::to_owned).collect();
+    let there = fs::read_dir(&data).unwrap().map(|file| format!("data/{}", file.unwrap().file_name().to_str().unwrap()));
+    assert_eq!(there.collect::<BTreeSet<_>>(), needed);
 }
 
 #[test]

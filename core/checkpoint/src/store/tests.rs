@@ -126,7 +126,11 @@ fn what_is_needed_stays_and_the_rest_goes() {
     assert_eq!(files(folder.path(), "data").len(), 5);
 
     let again = self::store(folder.path());
-    again.sweep().unwrap();
+    again.sweep(generation, 4).unwrap();
+    assert_eq!(files(folder.path(), "data").len(), 5, "checkpoint 5 is not given up");
+    again.sweep(generation - 1, 9).unwrap();
+    assert_eq!(files(folder.path(), "data").len(), 5, "another process may be writing it");
+    again.sweep(generation, 5).unwrap();
     assert_eq!(files(folder.path(), "data").len(), 4);
     for file in again.latest().unwrap().unwrap().files() {
         assert_eq!(again.table(file).unwrap()[0].num_rows(), 1);

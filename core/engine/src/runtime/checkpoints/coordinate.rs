@@ -200,6 +200,7 @@ impl<'a> Thread<'a> {
                     self.checkpoints.wanted.store(0, SeqCst);
                     self.positions.remove(&id);
                     self.collected = None;
+                    drop(self.writer.send(Work::GivenUp(id)));
                     // Somebody waits for the last one, whether the sources have stopped or ended.
                     let waiting = self.job.stopping() && self.reading.is_empty();
                     let since = if waiting { *self.stopping.get_or_insert_with(Instant::now) } else { Instant::now() };
