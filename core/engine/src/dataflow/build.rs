@@ -260,8 +260,16 @@ fn before_first_cut(job: &Job) -> Option<CheckpointId> {
 }
 
 /// What an operator goes on from.
-fn restored_state(job: &Job, node: NodeId) -> Option<Arc<Vec<Snapshot>>> {
-    job.checkpoints.as_ref()?.restored()?.operator(node)
+///
+/// # Errors
+/// When it was let go before: beginning with nothing instead would lose it.
+fn restored_state(job: &Job, node: NodeId) -> Result<Option<Arc<Vec<Snapshot>>>, OperatorError> {
+    let Some(checkpoints) = job.checkpoints.as_ref().filter(|checkpoints| checkpoints.options.taken_over.base.is_some()) else {
+        return Ok(None);
+    };
+    let message = "its state was let go before it was asked for".to_owned();
+    let restored = checkpoints.restored().ok_or_else(|| OperatorError::Data { node: job.node(node).path.clone(), message })?;
+    Ok(restored.operator(node))
 }
 
 fn key_groups(job: &Job, node: &Node, subtask: u32) -> KeyGroupRange {
@@ -285,7 +293,7 @@ impl Place<'_> {
     fn logic(self, ports: Ports, steps: Steps) -> Result<Box<dyn Logic>, OperatorError> {
         match self.job.node(self.head).operator {
             Operator::Sink(_) => Ok(Box::new(self.sink(ports))),
-            Operator::Transform(_) => Ok(Box::new(self.task(ports, steps))),
+            Operator::Transform(_) => Ok(Box::new(self.task(ports, steps)?)),
             _ => Ok(Box::new(self.on_worker(ports, steps)?)),
         }
     }
@@ -293,7 +301,7 @@ impl Place<'_> {
     fn on_worker(self, ports: Ports, steps: Steps) -> Result<OperatorHead, OperatorError> {
         let (job, node) = (self.job, self.job.node(self.head));
         let mut operator = operators::operator(&job.plan, node)?;
-        if let Some(parts) = restored_state(job, self.head) {
+        if let Some(parts) = restored_state(job, self.head)? {
             operator.restore(&parts, key_groups(job, node, self.subtask))?;
         }
         let is_stateful = matches!(node.operator, Operator::Window(_) | Operator::Aggregate(_));
@@ -318,7 +326,7 @@ impl Place<'_> {
         })
     }
 
-    fn task(self, ports: Ports, steps: Steps) -> TaskHead {
+    fn task(self, ports: Ports, steps: Steps) -> Result<TaskHead, OperatorError> {
         let (job, head, subtask) = (self.job, self.head, self.subtask);
         let (calls, queue) = unbounded();
         let (answers, answered) = unbounded();
@@ -329,7 +337,7 @@ impl Place<'_> {
             InstanceHost::new(Arc::clone(job), head, subtask, move || _ = activator.activate())
         };
         let context = job.context(head, subtask);
-        let state = restored_state(job, head);
+        let state = restored_state(job, head)?;
         let standing = state.is_some().then_some(self.rights);
         let owned = key_groups(job, job.node(head), subtask);
         let make = move || {
@@ -338,7 +346,7 @@ impl Place<'_> {
             Ok(operator)
         };
         task::spawn(job, head, subtask, make, queue, answers, move || _ = activator.activate());
-        TaskHead {
+        Ok(TaskHead {
             job: Arc::clone(job),
             node: head,
             aligner: Aligner::new(before_first_cut(job)),
@@ -350,7 +358,7 @@ impl Place<'_> {
             tail: Tail::new(job, head, subtask, steps, ports.outputs, self.running),
             standing,
             ports: ports.count,
-        }
+        })
     }
 
     fn sink(self, ports: Ports) -> SinkHead {

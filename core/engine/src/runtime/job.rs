@@ -98,7 +98,7 @@ pub(crate) struct Job {
     /// Source subtasks that wait for room in their byte budget.
     pub(crate) throttled: AtomicUsize,
     stop: AtomicU8,
-    /// Plugins' instances that are not open yet.
+    /// Plugins' instances that are not open yet, and workers of this process that have not built their dataflow.
     opening: AtomicUsize,
     stopped_at_start: AtomicBool,
     cancelled: AtomicBool,
@@ -114,7 +114,8 @@ pub(crate) struct Job {
 impl Job {
     pub(crate) fn new(plan: Arc<Plan>, options: RunOptions, placement: Placement) -> Self {
         let metrics = Arc::new(Metrics::new(&plan));
-        let instances = plan.nodes.iter().map(instances).sum();
+        let instances: usize = plan.nodes.iter().map(instances).sum();
+        let opening = instances + placement.workers_per_process as usize;
         let (cancel_guard, cancel_signal) = bounded(0);
         let checkpoints = options.checkpoints.clone().map(Checkpoints::new);
         let start = checkpoints.as_ref().and_then(Checkpoints::before_first).unwrap_or(CheckpointId::NONE);
@@ -128,7 +129,7 @@ impl Job {
             checkpoints,
             throttled: AtomicUsize::new(0),
             stop: AtomicU8::new(RUNNING),
-            opening: AtomicUsize::new(instances),
+            opening: AtomicUsize::new(opening),
             stopped_at_start: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             failure: Mutex::default(),
@@ -247,7 +248,7 @@ impl Job {
         self.stopped_at_start.load(SeqCst)
     }
 
-    /// An instance of a plugin is open.
+    /// An instance of a plugin is open, or a worker has built its dataflow.
     pub(crate) fn opened(&self) {
         if self.opening.fetch_sub(1, SeqCst) == 1
             && let Some(checkpoints) = &self.checkpoints

@@ -32,6 +32,7 @@ fn run(worker: &mut Worker, job: &Arc<Job>, wiring: &Wiring) {
         let path = vec![own.next_dataflow_index()];
         let wake = own.sync_activator_for(path);
         build::dataflow(&mut own, job, wiring);
+        job.opened();
         job.on_change(move || _ = wake.activate());
         while own.has_dataflows() && !job.cancelled() {
             own.step_or_park(None);

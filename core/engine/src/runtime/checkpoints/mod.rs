@@ -142,7 +142,7 @@ impl Checkpoints {
         self.wanted.load(SeqCst) == checkpoint.number()
     }
 
-    /// All plugins are open: checkpoints may begin.
+    /// All plugins are open and all operators are made: checkpoints may begin.
     pub(crate) fn opened(&self) {
         // What was restored has been handed out.
         *self.restored.lock() = None;
@@ -186,7 +186,7 @@ impl Checkpoints {
         }
     }
 
-    /// What the job goes on from; to be asked until all plugins are open.
+    /// What the job goes on from; to be asked until all plugins are open and all workers have built their dataflow.
     pub(crate) fn restored(&self) -> Option<Arc<Restored>> {
         self.restored.lock().clone()
     }
