@@ -35,7 +35,12 @@ impl Holding {
                 let Ok(server) = TcpStream::connect(&address) else { continue };
                 let (Ok(answers), Ok(back)) = (server.try_clone(), client.try_clone()) else { continue };
                 let seen = Arc::clone(&seen);
-                thread::spawn(move || pass(client, server, |bytes| !contains(bytes, text) || !mark(&seen)));
+                let lets = move |bytes: &[u8]| {
+                    let held = contains(bytes, text);
+                    seen.fetch_or(held, SeqCst);
+                    !held
+                };
+                thread::spawn(move || pass(client, server, lets));
                 thread::spawn(move || pass(answers, back, |_| true));
             }
         });
@@ -53,11 +58,6 @@ impl Holding {
     pub fn holds(&self) -> bool {
         self.held.load(SeqCst)
     }
-}
-
-fn mark(held: &AtomicBool) -> bool {
-    held.store(true, SeqCst);
-    true
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {

@@ -17,10 +17,11 @@ use std::{
 };
 
 const INTERVAL: Duration = Duration::from_secs(5);
-/// When a question was not answered.
+/// The same after a question that was not answered.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a broker may take to answer once it reads the question; the end of the thread waits for one answer.
 const ANSWER: Duration = Duration::from_secs(2);
+
 /// Id, topic, number of a partition that is read.
 type Watched = (String, String, i32);
 
@@ -127,7 +128,14 @@ impl Watch {
         if first.is_ok() || !self.look_for_leaders(partitions) { first } else { self.ask(partitions) }
     }
 
+    fn is_stopped(&self) -> bool {
+        self.shared.lock().stopped
+    }
+
     fn ask(&self, partitions: &[Watched]) -> standpipe_sdk::Result<HashMap<String, i64>> {
+        if self.is_stopped() {
+            return Ok(HashMap::new());
+        }
         let led: Vec<&Watched> = partitions.iter().filter(|(id, ..)| !self.leaderless.contains(id)).collect();
         let names: Vec<(&str, i32)> = led.iter().map(|(_, topic, partition)| (topic.as_str(), *partition)).collect();
         let ends = cluster::offsets(&self.consumer, &names, Offset::End, self.patience)?;
@@ -139,7 +147,7 @@ impl Watch {
         let topics: BTreeSet<&str> = partitions.iter().map(|(_, topic, _)| topic.as_str()).collect();
         let mut found = BTreeSet::new();
         for topic in topics {
-            if self.shared.lock().stopped {
+            if self.is_stopped() {
                 return false;
             }
             let Ok(metadata) = self.consumer.client().fetch_metadata(Some(topic), self.patience) else { return false };
