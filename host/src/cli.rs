@@ -38,6 +38,9 @@ pub(crate) enum Command {
     /// What a job can go on from
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
+    /// Running jobs
+    #[command(subcommand)]
+    Job(JobCommand),
     /// Plugin files
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -101,6 +104,53 @@ pub(crate) enum CheckpointCommand {
         /// Its number; the newest if none is given
         id: Option<u64>,
     },
+    /// Remove one of them, a savepoint too, with the files that only it needs
+    Discard {
+        #[command(flatten)]
+        of: CheckpointArguments,
+        /// Its number
+        id: u64,
+    },
+}
+
+/// Running jobs of this user on this machine.
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobCommand {
+    /// List them, in the order of their start
+    List {
+        /// How to print
+        #[arg(long, value_enum, default_value = "text")]
+        format: OutputFormat,
+    },
+    /// Show how one does: rows, lag, watermarks, checkpoints, what is degraded and why
+    Show {
+        /// The pipeline's name, or the beginning of the job's id
+        job: String,
+        /// How to print
+        #[arg(long, value_enum, default_value = "text")]
+        format: OutputFormat,
+    },
+    /// Take a savepoint: a checkpoint that stays until it is discarded; prints its number
+    Savepoint {
+        /// The pipeline's name, or the beginning of the job's id
+        job: String,
+    },
+    /// Stop one cleanly, as Ctrl-C does, and wait for its end
+    Stop {
+        /// The pipeline's name, or the beginning of the job's id
+        job: String,
+        /// Make the last checkpoint a savepoint; prints its number
+        #[arg(long)]
+        savepoint: bool,
+        /// Fire the open windows, as if the sources had ended
+        #[arg(long)]
+        drain: bool,
+    },
+    /// End one at once; nothing more is delivered or committed
+    Cancel {
+        /// The pipeline's name, or the beginning of the job's id
+        job: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -112,15 +162,15 @@ pub(crate) struct CheckpointArguments {
     pub(crate) set: Vec<(String, String)>,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
-    pub(crate) format: CheckpointFormat,
+    pub(crate) format: OutputFormat,
 }
 
-/// How checkpoints are printed.
+/// How things are printed.
 #[derive(Debug, Clone, Copy, ValueEnum, PartialEq, Eq)]
-pub(crate) enum CheckpointFormat {
+pub(crate) enum OutputFormat {
     /// For people.
     Text,
-    /// The manifests, one JSON object per line.
+    /// JSON; of a list, one object per line.
     Json,
 }
 

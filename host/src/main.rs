@@ -6,6 +6,7 @@
 mod checkpoints;
 mod cli;
 mod commands;
+mod control;
 mod demo;
 mod exit;
 mod load;
@@ -17,6 +18,7 @@ mod restarts;
 mod secrets;
 mod signals;
 mod supervise;
+mod table;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -4,34 +4,51 @@
 //! The child hears of signals from here alone: one that comes to both from the terminal would count twice. It dies with this process, also when this one is killed.
 
 use crate::{
+    control::{
+        self, Answer, Request, client,
+        server::{Handler, Server},
+        status::Identity,
+    },
     exit::{Code, Failure},
     output::say,
     restarts::Restarts,
 };
+use chrono::Utc;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
+use standpipe_engine::RunOptions;
 use standpipe_pipeline::Plan;
 use std::{
-    env,
+    env, fs,
     hash::{BuildHasher, RandomState},
     io,
     os::unix::process::ExitStatusExt,
     process::{Child, Command, ExitStatus, exit},
-    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-/// Set in a child: how often the job has been started before, and the process that supervises it.
+/// Set in a child: how often the job has been started before, the process that supervises it, and the job's id.
 const ATTEMPT: &str = "STANDPIPE_ATTEMPT";
 const SUPERVISOR: &str = "STANDPIPE_SUPERVISOR";
+const JOB: &str = "STANDPIPE_JOB";
 
 /// How often this process' job has been started before, if it is a child.
 pub(crate) fn attempt() -> Option<u32> {
     env::var(ATTEMPT).ok()?.parse().ok()
+}
+
+/// The job's id, if this is a child.
+pub(crate) fn job_id() -> Option<String> {
+    attempt()?;
+    env::var(JOB).ok()
 }
 
 /// What a child does first: it dies with its supervisor.
@@ -48,32 +65,169 @@ pub(crate) fn be_supervised() -> io::Result<()> {
 
 enum Event {
     Ended(io::Result<ExitStatus>),
+    /// The job is to stop, and its process has not been told.
     Signalled,
+    /// It has been told.
+    Stopping,
+}
+
+/// How it all ended.
+enum End {
+    /// As the last child did.
+    Child(ExitStatus),
+    /// While no child ran.
+    Stopped,
+}
+
+/// What the thread that answers for the job knows of it.
+struct Watched {
+    identity: Identity,
+    /// Why the job's process is not there.
+    reason: String,
 }
 
 /// Runs the job until it ends otherwise than by a failure, or is not to be started again.
 pub(crate) fn supervise(plan: &Plan) -> anyhow::Result<()> {
-    let mut restarts = Restarts::new(plan.restart.clone());
+    let id = RunOptions::new().job_id;
     let (events, happened) = mpsc::channel();
     listen(events.clone())?;
-    for attempt in 0.. {
-        let begin = Instant::now();
-        let status = run(attempt, &events, &happened)?;
-        let Some(why) = failure(status, attempt) else { return end(status) };
-        let random = RandomState::new().hash_one(attempt) as f64 / u64::MAX as f64;
-        let Some(wait) = restarts.failed(Instant::now(), begin.elapsed(), random) else {
-            if attempt > 0 {
-                say!("{}: {why}; it has been started {} times and is given up", plan.name, attempt + 1);
+    let identity = Identity {
+        job: plan.name.clone(),
+        id: id.clone(),
+        started: Utc::now(),
+        restarts: 0,
+        generation: 0,
+        checkpoints: plan.checkpoint.is_some(),
+    };
+    let watched = Arc::new(Mutex::new(Watched { identity, reason: "it is being started".to_owned() }));
+    let server = Server::start_if_possible(control::socket(&id), answer(&id, &watched, events.clone()));
+    let end = Supervisor { plan, id: &id, events, happened, watched }.run()?;
+    if let Some(server) = server {
+        server.finish(match &end {
+            End::Child(status) if !status.success() => Answer::Failed(format!("its process has ended: {status}")),
+            End::Child(_) | End::Stopped => Answer::Ended(format!("{}: ended", plan.name)),
+        });
+    }
+    // Of a child that was killed.
+    drop(control::socket_of_child(&id).and_then(fs::remove_file));
+    match end {
+        End::Child(status) => end_as(status),
+        End::Stopped => Ok(()),
+    }
+}
+
+struct Supervisor<'a> {
+    plan: &'a Plan,
+    id: &'a str,
+    events: Sender<Event>,
+    happened: Receiver<Event>,
+    watched: Arc<Mutex<Watched>>,
+}
+
+impl Supervisor<'_> {
+    fn run(&self) -> anyhow::Result<End> {
+        let name = &self.plan.name;
+        let mut restarts = Restarts::new(self.plan.restart.clone());
+        let mut attempt = 0;
+        loop {
+            let begin = Instant::now();
+            let (status, stopping) = self.run_child(attempt)?;
+            let Some(why) = failure(status, attempt) else { return Ok(End::Child(status)) };
+            if stopping {
+                // It was told before it could listen.
+                let is_told = status.signal() == Some(SIGTERM);
+                return Ok(if is_told { End::Stopped } else { End::Child(status) });
             }
-            return end(status);
-        };
-        say!("{}: {why}; it is started again in {:.1} s, for the {} time", plan.name, wait.as_secs_f64(), ordinal(attempt + 1));
-        if stopped_within(wait, &happened) {
-            say!("{}: stopped while it waited to be started again", plan.name);
-            return Ok(());
+            let random = RandomState::new().hash_one(attempt) as f64 / u64::MAX as f64;
+            let Some(wait) = restarts.failed(Instant::now(), begin.elapsed(), random) else {
+                if attempt > 0 {
+                    say!("{name}: {why}; it has been started {} times and is given up", attempt + 1);
+                }
+                return Ok(End::Child(status));
+            };
+            attempt += 1;
+            let said = format!("{why}; it is started again in {:.1} s, for the {} time", wait.as_secs_f64(), ordinal(attempt));
+            say!("{name}: {said}");
+            {
+                let mut watched = lock(&self.watched);
+                (watched.identity.restarts, watched.reason) = (attempt, said);
+            }
+            // Whatever is heard of now is a wish to stop.
+            if !matches!(self.happened.recv_timeout(wait), Err(RecvTimeoutError::Timeout)) {
+                say!("{name}: stopped while it waited to be started again");
+                return Ok(End::Stopped);
+            }
         }
     }
-    Ok(())
+
+    /// Runs a child to its end, passing on signals. Also says whether it was to stop.
+    fn run_child(&self, attempt: u32) -> io::Result<(ExitStatus, bool)> {
+        let mut command = Command::new(env::current_exe()?);
+        command.args(env::args_os().skip(1)).env(ATTEMPT, attempt.to_string()).env(SUPERVISOR, std::process::id().to_string());
+        // Its death signal comes when the thread that started it ends: this one, which lives as long as the process.
+        let child = command.env(JOB, self.id).spawn()?;
+        let id = Pid::from_child(&child);
+        wait(child, self.events.clone())?;
+        let mut stopping = false;
+        loop {
+            match self.happened.recv() {
+                Ok(Event::Ended(status)) => return Ok((status?, stopping)),
+                Ok(Event::Stopping) => stopping = true,
+                // It may have ended in this very moment: then there is nothing to signal. It is not waited for by then, or its end would be here.
+                Ok(Event::Signalled) => {
+                    stopping = true;
+                    _ = kill_process(id, Signal::TERM);
+                }
+                Err(_) => return Err(io::Error::other("the thread that waits for the job is gone")),
+            }
+        }
+    }
+}
+
+fn lock(watched: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
+    // What is in it holds also after a panic.
+    watched.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Passes requests on to the job's process; while there is none, answers for it.
+fn answer(id: &str, watched: &Arc<Mutex<Watched>>, events: Sender<Event>) -> Handler {
+    let (id, watched, events) = (id.to_owned(), Arc::clone(watched), Mutex::new(events));
+    let tell = move |event| _ = events.lock().unwrap_or_else(PoisonError::into_inner).send(event);
+    Box::new(move |request, send| {
+        let asked = control::socket_of_child(&id).and_then(|socket| {
+            client::ask(&socket, request, None, |answer| {
+                if answer == Answer::Stopping {
+                    tell(Event::Stopping);
+                }
+                send(of_supervised(answer));
+            })
+        });
+        if asked.is_ok() {
+            return;
+        }
+        let watched = lock(&watched);
+        match request {
+            Request::Status => send(Answer::Status(Box::new(watched.identity.restarting(&watched.reason)))),
+            Request::Savepoint | Request::Stop { savepoint: true, .. } => {
+                send(Answer::Refused(format!("it cannot take a savepoint now: {}", watched.reason)));
+            }
+            Request::Stop { .. } | Request::Cancel => {
+                tell(Event::Signalled);
+                send(Answer::Stopping);
+            }
+        }
+    })
+}
+
+/// The process that users know is the supervisor.
+fn of_supervised(answer: Answer) -> Answer {
+    match answer {
+        Answer::Status(mut status) => {
+            status.process = std::process::id();
+            Answer::Status(status)
+        }
+        other => other,
+    }
 }
 
 fn ordinal(n: u32) -> String {
@@ -98,24 +252,6 @@ fn listen(events: Sender<Event>) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs a child to its end, passing on signals.
-fn run(attempt: u32, events: &Sender<Event>, happened: &Receiver<Event>) -> io::Result<ExitStatus> {
-    let mut command = Command::new(env::current_exe()?);
-    command.args(env::args_os().skip(1)).env(ATTEMPT, attempt.to_string()).env(SUPERVISOR, std::process::id().to_string());
-    // Its death signal comes when the thread that started it ends: this one, which lives as long as the process.
-    let child = command.spawn()?;
-    let id = Pid::from_child(&child);
-    wait(child, events.clone())?;
-    loop {
-        match happened.recv() {
-            Ok(Event::Ended(status)) => return status,
-            // It may have ended in this very moment: then there is nothing to signal. It is not waited for by then, or its end would be here.
-            Ok(Event::Signalled) => _ = kill_process(id, Signal::TERM),
-            Err(_) => return Err(io::Error::other("the thread that waits for the job is gone")),
-        }
-    }
-}
-
 fn wait(mut child: Child, events: Sender<Event>) -> io::Result<()> {
     let wait = move || _ = events.send(Event::Ended(child.wait()));
     thread::Builder::new().name("child".to_owned()).spawn(wait).map(drop)
@@ -137,7 +273,7 @@ fn failure(status: ExitStatus, attempt: u32) -> Option<String> {
 }
 
 /// Ends as the child has ended; it has said why.
-fn end(status: ExitStatus) -> anyhow::Result<()> {
+fn end_as(status: ExitStatus) -> anyhow::Result<()> {
     let code = match status.code() {
         Some(0) => return Ok(()),
         Some(2) => Code::Usage,
@@ -147,11 +283,6 @@ fn end(status: ExitStatus) -> anyhow::Result<()> {
         None => return Err(Failure::error(Code::Failed, format!("the job's process has ended: {status}"))),
     };
     exit(code as i32)
-}
-
-/// Waits; true: a signal came.
-fn stopped_within(wait: Duration, happened: &Receiver<Event>) -> bool {
-    !matches!(happened.recv_timeout(wait), Err(RecvTimeoutError::Timeout))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub enum Reason {
     Interval,
     /// Somebody wants a savepoint.
     Savepoint,
-    /// Sources have stopped or ended: it is the last one.
+    /// Sources have stopped or ended: it is the last one; a savepoint, if somebody wants one by then.
     Last,
 }
 
@@ -248,11 +248,12 @@ impl Coordinator {
     }
 
     fn give_up(&mut self, id: u64, reason: String, now: Micros, actions: &mut Vec<Action>) {
-        let Some(running) = self.running.take_if(|running| running.id == id) else { return };
+        if self.running.take_if(|running| running.id == id).is_none() {
+            return;
+        }
         self.last_ended = now;
         self.failures += 1;
-        // Whoever wants a savepoint still wants it.
-        self.requested |= running.reason == Reason::Savepoint;
+        // Whoever wanted a savepoint is told, and may ask again.
         if self.failures > self.settings.tolerated_failures {
             self.over = true;
             actions.push(Action::GiveUp(id, reason.clone()));

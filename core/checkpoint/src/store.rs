@@ -16,6 +16,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     future::Future,
+    ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 use tokio::runtime::Runtime;
@@ -25,6 +26,7 @@ const DATA: &str = "data";
 const CHECKPOINTS: &str = "checkpoints";
 const BASE: &str = ".base";
 const MANIFEST: &str = ".json";
+const SAVEPOINT: &str = "-savepoint";
 /// Requests at a time.
 const CONCURRENT: usize = 8;
 
@@ -74,12 +76,52 @@ pub struct Store {
     known: Mutex<BTreeMap<Name, Known>>,
 }
 
-/// What removal must know of a checkpoint.
-#[derive(Clone)]
-struct Known {
-    kind: Kind,
-    /// The paths that it needs.
-    files: BTreeSet<String>,
+/// The paths that a checkpoint needs.
+type Known = BTreeSet<String>;
+
+/// All manifests, each list oldest first.
+#[derive(Debug, Default)]
+struct Names {
+    /// From which a job may go on by itself.
+    holding: Vec<Name>,
+    /// Savepoints that a later generation has passed over. Whoever took them may still name them, and they stay until they are removed on request.
+    aside: Vec<Name>,
+    /// Checkpoints that a later generation has passed over: garbage.
+    passed_over: Vec<Name>,
+}
+
+impl Names {
+    /// Sorts them by the bases of the generations that have begun. A generation that began with an older checkpoint passes over what is newer and of former
+    /// generations; one that began with a savepoint that had been passed over passes over the generations in between.
+    fn sort(names: Vec<Name>, bases: &BTreeMap<u64, u64>) -> Self {
+        let mut off: Vec<Range<u64>> = Vec::new();
+        let is_off = |off: &[Range<u64>], generation: &u64| off.iter().any(|range| range.contains(generation));
+        for (generation, base) in bases.iter().rev() {
+            if !is_off(&off, generation) {
+                let of_base =
+                    names.iter().filter(|name| name.id == *base && name.generation < *generation).map(|name| name.generation).max();
+                off.extend(of_base.map(|of_base| of_base + 1..*generation));
+            }
+        }
+        let holds = |name: &Name| {
+            let mut later = bases.range(name.generation + 1..).filter(|(generation, _)| !is_off(&off, generation));
+            !is_off(&off, &name.generation) && later.all(|(_, base)| name.id <= *base)
+        };
+        let (holding, others): (Vec<Name>, Vec<Name>) = names.into_iter().partition(holds);
+        let (aside, passed_over) = others.into_iter().partition(|name| name.kind == Kind::Savepoint);
+        Self { holding, aside, passed_over }
+    }
+
+    /// All that a restore may go on from, oldest first.
+    fn restorable(&self) -> Vec<Name> {
+        let mut names = [self.holding.as_slice(), &self.aside].concat();
+        names.sort_unstable();
+        names
+    }
+
+    fn highest(&self) -> u64 {
+        [&self.holding, &self.aside, &self.passed_over].into_iter().flatten().map(|name| name.id).max().unwrap_or(0)
+    }
 }
 
 impl Store {
@@ -272,7 +314,7 @@ impl Store {
     }
 
     fn remember(&self, manifest: &Manifest) -> Known {
-        let known = Known { kind: manifest.kind, files: manifest.paths().into_iter().map(str::to_owned).collect() };
+        let known: Known = manifest.paths().into_iter().map(str::to_owned).collect();
         self.known().insert(Name::of(manifest), known.clone());
         known
     }
@@ -287,7 +329,7 @@ impl Store {
     /// # Errors
     /// When the store does not answer.
     pub fn list(&self) -> Result<Vec<u64>, CheckpointError> {
-        self.wait(async { Ok(self.names_of_checkpoints().await?.0.iter().map(|name| name.id).collect()) })
+        self.wait(async { Ok(self.names_of_checkpoints().await?.restorable().iter().map(|name| name.id).collect()) })
     }
 
     /// A number that is higher than that of any checkpoint.
@@ -295,17 +337,14 @@ impl Store {
     /// # Errors
     /// When the store does not answer.
     pub fn next_id(&self) -> Result<u64, CheckpointError> {
-        let (valid, passed_over) = self.wait(self.names_of_checkpoints())?;
-        Ok(valid.iter().chain(&passed_over).map(|name| name.id).max().unwrap_or(0) + 1)
+        Ok(self.wait(self.names_of_checkpoints())?.highest() + 1)
     }
 
-    /// All manifests, oldest first: those that hold, and those that a later generation has passed over.
-    async fn names_of_checkpoints(&self) -> Result<(Vec<Name>, Vec<Name>), CheckpointError> {
+    async fn names_of_checkpoints(&self) -> Result<Names, CheckpointError> {
         let mut names: Vec<Name> = self.names(CHECKPOINTS).await?.iter().filter_map(|name| Name::parse(name)).collect();
         names.sort_unstable();
         let bases = self.bases().await?;
-        let holds = |name: &Name| bases.range(name.generation + 1..).all(|(_, base)| name.id <= *base);
-        Ok(names.into_iter().partition(holds))
+        Ok(Names::sort(names, &bases))
     }
 
     /// A checkpoint's manifest.
@@ -314,10 +353,11 @@ impl Store {
     /// When there is none, or it was written by a later release.
     pub fn read(&self, id: u64) -> Result<Manifest, CheckpointError> {
         self.wait(async {
-            let (names, _) = self.names_of_checkpoints().await?;
-            match names.iter().find(|name| name.id == id) {
+            let names = self.names_of_checkpoints().await?;
+            // Of one number there may be two, one of them by a process that did not know that it was passed over.
+            match names.holding.iter().chain(names.aside.iter().rev()).find(|name| name.id == id) {
                 Some(name) => self.manifest(*name).await,
-                None => Err(self.missing(id, &names)),
+                None => Err(self.missing(id, &names.restorable())),
             }
         })
     }
@@ -343,7 +383,7 @@ impl Store {
     /// When the store does not answer, or the newest cannot be read: an older one in its place would repeat what the newest covers.
     pub fn latest(&self) -> Result<Option<Manifest>, CheckpointError> {
         self.wait(async {
-            match self.names_of_checkpoints().await?.0.last() {
+            match self.names_of_checkpoints().await?.holding.last() {
                 Some(name) => self.manifest(*name).await.map(Some),
                 None => Ok(None),
             }
@@ -357,16 +397,11 @@ impl Store {
     /// When the store does not answer. Files that could not be removed are by [`Self::sweep`].
     pub fn retain(&self, keep: usize) -> Result<(), CheckpointError> {
         self.wait(async {
-            let (all, mut old) = self.names_of_checkpoints().await?;
-            let mut checkpoints = Vec::new();
-            for name in &all {
-                if self.known_of(*name).await?.kind == Kind::Checkpoint {
-                    checkpoints.push(*name);
-                }
-            }
-            checkpoints.truncate(checkpoints.len().saturating_sub(keep.max(1)));
-            old.extend(checkpoints);
-            self.remove_checkpoints(&old, &all).await
+            let names = self.names_of_checkpoints().await?;
+            let mut old: Vec<Name> = names.holding.iter().filter(|name| name.kind == Kind::Checkpoint).copied().collect();
+            old.truncate(old.len().saturating_sub(keep.max(1)));
+            old.extend(&names.passed_over);
+            self.remove_checkpoints(&old, &names.restorable()).await
         })
     }
 
@@ -376,7 +411,7 @@ impl Store {
     /// When there is none of that number, or the store does not answer.
     pub fn discard(&self, id: u64) -> Result<(), CheckpointError> {
         self.wait(async {
-            let (all, _) = self.names_of_checkpoints().await?;
+            let all = self.names_of_checkpoints().await?.restorable();
             let name = all.iter().find(|name| name.id == id).ok_or_else(|| self.missing(id, &all))?;
             self.remove_checkpoints(&[*name], &all).await
         })
@@ -386,10 +421,10 @@ impl Store {
     async fn remove_checkpoints(&self, old: &[Name], all: &[Name]) -> Result<(), CheckpointError> {
         let (mut kept, mut garbage) = (BTreeSet::new(), BTreeSet::new());
         for name in all.iter().filter(|name| !old.contains(name)) {
-            kept.extend(self.known_of(*name).await?.files);
+            kept.extend(self.known_of(*name).await?);
         }
         for name in old {
-            garbage.extend(self.known_of(*name).await?.files.into_iter().filter(|file| !kept.contains(file)));
+            garbage.extend(self.known_of(*name).await?.into_iter().filter(|file| !kept.contains(file)));
         }
         // Manifests go first: a checkpoint that exists is whole.
         self.remove(old.iter().map(|name| self.path(CHECKPOINTS, &name.to_string())).collect()).await?;
@@ -407,9 +442,9 @@ impl Store {
             let mut needed = BTreeSet::new();
             // Listed before the manifests: a file whose manifest comes meanwhile is not among them, or is needed.
             let names = self.names(DATA).await?;
-            let (holding, passed_over) = self.names_of_checkpoints().await?;
-            for name in holding.iter().chain(&passed_over) {
-                needed.extend(self.known_of(*name).await?.files);
+            let found = self.names_of_checkpoints().await?;
+            for name in found.restorable().iter().chain(&found.passed_over) {
+                needed.extend(self.known_of(*name).await?);
             }
             let is_garbage = |name: &String| {
                 let mut numbers = name.splitn(3, '-').map(str::parse::<u64>);
@@ -448,22 +483,26 @@ impl Store {
 struct Name {
     id: u64,
     generation: u64,
+    kind: Kind,
 }
 
 impl Name {
     fn of(manifest: &Manifest) -> Self {
-        Self { id: manifest.id, generation: manifest.generation }
+        Self { id: manifest.id, generation: manifest.generation, kind: manifest.kind }
     }
 
     fn parse(name: &str) -> Option<Self> {
-        let (id, generation) = name.strip_suffix(MANIFEST)?.split_once('-')?;
-        Some(Self { id: id.parse().ok()?, generation: generation.parse().ok()? })
+        let name = name.strip_suffix(MANIFEST)?;
+        let (name, kind) = name.strip_suffix(SAVEPOINT).map_or((name, Kind::Checkpoint), |name| (name, Kind::Savepoint));
+        let (id, generation) = name.split_once('-')?;
+        Some(Self { id: id.parse().ok()?, generation: generation.parse().ok()?, kind })
     }
 }
 
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:08}-{:06}{MANIFEST}", self.id, self.generation)
+        let kind = if self.kind == Kind::Savepoint { SAVEPOINT } else { "" };
+        write!(f, "{:08}-{:06}{kind}{MANIFEST}", self.id, self.generation)
     }
 }
 

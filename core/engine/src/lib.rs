@@ -19,6 +19,7 @@ mod runtime;
 mod watermark;
 
 pub use runtime::{
-    Cause, CheckpointOptions, CheckpointTotals, Counter, ErrorClass, JobControl, JobError, JobHandle, JobReport, LastCheckpoint, Metrics,
-    NodeMetrics, Outcome, Position, Role, RunOptions, Sample, Secrets, SplitLag, Totals, Value, run,
+    Cause, CheckpointOptions, CheckpointTotals, Counter, ErrorClass, JobControl, JobError, JobHandle, JobReport, JobState, LastCheckpoint,
+    Metrics, NodeMetrics, Outcome, PendingSavepoint, Position, Role, RunOptions, Sample, SavepointError, Secrets, SplitLag, Totals, Value,
+    run,
 };

@@ -8,8 +8,8 @@ use arrow::{
     datatypes::{Int64Type, TimestampMicrosecondType},
 };
 use serde_json::json;
-use standpipe_checkpoint::{Location, Manifest, Start, Store};
-use standpipe_engine::{CheckpointOptions, JobError, JobHandle, Outcome, RunOptions, run};
+use standpipe_checkpoint::{Kind, Location, Manifest, Start, Store};
+use standpipe_engine::{CheckpointOptions, JobError, JobHandle, JobState, Outcome, RunOptions, SavepointError, run};
 use standpipe_pipeline::plan::Plan;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -408,4 +408,55 @@ fn a_job_that_was_drained_does_not_go_on() {
     assert!(newest(folder.path()).drained);
     let error = refused(with_node("drained", "stats", true), folder.path());
     assert!(error.contains("the job had been drained: its windows have fired before their time"), "{error}");
+}
+
+#[test]
+fn a_savepoint_stays_and_a_job_goes_on_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = |id| store(folder.path()).list().unwrap().contains(&id);
+    let job = start(simple("saved", json!({"rate": 20_000})), folder.path());
+    let probe = Probe::of("saved");
+    until("a checkpoint", || completed(&job) > 0);
+    let saved = job.control().savepoint().unwrap().wait().unwrap();
+    until("newer checkpoints", || completed(&job) > saved + 5);
+    let stopped = job.control().stop_with_savepoint(false).unwrap().wait().unwrap();
+    assert_eq!(ended(&job).unwrap().end, Outcome::Stopped);
+    assert_eq!((kept(saved), newest(folder.path()).id), (true, stopped));
+    assert_eq!(store(folder.path()).read(stopped).unwrap().kind, Kind::Savepoint);
+    let before = column(&probe.committed_rows("out"), "n").len();
+
+    // From the older one: what came after it is read again, by a sink that does not know of it.
+    let plan = Arc::new(simple("saved-again", json!({"rate": 20_000})));
+    let job = run(plan, options(folder.path(), Start::At(saved), INTERVAL)).unwrap();
+    until("it goes on", || completed(&job) > 5);
+    job.control().stop(false);
+    ended(&job).unwrap();
+    let rows = column(&Probe::of("saved-again").committed_rows("out"), "n");
+    assert!(rows[0] > 0 && rows[0] < before as i64, "from {} on, there were {before}", rows[0]);
+    // The one that was passed over stays and can be named, but is not the newest any more.
+    assert!(kept(saved) && kept(stopped) && newest(folder.path()).id > stopped);
+    assert_eq!(newest(folder.path()).kind, Kind::Checkpoint);
+}
+
+#[test]
+fn a_savepoint_that_cannot_be_taken_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = run(Arc::new(simple("unsaved", json!({"rate": 20_000}))), options(folder.path(), Start::Latest, PATIENCE)).unwrap();
+    // Asked before anything is open, it comes all the same.
+    job.control().savepoint().unwrap().wait().unwrap();
+    let data = folder.path().join("job/data");
+    fs::rename(&data, folder.path().join("aside")).unwrap();
+    fs::write(&data, "").unwrap();
+    let error = job.control().savepoint().unwrap().wait().unwrap_err().to_string();
+    assert!(error.starts_with("the savepoint is given up: cannot write job/data/"), "{error}");
+    assert_eq!(job.control().state(), JobState::Running);
+    job.control().cancel();
+    ended(&job).unwrap();
+    assert_eq!(job.control().savepoint().unwrap().wait(), Err(SavepointError::JobEnded));
+
+    let without = support::start(simple("nowhere", json!({"rate": 20_000})), 1);
+    assert_eq!(without.control().savepoint().unwrap_err(), SavepointError::NoCheckpoints);
+    assert_eq!(without.control().stop_with_savepoint(false).unwrap_err(), SavepointError::NoCheckpoints);
+    without.control().cancel();
+    ended(&without).unwrap();
 }

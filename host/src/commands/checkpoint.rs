@@ -1,11 +1,12 @@
-//! `checkpoint list`, `checkpoint inspect`: what a job can go on from. Reads manifests, and disturbs nobody.
+//! `checkpoint list`, `inspect`, `discard`: what a job can go on from.
 
 use crate::{
     checkpoints::{failure, open},
-    cli::{CheckpointArguments, CheckpointCommand, CheckpointFormat},
+    cli::{CheckpointArguments, CheckpointCommand, OutputFormat},
     exit::{Code, Failure},
     load,
-    output::print,
+    output::{print, say},
+    table::table,
 };
 use chrono::{DateTime, SecondsFormat};
 use standpipe_checkpoint::{Kind, Manifest, Store};
@@ -20,8 +21,8 @@ pub(super) fn checkpoint(command: &CheckpointCommand) -> anyhow::Result<()> {
             let ids = store.list().map_err(|error| failure(&error))?;
             let manifests: Vec<Manifest> =
                 ids.iter().map(|id| store.read(*id)).collect::<Result<_, _>>().map_err(|error| failure(&error))?;
-            let table = |manifests: &[Manifest]| lines(&HEADER, manifests.iter().map(row));
-            show(of.format, &manifests, table)
+            let text = |manifests: &[Manifest]| table(&HEADER, manifests.iter().map(row));
+            show(of.format, &manifests, text)
         }
         CheckpointCommand::Inspect { of, id } => {
             let store = store(of)?;
@@ -33,6 +34,12 @@ pub(super) fn checkpoint(command: &CheckpointCommand) -> anyhow::Result<()> {
                 return Err(Failure::error(Code::Usage, format!("there is no checkpoint in {}", store.place())));
             };
             show(of.format, &[manifest], |manifests| manifests.iter().map(describe).collect())
+        }
+        CheckpointCommand::Discard { of, id } => {
+            let store = store(of)?;
+            store.discard(*id).map_err(|error| failure(&error))?;
+            say!("{id} is removed from {}", store.place());
+            Ok(())
         }
     }
 }
@@ -46,10 +53,10 @@ fn store(of: &CheckpointArguments) -> anyhow::Result<Store> {
     open(settings, pipeline.name())
 }
 
-fn show(format: CheckpointFormat, manifests: &[Manifest], text: impl FnOnce(&[Manifest]) -> String) -> anyhow::Result<()> {
+fn show(format: OutputFormat, manifests: &[Manifest], text: impl FnOnce(&[Manifest]) -> String) -> anyhow::Result<()> {
     let text = match format {
-        CheckpointFormat::Text => text(manifests),
-        CheckpointFormat::Json => {
+        OutputFormat::Text => text(manifests),
+        OutputFormat::Json => {
             let lines = manifests.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
             lines.iter().map(|line| format!("{line}\n")).collect()
         }
@@ -102,18 +109,6 @@ fn describe(manifest: &Manifest) -> String {
             [path.clone(), node.operator.clone(), subtasks, table.clone(), sum(|file| file.rows).to_string(), bytes(sum(|file| file.bytes))]
         })
     });
-    text.push_str(&lines(&["NODE", "OPERATOR", "SUBTASKS", "TABLE", "ROWS", "SIZE"], rows));
+    text.push_str(&table(&["NODE", "OPERATOR", "SUBTASKS", "TABLE", "ROWS", "SIZE"], rows));
     text
-}
-
-/// Columns, as wide as they must be.
-fn lines<const N: usize>(header: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
-    let all: Vec<[String; N]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
-    let width = |column: usize| all.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    all.iter().map(line).collect()
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod checkpoint;
+mod job;
 mod plugin;
 pub(crate) mod run;
 
@@ -15,6 +16,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Explain(arguments) => check::explain(&arguments),
         Command::Schema => check::schema(),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
+        Command::Job(command) => job::job(&command),
         Command::Plugin(command) => plugin::plugin(&command),
         Command::Demo(arguments) => crate::demo::run(&arguments),
     }

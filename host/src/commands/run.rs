@@ -3,6 +3,11 @@
 use crate::{
     checkpoints,
     cli::RunArguments,
+    control::{
+        self, Answer, Request,
+        server::{Handler, Server},
+        status::Identity,
+    },
     exit::{Code, Failure},
     load::load,
     output::say,
@@ -11,7 +16,8 @@ use crate::{
     signals::Listener,
     supervise,
 };
-use standpipe_engine::{Cause, ErrorClass, JobError, JobReport, RunOptions};
+use chrono::Utc;
+use standpipe_engine::{Cause, ErrorClass, JobControl, JobError, JobReport, Metrics, PendingSavepoint, RunOptions, SavepointError};
 use standpipe_pipeline::RestartStrategy;
 use std::sync::Arc;
 
@@ -24,25 +30,71 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         Some(_) => supervise::be_supervised()?,
     }
     let mut options = RunOptions { secrets: secrets::resolver(), ..RunOptions::new() };
+    if let Some(job_id) = supervise::job_id() {
+        options.job_id = job_id;
+    }
     options.checkpoints = checkpoints::take_over(&plan, &options.job_id, arguments)?;
     if let Some(checkpoints) = &options.checkpoints {
         options.generation = checkpoints.taken_over.generation;
     }
+    let identity = Identity {
+        job: plan.name.clone(),
+        id: options.job_id.clone(),
+        started: Utc::now(),
+        restarts: supervise::attempt().unwrap_or(0),
+        generation: options.generation,
+        checkpoints: options.checkpoints.is_some(),
+    };
     let job = standpipe_engine::run(Arc::clone(&plan), options).map_err(|error| failure(&error))?;
     let control = job.control();
     let drain = arguments.drain;
     let signals = Listener::start("in-flight data is finished", move || control.stop(drain))?;
+    let socket = if supervise::attempt().is_some() { control::socket_of_child(&identity.id) } else { control::socket(&identity.id) };
+    let server = Server::start_if_possible(socket, answer(identity, job.control(), job.metrics()));
     let progress = (!arguments.quiet).then(|| Progress::start(&plan.name, job.metrics()));
     let result = job.wait();
     drop(signals);
     if let Some(progress) = progress {
         progress.finish();
     }
+    if let Some(server) = server {
+        server.finish(match &result {
+            Ok(report) => Answer::Ended(summary(&plan.name, report)),
+            Err(error) => Answer::Failed(secrets::hidden(&error.to_string()).into_owned()),
+        });
+    }
     let report = result.map_err(|error| failure(&error))?;
     if !arguments.quiet {
         say!("{}", summary(&plan.name, &report));
     }
     Ok(())
+}
+
+/// Answers for a job of this process.
+fn answer(identity: Identity, control: JobControl, metrics: Arc<Metrics>) -> Handler {
+    let told = |pending: Result<PendingSavepoint, SavepointError>| match pending.and_then(PendingSavepoint::wait) {
+        Ok(id) => Answer::Savepoint(id),
+        Err(error) => Answer::Refused(secrets::hidden(&error.to_string()).into_owned()),
+    };
+    Box::new(move |request, send| match request {
+        Request::Status => send(Answer::Status(Box::new(identity.status(&control, &metrics)))),
+        Request::Savepoint => send(told(control.savepoint())),
+        Request::Stop { drain, savepoint: false } => {
+            control.stop(drain);
+            send(Answer::Stopping);
+        }
+        Request::Stop { drain, savepoint: true } => match control.stop_with_savepoint(drain) {
+            Err(error) => send(Answer::Refused(error.to_string())),
+            pending => {
+                send(Answer::Stopping);
+                send(told(pending));
+            }
+        },
+        Request::Cancel => {
+            control.cancel();
+            send(Answer::Stopping);
+        }
+    })
 }
 
 /// The exit code that a job's error means.

@@ -86,7 +86,8 @@ fn a_savepoint_does_not_wait_for_the_interval() {
     assert_eq!(coordinator.on(20, Event::Requested), [Ask(5)]);
     assert_eq!(coordinator.on(21, Event::Part(5, FINDER)), [Trigger(5, Reason::Savepoint)]);
     assert_eq!(coordinator.on(22, Event::PartFailed(5, "x".to_owned())), [GiveUp(5, "x".to_owned())]);
-    assert_eq!(coordinator.deadline(), Some(32), "it is still wanted");
+    assert_eq!(coordinator.deadline(), Some(120), "whoever wanted it has been told, and may ask again");
+    assert_eq!(coordinator.on(30, Event::Requested), []);
     assert_eq!(coordinator.wake(32), [Ask(6)]);
 }
 

@@ -3,7 +3,10 @@
 
 use super::{
     calls::Calls,
-    checkpoints::{CheckpointOptions, Checkpoints},
+    checkpoints::{
+        CheckpointOptions, Checkpoints,
+        savepoint::{PendingSavepoint, SavepointError, When},
+    },
     error::{JobError, Phase},
     metrics::{Metrics, NodeMetrics},
     ticker::Ticker,
@@ -338,6 +341,19 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
+/// What a job does, as far as it has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobState {
+    /// Not all plugins are open.
+    Starting,
+    /// All is well.
+    Running,
+    /// Something outside does not answer or says no; it is tried again and nothing is lost ([`NodeMetrics::degraded`] says what).
+    Degraded,
+    /// It is to end.
+    Stopping,
+}
+
 /// The host's hand on a running job. Cheap to clone; outlives the job harmlessly.
 #[derive(Clone)]
 pub struct JobControl(pub(crate) Arc<Job>);
@@ -356,8 +372,44 @@ impl JobControl {
         }
     }
 
+    /// Stops as [`Self::stop`] does; the last checkpoint is a savepoint. One that fails is tried again for [`RunOptions::stop_patience`], then the job fails.
+    ///
+    /// # Errors
+    /// [`SavepointError::NoCheckpoints`]; then nothing is stopped.
+    pub fn stop_with_savepoint(&self, drain: bool) -> Result<PendingSavepoint, SavepointError> {
+        let pending = self.want(When::Stopped)?;
+        self.stop(drain);
+        Ok(pending)
+    }
+
+    /// Takes a savepoint: a checkpoint that stays until it is removed on request. The job goes on.
+    ///
+    /// # Errors
+    /// [`SavepointError::NoCheckpoints`].
+    pub fn savepoint(&self) -> Result<PendingSavepoint, SavepointError> {
+        self.want(When::Now)
+    }
+
+    fn want(&self, when: When) -> Result<PendingSavepoint, SavepointError> {
+        self.0.checkpoints.as_ref().map(|checkpoints| checkpoints.want(when)).ok_or(SavepointError::NoCheckpoints)
+    }
+
     /// Ends at once; nothing is finished or committed.
     pub fn cancel(&self) {
         self.0.cancel();
+    }
+
+    /// What it does now.
+    #[must_use]
+    pub fn state(&self) -> JobState {
+        if self.0.stopping() || self.0.cancelled() {
+            JobState::Stopping
+        } else if self.0.opening.load(SeqCst) > 0 {
+            JobState::Starting
+        } else if self.0.metrics.nodes().iter().any(|node| node.degraded().is_some()) {
+            JobState::Degraded
+        } else {
+            JobState::Running
+        }
     }
 }

@@ -15,10 +15,13 @@ pub(crate) mod task;
 mod ticker;
 mod worker;
 
-pub use checkpoints::CheckpointOptions;
+pub use checkpoints::{
+    CheckpointOptions,
+    savepoint::{PendingSavepoint, SavepointError},
+};
 use error::Phase;
 pub use error::{Cause, ErrorClass, JobError};
-pub use job::{JobControl, RunOptions, Secrets};
+pub use job::{JobControl, JobState, RunOptions, Secrets};
 pub use metrics::{CheckpointTotals, Counter, LastCheckpoint, Metrics, NodeMetrics, Position, Role, Sample, SplitLag, Totals, Value};
 
 use crate::dataflow::build::Wiring;

@@ -3,6 +3,7 @@
 use super::{
     Checkpoints, Message, Report,
     restore::operator_name,
+    savepoint::{Reply, SavepointError, When},
     write::{self, Work},
 };
 use crate::{
@@ -53,6 +54,8 @@ struct Collected {
     triggered: i64,
     /// By path of the node.
     nodes: BTreeMap<String, NodeState>,
+    /// Who waits for it, if it is a savepoint.
+    wanted: Vec<Reply>,
 }
 
 /// Positions of a source's subtask at a cut.
@@ -72,6 +75,8 @@ struct Thread<'a> {
     positions: BTreeMap<u64, Vec<Positions>>,
     /// Source subtasks that have not ended.
     reading: BTreeSet<(NodeId, u32)>,
+    /// Who waits for a savepoint that has not begun.
+    wanted: Vec<Reply>,
     /// Since when a last checkpoint has failed that a stop waits for.
     stopping: Option<Instant>,
     over: bool,
@@ -93,6 +98,7 @@ impl<'a> Thread<'a> {
             collected: None,
             positions,
             reading,
+            wanted: Vec::new(),
             stopping: None,
             over: false,
         }
@@ -147,6 +153,12 @@ impl<'a> Thread<'a> {
                     self.on(Event::Ending);
                 }
             }
+            Message::Wanted(reply, when) => {
+                self.wanted.push(reply);
+                if when == When::Now {
+                    self.on(Event::Requested);
+                }
+            }
         }
     }
 
@@ -173,6 +185,9 @@ impl<'a> Thread<'a> {
         let parts = sources.chain(nodes().flat_map(subtasks));
         let committing = nodes().filter(|node| commits(node)).flat_map(subtasks);
         self.coordinator = Some(Coordinator::new(settings, parts, committing, options.taken_over.first_id, self.now()));
+        if !self.wanted.is_empty() {
+            self.on(Event::Requested);
+        }
         if self.reading.is_empty() {
             self.on(Event::Ending);
         }
@@ -194,20 +209,7 @@ impl<'a> Thread<'a> {
                     self.checkpoints.committers.lock().values().for_each(|sink| _ = sink.send(id));
                 }
                 Action::CommitUpstream(id) => self.commit_upstream(id),
-                Action::GiveUp(id, reason) => {
-                    tracing::warn!(job = %self.job.options.job_id, "checkpoint {id} is given up: {reason}");
-                    self.job.metrics.checkpoint_failed(&reason);
-                    self.checkpoints.wanted.store(0, SeqCst);
-                    self.positions.remove(&id);
-                    self.collected = None;
-                    drop(self.writer.send(Work::GivenUp(id)));
-                    // Somebody waits for the last one, whether the sources have stopped or ended.
-                    let waiting = self.job.stopping() && self.reading.is_empty();
-                    let since = if waiting { *self.stopping.get_or_insert_with(Instant::now) } else { Instant::now() };
-                    if waiting && since.elapsed() >= self.job.options.stop_patience {
-                        self.fail(Cause::Checkpoint(format!("stopped without a last checkpoint: {reason}")));
-                    }
-                }
+                Action::GiveUp(id, reason) => self.give_up(id, &reason),
                 Action::Fail(reason) => self.fail(Cause::Checkpoint(reason)),
                 Action::End => {
                     self.over = true;
@@ -223,11 +225,32 @@ impl<'a> Thread<'a> {
         self.job.fail(JobError::new("", Phase::Running, cause));
     }
 
+    fn give_up(&mut self, id: u64, reason: &str) {
+        tracing::warn!(job = %self.job.options.job_id, "checkpoint {id} is given up: {reason}");
+        self.job.metrics.checkpoint_failed(reason);
+        self.checkpoints.wanted.store(0, SeqCst);
+        self.positions.remove(&id);
+        drop(self.writer.send(Work::GivenUp(id)));
+        let wanted = self.collected.take().map(|collected| collected.wanted).unwrap_or_default();
+        // Somebody waits for the last one, whether the sources have stopped or ended.
+        let waiting = self.job.stopping() && self.reading.is_empty();
+        if !waiting {
+            wanted.into_iter().for_each(|reply| reply.send(Err(SavepointError::GivenUp(reason.to_owned()))));
+            return;
+        }
+        // It is tried again.
+        self.wanted.extend(wanted);
+        if self.stopping.get_or_insert_with(Instant::now).elapsed() >= self.job.options.stop_patience {
+            self.fail(Cause::Checkpoint(format!("stopped without a last checkpoint: {reason}")));
+        }
+    }
+
     /// Takes what the enumerators have found by now.
     fn ask(&mut self, id: u64) {
         self.checkpoints.wanted.store(id, SeqCst);
         let triggered = host::now();
-        self.collected = Some(Collected { id, kind: Kind::Checkpoint, begun: Instant::now(), triggered, nodes: BTreeMap::new() });
+        self.collected =
+            Some(Collected { id, kind: Kind::Checkpoint, begun: Instant::now(), triggered, nodes: BTreeMap::new(), wanted: Vec::new() });
         let sources: Vec<NodeId> = self.readers.iter().map(|(node, _)| *node).collect();
         for source in sources {
             let tables = self.checkpoints.enumerators.lock().get(&source).map(|state| state.tables());
@@ -240,9 +263,11 @@ impl<'a> Thread<'a> {
 
     fn trigger(&mut self, id: u64, reason: Reason) {
         if let Some(collected) = &mut self.collected
-            && reason == Reason::Savepoint
+            && reason != Reason::Interval
+            && !self.wanted.is_empty()
         {
             collected.kind = Kind::Savepoint;
+            collected.wanted = std::mem::take(&mut self.wanted);
         }
         match CheckpointId::new(id) {
             Some(id) => self.job.ticker.enter(id),
@@ -317,6 +342,7 @@ impl<'a> Thread<'a> {
         self.job.metrics.checkpoint_completed(id, took, bytes);
         let millis = took.as_secs_f64() * 1000.0;
         tracing::info!(job = %self.job.options.job_id, checkpoint = id, bytes, "checkpoint {id} is durable after {millis:.0} ms");
+        collected.wanted.into_iter().for_each(|reply| reply.send(Ok(id)));
     }
 
     /// Tells the readers what is durable, and in what sinks have committed.

@@ -7,6 +7,7 @@
 
 mod coordinate;
 mod restore;
+pub(crate) mod savepoint;
 pub(crate) mod splits;
 mod write;
 
@@ -19,6 +20,7 @@ use crate::{
 };
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
+use savepoint::When;
 use splits::EnumeratorState;
 use standpipe_checkpoint::{CheckpointError, FileRef, Store, TakenOver, coordinator::Part};
 use standpipe_loader::Committable;
@@ -94,6 +96,8 @@ enum Message {
     Committed(u64, NodeId, u32),
     /// A source's subtask gives nothing any more.
     Ended(NodeId, u32),
+    /// Somebody wants a savepoint: now, or of the job as it stops.
+    Wanted(savepoint::Reply, When),
 }
 
 /// What the threads and operators of a job share with its coordinator.

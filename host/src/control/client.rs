@@ -1,0 +1,61 @@
+//! The user's end of control sockets: which jobs there are, and asking one of them.
+
+use super::{Answer, OF_A_CHILD, Request, sockets, status::Status};
+use std::{
+    fs,
+    io::{self, BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// A job that says nothing for so long about how it does is passed over.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks, and hands on every answer until the job has said all.
+///
+/// # Errors
+/// When nobody answers, or not in words that this release knows.
+pub(crate) fn ask(socket: &Path, request: Request, patience: Option<Duration>, mut hear: impl FnMut(Answer)) -> io::Result<()> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(patience)?;
+    stream.write_all(&[serde_json::to_vec(&request)?.as_slice(), b"\n"].concat())?;
+    for line in BufReader::new(stream).lines() {
+        hear(serde_json::from_str(&line?)?);
+    }
+    Ok(())
+}
+
+/// A running job.
+pub(crate) struct Job {
+    pub(crate) socket: PathBuf,
+    pub(crate) status: Status,
+}
+
+/// The running jobs of this user, in the order of their start.
+///
+/// # Errors
+/// When the folder of their sockets cannot be read.
+pub(crate) fn jobs() -> io::Result<Vec<Job>> {
+    let mut jobs = Vec::new();
+    for socket in sockets()? {
+        let mut status = None;
+        let asked = ask(&socket, Request::Status, Some(PATIENCE), |answer| {
+            if let Answer::Status(of_job) = answer {
+                status = Some(*of_job);
+            }
+        });
+        match (asked, status) {
+            (Ok(()), Some(status)) => jobs.push(Job { socket, status }),
+            // Its process was killed; a socket cannot be bound twice, so this is of no other.
+            (Err(error), _) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                drop(fs::remove_file(&socket));
+                drop(fs::remove_file(socket.with_extension(OF_A_CHILD)));
+            }
+            (Err(error), _) if error.kind() != io::ErrorKind::NotFound => tracing::warn!("{}: {error}", socket.display()),
+            _ => {}
+        }
+    }
+    jobs.sort_by(|a, b| a.status.started.cmp(&b.status.started));
+    Ok(jobs)
+}

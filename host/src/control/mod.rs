@@ -1,0 +1,95 @@
+//! The control socket of a running job: a Unix socket in a folder that only its user may enter, one line of JSON for a request, one per answer. `run` serves it
+//! ([`server`]), `job` asks ([`client`]). Where a job is supervised, the supervisor serves, and passes on what the job's process must answer.
+
+pub(crate) mod client;
+pub(crate) mod server;
+pub(crate) mod status;
+
+use rustix::process::getuid;
+use serde::{Deserialize, Serialize};
+use status::Status;
+use std::{
+    env, fs, io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+/// Names another folder for the sockets.
+const FOLDER: &str = "STANDPIPE_RUN_DIR";
+/// What sockets of jobs end with; those of supervised processes, which nobody is to find, end otherwise.
+const SOCKET: &str = "sock";
+const OF_A_CHILD: &str = "child";
+
+/// What is asked of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Request {
+    /// How it does. One answer.
+    Status,
+    /// A savepoint; answered when it is durable.
+    Savepoint,
+    /// A clean stop. Several answers, the last when the job has ended.
+    Stop {
+        /// Open windows fire.
+        #[serde(default)]
+        drain: bool,
+        /// The last checkpoint is a savepoint.
+        #[serde(default)]
+        savepoint: bool,
+    },
+    /// An end at once.
+    Cancel,
+}
+
+/// What a job answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Answer {
+    /// How it does.
+    Status(Box<Status>),
+    /// The number of a savepoint that is durable.
+    Savepoint(u64),
+    /// The job is about to end.
+    Stopping,
+    /// It has ended without a failure: a line about it.
+    Ended(String),
+    /// It has failed: why.
+    Failed(String),
+    /// It will not, or cannot: why.
+    Refused(String),
+}
+
+/// The folder of the sockets: made if it is missing, and refused if others may enter it.
+fn folder() -> io::Result<PathBuf> {
+    let of_system = || env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).map(|path| PathBuf::from(path).join("standpipe"));
+    let named = env::var_os(FOLDER).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let folder = named.or_else(of_system).unwrap_or_else(|| env::temp_dir().join(format!("standpipe-{}", getuid().as_raw())));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    let found = fs::symlink_metadata(&folder)?;
+    if !found.is_dir() || found.uid() != getuid().as_raw() || found.mode() & 0o077 != 0 {
+        let reason = format!("{}: others may enter it; it must be a folder of yours alone (mode 700), or set {FOLDER}", folder.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+    }
+    Ok(folder)
+}
+
+/// Where a job's socket is.
+pub(crate) fn socket(job_id: &str) -> io::Result<PathBuf> {
+    Ok(folder()?.join(job_id).with_extension(SOCKET))
+}
+
+/// Where the socket of the process is that a supervised job runs in.
+pub(crate) fn socket_of_child(job_id: &str) -> io::Result<PathBuf> {
+    Ok(folder()?.join(job_id).with_extension(OF_A_CHILD))
+}
+
+/// The sockets of all jobs of this user, also of some that are no more.
+fn sockets() -> io::Result<Vec<PathBuf>> {
+    let is_socket = |path: &Path| path.extension().is_some_and(|extension| extension == SOCKET);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder()?)? {
+        found.extend(Some(entry?.path()).filter(|path| is_socket(path)));
+    }
+    found.sort();
+    Ok(found)
+}
