@@ -202,8 +202,8 @@ impl<'a> Thread<'a> {
     fn act(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Ask(id) => self.ask(id),
-                Action::Trigger(id, reason) => self.trigger(id, reason),
+                Action::Ask(id, reason) => self.ask(id, reason),
+                Action::Trigger(id, _) => self.trigger(id),
                 Action::Write(id, _) => self.write(id),
                 Action::CommitSinks(id) => {
                     self.checkpoints.committers.lock().values().for_each(|sink| _ = sink.send(id));
@@ -246,11 +246,13 @@ impl<'a> Thread<'a> {
     }
 
     /// Takes what the enumerators have found by now.
-    fn ask(&mut self, id: u64) {
+    fn ask(&mut self, id: u64, reason: Reason) {
         self.checkpoints.wanted.store(id, SeqCst);
         let triggered = host::now();
-        self.collected =
-            Some(Collected { id, kind: Kind::Checkpoint, begun: Instant::now(), triggered, nodes: BTreeMap::new(), wanted: Vec::new() });
+        // Whoever asks from now on is for the next one.
+        let wanted = if reason == Reason::Interval { Vec::new() } else { std::mem::take(&mut self.wanted) };
+        let kind = if wanted.is_empty() { Kind::Checkpoint } else { Kind::Savepoint };
+        self.collected = Some(Collected { id, kind, begun: Instant::now(), triggered, nodes: BTreeMap::new(), wanted });
         let sources: Vec<NodeId> = self.readers.iter().map(|(node, _)| *node).collect();
         for source in sources {
             let tables = self.checkpoints.enumerators.lock().get(&source).map(|state| state.tables());
@@ -261,14 +263,7 @@ impl<'a> Thread<'a> {
         }
     }
 
-    fn trigger(&mut self, id: u64, reason: Reason) {
-        if let Some(collected) = &mut self.collected
-            && reason != Reason::Interval
-            && !self.wanted.is_empty()
-        {
-            collected.kind = Kind::Savepoint;
-            collected.wanted = std::mem::take(&mut self.wanted);
-        }
+    fn trigger(&mut self, id: u64) {
         match CheckpointId::new(id) {
             Some(id) => self.job.ticker.enter(id),
             None => self.fail(Cause::Checkpoint(format!("checkpoint {id}: there cannot be so many"))),

@@ -46,8 +46,9 @@ fn run(job: &Job, checkpoints: &Checkpoints, work: &Receiver<Work>) {
         }
         match work {
             Work::GivenUp(id) => {
+                // It may be the disk that is full. But a store that does not work may also show less than there is: so once more when it has proved to.
+                sweep(&mut Some(id));
                 garbage = Some(id);
-                sweep(&mut garbage);
             }
             // It has been given up meanwhile.
             Work::Tables(id, ..) if checkpoints.wanted.load(SeqCst) != id => {}
