@@ -17,9 +17,9 @@ use crate::{
     supervise,
 };
 use chrono::Utc;
-use standpipe_engine::{Cause, ErrorClass, JobControl, JobError, JobReport, Metrics, PendingSavepoint, RunOptions, SavepointError};
+use standpipe_engine::{Cause, ErrorClass, JobControl, JobError, JobReport, Metrics, PendingSavepoint, RunOptions, SavepointError, Step};
 use standpipe_pipeline::RestartStrategy;
-use std::sync::Arc;
+use std::{env, sync::Arc};
 
 /// `standpipe run FILE`.
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
@@ -33,6 +33,7 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     if let Some(job_id) = supervise::job_id() {
         options.job_id = job_id;
     }
+    options.crash_at = crash_at()?;
     options.checkpoints = checkpoints::take_over(&plan, &options.job_id, arguments)?;
     if let Some(checkpoints) = &options.checkpoints {
         options.generation = checkpoints.taken_over.generation;
@@ -68,6 +69,16 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         say!("{}", summary(&plan.name, &report));
     }
     Ok(())
+}
+
+/// For tests: where the first process of the job ends as if it were killed, `committed:3`.
+fn crash_at() -> anyhow::Result<Option<(Step, u64)>> {
+    const NAME: &str = "STANDPIPE_CRASH_AT";
+    let Some(text) = env::var(NAME).ok().filter(|_| supervise::attempt().unwrap_or(0) == 0) else { return Ok(None) };
+    let refused = |why: String| Failure::error(Code::Usage, format!("{NAME}: {why}"));
+    let (step, checkpoint) = text.split_once(':').ok_or_else(|| refused(format!("{text:?} is no STEP:CHECKPOINT")))?;
+    let checkpoint = checkpoint.parse().map_err(|_| refused(format!("{checkpoint:?} is no number")))?;
+    Ok(Some((step.parse().map_err(refused)?, checkpoint)))
 }
 
 /// Answers for a job of this process.

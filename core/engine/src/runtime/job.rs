@@ -9,6 +9,7 @@ use super::{
     },
     error::{JobError, Phase},
     metrics::{Metrics, NodeMetrics},
+    steps::Step,
     ticker::Ticker,
 };
 use crate::{
@@ -55,6 +56,8 @@ pub struct RunOptions {
     pub start_period: Duration,
     /// Where checkpoints are taken to; `None`: none are taken.
     pub checkpoints: Option<CheckpointOptions>,
+    /// For tests: at this step of that checkpoint the process ends as if it were killed.
+    pub crash_at: Option<(Step, u64)>,
 }
 
 impl RunOptions {
@@ -73,6 +76,7 @@ impl RunOptions {
             stop_patience: Duration::from_secs(10),
             start_period: Duration::from_secs(10),
             checkpoints: None,
+            crash_at: None,
         }
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod metrics;
 pub(crate) mod reader;
 mod retry;
 pub(crate) mod sink;
+pub(crate) mod steps;
 pub(crate) mod task;
 mod ticker;
 mod worker;
@@ -23,6 +24,8 @@ use error::Phase;
 pub use error::{Cause, ErrorClass, JobError};
 pub use job::{JobControl, JobState, RunOptions, Secrets};
 pub use metrics::{CheckpointTotals, Counter, LastCheckpoint, Metrics, NodeMetrics, Position, Role, Sample, SplitLag, Totals, Value};
+
+pub use steps::Step;
 
 use crate::dataflow::build::Wiring;
 use checkpoints::Restored;

@@ -8,6 +8,7 @@ use super::{
     host::{Deliveries, InstanceHost},
     job::Job,
     retry::Retry,
+    steps::Step,
 };
 use crate::{dataflow::time::CheckpointId, operator::OperatorError};
 use arrow::array::RecordBatch;
@@ -268,12 +269,15 @@ impl SinkThread {
         // One that was given up meanwhile: what there is belongs to the next.
         let Some(checkpoints) = job.checkpoints.as_ref().filter(|checkpoints| checkpoints.wants(checkpoint)) else { return Ok(true) };
         let number = checkpoint.number();
+        job.reached(Step::Prepare, number);
         if !self.transactional {
             let flushed = self.flush(instance, number)?;
+            job.reached(Step::Prepared, number);
             checkpoints.report(checkpoint, self.node, self.subtask, Ok(Report::default()));
             return Ok(flushed);
         }
         let Some(bytes) = self.persist("prepare", || instance.prepare(number))? else { return Ok(false) };
+        job.reached(Step::Prepared, number);
         self.acknowledge_all();
         self.uncommitted.push(Committable { checkpoint: number, subtask: self.subtask, bytes });
         let path = &job.node(self.node).path;
@@ -285,7 +289,9 @@ impl SinkThread {
 
     /// That checkpoint is durable. False: the job was given up.
     fn commit(&mut self, instance: &mut SinkInstance, checkpoint: u64) -> Result<bool, PluginError> {
+        self.job.reached(Step::Commit, checkpoint);
         let committed = self.commit_up_to(instance, checkpoint)?;
+        self.job.reached(Step::Committed, checkpoint);
         if let Some(checkpoints) = self.job.checkpoints.as_ref().filter(|_| committed) {
             checkpoints.committed(checkpoint, self.node, self.subtask);
         }

@@ -1,7 +1,7 @@
 //! The thread that waits for the store: it encodes and writes the tables of a checkpoint, creates its manifest, and removes what is not needed any more.
 
 use super::{Checkpoints, Message};
-use crate::runtime::job::Job;
+use crate::runtime::{job::Job, steps::Step};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use standpipe_checkpoint::{Manifest, coordinator::Part, store::NewTable};
 use std::sync::{Arc, atomic::Ordering::SeqCst};
@@ -58,8 +58,12 @@ fn run(job: &Job, checkpoints: &Checkpoints, work: &Receiver<Work>) {
                 checkpoints.tell(Message::Written(id, part, files.map(|files| names.into_iter().zip(files).collect())));
             }
             Work::Manifest(manifest) => {
+                job.reached(Step::Write, manifest.id);
                 let result = store.commit(&manifest);
                 let durable = result.is_ok();
+                if durable {
+                    job.reached(Step::Durable, manifest.id);
+                }
                 checkpoints.tell(Message::Manifest(manifest.id, result));
                 if durable {
                     sweep(&mut garbage);
