@@ -2,7 +2,7 @@
 //!
 //! A batch goes `sink` (the host's calls) -> `bulk` (rows to action and document lines, with `index_name`, `id`, `document`) -> `lane` (order per id, what to send
 //! next) -> `sender` (the thread that owns the connections, back-off and back-pressure) -> `response` (each item's fate) -> `progress` (acknowledgements, counts).
-//! `config` and `plan` check the configuration without I/O; `client` and `template` are what `open` does.
+//! `config` and `plan` check the configuration without I/O; `client` (with `credentials`) and `template` are what `open` does.
 //!
 //! Delivery: every row is delivered or rejected before its batch is acknowledged. With `id` (always, for upserts) a repeated row is the same document: effectively
 //! once. Without `id` the server makes the ids and a replay writes a row twice.
@@ -11,6 +11,7 @@
 mod bulk;
 mod client;
 mod config;
+mod credentials;
 mod document;
 mod id;
 mod index_name;

@@ -47,6 +47,8 @@ pub(crate) enum Answer {
     Failed(Fault),
 }
 
+/// The kind of a fault: no answer in time.
+pub(crate) const TIMEOUT: &str = "timeout";
 /// Characters of a text from outside that go into a message.
 const LONGEST_TEXT: usize = 200;
 

@@ -73,6 +73,11 @@ impl Sender {
         }
     }
 
+    /// The job goes on from a checkpoint: documents have been taken before.
+    pub(crate) const fn goes_on(&mut self) {
+        self.has_taken = true;
+    }
+
     /// Runs until the channel is closed. A panic becomes a failure of the job.
     pub(crate) fn run(self, runtime: Runtime, inbox: UnboundedReceiver<Message>) {
         struct Guard(Arc<Shared>);
@@ -182,6 +187,10 @@ impl Sender {
                 self.again(number, request, &fault, node);
             }
             Answer::Foreign(fault) => self.give_up(&fault, node),
+            Answer::Denied(_) if self.has_new_credentials() => {
+                self.progress.retried(docs);
+                self.lanes[number].put_back(request);
+            }
             Answer::Denied(fault) | Answer::Garbled(fault) if !self.has_taken => self.give_up(&fault, node),
             Answer::Denied(fault) | Answer::Garbled(fault) | Answer::Failed(fault) => {
                 self.again(number, request, &fault, node);
@@ -223,6 +232,21 @@ impl Sender {
         }
     }
 
+    /// The credentials are refused: whether there are others by now. They are fetched once per refused request, which the pauses keep rare.
+    fn has_new_credentials(&mut self) -> bool {
+        match self.client.renew(&self.shared.host) {
+            Ok(true) => {
+                self.shared.host.info("the credentials have changed; trying the new ones", &[]);
+                true
+            }
+            Ok(false) => false,
+            Err(error) => {
+                self.shared.host.warn(format!("the credentials are refused and cannot be read again: {}", error.message), &[]);
+                false
+            }
+        }
+    }
+
     /// The request as a whole is to be sent again.
     fn again(&mut self, number: usize, request: Request, fault: &Fault, node: usize) -> Duration {
         self.progress.retried(request.docs);
@@ -240,12 +264,14 @@ impl Sender {
             return;
         }
         lane.troubled += 1;
-        if !self.is_degraded && (cause.is_denied() || lane.troubled >= DEGRADED_AFTER) {
-            self.is_degraded = true;
-            let message = trouble(self.client.url(node), cause);
-            self.shared.host.warn(message, &[("status", cause.status.into()), ("type", cause.kind.as_str().into())]);
-            self.progress.set_degraded(true);
+        if !self.is_degraded && !cause.is_denied() && lane.troubled < DEGRADED_AFTER {
+            return;
         }
+        let trouble = trouble(self.client.url(node), cause);
+        if !std::mem::replace(&mut self.is_degraded, true) {
+            self.shared.host.warn(&trouble.message, &[("status", cause.status.into()), ("type", cause.kind.as_str().into())]);
+        }
+        self.progress.set_trouble(Some(trouble));
     }
 
     /// There is nothing to wait for: the job ends.
@@ -257,7 +283,7 @@ impl Sender {
         if self.is_degraded && self.lanes.iter().all(|lane| lane.troubled == 0) {
             self.is_degraded = false;
             self.shared.host.info("documents are taken again", &[]);
-            self.progress.set_degraded(false);
+            self.progress.set_trouble(None);
         }
     }
 

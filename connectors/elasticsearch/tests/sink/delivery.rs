@@ -1,6 +1,6 @@
 //! Every row once, whatever goes wrong; the right index, the right document.
 
-use crate::support::{batch, columns, config, counts, numbers, rejections, sink, stand_in, write, write_rows};
+use crate::support::{batch, columns, config, counts, flush, numbers, rejections, sink, stand_in, write, write_rows};
 use arrow_array::{Int64Array, StringArray};
 use serde_json::{Value, json};
 use standpipe_connector_elasticsearch::ElasticsearchSink;
@@ -34,7 +34,7 @@ fn every_row_arrives_once_under_every_mix_of_faults() {
             let index = format!("rows-{in_flight}");
             let mut sink = sink(config(&server.url(), json!({ "index": index, "id": ["n"], "in_flight": in_flight })));
             write_rows(&mut sink, 0..ROWS, 130);
-            sink.flush().unwrap();
+            flush(&mut sink);
             assert_eq!(numbers(&server, &index), (0..ROWS).collect::<Vec<_>>(), "mix {seed}");
             assert_eq!(sink.host.acknowledged(), sink.written());
             let counts = counts(&sink.host);
@@ -51,7 +51,7 @@ fn without_ids_a_row_that_was_not_applied_is_written_once() {
     let mut sink = sink(config(&server.url(), json!({})));
     assert!(!sink.validate().unwrap().details.capabilities.idempotent);
     write_rows(&mut sink, 0..ROWS, 64);
-    sink.flush().unwrap();
+    flush(&mut sink);
     assert_eq!(numbers(&server, "rows"), (0..ROWS).collect::<Vec<_>>());
 }
 
@@ -62,12 +62,12 @@ fn a_replay_with_ids_changes_nothing() {
         let mut sink = sink(config(&server.url(), json!({ "index": op_type, "id": ["host", "n"], "op_type": op_type })));
         assert!(sink.validate().unwrap().details.capabilities.idempotent);
         write_rows(&mut sink, 0..300, 100);
-        sink.flush().unwrap();
+        flush(&mut sink);
         sink.restart();
         // A harness goes on counting; the new instance starts at 1.
         let mut sink = self::sink(config(&server.url(), json!({ "index": op_type, "id": ["host", "n"], "op_type": op_type })));
         write_rows(&mut sink, 100..400, 100);
-        sink.flush().unwrap();
+        flush(&mut sink);
         assert_eq!(numbers(&server, op_type), (0..400).collect::<Vec<_>>(), "{op_type}");
         assert_eq!(counts(&sink.host)["documents_ok"], 300);
         let versions: Vec<u64> = server.documents(op_type).iter().map(|document| document.version).collect();
@@ -133,7 +133,7 @@ fn a_refused_row_goes_to_the_dead_letters_with_the_reason() {
     );
     write(&mut sink, &some_wrong(0..100));
     write(&mut sink, &some_wrong(100..200));
-    sink.flush().unwrap();
+    flush(&mut sink);
     let expected: Vec<i64> = (0..200).filter(|n| n % 7 == 3).collect();
     let seen = rejections(&sink.host);
     let rows: Vec<i64> = seen.keys().map(|(seq, row)| (i64::try_from(*seq).unwrap() - 1) * 100 + i64::from(*row)).collect();
@@ -163,7 +163,7 @@ fn a_refused_row_fails_the_job_unless_told_otherwise() {
     assert!(fail.write(&some_wrong(0..1)).is_err(), "a failed sink takes nothing");
     let mut dropped = made(json!({ "id": ["n"], "on_reject": "drop" }));
     write(&mut dropped, &some_wrong(0..100));
-    dropped.flush().unwrap();
+    flush(&mut dropped);
     assert_eq!((counts(&dropped.host)["documents_dropped"], dropped.host.acknowledged(), dropped.host.rejections().len()), (14, 1, 0));
 }
 
@@ -176,7 +176,7 @@ fn a_document_that_no_request_can_carry_is_found_and_rejected() {
         config(&server.url(), json!({ "id": ["n"], "on_reject": "dead-letter", "batch": { "max_docs": 1000, "max_age": "5ms" } }));
     let mut sink = Harness::sink::<ElasticsearchSink>(settings, rows.schema());
     write(&mut sink, &rows);
-    sink.flush().unwrap();
+    flush(&mut sink);
     assert_eq!(
         rejections(&sink.host).into_iter().map(|(place, details)| (place, details["status"].clone())).collect::<Vec<_>>(),
         [((1, 37), json!(413))]
@@ -204,6 +204,6 @@ fn an_empty_batch_is_acknowledged_too() {
     write(&mut sink, &batch(0..0));
     write(&mut sink, &batch(0..10));
     write(&mut sink, &batch(0..0));
-    sink.flush().unwrap();
+    flush(&mut sink);
     assert_eq!((sink.host.acknowledged(), server.documents("rows").len()), (3, 10));
 }

@@ -1,6 +1,6 @@
 //! Updates of a document stay in order, with many requests at the same time and with faults.
 
-use crate::support::{columns, config, counts, stand_in, write};
+use crate::support::{columns, config, counts, flush, stand_in, write};
 use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{Field, Schema};
 use serde_json::json;
@@ -55,7 +55,7 @@ fn run(server: &StandIn, in_flight: u32, rows: i64) {
     for from in (0..rows).step_by(70) {
         write(&mut sink, &changes(from..rows.min(from + 70)));
     }
-    sink.flush().unwrap();
+    flush(&mut sink);
     let state: BTreeMap<String, i64> = server.documents("rows").into_iter().map(|d| (d.id, d.source["n"].as_i64().unwrap())).collect();
     assert_eq!(state, expected(rows));
     assert_eq!(
@@ -116,7 +116,7 @@ fn with_create_the_first_row_of_an_id_stands() {
     for from in (0..600).step_by(60) {
         write(&mut sink, &rows(from..from + 60));
     }
-    sink.flush().unwrap();
+    flush(&mut sink);
     let mut first = BTreeMap::new();
     (0..600).for_each(|n| _ = first.entry(key(n)).or_insert(n));
     let found: BTreeMap<String, i64> = server.documents("rows").into_iter().map(|d| (d.id, d.source["n"].as_i64().unwrap())).collect();

@@ -1,6 +1,6 @@
 //! Against a real OpenSearch (or Elasticsearch): `STANDPIPE_TEST_OPENSEARCH=http://127.0.0.1:PORT`. Without it each test notes that it is skipped.
 
-use crate::support::{batch, columns, config, counts, rejections, sink, write, write_rows};
+use crate::support::{batch, columns, config, counts, flush, rejections, sink, write, write_rows};
 use arrow_array::{Int64Array, StringArray};
 use elasticsearch::http::{Method, headers::HeaderMap, transport::Transport};
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ fn real_every_row_once_through_faults() {
     });
     let mut sink = sink(config(&proxy.url(), more));
     write_rows(&mut sink, 0..5_000, 500);
-    sink.flush().unwrap();
+    flush(&mut sink);
     assert_eq!(real.numbers(), (0..5_000).collect::<Vec<_>>());
     let counts = counts(&sink.host);
     assert!(counts["documents_ok"] == 5_000 && counts["documents_retried"] > 0, "{counts:?}");
@@ -81,7 +81,7 @@ fn real_refused_rows_are_dead_letters() {
     let settings = config(&real.url, json!({ "index": real.prefix, "id": ["n"], "on_reject": "dead-letter" }));
     let mut sink = Harness::sink::<ElasticsearchSink>(settings, rows.schema());
     write(&mut sink, &rows);
-    sink.flush().unwrap();
+    flush(&mut sink);
     let seen = rejections(&sink.host);
     assert_eq!(seen.keys().map(|(_, row)| *row).collect::<Vec<_>>(), (0..10).map(|n| n * 10 + 4).collect::<Vec<_>>());
     assert_eq!(seen[&(1, 4)]["status"], 400);
@@ -96,7 +96,7 @@ fn real_creates_are_replayed() {
     for _ in 0..2 {
         let mut sink = sink(config(&real.url, json!({ "index": real.prefix, "id": ["n"], "op_type": "create" })));
         write(&mut sink, &batch(0..500));
-        sink.flush().unwrap();
+        flush(&mut sink);
         assert_eq!(counts(&sink.host)["documents_ok"], 500);
     }
     assert_eq!(real.numbers(), (0..500).collect::<Vec<_>>());
@@ -115,13 +115,13 @@ fn real_blocked_index_is_waited_for_if_it_took_something_before() {
     block(false);
     let mut sink = made();
     write(&mut sink, &batch(0..1));
-    sink.flush().unwrap();
+    flush(&mut sink);
     block(true);
     write(&mut sink, &batch(1..100));
     let host = Arc::clone(&sink.host);
     assert!(host.wait_until(crate::support::PATIENCE, |host| host.metric("degraded") == Some(1.0)));
     assert!(host.messages().iter().any(|message| message.contains("cluster_block_exception")), "{:?}", host.messages());
     block(false);
-    sink.flush().unwrap();
+    flush(&mut sink);
     assert_eq!(real.numbers(), (0..100).collect::<Vec<_>>());
 }
