@@ -54,11 +54,13 @@ fn start_services(required: bool) -> Result<Vec<(&'static str, Service)>> {
         if required {
             return Err(error);
         }
-        eprintln!("==> no Kafka and no OpenSearch: {error}; the tests that need them are skipped");
+        eprintln!("==> no Kafka, OpenSearch and Elasticsearch: {error}; the tests that need them are skipped");
         return Ok(Vec::new());
     }
-    step("fetch Kafka and OpenSearch", &mut Command::new(cargo::root().join("tests/services/prepare.sh")))?;
-    Ok(vec![("STANDPIPE_TEST_KAFKA", Service::start("kafka")?), ("STANDPIPE_TEST_OPENSEARCH", Service::start("opensearch")?)])
+    step("fetch Kafka, OpenSearch and Elasticsearch", &mut Command::new(cargo::root().join("tests/services/prepare.sh")))?;
+    let services =
+        [("STANDPIPE_TEST_KAFKA", "kafka"), ("STANDPIPE_TEST_OPENSEARCH", "opensearch"), ("STANDPIPE_TEST_ELASTICSEARCH", "elasticsearch")];
+    services.into_iter().map(|(variable, name)| Ok((variable, Service::start(name)?))).collect()
 }
 
 fn report_skipped(file: &std::path::Path) {

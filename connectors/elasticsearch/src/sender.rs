@@ -4,11 +4,12 @@
 use crate::{
     bulk::Encoded,
     client::{Client, Reply},
-    config::{Config, OpType},
+    config::Config,
     lane::{Chunk, Lane, Limit, Outcome, Place, Request},
-    pressure::{Backoff, Pressure},
+    operation::Operation,
+    pressure::{Backoff, Pace, Pressure},
     progress::{Permit, Progress, Shared, refusal, trouble},
-    response::{self, Answer, Fault},
+    response::{self, Answer, Fault, Ours, TIMEOUT},
 };
 use serde_json::Value;
 use standpipe_sdk::{Error, ErrorCode, Rejection};
@@ -33,17 +34,28 @@ pub(crate) enum Message {
     Flush,
 }
 
+/// A request under way.
+struct Sent {
+    lane: usize,
+    node: usize,
+    request: Request,
+    since: Instant,
+}
+
 /// The state of the thread.
 pub(crate) struct Sender {
     client: Client,
     lanes: Vec<Lane>,
-    requests: JoinSet<(usize, usize, Request, Reply)>,
+    requests: JoinSet<(Sent, Reply)>,
     pressure: Pressure,
+    pace: Pace,
+    /// An answer that takes longer is a slow one.
+    slow_after: Duration,
     backoff: Backoff,
     progress: Progress,
     shared: Arc<Shared>,
     limit: Limit,
-    own_ids: bool,
+    ours: Ours,
     /// The lane whose turn it is.
     turn: usize,
     hurry: bool,
@@ -53,19 +65,21 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub(crate) fn new(client: Client, config: &Config, own_ids: bool, shared: Arc<Shared>) -> Self {
-        let one_per_id = own_ids && config.op_type == OpType::Create;
+    pub(crate) fn new(client: Client, config: &Config, ours: Ours, operation: Operation, shared: Arc<Shared>) -> Self {
+        let one_per_id = ours.ids && operation.is_cumulative();
         let limit = Limit { docs: config.batch.max_docs, bytes: config.batch.max_bytes.0, age: config.batch.max_age.0 };
         Self {
             client,
             lanes: (0..config.in_flight).map(|_| Lane::new(one_per_id)).collect(),
             requests: JoinSet::new(),
             pressure: Pressure::new(config.in_flight, config.batch.max_docs),
+            pace: Pace::new(config.requests_per_second),
+            slow_after: config.slow_after.0,
             backoff: Backoff::new(config.retry.clone()),
             progress: Progress::new(Arc::clone(&shared), config.on_reject),
             shared,
             limit,
-            own_ids,
+            ours,
             turn: 0,
             hurry: false,
             is_degraded: false,
@@ -102,7 +116,7 @@ impl Sender {
                     None => return,
                 },
                 Some(done) = self.requests.join_next() => match done {
-                    Ok((lane, node, request, reply)) => self.answered(lane, node, request, reply),
+                    Ok((sent, reply)) => self.answered(sent, reply),
                     Err(error) => self.shared.fail(error.into()),
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
@@ -139,6 +153,7 @@ impl Sender {
         for step in 0..count {
             let number = (self.turn + step) % count;
             let Some(due) = self.lanes[number].due(limit, self.hurry) else { continue };
+            let due = due.max(self.pace.next());
             if due > now {
                 next = Some(next.map_or(due, |next| next.min(due)));
             } else if self.requests.len() < self.pressure.requests() {
@@ -153,18 +168,26 @@ impl Sender {
         let node = self.client.pick(now.into_std());
         let request = self.lanes[number].take(limit);
         self.progress.sent(request.body.len());
+        self.pace.sent(now);
         let reply = self.client.bulk(node, request.body.clone());
-        self.requests.spawn(async move { (number, node, request, reply.await) });
+        let sent = Sent { lane: number, node, request, since: now };
+        self.requests.spawn(async move { (sent, reply.await) });
     }
 
-    fn answered(&mut self, number: usize, node: usize, request: Request, reply: Reply) {
-        self.judge(number, node, request, reply);
+    fn answered(&mut self, sent: Sent, reply: Reply) {
+        let is_slow = sent.since.elapsed() >= self.slow_after || reply.as_ref().is_err_and(|fault| fault.kind == TIMEOUT);
+        let docs = sent.request.docs;
+        self.judge(sent, reply);
+        if is_slow {
+            self.pressure.tighten(docs, docs);
+        }
         self.progress.settle();
         self.shared.answered();
     }
 
     /// What an answer, or none, means for a request.
-    fn judge(&mut self, number: usize, node: usize, request: Request, reply: Reply) {
+    fn judge(&mut self, sent: Sent, reply: Reply) {
+        let Sent { lane: number, node, request, .. } = sent;
         let (docs, now) = (request.docs, Instant::now());
         let (status, body) = match reply {
             Ok(reply) => reply,
@@ -177,9 +200,11 @@ impl Sender {
             }
         };
         self.client.bring_back(node);
-        match response::read(status, &body, docs, self.own_ids) {
+        match response::read(status, &body, docs, self.ours) {
             Answer::Items(fates) => {
-                let outcome = self.lanes[number].settle(request, fates, self.limit.docs, self.own_ids);
+                // With versions the server knows which write is the later one, and it need not be the later item.
+                let last_wins = self.ours.ids && !self.ours.versions;
+                let outcome = self.lanes[number].settle(request, fates, self.limit.docs, last_wins);
                 self.sorted(number, docs, outcome, node);
             }
             Answer::Busy(fault) => {
@@ -301,8 +326,9 @@ impl Sender {
 /// A rejection with the index and id that the action line names.
 fn rejection(place: &Place, fault: &Fault) -> Rejection {
     let target = place.chunk.target(place.item);
-    // The line without its first member and last brace is the object of index and id.
-    let target: Value = serde_json::from_slice(target.strip_suffix(b"}").unwrap_or(target)).unwrap_or_default();
+    // The line's end, from its index on: an object without its first brace, and one brace more.
+    let object = [b"{", target.strip_suffix(b"}").unwrap_or(target)].concat();
+    let target: Value = serde_json::from_slice(&object).unwrap_or_default();
     let text = |key: &str| target.get(key).and_then(Value::as_str);
     fault.rejection(place.chunk.row(place.item), text("_index"), text("_id"))
 }

@@ -58,14 +58,14 @@ impl Sink for ElasticsearchSink {
             client.probe(&context.host).await?;
             if let (Some(template), Some(index)) = (config.template.as_ref().filter(|template| template.create), &plan.index) {
                 let name = template::name(template, index).map_err(|why| Error::config("template", why))?;
-                let body = template::body(template, index, &input.schema, plan.row_kind);
+                let body = template::body(template, index, &input.schema, plan.row_kind, config.data_stream);
                 client.put_template(&name, template, &body, &context.host).await?;
             }
             Ok::<_, Error>(())
         })?;
         let encoder = Encoder::new(plan, &config)?;
         let shared = Shared::new(context.host, config.buffer.0);
-        let mut sender = Sender::new(client, &config, encoder.has_ids(), Arc::clone(&shared));
+        let mut sender = Sender::new(client, &config, encoder.ours(), encoder.operation(), Arc::clone(&shared));
         if context.restored {
             sender.goes_on();
         }

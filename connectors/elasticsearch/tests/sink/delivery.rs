@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use standpipe_connector_elasticsearch::ElasticsearchSink;
 use standpipe_elasticsearch_stand_in::{Faults, FieldType};
 use standpipe_sdk::testing::Harness;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 const ROWS: i64 = 2_000;
 
@@ -195,6 +198,69 @@ fn gzip_makes_requests_smaller_and_changes_nothing_else() {
         server.largest_body()
     });
     assert!(sizes[1] * 3 < sizes[0], "{sizes:?}");
+}
+
+/// Refused, retried, cut, a dead letter or dropped: every row is counted, and none twice.
+#[test]
+fn every_row_is_counted_once_under_faults() {
+    for (seed, policy) in (0..).zip(["dead-letter", "drop"]) {
+        let server = stand_in(Faults::default());
+        let mut sink = Harness::sink::<ElasticsearchSink>(
+            config(&server.url(), json!({ "id": ["n"], "on_reject": policy, "in_flight": 3 })),
+            some_wrong(0..0).schema(),
+        );
+        let field_types = vec![FieldType { index: "rows".to_owned(), field: "host".to_owned(), kind: "long".to_owned() }];
+        server.set_faults(Faults {
+            seed,
+            busy_every: 5,
+            busy_items: 0.1,
+            unavailable_items: 0.1,
+            cut_before_apply: 0.1,
+            cut_after_apply: 0.1,
+            field_types,
+            ..Faults::default()
+        });
+        for batch in 0..40 {
+            write(&mut sink, &some_wrong(batch * 50..batch * 50 + 50));
+        }
+        flush(&mut sink);
+        let counts = counts(&sink.host);
+        let wrong = (0..2_000).filter(|n| n % 7 == 3).count() as u64;
+        let refused = if policy == "drop" { "documents_dropped" } else { "documents_dead_lettered" };
+        assert_eq!((counts["documents_in"], counts["documents_in_flight"], counts[refused]), (2_000, 0, wrong), "{counts:?}");
+        assert_eq!(counts["documents_ok"], 2_000 - wrong);
+        assert_eq!(server.documents("*").len() as u64, 2_000 - wrong);
+        assert_eq!(sink.host.rejections().len() as u64, if policy == "drop" { 0 } else { wrong });
+        assert!(counts["documents_retried"] > 0, "{counts:?}");
+    }
+}
+
+#[test]
+fn requests_are_as_rare_as_told() {
+    let server = stand_in(Faults::default());
+    let mut sink = sink(config(&server.url(), json!({ "id": ["n"], "requests_per_second": 20.0, "in_flight": 4 })));
+    let start = Instant::now();
+    write_rows(&mut sink, 0..500, 50);
+    flush(&mut sink);
+    let (requests, seconds) = (server.bulk_requests(), start.elapsed().as_secs_f64());
+    assert!(requests >= 10 && (requests - 1) as f64 <= seconds * 20.0, "{requests} requests in {seconds} s");
+    assert_eq!(numbers(&server, "rows"), (0..500).collect::<Vec<_>>());
+}
+
+/// A late answer counts as a 429: requests get smaller until the server keeps up.
+#[test]
+fn a_slow_server_gets_smaller_requests() {
+    let requests = |slow_after: &str| {
+        let server = stand_in(Faults { latency: Duration::from_millis(30), ..Faults::default() });
+        let mut sink =
+            sink(config(&server.url(), json!({ "id": ["n"], "slow_after": slow_after, "in_flight": 1, "batch": { "max_docs": 64 } })));
+        write_rows(&mut sink, 0..640, 640);
+        flush(&mut sink);
+        assert_eq!(counts(&sink.host)["documents_retried"], 0);
+        server.bulk_requests()
+    };
+    let (patient, impatient) = (requests("10s"), requests("10ms"));
+    assert!(patient <= 12 && impatient >= patient * 2, "{patient} and {impatient} requests");
 }
 
 #[test]
