@@ -5,6 +5,6 @@
 #   elasticsearch.sh stop DIR                    TERM, then KILL; stopping what does not run succeeds
 # Exit: 0 done, 1 the node failed, 2 usage, 3 something is missing (prepare.sh says what).
 set -euo pipefail
-# shellcheck disable=SC2034 # node.sh reads both
-service=elasticsearch title=Elasticsearch
+# shellcheck disable=SC2034 # node.sh reads them
+service=elasticsearch product=elasticsearch title=Elasticsearch oldest_java=17
 . "$(dirname "$0")/node.sh"

@@ -12,6 +12,21 @@ fail() {
     exit "$1"
 }
 
+# The version of the java at $1, such as 17; nothing if there is none.
+java_version() { "$1" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1; }
+
+# The first java of version $1 or newer: the usual one, else one that is installed beside it.
+find_java() {
+    local candidate version
+    for candidate in "$java" /usr/lib/jvm/*/bin/java; do
+        version=$(java_version "$candidate") || continue
+        [ "${version:-0}" -ge "$1" ] || continue
+        echo "$candidate"
+        return
+    done
+    return 1
+}
+
 # The file that holds the classpath of service $1; named after its pom, so that a new version is a new file.
 classpath_file() {
     echo "$cache/$1-$(cksum <"$services/$1/pom.xml" | cut -d ' ' -f 1).classpath"
@@ -109,7 +124,8 @@ await_service() {
     local dir=$1 deadline=$((SECONDS + $2))
     shift 2
     until "$@"; do
-        service_pid "$dir" >/dev/null || return 1
+        # Not service_pid: the process may not be the JVM yet, but still a fork of this shell.
+        is_alive "$(cat "$dir/pid")" || return 1
         [ "$SECONDS" -lt "$deadline" ] || return 1
         sleep 0.1
     done

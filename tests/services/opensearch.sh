@@ -7,6 +7,6 @@
 #   opensearch.sh stop DIR                    TERM, then KILL; stopping what does not run succeeds
 # Exit: 0 done, 1 the node failed, 2 usage, 3 something is missing (prepare.sh says what).
 set -euo pipefail
-# shellcheck disable=SC2034 # node.sh reads both
-service=opensearch title=OpenSearch
+# shellcheck disable=SC2034 # node.sh reads them
+service=opensearch product=opensearch title=OpenSearch oldest_java=17
 . "$(dirname "$0")/node.sh"

@@ -58,12 +58,15 @@ impl Client {
 
     /// The server refuses the credentials: fetches them again and makes new connections if they have changed. Says whether they have.
     pub(crate) fn renew(&mut self, host: &Host) -> Result<bool> {
-        if !refresh(&mut self.config, &self.references, host)? {
+        // What cannot be used leaves all as it was, so that it is tried again.
+        let mut config = self.config.clone();
+        if !refresh(&mut config, &self.references, host)? {
             return Ok(false);
         }
-        for (node, transport) in self.nodes.iter_mut().zip(transports(&self.config)?) {
+        for (node, transport) in self.nodes.iter_mut().zip(transports(&config)?) {
             node.transport = transport;
         }
+        self.config = config;
         Ok(true)
     }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 /// Fetches again what is behind the references of the credentials; whether something has changed. The configuration is then as if it had just been read.
 ///
 /// # Errors
-/// When a reference cannot be resolved; what could be was taken.
+/// When a reference cannot be resolved.
 pub(crate) fn refresh(config: &mut Config, references: &BTreeMap<String, String>, host: &Host) -> Result<bool> {
     let fetch = |key: &str| references.get(key).map(|text| host.secret(text).map(|(value, _)| value)).transpose();
     let (username, password, api_key) = (fetch("username")?, fetch("password")?, fetch("api_key")?);

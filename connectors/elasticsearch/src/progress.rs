@@ -1,7 +1,7 @@
 //! How far delivery is: what is buffered (shared with the host's thread, for `Busy`), which batches are done (acknowledged in order), and the counts, for which
 //! `documents_in = ok + dead_lettered + dropped + in_flight` always holds. `sender` reports, `sink` waits.
 
-use crate::{config::OnReject, response::Fault};
+use crate::{config::OnReject, pressure::Pressure, response::Fault};
 use serde_json::{Map, Value};
 use standpipe_sdk::{Counter, Error, ErrorCode, Gauge, Host, Rejection, Result};
 use std::{
@@ -166,6 +166,8 @@ struct Metrics {
     fallbacks: Counter,
     requests: Counter,
     bytes: Counter,
+    requests_allowed: Gauge,
+    documents_allowed: Gauge,
     degraded: Gauge,
 }
 
@@ -182,6 +184,8 @@ impl Progress {
             fallbacks: counter("index_fallbacks"),
             requests: counter("bulk_requests"),
             bytes: counter("bulk_bytes"),
+            requests_allowed: shared.host.gauge("bulk_requests_allowed", &[]),
+            documents_allowed: shared.host.gauge("bulk_documents_allowed", &[]),
             degraded: shared.host.gauge("degraded", &[]),
         };
         Self { shared, on_reject, first: 1, remaining: VecDeque::new(), in_flight: 0, metrics }
@@ -238,6 +242,13 @@ impl Progress {
         self.metrics.bytes.add(bytes as u64);
     }
 
+    /// How many requests at the same time, and documents in each, the server gets for now.
+    #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+    pub(crate) fn allowed(&self, pressure: &Pressure) {
+        self.metrics.requests_allowed.set(pressure.requests() as f64);
+        self.metrics.documents_allowed.set(pressure.docs() as f64);
+    }
+
     /// Items will be sent again.
     pub(crate) fn retried(&self, items: usize) {
         self.metrics.retried.add(items as u64);
@@ -281,7 +292,7 @@ impl Progress {
 
 /// Why nothing is taken for now.
 pub(crate) fn trouble(url: &str, fault: &Fault) -> Error {
-    let error = Error::external(format!("{url} does not take documents ({fault}); nothing is lost, they are sent again"));
+    let error = Error::external(format!("{url} does not take documents ({fault})"));
     error.with("status", fault.status).with("type", fault.kind.as_str()).retryable()
 }
 

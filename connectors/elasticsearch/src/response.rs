@@ -67,6 +67,11 @@ impl Fault {
         matches!(self.status, 401 | 403)
     }
 
+    /// The credentials, not an index that is read-only.
+    pub(crate) fn is_security(&self) -> bool {
+        self.status == 401 || self.kind == "security_exception"
+    }
+
     /// As the host reports it.
     pub(crate) fn rejection(&self, row: u32, index: Option<&str>, id: Option<&str>) -> Rejection {
         let details = json!({ "status": self.status, "type": self.kind, "reason": self.reason, "index": index, "id": id });

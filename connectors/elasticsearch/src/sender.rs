@@ -181,6 +181,7 @@ impl Sender {
         if is_slow {
             self.pressure.tighten(docs, docs);
         }
+        self.progress.allowed(&self.pressure);
         self.progress.settle();
         self.shared.answered();
     }
@@ -215,6 +216,7 @@ impl Sender {
             Answer::Denied(_) if self.has_new_credentials() => {
                 self.progress.retried(docs);
                 self.lanes[number].put_back(request);
+                self.wait(number);
             }
             Answer::Denied(fault) | Answer::Garbled(fault) if !self.has_taken => self.give_up(&fault, node),
             Answer::Denied(fault) | Answer::Garbled(fault) | Answer::Failed(fault) => {
@@ -248,10 +250,11 @@ impl Sender {
             _ => 1,
         };
         match outcome.cause {
+            Some(cause) if cause.is_security() && self.has_new_credentials() => self.wait(number),
             Some(cause) if cause.is_denied() && !self.has_taken => self.give_up(&cause, node),
             Some(cause) => self.pause(number, &cause, node),
             None => {
-                lane.troubled = 0;
+                self.lanes[number].troubled = 0;
                 self.recover();
             }
         }
@@ -282,9 +285,16 @@ impl Sender {
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
-    fn pause(&mut self, number: usize, cause: &Fault, node: usize) {
+    /// Also where new credentials are tried: they might be others each time.
+    fn wait(&mut self, number: usize) {
         let lane = &mut self.lanes[number];
+        lane.attempt = lane.attempt.max(1);
         lane.paused_until = Some(Instant::now() + self.backoff.pause(lane.attempt));
+    }
+
+    fn pause(&mut self, number: usize, cause: &Fault, node: usize) {
+        self.wait(number);
+        let lane = &mut self.lanes[number];
         if cause.is_busy() {
             return;
         }
@@ -294,7 +304,8 @@ impl Sender {
         }
         let trouble = trouble(self.client.url(node), cause);
         if !std::mem::replace(&mut self.is_degraded, true) {
-            self.shared.host.warn(&trouble.message, &[("status", cause.status.into()), ("type", cause.kind.as_str().into())]);
+            let message = format!("{}; nothing is lost, they are sent again", trouble.message);
+            self.shared.host.warn(message, &[("status", cause.status.into()), ("type", cause.kind.as_str().into())]);
         }
         self.progress.set_trouble(Some(trouble));
     }

@@ -257,6 +257,8 @@ fn a_slow_server_gets_smaller_requests() {
         write_rows(&mut sink, 0..640, 640);
         flush(&mut sink);
         assert_eq!(counts(&sink.host)["documents_retried"], 0);
+        let allowed = sink.host.metric("bulk_documents_allowed").unwrap();
+        assert_eq!(allowed < 64.0, slow_after == "10ms", "{allowed} documents");
         server.bulk_requests()
     };
     let (patient, impatient) = (requests("10s"), requests("10ms"));

@@ -1,5 +1,5 @@
 //! Against a real OpenSearch (`STANDPIPE_TEST_OPENSEARCH=http://127.0.0.1:PORT`) and a real Elasticsearch 7.10 (`STANDPIPE_TEST_ELASTICSEARCH`). Where one is missing, each test
-//! notes that it is skipped there.
+//! notes that it is skipped there. An OpenSearch 3 (`STANDPIPE_TEST_OPENSEARCH3`) is welcome, not asked for.
 
 use crate::support::{batch, columns, config, counts, flush, rejections, sink, write, write_rows};
 use arrow_array::{Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
@@ -20,6 +20,7 @@ impl Real {
     /// All there are.
     fn each(test: &str) -> impl Iterator<Item = Self> {
         let urls = ["STANDPIPE_TEST_OPENSEARCH", "STANDPIPE_TEST_ELASTICSEARCH"].into_iter().filter_map(standpipe_sdk::testing::service);
+        let urls = urls.chain(std::env::var("STANDPIPE_TEST_OPENSEARCH3"));
         let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros();
         let prefix = format!("{test}-{time}");
         urls.map(move |url| Self { url, prefix: prefix.clone() })
