@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What kafka.sh, opensearch.sh and prepare.sh share: the cache, the life of one background process, waiting for a condition.
+# What kafka.sh, node.sh and prepare.sh share: the cache, the life of one background process, waiting for a condition.
 # Sourced by them only; it starts nothing by itself. A service's whole state is its DIR: DIR/pid, DIR/log, its configuration and data.
 
 services=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -10,6 +10,21 @@ java=${JAVA_HOME:+$JAVA_HOME/bin/}java
 fail() {
     echo "$(basename "$0"): $2" >&2
     exit "$1"
+}
+
+# The version of the java at $1, such as 17; nothing if there is none.
+java_version() { "$1" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1; }
+
+# The first java of version $1 or newer: the usual one, else one that is installed beside it.
+find_java() {
+    local candidate version
+    for candidate in "$java" /usr/lib/jvm/*/bin/java; do
+        version=$(java_version "$candidate") || continue
+        [ "${version:-0}" -ge "$1" ] || continue
+        echo "$candidate"
+        return
+    done
+    return 1
 }
 
 # The file that holds the classpath of service $1; named after its pom, so that a new version is a new file.
@@ -109,7 +124,8 @@ await_service() {
     local dir=$1 deadline=$((SECONDS + $2))
     shift 2
     until "$@"; do
-        service_pid "$dir" >/dev/null || return 1
+        # Not service_pid: the process may not be the JVM yet, but still a fork of this shell.
+        is_alive "$(cat "$dir/pid")" || return 1
         [ "$SECONDS" -lt "$deadline" ] || return 1
         sleep 0.1
     done

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Fetches the jars of the real services (all, or those named) with Maven into the cache, and says plainly what is missing.
-# Called by .ci/run once, and by kafka.sh and opensearch.sh when they find no jars. Builds nothing, starts nothing, writes only to the cache:
+# Called by .ci/run once, and by the services' scripts when they find no jars. Builds nothing, starts nothing, writes only to the cache:
 # $STANDPIPE_CACHE, by default ${XDG_CACHE_HOME:-~/.cache}/standpipe. Maven asks whatever registry its own settings name.
-# Usage: prepare.sh [kafka] [opensearch]. Exit: 0 all there, 2 usage, 3 a tool or an artefact is missing.
+# Usage: prepare.sh [kafka] [opensearch] [elasticsearch] [opensearch3]; by default the first three. Exit: 0 all there, 2 usage, 3 a tool or an artefact is missing.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -39,9 +39,9 @@ fetch() {
     mv "$file.new" "$file"
 }
 
-[ $# -gt 0 ] || set -- kafka opensearch
+[ $# -gt 0 ] || set -- kafka opensearch elasticsearch
 for service in "$@"; do
-    [ -f "$services/$service/pom.xml" ] || fail 2 "unknown service $service (there are: kafka, opensearch)"
+    [ -f "$services/$service/pom.xml" ] || fail 2 "unknown service $service (there are: kafka, opensearch, elasticsearch, opensearch3)"
 done
 check_tools
 mkdir -p "$cache" || fail 3 "cannot make the cache $cache"

@@ -19,5 +19,5 @@ pub use holding::Holding;
 pub use process::{Finished, Run, Running, standpipe};
 pub use rows::{Row, assert_same_rows, last_rows, read_rows, rows};
 pub use rustix::process::Signal;
-pub use services::{kafka, opensearch, skip};
+pub use services::{elasticsearch, kafka, opensearch, opensearch3, skip};
 pub use wait::{free_port, wait_until};

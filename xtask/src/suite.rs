@@ -25,7 +25,7 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     cargo::require(BUILD_TOOLS)?;
     step("build (the first time takes some ten minutes)", &mut cargo(&["build", "--profile", "ci", "--workspace"]))?;
     let in_ci = env::var("CI").is_ok_and(|value| value == "true");
-    let services = if options.unit { Vec::new() } else { start_services(in_ci)? };
+    let services = if options.unit { Vec::new() } else { start_services(in_ci, options.all)? };
 
     let skipped = env::temp_dir().join(format!("standpipe-skipped-{}", std::process::id()));
     let mut command = cargo(&["test", "--profile", "ci", "--workspace", "--no-fail-fast"]);
@@ -48,17 +48,24 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     result
 }
 
-fn start_services(required: bool) -> Result<Vec<(&'static str, Service)>> {
+fn start_services(required: bool, all: bool) -> Result<Vec<(&'static str, Service)>> {
     let tools = [("java", "openjdk-17-jdk-headless"), ("mvn", "maven")];
     if let Err(error) = cargo::require(&tools) {
         if required {
             return Err(error);
         }
-        eprintln!("==> no Kafka and no OpenSearch: {error}; the tests that need them are skipped");
+        eprintln!("==> no Kafka, OpenSearch and Elasticsearch: {error}; the tests that need them are skipped");
         return Ok(Vec::new());
     }
-    step("fetch Kafka and OpenSearch", &mut Command::new(cargo::root().join("tests/services/prepare.sh")))?;
-    Ok(vec![("STANDPIPE_TEST_KAFKA", Service::start("kafka")?), ("STANDPIPE_TEST_OPENSEARCH", Service::start("opensearch")?)])
+    step("fetch Kafka, OpenSearch and Elasticsearch", &mut Command::new(cargo::root().join("tests/services/prepare.sh")))?;
+    let services =
+        [("STANDPIPE_TEST_KAFKA", "kafka"), ("STANDPIPE_TEST_OPENSEARCH", "opensearch"), ("STANDPIPE_TEST_ELASTICSEARCH", "elasticsearch")];
+    let mut services: Vec<_> = services.into_iter().map(|(variable, name)| Ok((variable, Service::start(name)?))).collect::<Result<_>>()?;
+    // It needs a newer Java than the others, which few machines have.
+    if all && let Some(newest) = Service::start_if_possible("opensearch3")? {
+        services.push(("STANDPIPE_TEST_OPENSEARCH3", newest));
+    }
+    Ok(services)
 }
 
 fn report_skipped(file: &std::path::Path) {
