@@ -23,7 +23,8 @@ mod sender;
 mod sink;
 mod template;
 mod text;
-mod units;
+
+use standpipe_sdk::units;
 
 pub use config::Config;
 pub use sink::ElasticsearchSink;

@@ -16,8 +16,10 @@ mod nested;
 mod number;
 mod scalar;
 
+pub(crate) use column::Column;
 pub(crate) use decode::JsonDecoder;
 pub(crate) use encode::{JsonEncoder, ValueEncoder};
+pub(crate) use encode_values::Cell;
 
 use arrow_schema::Field;
 
