@@ -83,18 +83,12 @@ impl FileSinkConfig {
         };
         if self.path.is_empty() {
             wrong("path", "is empty".to_owned(), None);
-        } else if !is_reference(&self.path) {
-            if self.is_folder() {
-                if let Err((message, suggestion)) = parts::check(&self.path, &input.schema) {
-                    wrong("path", message, suggestion);
-                }
-            } else if spec.kind == FormatKind::Parquet {
-                wrong(
-                    "path",
-                    format!("{:?} is one file; parquet is written in parts, into a folder: end the path with /", self.path),
-                    None,
-                );
+        } else if self.is_folder() {
+            if let Err((message, suggestion)) = parts::check(&self.path, &input.schema) {
+                wrong("path", message, suggestion);
             }
+        } else if !is_reference(&self.path) && spec.kind == FormatKind::Parquet {
+            wrong("path", format!("{:?} is one file; parquet is written in parts, into a folder: end the path with /", self.path), None);
         }
         if !self.is_folder() && self.roll.is_some() && !is_reference(&self.path) {
             wrong("roll", "is for the parts of a folder: end the path with /".to_owned(), None);
@@ -102,7 +96,7 @@ impl FileSinkConfig {
         if self.roll.is_some_and(|roll| roll.size.0 == 0) {
             wrong("roll.size", "must be more than 0B".to_owned(), None);
         }
-        for key in self.options.keys() {
+        for key in self.options.keys().filter(|_| !is_reference(&self.path)) {
             if let Err(message) = store::check_option(&self.path, key) {
                 wrong(&format!("options.{key}"), message, None);
             }
@@ -127,7 +121,10 @@ impl Sink for FileSink {
         let spec = format_of(input)?;
         let encodes = spec.of_files().is_some();
         let columns = match config.is_folder() && !encodes {
-            true => Template::names(&config.path).unwrap_or_default().into_iter().map(str::to_owned).collect(),
+            true => {
+                let path = parts::without_references(&config.path);
+                Template::names(&path).unwrap_or_default().into_iter().map(str::to_owned).collect()
+            }
             false => Vec::new(),
         };
         let types = match encodes {

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array, ArrayRef, RecordBatch, make_array};
 use arrow_cast::{CastOptions, cast_with_options};
-use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use parquet::arrow::ArrowWriter;
 use parquet::basic;
 use parquet::file::properties::WriterProperties;
@@ -65,6 +65,26 @@ fn storable(field: &Field) -> Result<Field, FormatError> {
     Ok(Field::new(field.name(), data_type, field.is_nullable()))
 }
 
+/// A column in the type that the file has.
+fn stored(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+    if column.data_type() == data_type {
+        return Ok(Arc::clone(column));
+    }
+    match (column.data_type(), data_type) {
+        // An instant is one whatever the zone is that it is shown in; a cast between zones would read it as a time of the calendar.
+        (DataType::Timestamp(unit, _), DataType::Timestamp(stored, _)) => {
+            let plain = retyped(column, DataType::Timestamp(*unit, None))?;
+            retyped(&cast_with_options(&plain, &DataType::Timestamp(*stored, None), &STRICT)?, data_type.clone())
+        }
+        _ => cast_with_options(column, data_type, &STRICT),
+    }
+}
+
+/// The same values under another type of the same layout.
+fn retyped(column: &ArrayRef, data_type: DataType) -> Result<ArrayRef, ArrowError> {
+    Ok(make_array(column.to_data().into_builder().data_type(data_type).build()?))
+}
+
 impl FileEncoder for ParquetEncoder {
     fn begin(&mut self, _: &mut Vec<u8>) -> Result<(), FormatError> {
         Ok(())
@@ -75,10 +95,7 @@ impl FileEncoder for ParquetEncoder {
             return Err(FormatError::Columns { expected: self.schema.fields().len(), found: batch.num_columns() });
         }
         let columns = batch.columns().iter().zip(self.schema.fields());
-        let columns = columns.map(|(column, field)| match column.data_type() == field.data_type() {
-            true => Ok(Arc::clone(column)),
-            false => cast_with_options(column, field.data_type(), &STRICT),
-        });
+        let columns = columns.map(|(column, field)| stored(column, field.data_type()));
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns.collect::<Result<_, _>>()?)?;
         self.writer.write(&batch)?;
         self.drain(out);

@@ -2,9 +2,10 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The `format:` of a source or sink in its long form: `{type: json, on_error: skip}`. An option that does not belong to the format has no meaning.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FormatSpec {
     /// The format's name.
@@ -28,6 +29,27 @@ pub struct FormatSpec {
     /// parquet: how its pages are compressed. Default snappy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
+}
+
+/// Only what was asked for: a plan's hash is made of it, and a later release may have more options.
+impl fmt::Debug for FormatSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut spec = f.debug_struct("FormatSpec");
+        spec.field("kind", &self.kind).field("on_error", &self.on_error);
+        let options: [(&str, Option<&dyn fmt::Debug>); 5] = [
+            ("delimiter", self.delimiter.as_ref().map(|it| it as &dyn fmt::Debug)),
+            ("quote", self.quote.as_ref().map(|it| it as &dyn fmt::Debug)),
+            ("null_text", self.null_text.as_ref().map(|it| it as &dyn fmt::Debug)),
+            ("header", self.header.as_ref().map(|it| it as &dyn fmt::Debug)),
+            ("compression", self.compression.as_ref().map(|it| it as &dyn fmt::Debug)),
+        ];
+        for (name, value) in options {
+            if let Some(value) = value {
+                spec.field(name, value);
+            }
+        }
+        spec.finish()
+    }
 }
 
 impl From<FormatKind> for FormatSpec {
@@ -161,6 +183,13 @@ mod tests {
             let text = serde_json::to_string(&spec).unwrap();
             assert_eq!(serde_json::from_str::<FormatSpec>(&text).unwrap(), spec, "{text}");
         }
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_not_shown() {
+        assert_eq!(format!("{:?}", FormatSpec::from(FormatKind::Json)), "FormatSpec { kind: Json, on_error: Fail }");
+        let spec = FormatSpec { header: Some(true), ..FormatKind::Csv.into() };
+        assert_eq!(format!("{spec:?}"), "FormatSpec { kind: Csv, on_error: Fail, header: true }");
     }
 
     #[test]

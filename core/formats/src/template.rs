@@ -11,11 +11,12 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, ArrayRef, StringArray};
 use arrow_buffer::NullBuffer;
+use arrow_cast::cast;
 use arrow_schema::{DataType, Schema, TimeUnit};
 use chrono::DateTime;
 use chrono::format::{Fixed, Item, Numeric, StrftimeItems};
 
-use crate::json::{Cell, ValueEncoder};
+use crate::json::ValueEncoder;
 use crate::{FormatError, types};
 
 const SECONDS_PER_DAY: i64 = 86_400;
@@ -101,8 +102,8 @@ impl Template {
             Ok(match part {
                 Part::Literal(text) => Bound::Literal(text),
                 Part::Value { column: at, encoder } => {
-                    let array = encoder.plain(column(*at)?)?;
-                    Bound::Value { nulls: array.logical_nulls(), array, encoder, text: Vec::new() }
+                    let texts = cast(&encoder.plain(column(*at)?)?, &DataType::Utf8)?.as_string::<i32>().clone();
+                    Bound::Value { nulls: texts.nulls().cloned(), texts }
                 }
                 Part::Time { column: at, format, step } => {
                     let array = column(*at)?;
@@ -203,6 +204,17 @@ fn step(format: &[Item<'_>]) -> i64 {
     format.iter().map(of).min().unwrap_or(i64::MAX).min(SECONDS_PER_DAY)
 }
 
+/// A row's value in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// There is none, or it is a time out of range.
+    Null,
+    /// As it is in the row.
+    Text(&'a str),
+    /// As the template's own format makes it.
+    Time(&'a str),
+}
+
 /// The texts of a batch's rows.
 pub struct Texts<'a> {
     parts: Vec<Bound<'a>>,
@@ -210,28 +222,23 @@ pub struct Texts<'a> {
 
 enum Bound<'a> {
     Literal(&'a str),
-    Value { array: ArrayRef, nulls: Option<NullBuffer>, encoder: &'a ValueEncoder, text: Vec<u8> },
+    Value { texts: StringArray, nulls: Option<NullBuffer> },
     Time { array: ArrayRef, nulls: Option<NullBuffer>, clock: Clock<'a> },
 }
 
 impl Texts<'_> {
-    /// Appends the text of a row. `value` appends the values in it; `None`: it is null, or a time out of range.
-    pub fn write(&mut self, row: usize, out: &mut String, value: impl Fn(Option<&str>, &mut String)) {
+    /// Appends the text of a row; `value` appends the values in it.
+    pub fn write(&mut self, row: usize, out: &mut String, value: impl Fn(Value<'_>, &mut String)) {
         let is_null = |nulls: &Option<NullBuffer>| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
         for part in &mut self.parts {
             match part {
                 Bound::Literal(text) => out.push_str(text),
-                Bound::Value { nulls, .. } | Bound::Time { nulls, .. } if is_null(nulls) => value(None, out),
-                Bound::Value { array, encoder, text, .. } => match array.as_any().downcast_ref::<StringArray>() {
-                    Some(texts) => value(Some(texts.value(row)), out),
-                    None => {
-                        text.clear();
-                        let cell: Cell<'_> = encoder.cell(array);
-                        cell.write(row, text);
-                        value(std::str::from_utf8(text).ok(), out);
-                    }
-                },
-                Bound::Time { array, clock, .. } => value(instant(array, row).and_then(|instant| clock.text(instant)), out),
+                Bound::Value { nulls, .. } | Bound::Time { nulls, .. } if is_null(nulls) => value(Value::Null, out),
+                Bound::Value { texts, .. } => value(Value::Text(texts.value(row)), out),
+                Bound::Time { array, clock, .. } => {
+                    let text = instant(array, row).and_then(|instant| clock.text(instant));
+                    value(text.map_or(Value::Null, Value::Time), out);
+                }
             }
         }
     }
@@ -300,7 +307,12 @@ mod tests {
         let mut texts = compiled.texts(batch.columns()).unwrap();
         let text = |row| {
             let mut text = String::new();
-            texts.write(row, &mut text, |value, out| out.push_str(value.unwrap_or("?")));
+            texts.write(row, &mut text, |value, out| {
+                out.push_str(match value {
+                    Value::Null => "?",
+                    Value::Text(text) | Value::Time(text) => text,
+                });
+            });
             text
         };
         (0..batch.num_rows()).map(text).collect()

@@ -41,7 +41,7 @@ fn every_type_has_its_text() {
         ("s", "string", "\"a,\"\"b\"\"\""),
         ("y", "binary", "aGk="),
         ("day", "date", "2024-01-31"),
-        ("at", "time", "23:59:59.5"),
+        ("at", "time", "23:59:59.500000"),
         ("ts", "timestamp", "2024-01-31T23:59:59Z"),
         ("ms", "timestamp_ms", "1700000000000"),
     ];

@@ -4,7 +4,7 @@ use super::name::KEPT;
 use arrow_array::ArrayRef;
 use arrow_schema::Schema;
 use percent_encoding::utf8_percent_encode;
-use standpipe_formats::template::{Template, TemplateError};
+use standpipe_formats::template::{Template, TemplateError, Value};
 use standpipe_sdk::{Error, Result};
 use std::collections::HashMap;
 
@@ -32,8 +32,13 @@ pub(super) fn split(path: &str) -> (&str, &str) {
 
 impl Folders {
     pub(super) fn compile(below: &str, schema: &Schema) -> Result<Self, TemplateError> {
-        if let Some(segment) = below.split('/').find(|segment| matches!(*segment, "." | "..")) {
-            return Err(TemplateError { message: format!("{segment:?} cannot follow a placeholder"), suggestion: None });
+        // A format has its own way with slashes: what it gives is looked at row by row.
+        let literal = without_placeholders(below);
+        let segments = literal.strip_suffix('/').unwrap_or(&literal);
+        if !segments.is_empty()
+            && let Some(segment) = segments.split('/').find(|segment| matches!(*segment, "" | "." | ".."))
+        {
+            return Err(TemplateError { message: format!("{segment:?} cannot be a folder behind a column"), suggestion: None });
         }
         Ok(Self { template: Template::compile(below, schema)? })
     }
@@ -69,21 +74,47 @@ impl Folders {
     }
 }
 
-/// A value as a part of a path: nothing in it leads elsewhere.
-fn value(value: Option<&str>, out: &mut String) {
+/// A template with a letter in the place of each placeholder.
+fn without_placeholders(template: &str) -> String {
+    let mut literal = String::new();
+    for (at, piece) in template.split('{').enumerate() {
+        let rest = if at == 0 { piece } else { piece.split_once('}').map_or("", |(_, rest)| rest) };
+        literal.push_str(if at == 0 { "" } else { "x" });
+        literal.push_str(rest);
+    }
+    literal
+}
+
+/// A value as a part of a path: nothing in it leads elsewhere. The format of a time may have folders in it.
+fn value(value: Value<'_>, out: &mut String) {
     match value {
-        None | Some("") => out.push_str(NULL),
+        Value::Null => out.push_str(NULL),
+        Value::Text(text) => segment(text, out),
+        Value::Time(text) => {
+            for (at, text) in text.split('/').enumerate() {
+                if at > 0 {
+                    out.push('/');
+                }
+                segment(text, out);
+            }
+        }
+    }
+}
+
+fn segment(text: &str, out: &mut String) {
+    match text {
+        "" => out.push_str(NULL),
         // They would be this folder and the one above it.
-        Some(".") => out.push_str("%2E"),
-        Some("..") => out.push_str("%2E%2E"),
-        Some(value) => out.extend(utf8_percent_encode(value, KEPT)),
+        "." => out.push_str("%2E"),
+        ".." => out.push_str("%2E%2E"),
+        text => out.extend(utf8_percent_encode(text, KEPT)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow_array::{RecordBatch, StringArray};
+    use arrow_array::{RecordBatch, StringArray, TimestampSecondArray};
     use std::sync::Arc;
 
     fn folders(below: &str, values: &[Option<&str>]) -> Vec<(String, Option<Vec<u32>>)> {
@@ -108,6 +139,18 @@ mod tests {
             [("..", "%2E%2E/"), (".", "%2E/"), ("../../etc", "..%2F..%2Fetc/"), ("a\nb\\{}", "a%0Ab%5C%7B%7D/"), ("é", "%C3%A9/")]
         {
             assert_eq!(folders("{h}/", &[Some(value)]), [(folder.to_owned(), None)], "{value}");
+        }
+    }
+
+    #[test]
+    fn a_time_may_be_several_folders() {
+        let column: ArrayRef = Arc::new(TimestampSecondArray::from(vec![Some(86_400), None]));
+        let batch = RecordBatch::try_from_iter_with_nullable([("t", column, true)]).unwrap();
+        let folders = Folders::compile("{t:%Y/%m/../%H:%M}/", &batch.schema()).unwrap();
+        let found: Vec<_> = folders.groups(batch.columns(), 2).unwrap().into_iter().map(|group| group.folder).collect();
+        assert_eq!(found, ["1970/01/%2E%2E/00%3A00/".to_owned(), format!("{NULL}/")]);
+        for below in ["{t:%F}//", "{t:%F}/../", "x/./{t:%F}/"] {
+            assert!(Folders::compile(below, &batch.schema()).is_err(), "{below}");
         }
     }
 

@@ -26,7 +26,7 @@ use folders::{Folders, Group};
 use name::{Names, PartId};
 use serde::{Deserialize, Serialize};
 use standpipe_formats::FileEncoder;
-use standpipe_sdk::{CloseReason, Committable, Context, Error, Host, Recovered, Result, SinkInput, Written};
+use standpipe_sdk::{CloseReason, Committable, Context, Error, Host, Recovered, Result, SinkInput, Written, is_reference};
 use std::{
     collections::{BTreeMap, HashMap},
     time::Instant,
@@ -36,8 +36,24 @@ use store::Store;
 /// Parts that are written at the same time. With more folders the one that has waited longest for a row is sealed.
 const MAX_OPEN: usize = 64;
 
+/// A path without its references, of which nobody knows yet what they stand for: their braces are no columns'.
+pub(crate) fn without_references(path: &str) -> String {
+    let mut rest = path;
+    let mut plain = String::new();
+    while let Some((before, behind)) = rest.split_once("${") {
+        plain.push_str(before);
+        rest = behind.split_once('}').map_or("", |(_, rest)| rest);
+    }
+    plain + rest
+}
+
 /// What is wrong with the path of a folder, and what was probably meant.
 pub(crate) fn check(path: &str, schema: &Schema) -> Result<(), (String, Option<String>)> {
+    if is_reference(path) {
+        let path = without_references(path);
+        let below = folders::split(&path).1;
+        return Folders::compile(below, schema).map(|_| ()).map_err(|error| (error.message, error.suggestion));
+    }
     if !path.ends_with('/') {
         return Err((
             format!("{path:?} is an object: an object store takes parts, into a folder that ends with /"),

@@ -25,7 +25,7 @@ use object_store::{
 use serde::{Deserialize, Serialize};
 use standpipe_sdk::{Error, Result, Secret};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -132,11 +132,8 @@ fn build(root: &str, options: &BTreeMap<String, Secret>) -> Result<(Arc<dyn Remo
 
 /// What went wrong, and whether it may go right later.
 fn failed(what: &str, place: &str, error: &StoreError) -> Error {
-    let mut message = error.to_string();
-    // The library's error ends with a page of its own on what was tried.
-    if let Some((first, _)) = message.split_once('\n') {
-        message = first.to_owned();
-    }
+    // A server's answer may be a page of XML: one line of it will do.
+    let message: String = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ").chars().take(400).collect();
     let is_final = matches!(
         error,
         StoreError::PermissionDenied { .. }
@@ -254,6 +251,9 @@ impl Store {
                 self.listed(&path, &mut found).await?;
             }
         }
+        // A name is given once: what is seen is the completed upload.
+        let seen: HashSet<String> = found.iter().filter(|found| found.state == State::Visible).map(|found| found.path.clone()).collect();
+        found.retain(|found| !matches!(found.state, State::Upload(_)) || !seen.contains(&found.path));
         Ok(found)
     }
 }
@@ -415,11 +415,6 @@ impl Draft for Object {
     }
 
     fn discard(self: Box<Self>) {
-        if let Some(id) = &self.id
-            && let Ok(path) = self.shared.path(&self.name)
-        {
-            // There is nobody to tell, and the list has it.
-            let _ = self.shared.runtime.block_on(self.shared.store.abort_multipart(&path, id));
-        }
+        // The list has it: it is aborted with whatever else this run leaves.
     }
 }

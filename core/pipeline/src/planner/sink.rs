@@ -13,7 +13,7 @@ use crate::{
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use standpipe_formats::{FormatError, FormatKind, FormatSpec};
 use standpipe_loader::{NodeInput, SinkValidation};
-use standpipe_sdk::wire::{Encoding, ROLE, ROLE_REASON, VALUE_COLUMN};
+use standpipe_sdk::wire::{Encoding, InputDetails, ROLE, ROLE_REASON, VALUE_COLUMN};
 use std::sync::Arc;
 
 impl Planner<'_> {
@@ -40,7 +40,7 @@ impl Planner<'_> {
                 self.takes_types(&stream, &validation.details.types, &format!("the sink {:?}", block.connector))?;
                 (rows, self.spread(&stream, parallelism)?)
             }
-            Encoding::Records => self.encode(block, &stream, &validation, parallelism)?,
+            Encoding::Records => self.encode(block, &stream, &validation, parallelism, rows.details)?,
         };
         Some(Draft {
             name: name.name.clone(),
@@ -91,6 +91,7 @@ impl Planner<'_> {
         stream: &Stream,
         validation: &SinkValidation,
         parallelism: u32,
+        told: InputDetails,
     ) -> Option<(NodeInput, DraftInput)> {
         let name = &block.name;
         let format = block.format_or_json();
@@ -121,7 +122,7 @@ impl Planner<'_> {
         let exchange = if own == parallelism { Exchange::Forward } else { Exchange::Rebalance };
         let edge = DraftInput { from: self.drafts.len(), output: 0, exchange };
         self.drafts.push(encode);
-        let input = NodeInput { schema, details: stream.told_rows().details };
+        let input = NodeInput { schema, details: told };
         Some((input, edge))
     }
 
