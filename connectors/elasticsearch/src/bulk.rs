@@ -255,7 +255,7 @@ mod tests {
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let config: Config = serde_json::from_value(config).unwrap();
         let key = vec!["host".to_owned()];
-        let input = SinkInput { node: "s".to_owned(), schema: batch(mode, &[]).schema(), mode, key };
+        let input = SinkInput { node: "s".to_owned(), schema: batch(mode, &[]).schema(), mode, key, format: None };
         let plan = Plan::new(&config, &input).unwrap_or_else(|problems| panic!("{problems:?}"));
         Encoder::new(plan, &config).unwrap()
     }

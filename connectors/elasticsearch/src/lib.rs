@@ -25,8 +25,9 @@ mod sender;
 mod sink;
 mod template;
 mod text;
-mod units;
 mod version;
+
+use standpipe_sdk::units;
 
 pub use config::Config;
 pub use sink::ElasticsearchSink;

@@ -233,7 +233,7 @@ mod tests {
         if mode == ChangeMode::Upsert {
             fields.push(kind);
         }
-        SinkInput { node: "s".to_owned(), schema: Arc::new(Schema::new(fields)), mode, key: vec!["host".to_owned()] }
+        SinkInput { node: "s".to_owned(), schema: Arc::new(Schema::new(fields)), mode, key: vec!["host".to_owned()], format: None }
     }
 
     fn plan(mode: ChangeMode, more: Value) -> Result<Plan, Vec<(String, Option<String>)>> {

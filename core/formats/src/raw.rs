@@ -65,14 +65,14 @@ struct Copy {
 }
 
 impl RecordVisitor for Copy {
-    fn record(&mut self, bytes: &[u8]) -> Result<(), String> {
+    fn record(&mut self, bytes: &[u8]) -> Result<bool, String> {
         if self.check_text
             && let Err(error) = std::str::from_utf8(bytes)
         {
             return Err(format!("invalid UTF-8 at byte {}", error.valid_up_to()));
         }
         self.records.bytes.extend_from_slice(bytes);
-        self.records.end().map_err(|error| error.to_string())
+        self.records.end().map(|()| true).map_err(|error| error.to_string())
     }
 }
 

@@ -15,8 +15,8 @@ pub(crate) const TOMBSTONE: &str = "the record is null (a tombstone)";
 
 /// What is done with each record of a column.
 pub(crate) trait RecordVisitor {
-    /// Takes the next record: `Err` says why it is broken.
-    fn record(&mut self, bytes: &[u8]) -> Result<(), String>;
+    /// Takes the next record: whether it is a row; `Err` says why it is broken.
+    fn record(&mut self, bytes: &[u8]) -> Result<bool, String>;
 }
 
 /// Which rows of the input made it, and why others did not.
@@ -40,6 +40,7 @@ pub(crate) fn each_record(records: &dyn Array, visitor: &mut impl RecordVisitor)
 
 fn visit<'a>(records: impl Iterator<Item = Option<&'a [u8]>>, visitor: &mut impl RecordVisitor) -> Result<Outcome, FormatError> {
     let mut kept: Vec<u32> = Vec::new();
+    let mut all_kept = true;
     let mut broken = Vec::new();
     let mut total = 0;
     for (row, record) in (0_u32..).zip(records) {
@@ -47,18 +48,22 @@ fn visit<'a>(records: impl Iterator<Item = Option<&'a [u8]>>, visitor: &mut impl
         if total > i32::MAX as usize {
             return Err(FormatError::BatchTooLarge);
         }
-        match record.map_or_else(|| Err(TOMBSTONE.to_owned()), |bytes| visitor.record(bytes)) {
-            Ok(()) if broken.is_empty() => {}
-            Ok(()) => kept.push(row),
-            Err(reason) => {
-                if broken.is_empty() {
-                    kept.extend(0..row);
-                }
-                broken.push(Broken { row, reason });
+        let taken = record.map_or_else(|| Err(TOMBSTONE.to_owned()), |bytes| visitor.record(bytes));
+        if matches!(taken, Ok(true)) {
+            if !all_kept {
+                kept.push(row);
             }
+            continue;
+        }
+        if all_kept {
+            kept.extend(0..row);
+            all_kept = false;
+        }
+        if let Err(reason) = taken {
+            broken.push(Broken { row, reason });
         }
     }
-    Ok(Outcome { kept: (!broken.is_empty()).then(|| kept.into()), broken })
+    Ok(Outcome { kept: (!all_kept).then(|| kept.into()), broken })
 }
 
 /// Collects encoded records, one after the other, in one buffer.

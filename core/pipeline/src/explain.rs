@@ -7,7 +7,9 @@ use crate::{
     plan::{Exchange, Node, Operator, Output, Plan, SourceNode, WindowAssigner},
     units::{duration_text, size_text},
 };
-use standpipe_formats::{FormatKind, FormatSpec, OnError, types};
+use serde_json::Value;
+use standpipe_formats::{FormatSpec, OnError, types};
+use standpipe_sdk::wire::Encoding;
 use std::fmt::{Result, Write};
 
 /// The plan on processes with so many slots each; none means one process that fits.
@@ -117,8 +119,16 @@ fn operator(plan: &Plan, node: &Node, out: &mut String) -> Result {
             writeln!(out, "  emit {}", format!("{:?}", aggregate.emit).to_lowercase())?;
             aggregate.aggregates.iter().try_for_each(|running| writeln!(out, "  {} = {}", running.name, running.text))
         }
-        Operator::Encode(encode) => writeln!(out, "  as {}", format_name(encode.format.kind)),
-        Operator::Sink(sink) => plugin(&sink.kind.plugin().name, &sink.kind.plugin().version, out),
+        Operator::Encode(encode) => writeln!(out, "  as {}", encode.format.kind.name()),
+        Operator::Sink(sink) => {
+            plugin(&sink.kind.plugin().name, &sink.kind.plugin().version, out)?;
+            match &sink.input.details.format {
+                Some(format) if sink.validation.details.encoding == Encoding::Files => {
+                    writeln!(out, "  writes {}", format.get("type").and_then(Value::as_str).unwrap_or_default())
+                }
+                _ => Ok(()),
+            }
+        }
     }
 }
 
@@ -129,13 +139,13 @@ fn plugin(name: &str, version: &str, out: &mut String) -> Result {
 fn source_steps(source: &SourceNode, node: &Node, out: &mut String) -> Result {
     writeln!(out, "  {}", if source.validation.details.capabilities.bounded { "bounded" } else { "unbounded" })?;
     if let Some(decode) = &source.decode {
-        let FormatSpec { kind, on_error } = &decode.format;
+        let FormatSpec { kind, on_error, .. } = &decode.format;
         let policy = match on_error {
             OnError::Fail => "fail",
             OnError::Skip => "skip",
             OnError::DeadLetter => "dead-letter",
         };
-        writeln!(out, "  decode {}, on error {policy}", format_name(*kind))?;
+        writeln!(out, "  decode {}, on error {policy}", kind.name())?;
     }
     if let (Some(time), Some(main)) = (&source.event_time, node.outputs.first()) {
         let column = main.schema.field(time.column).name();
@@ -143,13 +153,6 @@ fn source_steps(source: &SourceNode, node: &Node, out: &mut String) -> Result {
         writeln!(out, "  event time {column}, {behind} out of order, idle after {idle}")?;
     }
     Ok(())
-}
-
-fn format_name(kind: FormatKind) -> &'static str {
-    match kind {
-        FormatKind::Raw => "raw",
-        FormatKind::Json => "json",
-    }
 }
 
 fn output(stream: &Output, out: &mut String) -> Result {

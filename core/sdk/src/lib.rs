@@ -48,6 +48,7 @@ pub mod source;
 pub mod state;
 pub mod testing;
 pub mod transform;
+pub mod units;
 pub mod wire;
 mod words;
 

@@ -28,6 +28,8 @@ pub enum Encoding {
     Rows,
     /// A column `value` of encoded records (the host decodes or encodes by `format`), then the columns asked for.
     Records,
+    /// Of a sink: typed columns, to which it applies the pipeline's `format` itself. What it encodes is files, not records.
+    Files,
 }
 
 /// What a kind can do; the host plans and judges guarantees by it.
@@ -159,6 +161,9 @@ pub struct InputDetails {
     pub mode: ChangeMode,
     /// The columns of `key_by` of a keyed transform, or of the key of an upsert stream.
     pub key: Vec<String>,
+    /// Of a sink: the pipeline's `format`, in its long form. None: the pipeline has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<serde_json::Value>,
 }
 
 /// The JSON half of a validation's input.

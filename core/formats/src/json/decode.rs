@@ -33,9 +33,9 @@ impl Decoder for JsonDecoder {
 
 impl RecordVisitor for Object {
     #[inline]
-    fn record(&mut self, bytes: &[u8]) -> std::result::Result<(), String> {
+    fn record(&mut self, bytes: &[u8]) -> std::result::Result<bool, String> {
         let rows = self.len();
-        decode_record(self, bytes).map_err(|fault| {
+        decode_record(self, bytes).map(|()| true).map_err(|fault| {
             self.truncate(rows);
             fault.reason()
         })
