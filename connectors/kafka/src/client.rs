@@ -17,6 +17,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 /// What a client is for.
@@ -50,7 +51,7 @@ const OWNED_BY_SINK: &[(&str, &str)] = &[
     ("acks", "is always `all`: a record that is acknowledged is on all in-sync replicas"),
     ("request.required.acks", "is always `all`: a record that is acknowledged is on all in-sync replicas"),
     ("delivery.report.only.error", "is always false: a record is acknowledged by its delivery report"),
-    ("transactional.id", "is not supported: this sink delivers at least once, without transactions"),
+    ("transactional.id", "is set by `transactional_id_prefix`, with `delivery: exactly-once`"),
 ];
 
 /// Ours where librdkafka's own default does not fit; a user may change them.
@@ -147,8 +148,16 @@ const COMMON_NAMES: &[&str] = &[
     "ssl.keystore.password",
     "statistics.interval.ms",
     "sticky.partitioning.linger.ms",
+    "transaction.timeout.ms",
     "transactional.id",
 ];
+
+const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
+const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
+/// As long as a transaction waits for brokers that are silent.
+const LEAST_TRANSACTION_TIMEOUT: Duration = crate::transaction::PATIENCE;
+/// Names of one property.
+const MESSAGE_TIMEOUT: [&str; 2] = ["message.timeout.ms", "delivery.timeout.ms"];
 
 /// How librdkafka says that a property does not exist.
 const UNKNOWN: &str = "No such configuration property";
@@ -177,6 +186,41 @@ pub fn settings(role: Role, bootstrap: &str, properties: &Properties) -> ClientC
     }
     settings.set_log_level(RDKafkaLogLevel::Info);
     settings
+}
+
+/// The same for a producer with transactions, which give up a record when they time out themselves.
+#[must_use]
+pub fn transactional(mut settings: ClientConfig, properties: &Properties) -> ClientConfig {
+    if !MESSAGE_TIMEOUT.iter().any(|name| properties.contains_key(*name)) {
+        settings.remove(MESSAGE_TIMEOUT[0]);
+    }
+    settings
+}
+
+/// Checks what a sink's properties say of transactions.
+pub fn check_transactions(exactly_once: bool, properties: &Properties, problems: &mut Vec<Problem>) {
+    let number = |name: &str| properties.get(name).and_then(|value| value.0.parse::<u64>().ok()).map(Duration::from_millis);
+    let path = |name: &str| format!("properties.{name}");
+    if !exactly_once {
+        if properties.contains_key(TRANSACTION_TIMEOUT) {
+            problems.push(problem(&path(TRANSACTION_TIMEOUT), "needs `delivery: exactly-once`"));
+        }
+        return;
+    }
+    let timeout = number(TRANSACTION_TIMEOUT).unwrap_or(DEFAULT_TRANSACTION_TIMEOUT);
+    if timeout < LEAST_TRANSACTION_TIMEOUT {
+        let least = LEAST_TRANSACTION_TIMEOUT.as_millis();
+        problems.push(problem(&path(TRANSACTION_TIMEOUT), format!("must be {least} at least: a transaction sends all records of a checkpoint")));
+    }
+    for name in MESSAGE_TIMEOUT {
+        if number(name).is_some_and(|message| message.is_zero() || message > timeout) {
+            let message = format!("must be from 1 to {}, which transaction.timeout.ms is: a record cannot outlive its transaction", timeout.as_millis());
+            problems.push(problem(&path(name), message));
+        }
+    }
+    if properties.get("allow.auto.create.topics").is_some_and(|value| value.0 == "true") {
+        problems.push(problem(&path("allow.auto.create.topics"), "does not go with `delivery: exactly-once`: `create_topic` does"));
+    }
 }
 
 /// Finds properties that do not exist, have wrong values or are ours.

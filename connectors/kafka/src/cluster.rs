@@ -61,18 +61,20 @@ impl<C: rdkafka::ClientContext> Asker<'_, C> {
         }
     }
 
-    /// Waits until a topic that has been created is known to the brokers.
+    /// Waits until a topic that has been created is known to the brokers; how many partitions it has.
     ///
     /// # Errors
     /// As [`Asker::partitions`].
-    pub fn await_topic(&self, topic: &str) -> Result<()> {
-        while self.find(topic)?.is_none() {
+    pub fn await_topic(&self, topic: &str) -> Result<i32> {
+        loop {
+            if let Some(partitions) = self.find(topic)? {
+                return Ok(partitions);
+            }
             if Instant::now() >= self.deadline {
                 return Err(self.missing(topic).retryable());
             }
             self.pause()?;
         }
-        Ok(())
     }
 
     fn metadata(&self, topic: Option<&str>) -> Result<Metadata> {

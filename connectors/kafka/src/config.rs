@@ -3,7 +3,7 @@
 
 use crate::{
     client::{self, Role},
-    values::{ColumnNames, Interval, MetadataColumns, PropertyValue},
+    values::{ColumnNames, Interval, MetadataColumns, PropertyValue, Size},
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -20,6 +20,9 @@ pub enum Start {
     /// From its end at the job's first start. A partition that is added later is read from its oldest record.
     Latest,
 }
+
+/// See [`SinkConfig::max_pending`].
+const LARGEST_PENDING: usize = 512 << 20;
 
 /// Reads topics of Apache Kafka. Every partition is a split with its offset as position; partitions are assigned to the subtasks, not by a consumer group.
 #[derive(Deserialize, JsonSchema, Debug, Clone)]
@@ -58,7 +61,29 @@ pub struct SourceConfig {
     pub oauth_token: Option<Secret>,
 }
 
-/// Writes records to a topic of Apache Kafka, in order, at least once.
+/// How a sink delivers.
+#[derive(Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// As the records come. After a failure some are there twice.
+    #[default]
+    AtLeastOnce,
+    /// In a transaction when their checkpoint is durable. Readers with `isolation.level: read_committed` see each record once.
+    ExactlyOnce,
+}
+
+/// What becomes of a delete.
+#[derive(Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Deletes {
+    /// A record like the others, with its row kind.
+    #[default]
+    Record,
+    /// A record without a value.
+    Tombstone,
+}
+
+/// Writes records to a topic of Apache Kafka, in order, at least once or exactly once.
 #[derive(Deserialize, JsonSchema, Debug, Clone)]
 #[serde(deny_unknown_fields)]
 pub struct SinkConfig {
@@ -78,6 +103,20 @@ pub struct SinkConfig {
     pub timestamp: Option<String>,
     /// A column with the record's headers: a map from text to text or binary, as the source gives them; null is no headers.
     pub headers: Option<String>,
+    /// What becomes of a delete of an upsert or retract stream: `record` (default; the field `op` of the value says what it is) or `tombstone`, a record with the key and no
+    /// value, as compacted topics want it; the old value of an update (`-U`) is then not written.
+    #[serde(default)]
+    pub deletes: Deletes,
+    /// `at-least-once` (default): records are sent as they come. `exactly-once`: those of a checkpoint are sent when it is durable, in one transaction; needs
+    /// `checkpoint:`.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// With `exactly-once`: how the transactional ids begin, and the names of the groups that hold what they have committed; topic and subtask follow. Two jobs must not
+    /// have the same. Default: the pipeline's and the sink's name.
+    pub transactional_id_prefix: Option<String>,
+    /// With `exactly-once`: how much a subtask holds in memory for the next checkpoint before its sources are held up until then. Default 64MiB, at most 512MiB.
+    #[serde(default = "default_max_pending")]
+    pub max_pending: Size,
     /// How long to wait for the first connection. Default 10s.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout: Interval,
@@ -125,6 +164,10 @@ fn default_discovery_interval() -> Interval {
 
 fn default_connect_timeout() -> Interval {
     Interval::seconds(10)
+}
+
+fn default_max_pending() -> Size {
+    Size(64 << 20)
 }
 
 fn default_brokers() -> u8 {
@@ -189,7 +232,21 @@ impl SinkConfig {
             create.check(self.oauth_token.is_some(), &mut problems);
         }
         client::check_properties(Role::Producer, &self.properties, &mut problems);
+        self.check_delivery(&mut problems);
         problems
+    }
+
+    fn check_delivery(&self, problems: &mut Vec<Problem>) {
+        let exactly_once = self.delivery == Delivery::ExactlyOnce;
+        client::check_transactions(exactly_once, &self.properties, problems);
+        match &self.transactional_id_prefix {
+            Some(_) if !exactly_once => problems.push(problem("transactional_id_prefix", "needs `delivery: exactly-once`")),
+            Some(prefix) if prefix.is_empty() => problems.push(problem("transactional_id_prefix", "is empty")),
+            _ => {}
+        }
+        if self.max_pending.0 == 0 || self.max_pending.0 > LARGEST_PENDING {
+            problems.push(problem("max_pending", "must be from 1B to 512MiB"));
+        }
     }
 }
 

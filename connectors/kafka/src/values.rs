@@ -1,4 +1,4 @@
-//! The small types of the configurations: a duration with its unit, a librdkafka property's value, the metadata columns, one or several column names.
+//! The small types of the configurations: a duration and a size with their units, a librdkafka property's value, the metadata columns, one or several column names.
 //! Each reads from the pipeline's YAML and describes itself in the JSON Schema. Used by `config` alone; nothing here connects to anything.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -55,6 +55,49 @@ impl JsonSchema for Interval {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$" })
+    }
+}
+
+const SIZES: [(&str, u64); 7] =
+    [("B", 1), ("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+/// A size with its unit: `64MiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub usize);
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let unit = SIZES.iter().find(|(name, _)| *name == unit.trim());
+        let number: Option<u64> = number.parse().ok();
+        let (Some((_, unit)), Some(number)) = (unit, number) else {
+            return Err(format!("{text:?} is no size: a whole number and one of the units B, KiB, MiB, GiB, kB, MB, GB, as in 64MiB"));
+        };
+        let bytes = number.checked_mul(*unit).and_then(|bytes| usize::try_from(bytes).ok());
+        bytes.map(Self).ok_or_else(|| format!("{text:?} is too large"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for Size {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]+ ?([KMG]i?|k)?B$" })
     }
 }
 
@@ -251,6 +294,15 @@ mod tests {
         assert_eq!("2h".parse(), Ok(Interval::seconds(7200)));
         for wrong in ["", "10", "s", "-1s", "1.5s", "1d", "99999999999999999999s", "18446744073709551615h"] {
             assert!(wrong.parse::<Interval>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_size_needs_its_unit() {
+        assert_eq!("64MiB".parse(), Ok(Size(64 << 20)));
+        assert_eq!("10 kB".parse(), Ok(Size(10_000)));
+        for wrong in ["", "64", "MiB", "-1B", "1.5GiB", "1TB", "99999999999999999999GiB", "18446744073709551615GiB"] {
+            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
         }
     }
 
