@@ -3,22 +3,38 @@
 
 use crate::{
     client::{self, Role},
-    values::{ColumnNames, Interval, MetadataColumns, PropertyValue, Size},
+    values::{ColumnNames, Interval, MetadataColumns, PropertyValue, Size, StartTime},
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 use standpipe_sdk::{Secret, is_reference, wire::Problem};
 use std::collections::{BTreeMap, HashSet};
 
-/// Where a partition without a position is read from.
+/// Where a partition is read from at the job's first start. A partition that is added later is read from its oldest record.
 #[derive(Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
     /// From its oldest record.
     #[default]
     Earliest,
-    /// From its end at the job's first start. A partition that is added later is read from its oldest record.
+    /// From its end.
     Latest,
+    /// From the position that the consumer group `group` has committed.
+    Group,
+    /// From the first record that is not older than this.
+    Timestamp(StartTime),
+}
+
+/// What to do about a partition of which the group has no position.
+#[derive(Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum MissingPosition {
+    /// Read it from its oldest record.
+    Earliest,
+    /// Read it from its end.
+    Latest,
+    /// The job fails.
+    Fail,
 }
 
 /// See [`SinkConfig::max_pending`].
@@ -35,13 +51,16 @@ pub struct SourceConfig {
     /// Several topics, instead of `topic`.
     #[serde(default)]
     pub topics: Vec<String>,
-    /// Where a partition without a position is read from: `earliest` (default) or `latest`.
+    /// Where a partition is read from at the job's first start: `earliest` (default), `latest`, `group` (where the consumer group `group` stands) or
+    /// `{timestamp: "2026-01-31T12:00:00Z"}`. A job that goes on from a checkpoint goes on from its own positions.
     #[serde(default)]
     pub start: Start,
+    /// With `start: group`: a partition of which the group has no position is read from `earliest` (default) or `latest`, or the job fails (`fail`).
+    pub missing_position: Option<MissingPosition>,
     /// Reads to the end that each partition has at the job's start, then ends. Default: reads for ever.
     #[serde(default)]
     pub bounded: bool,
-    /// A consumer group to which the positions of durable checkpoints are committed, for tools that watch its lag. Positions are never read from it.
+    /// A consumer group to which the positions of durable checkpoints are committed, for tools that watch its lag. They are read from it with `start: group` alone.
     pub group: Option<String>,
     /// What Kafka knows of a record, as further columns: a list of `key`, `headers`, `timestamp`, `partition`, `offset`, `topic`, or a map from these to column names.
     #[serde(default)]
@@ -203,6 +222,12 @@ impl SourceConfig {
         if self.bounded && self.start == Start::Latest {
             problems.push(problem("start", "a bounded source that starts at the end reads nothing"));
         }
+        if self.start == Start::Group && self.group.is_none() {
+            problems.push(problem("start", "needs `group`, whose positions are to be read"));
+        }
+        if self.start != Start::Group && self.missing_position.is_some() {
+            problems.push(problem("missing_position", "needs `start: group`"));
+        }
         client::check_properties(Role::Consumer, &self.properties, &mut problems);
         problems
     }
@@ -304,6 +329,27 @@ mod tests {
     fn a_plain_configuration_is_right() {
         assert_eq!(paths(json!({ "bootstrap": "a:9092, [::1]:9093", "topics": ["x", "y.z-1"] })), [""; 0]);
         assert_eq!(paths(json!({ "bootstrap": "${env:BROKERS}", "topic": "${env:TOPIC}" })), [""; 0]);
+    }
+
+    #[test]
+    fn a_start_is_a_word_or_a_time() {
+        let start = |start: serde_json::Value| serde_json::from_value::<Start>(start).map_err(|error| error.to_string());
+        assert_eq!(start(json!("group")), Ok(Start::Group));
+        let noon = Ok(Start::Timestamp(StartTime(1_700_000_000_123)));
+        for text in [json!("2023-11-14T22:13:20.123Z"), json!("2023-11-15T00:13:20.123+02:00"), json!("2023-11-14 22:13:20.123"), json!(1_700_000_000_123_i64)] {
+            assert_eq!(start(json!({ "timestamp": text })), noon);
+        }
+        let error = start(json!({ "timestamp": "noon" })).unwrap_err();
+        assert!(error.contains("\"noon\" is no time"), "{error}");
+        assert!(start(json!({ "timestamp": -1 })).is_err() && start(json!({ "timestamp": "1969-12-31T23:59:59Z" })).is_err());
+        let with = |more: serde_json::Value| {
+            let mut config = json!({ "bootstrap": "a:1", "topic": "t" });
+            config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            paths(config)
+        };
+        assert_eq!(with(json!({ "start": "group", "group": "g", "missing_position": "fail" })), [""; 0]);
+        assert_eq!(with(json!({ "start": "group" })), ["start"]);
+        assert_eq!(with(json!({ "missing_position": "latest" })), ["missing_position"]);
     }
 
     #[test]

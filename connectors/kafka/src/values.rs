@@ -1,6 +1,7 @@
-//! The small types of the configurations: a duration and a size with their units, a librdkafka property's value, the metadata columns, one or several column names.
+//! The small types of the configurations: a duration and a size with their units, a time, a librdkafka property's value, the metadata columns, one or several column names.
 //! Each reads from the pipeline's YAML and describes itself in the JSON Schema. Used by `config` alone; nothing here connects to anything.
 
+use chrono::{DateTime, NaiveDateTime};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,
@@ -98,6 +99,42 @@ impl JsonSchema for Size {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": "^[0-9]+ ?([KMG]i?|k)?B$" })
+    }
+}
+
+/// A point in time, milliseconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartTime(pub i64);
+
+impl StartTime {
+    fn parse(text: &str) -> Option<i64> {
+        let zoned = DateTime::parse_from_rfc3339(text).map(|time| time.timestamp_millis());
+        let plain = || text.parse::<NaiveDateTime>().or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f"));
+        zoned.or_else(|_| plain().map(|time| time.and_utc().timestamp_millis())).ok()
+    }
+}
+
+impl<'de> Deserialize<'de> for StartTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let millis = value.as_i64().or_else(|| value.as_str().and_then(Self::parse)).filter(|millis| *millis >= 0);
+        millis.map(Self).ok_or_else(|| {
+            D::Error::custom(format!("{value} is no time since 1970: write 2026-01-31T12:00:00Z, or milliseconds since the epoch"))
+        })
+    }
+}
+
+impl JsonSchema for StartTime {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "StartTime".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"] })
     }
 }
 
