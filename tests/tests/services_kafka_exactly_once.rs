@@ -86,16 +86,18 @@ fn a_bounded_job_commits_its_last_records_and_passes_on_what_is_refused() {
     pipeline["sources"]["rows"]["with"]["bounded"] = json!(true);
     pipeline["checkpoint"]["interval"] = json!("1s");
     // One record in a hundred is too large.
-    pipeline["transforms"] = json!({ "padded": { "input": "rows", "select": { "n": "n", "pad": "repeat('x', case when n % 100 = 0 then 2000 else 0 end)" } } });
+    pipeline["transforms"] =
+        json!({ "padded": { "input": "rows", "select": { "n": "n", "pad": "repeat('x', case when n % 100 = 0 then 2000 else 0 end)" } } });
     pipeline["sinks"]["copy"]["input"] = json!("padded");
-    pipeline["sinks"]["refused"] = json!({ "input": "copy.errors", "connector": "file", "with": { "path": "refused.jsonl" }, "format": "json" });
+    pipeline["sinks"]["refused"] =
+        json!({ "input": "copy.errors", "connector": "file", "with": { "path": "refused.jsonl" }, "format": "json" });
     let folder = Folder::new();
     run(&folder, &pipeline).finish().success();
     let expected: Vec<i64> = (0..1_000).filter(|n| n % 100 != 0).collect();
     assert_eq!(committed(&kafka, &to), expected);
     let refused = standpipe_tests::read_rows(folder.at("refused.jsonl"));
     assert_eq!(refused.len(), 10);
-    assert!(refused.iter().all(|row| row["reason"].as_str().unwrap().contains("1000 bytes")), "{refused:?}");
+    assert!(refused.iter().all(|row| row["reason"].as_str().unwrap().contains("take 1000 bytes")), "{refused:?}");
 }
 
 #[test]

@@ -210,11 +210,17 @@ pub fn check_transactions(exactly_once: bool, properties: &Properties, problems:
     let timeout = number(TRANSACTION_TIMEOUT).unwrap_or(DEFAULT_TRANSACTION_TIMEOUT);
     if timeout < LEAST_TRANSACTION_TIMEOUT {
         let least = LEAST_TRANSACTION_TIMEOUT.as_millis();
-        problems.push(problem(&path(TRANSACTION_TIMEOUT), format!("must be {least} at least: a transaction sends all records of a checkpoint")));
+        problems.push(problem(
+            &path(TRANSACTION_TIMEOUT),
+            format!("must be {least} at least: a transaction sends all records of a checkpoint"),
+        ));
     }
     for name in MESSAGE_TIMEOUT {
         if number(name).is_some_and(|message| message.is_zero() || message > timeout) {
-            let message = format!("must be from 1 to {}, which transaction.timeout.ms is: a record cannot outlive its transaction", timeout.as_millis());
+            let message = format!(
+                "must be from 1 to {}, which transaction.timeout.ms is: a record cannot outlive its transaction",
+                timeout.as_millis()
+            );
             problems.push(problem(&path(name), message));
         }
     }
@@ -352,13 +358,20 @@ impl ClientContext for Callbacks {
                     self.refused.store(true, Ordering::Relaxed);
                     self.host.warn(reason, &[]);
                 }
-                *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+                let before = self.reason.lock().unwrap_or_else(PoisonError::into_inner).replace(reason.to_owned());
+                // An answer that is refused is asked for again for ever, and nothing else says so.
+                if reason.contains(TOO_LARGE) && !before.is_some_and(|before| before.contains(TOO_LARGE)) {
+                    self.host.warn("a record is larger than an answer may be, and is not read", &[("reason", reason.into())]);
+                }
             }
         }
     }
 
     fn stats_raw(&self, _: &[u8]) {}
 }
+
+/// In librdkafka's `Invalid response size 8000123 (0..1000000): increase receive.message.max.bytes` (`rd_kafka_recv`).
+const TOO_LARGE: &str = "increase receive.message.max.bytes";
 
 /// From librdkafka's `Fetch from broker 1 reached end of partition at offset 42 (HighwaterMark 43)` (`rd_kafka_fetch_reply_handle_partition_error`).
 fn offset_of_end(reason: &str) -> Option<i64> {

@@ -141,7 +141,8 @@ pub fn offsets<C: ConsumerContext>(
 ) -> Result<Vec<i64>> {
     // As a time, -2 and -1 ask for the beginning and the end (Kafka protocol, ListOffsets): one request to each leader.
     let found = offsets_at(consumer, partitions, which, wait)?;
-    let missing = |(topic, partition): &(&str, i32)| Error::external(format!("no broker tells the offsets of {topic}-{partition}")).retryable();
+    let missing =
+        |(topic, partition): &(&str, i32)| Error::external(format!("no broker tells the offsets of {topic}-{partition}")).retryable();
     found.into_iter().zip(partitions).map(|(offset, partition)| offset.ok_or_else(|| missing(partition))).collect()
 }
 

@@ -336,7 +336,12 @@ mod tests {
         let start = |start: serde_json::Value| serde_json::from_value::<Start>(start).map_err(|error| error.to_string());
         assert_eq!(start(json!("group")), Ok(Start::Group));
         let noon = Ok(Start::Timestamp(StartTime(1_700_000_000_123)));
-        for text in [json!("2023-11-14T22:13:20.123Z"), json!("2023-11-15T00:13:20.123+02:00"), json!("2023-11-14 22:13:20.123"), json!(1_700_000_000_123_i64)] {
+        for text in [
+            json!("2023-11-14T22:13:20.123Z"),
+            json!("2023-11-15T00:13:20.123+02:00"),
+            json!("2023-11-14 22:13:20.123"),
+            json!(1_700_000_000_123_i64),
+        ] {
             assert_eq!(start(json!({ "timestamp": text })), noon);
         }
         let error = start(json!({ "timestamp": "noon" })).unwrap_err();

@@ -69,7 +69,9 @@ impl KafkaEnumerator {
             let ends = ask(Offset::End)?;
             let starts = match start {
                 // An empty partition is at its end at once, without a fetch that waits for records.
-                Start::Earliest => ask(Offset::Beginning)?.into_iter().zip(&ends).map(|(start, end)| (start >= *end).then_some(*end)).collect(),
+                Start::Earliest => {
+                    ask(Offset::Beginning)?.into_iter().zip(&ends).map(|(start, end)| (start >= *end).then_some(*end)).collect()
+                }
                 Start::Latest => ends.iter().copied().map(Some).collect(),
                 Start::Timestamp(time) => self.since(&names, time, &ends)?,
                 Start::Group => self.stored(&names, &ends)?,
@@ -93,13 +95,16 @@ impl KafkaEnumerator {
     /// Where the group stands.
     fn stored(&self, names: &[(&str, i32)], ends: &[i64]) -> Result<Vec<Option<i64>>> {
         let found = cluster::committed(&self.consumer, names, Instant::now() + self.config.connect_timeout.0)?;
-        let start = |((stored, (topic, partition)), end): ((Option<i64>, &(&str, i32)), &i64)| match (stored, self.config.missing_position) {
+        let start = |((stored, (topic, partition)), end): ((Option<i64>, &(&str, i32)), &i64)| match (stored, self.config.missing_position)
+        {
             (Some(stored), _) => Ok(Some(stored)),
             (None, None | Some(MissingPosition::Earliest)) => Ok(None),
             (None, Some(MissingPosition::Latest)) => Ok(Some(*end)),
             (None, Some(MissingPosition::Fail)) => {
                 let group = self.config.group.as_deref().unwrap_or_default();
-                Err(Error::external(format!("the group {group:?} has no position in {topic}-{partition} (`missing_position` can say where to begin)")))
+                Err(Error::external(format!(
+                    "the group {group:?} has no position in {topic}-{partition} (`missing_position` can say where to begin)"
+                )))
             }
         };
         found.into_iter().zip(names).zip(ends).map(start).collect()

@@ -166,7 +166,11 @@ impl Iterator for Epoch<'_> {
 mod tests {
     use super::*;
     use crate::records::Records;
-    use arrow_array::{BinaryArray, Int32Array, StringArray};
+    use arrow_array::{
+        Array, BinaryArray, Int32Array, StringArray,
+        builder::{MapBuilder, StringBuilder},
+    };
+    use rdkafka::message::Headers;
 
     fn address() -> Address {
         Address { transactional_id: "job-out-0".to_owned(), run: "r1".to_owned(), topic: "t".to_owned() }
@@ -236,6 +240,34 @@ mod tests {
         let some = |text: &str| Some(text.as_bytes().to_vec());
         let expected = [(some("1"), some("a"), None), (some("2"), some("c"), None), (some("1"), None, None)];
         assert_eq!(rows(&log.take().unwrap()), expected);
+    }
+
+    #[test]
+    fn headers_stay_with_their_records() {
+        let mut headers = MapBuilder::new(None, StringBuilder::new(), BinaryBuilder::new());
+        for name in ["a", "b"] {
+            headers.keys().append_value(name);
+            headers.values().append_value(name);
+            headers.append(true).unwrap();
+        }
+        headers.append(false).unwrap();
+        let columns = Columns { headers: Some("h".to_owned()), ..Columns::default() };
+        let headers = Arc::new(headers.finish()) as ArrayRef;
+        let data_type = headers.data_type().clone();
+        let batch = RecordBatch::try_from_iter_with_nullable([
+            (VALUE_COLUMN, Arc::new(BinaryArray::from_vec(vec![b"1", b"2", b"3"])) as ArrayRef, true),
+            ("h", headers, true),
+        ])
+        .unwrap();
+        let mut log = Log::new(&address(), Some(&data_type));
+        append(&mut log, &batch, &columns, &[1, 2]);
+        let bytes = log.take().unwrap();
+        let mut epoch = Epoch::open(&bytes).unwrap().unwrap();
+        let (columns, batch) = (epoch.columns(), epoch.next().unwrap().unwrap());
+        let records = Records::of(&batch, &columns).unwrap();
+        let names =
+            |row| records.get(row).unwrap().headers.map(|headers| headers.iter().map(|header| header.key.to_owned()).collect::<Vec<_>>());
+        assert_eq!((names(0), names(1)), (Some(vec!["b".to_owned()]), None));
     }
 
     #[test]

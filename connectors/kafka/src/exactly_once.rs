@@ -71,8 +71,7 @@ impl Epochs {
         let log = Log::new(&address, headers);
         let (host, max_pending) = (context.host.clone(), config.max_pending.0);
         let (prepared, sessions, claimed) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let mut epochs =
-            Self { columns, limits, address, log, prepared, max_pending, taken: 0, wiring, sessions, claimed, count, host };
+        let mut epochs = Self { columns, limits, address, log, prepared, max_pending, taken: 0, wiring, sessions, claimed, count, host };
         if !context.restored {
             let own = epochs.address.clone();
             epochs.session(&own, Stance::New)?;
@@ -107,9 +106,11 @@ impl Epochs {
 
     /// Why the brokers would not take that record.
     fn fault(&mut self, record: &Record<'_>) -> Result<Option<String>> {
-        let too_large = record.largest() > self.limits.bytes;
-        if too_large {
-            return Ok(Some(format!("the record of {} bytes is larger than the topic's {} bytes allow", record.bytes(), self.limits.bytes)));
+        if record.largest() > self.limits.bytes {
+            let (found, limit) = (record.bytes(), self.limits.bytes);
+            return Ok(Some(format!(
+                "the record of {found} bytes is too large: topic and producer take {limit} bytes with all that goes with it"
+            )));
         }
         if self.limits.needs_keys && record.key.is_none() {
             return Ok(Some("the topic is compacted, and the record has no key".to_owned()));

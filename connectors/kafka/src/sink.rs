@@ -70,8 +70,7 @@ impl Sink for KafkaSink {
             }
         }
         let exactly_once = config.delivery == Delivery::ExactlyOnce;
-        let capabilities =
-            Capabilities { ordered: true, transactional: exactly_once, needs_log: exactly_once, ..Capabilities::default() };
+        let capabilities = Capabilities { ordered: true, transactional: exactly_once, needs_log: exactly_once, ..Capabilities::default() };
         Ok(SinkDeclaration {
             encoding: Encoding::Records,
             columns: columns.names(),
@@ -166,15 +165,19 @@ fn exactly_once(
     limits: TopicLimits,
     partitions: Option<i32>,
 ) -> Result<KafkaSink> {
-    let set = settings.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
+    let number = |name: &str| settings.get(name).and_then(|value| value.parse::<usize>().ok());
+    // A record that is larger than the producer's queue would wait for room for ever.
+    let queue = number("queue.buffering.max.kbytes").map_or(usize::MAX, |size| size.saturating_mul(1_024));
     let limits = Limits {
-        bytes: set.unwrap_or(DEFAULT_LARGEST),
+        bytes: number("message.max.bytes").unwrap_or(DEFAULT_LARGEST).min(queue),
         partitions: partitions.unwrap_or_default(),
         needs_keys: limits.is_compacted,
     };
+    let mut consumer = client::settings(Role::Consumer, &config.bootstrap, &config.properties);
+    consumer.set("isolation.level", "read_committed");
     let wiring = Wiring {
         producer: client::transactional(settings.clone(), &config.properties),
-        consumer: client::settings(Role::Consumer, &config.bootstrap, &config.properties),
+        consumer,
         oauth_token: config.oauth_token.clone(),
         run: format!("{}-{}", context.job_id, context.generation),
         host: context.host.clone(),

@@ -84,7 +84,8 @@ fn records_are_there_when_their_checkpoint_is_committed() {
     let first = prepare(&mut sink, 1, 0);
     write(&mut sink, &records(20, 30));
     // Nothing is in the log of the topic, not even for readers that do not wait for the end of transactions.
-    let all = json!({ "bootstrap": cluster.bootstrap, "topic": topic, "bounded": true, "properties": { "isolation.level": "read_uncommitted" } });
+    let all =
+        json!({ "bootstrap": cluster.bootstrap, "topic": topic, "bounded": true, "properties": { "isolation.level": "read_uncommitted" } });
     assert_eq!(all_values(&read_to_end(&mut reading(&all), 1)), [""; 0]);
     commit(&mut sink, std::slice::from_ref(&first));
     assert_eq!(committed(&cluster, &topic), numbers(0, 20));
@@ -246,7 +247,7 @@ fn what_the_brokers_would_refuse_is_refused_when_it_is_written() {
     let refused: Vec<_> = sink.host.rejections().into_iter().map(|(seq, refused)| (seq, refused.row, refused.reason)).collect();
     let rows_of: Vec<_> = refused.iter().map(|(seq, row, _)| (*seq, *row)).collect();
     assert_eq!(rows_of, [(1, 1), (1, 2), (1, 3)], "{refused:?}");
-    for (reason, part) in refused.iter().map(|(.., reason)| reason).zip(["20000 bytes", "no key", "no partition 2"]) {
+    for (reason, part) in refused.iter().map(|(.., reason)| reason).zip(["take 20000 bytes", "no key", "no partition 2"]) {
         assert!(reason.contains(part), "{reason}");
     }
     // A partition that is added later is found.
