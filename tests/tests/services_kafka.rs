@@ -207,8 +207,9 @@ fn a_bearer_token_is_fetched_again_before_it_expires() {
     let folder = Folder::new();
     // A token that is none is refused at the start.
     folder.write("token", "nonsense");
-    let line = run(&folder, &copy(&source, &print())).finish().one_error(3);
-    assert!(line.contains("refuse the connection"), "{line}");
+    let refused = run(&folder, &copy(&source, &print())).finish().code(3);
+    let line = refused.stderr.lines().last().unwrap();
+    assert!(line.starts_with("error: sources.rows: ") && line.contains("refuse the connection") && line.contains("invalid_token"), "{line}");
 
     // The brokers end a connection when its token expires, unless there is a new one.
     let (begun, lifetime) = (Instant::now(), 6);
