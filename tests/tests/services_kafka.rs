@@ -209,7 +209,10 @@ fn a_bearer_token_is_fetched_again_before_it_expires() {
     folder.write("token", "nonsense");
     let refused = run(&folder, &copy(&source, &print())).finish().code(3);
     let line = refused.stderr.lines().last().unwrap();
-    assert!(line.starts_with("error: sources.rows: ") && line.contains("refuse the connection") && line.contains("invalid_token"), "{line}");
+    assert!(
+        line.starts_with("error: sources.rows: ") && line.contains("refuse the connection") && line.contains("invalid_token"),
+        "{line}"
+    );
 
     // The brokers end a connection when its token expires, unless there is a new one.
     let (begun, lifetime) = (Instant::now(), 6);

@@ -6,8 +6,8 @@
 mod services_support;
 
 use serde_json::{Value, json};
-use services_support::{Kafka, PATIENCE, run, unique};
-use standpipe_tests::{Folder, Signal, standpipe};
+use services_support::{Kafka, OwnService, PATIENCE, run, unique};
+use standpipe_tests::{Folder, Running, Signal, standpipe};
 
 const ROWS: i64 = 20_000;
 
@@ -74,6 +74,66 @@ fn a_job_that_is_killed_in_its_commits_writes_every_record_once() {
     job.signal(Signal::INT);
     job.wait().success();
     assert_eq!(committed(&kafka, &to).len() as i64, ROWS);
+}
+
+/// A process that stands still while another one takes its job over, in its commits: when it goes on, it writes nothing and ends.
+#[test]
+fn a_process_that_was_thought_dead_writes_nothing_more() {
+    let Some(kafka) = Kafka::shared() else { return };
+    let (from, to) = (unique("from"), kafka.topic_of("to", 3, &[]));
+    let source =
+        json!({ "connector": "generator", "with": { "rate": 2_000, "count": ROWS / 2, "fields": { "n": { "kind": "sequence" } } } });
+    let with = kafka.with(&from, json!({ "create_topic": { "partitions": 3, "replication": 1 } }));
+    let sink = json!({ "input": "rows", "connector": "kafka", "with": with, "format": "json" });
+    let produced = Folder::new();
+    let produce = json!({ "name": "produce", "sources": { "rows": source }, "sinks": { "topic": sink } });
+    kafka.write_rows(&from, "", &json!({ "n": "int64" }), json!({ "create_topic": { "partitions": 3, "replication": 1 } }));
+    let producer = run(&produced, &produce).start();
+
+    let folder = Folder::new();
+    let pipeline = pipeline(&kafka, &from, &to, json!({}));
+    let start = |restore: &[&str]| run(&folder, &pipeline).args(["-p", "2", "--log-level", "info"]).args(restore.iter().copied()).start();
+    let durable = |count: usize| move |job: &Running| job.stderr().matches("is durable after").count() >= count;
+    let mut zombie = start(&[]);
+    zombie.wait_until("checkpoints", PATIENCE, durable(5));
+    zombie.signal(Signal::STOP);
+    let mut job = start(&["--restore", "latest"]);
+    job.wait_until("checkpoints", PATIENCE, durable(3));
+    zombie.signal(Signal::CONT);
+    let ended = zombie.wait().code(1);
+    assert!(ended.stderr.contains("another"), "{}", ended.stderr);
+    producer.wait().success();
+    job.wait_until("every record", PATIENCE, |_| committed(&kafka, &to).len() as i64 >= ROWS / 2);
+    job.signal(Signal::INT);
+    job.wait().success();
+    let found = committed(&kafka, &to);
+    assert!(found == (0..ROWS / 2).collect::<Vec<_>>(), "{} records", found.len());
+}
+
+#[test]
+fn a_broker_that_goes_away_and_comes_back_loses_and_doubles_nothing() {
+    let Some(mut service) = OwnService::start("kafka") else { return };
+    let kafka = Kafka { bootstrap: service.address.clone() };
+    let to = kafka.topic_of("to", 2, &[]);
+    let count = 15_000;
+    let source = json!({ "connector": "generator", "with": { "rate": 1_500, "count": count, "fields": { "n": { "kind": "sequence" } } } });
+    let mut with = kafka.with(&to, json!({ "delivery": "exactly-once", "properties": { "reconnect.backoff.max.ms": 500 } }));
+    with["max_pending"] = json!("10MiB");
+    let pipeline = json!({
+        "name": "write",
+        "checkpoint": { "interval": "100ms", "dir": "checkpoints" },
+        "sources": { "rows": source },
+        "sinks": { "topic": { "input": "rows", "connector": "kafka", "with": with, "format": "json" } },
+    });
+    let folder = Folder::new();
+    let mut job = run(&folder, &pipeline).args(["--log-level", "info"]).start();
+    job.wait_until("checkpoints", PATIENCE, |job| job.stderr().matches("is durable after").count() >= 5);
+    service.stop();
+    job.wait_until("the loss of the broker is noticed", PATIENCE, |job| job.stderr().contains("trying again"));
+    service.start_again();
+    job.wait().success();
+    let found = committed(&kafka, &to);
+    assert!(found == (0..count).collect::<Vec<_>>(), "{} records", found.len());
 }
 
 #[test]

@@ -331,8 +331,9 @@ impl ClientContext for Callbacks {
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let level = match level {
-            // Failed connections come as error events too, and those are counted; warnings of the configuration are about our own defaults.
-            _ if matches!(facility, "FAIL" | "ERROR" | "CONFWARN") => LogLevel::Debug,
+            // Failed connections come as error events too, and those are counted; warnings of the configuration are about our own defaults; a transactional id that is not
+            // free yet is waited for, and what is wrong with one is the answer to its claim.
+            _ if matches!(facility, "FAIL" | "ERROR" | "CONFWARN" | "GETPID") => LogLevel::Debug,
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => LogLevel::Error,
             RDKafkaLogLevel::Warning => LogLevel::Warn,
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => LogLevel::Info,

@@ -32,7 +32,7 @@ const STEP: Duration = Duration::from_millis(200);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// The same for ending a transaction that is given up: if it does not, the next claim does.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_millis(1);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// What a claim needs besides the id.
 pub(crate) struct Wiring {
@@ -289,6 +289,7 @@ impl Session {
             if !is_silence(&error) || begun.elapsed() >= PATIENCE {
                 return Err(self.failure(doing, &error));
             }
+            std::thread::sleep(PAUSE);
         }
     }
 
@@ -330,10 +331,26 @@ impl Session {
 
 /// Whether there has been no answer yet.
 fn is_silence(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::{OperationTimedOut, RequestTimedOut};
+    use RDKafkaErrorCode::{
+        BrokerTransportFailure, CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator, OperationTimedOut, RequestTimedOut,
+        UnstableOffsetCommit, WaitingForCoordinator,
+    };
     match error {
         KafkaError::Transaction(error) => error.is_retriable() && !error.txn_requires_abort(),
-        error => matches!(error.rdkafka_error_code(), Some(OperationTimedOut | RequestTimedOut)),
+        // A group's coordinator may be on its way to another broker, or not be there yet.
+        error => matches!(
+            error.rdkafka_error_code(),
+            Some(
+                OperationTimedOut
+                    | RequestTimedOut
+                    | BrokerTransportFailure
+                    | WaitingForCoordinator
+                    | CoordinatorNotAvailable
+                    | CoordinatorLoadInProgress
+                    | NotCoordinator
+                    | UnstableOffsetCommit
+            )
+        ),
     }
 }
 
