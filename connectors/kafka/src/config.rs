@@ -5,13 +5,16 @@ use crate::{
     client::{self, Role},
     values::{ColumnNames, Interval, MetadataColumns, PropertyValue, Size, StartTime},
 };
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use standpipe_sdk::{Secret, is_reference, wire::Problem};
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+};
 
 /// Where a partition is read from at the job's first start. A partition that is added later is read from its oldest record.
-#[derive(Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
     /// From its oldest record.
@@ -23,6 +26,26 @@ pub enum Start {
     Group,
     /// From the first record that is not older than this.
     Timestamp(StartTime),
+}
+
+impl JsonSchema for Start {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Start".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let time = generator.subschema_for::<StartTime>();
+        json_schema!({
+            "anyOf": [
+                { "enum": ["earliest", "latest", "group"] },
+                { "type": "object", "properties": { "timestamp": time }, "required": ["timestamp"], "additionalProperties": false },
+            ],
+        })
+    }
 }
 
 /// What to do about a partition of which the group has no position.
@@ -51,8 +74,8 @@ pub struct SourceConfig {
     /// Several topics, instead of `topic`.
     #[serde(default)]
     pub topics: Vec<String>,
-    /// Where a partition is read from at the job's first start: `earliest` (default), `latest`, `group` (where the consumer group `group` stands) or
-    /// `{timestamp: "2026-01-31T12:00:00Z"}`. A job that goes on from a checkpoint goes on from its own positions.
+    /// Where a partition is read from at the job's first start: `earliest` (default: its oldest record), `latest` (its end), `group` (where the consumer group `group` stands)
+    /// or `{timestamp: "2026-01-31T12:00:00Z"}` (the first record that is not older; also milliseconds since the epoch). A job that goes on from a checkpoint goes on from its own positions.
     #[serde(default)]
     pub start: Start,
     /// With `start: group`: a partition of which the group has no position is read from `earliest` (default) or `latest`, or the job fails (`fail`).

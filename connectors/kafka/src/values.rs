@@ -98,7 +98,7 @@ impl JsonSchema for Size {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9]+ ?([KMG]i?|k)?B$" })
+        json_schema!({ "type": "string", "pattern": "^[0-9]+ ?([KMG]i?|k)?[Bb]$" })
     }
 }
 
