@@ -74,6 +74,13 @@ fn a_job_that_is_killed_in_its_commits_writes_every_record_once() {
     job.signal(Signal::INT);
     job.wait().success();
     assert_eq!(committed(&kafka, &to).len() as i64, ROWS);
+
+    // What a checkpoint holds for a commit is not dropped in silence by a sink that does not commit.
+    let mut other = pipeline.clone();
+    other["sinks"]["copy"]["with"]["delivery"] = json!("at-least-once");
+    let refused = run(&folder, &other).args(restore.iter().copied()).finish();
+    let line = refused.stderr.lines().last().unwrap();
+    assert!(refused.code != Some(0) && line.starts_with("error: sinks.copy: ") && line.contains("does not commit any more"), "{line}");
 }
 
 /// A process that stands still while another one takes its job over, in its commits: when it goes on, it writes nothing and ends.

@@ -242,7 +242,13 @@ pub fn check_properties(role: Role, properties: &Properties, problems: &mut Vec<
         } else if let Err(message) = check_property(name, &value.0) {
             let unknown = message.contains(UNKNOWN);
             let suggestion = unknown.then(|| standpipe_sdk::config::closest(name, COMMON_NAMES.iter().copied())).flatten();
-            let message = if unknown { "is no property of librdkafka".to_owned() } else { message };
+            let message = if unknown {
+                "is no property of librdkafka".to_owned()
+            } else if message.contains("libcurl") {
+                format!("{message}; `oauth_token` takes a token from a file that something else renews")
+            } else {
+                message
+            };
             problems.push(Problem { path, message, suggestion: suggestion.map(str::to_owned) });
         }
     }

@@ -298,6 +298,10 @@ impl Session {
             KafkaError::Transaction(error) => error.string(),
             error => error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string()),
         };
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::InvalidTransactionTimeout) {
+            let message = "is longer than the brokers allow (transaction.max.timeout.ms, 15 minutes unless changed)";
+            return Error::config("properties.transaction.timeout.ms", message);
+        }
         let reason = self.producer.client().context().callbacks.reason().filter(|_| is_silence(error)).unwrap_or(words);
         Error::external(format!("cannot {doing} {}: {reason}", self.named())).retryable()
     }

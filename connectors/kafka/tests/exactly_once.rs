@@ -317,6 +317,17 @@ fn deletes_are_tombstones_where_that_is_asked_for() {
 }
 
 #[test]
+fn a_transaction_longer_than_the_brokers_allow_is_refused_at_the_start() {
+    let Some(cluster) = Cluster::real() else { return };
+    let topic = cluster.topic("timeout", 1);
+    let mut config = config(&cluster, &topic);
+    config["properties"] = json!({ "transaction.timeout.ms": 7_200_000 });
+    let error = start(&config, 1, false, 0).open().unwrap_err();
+    assert_eq!(error.code, ErrorCode::CONFIG, "{error}");
+    assert!(error.to_string().contains("transaction.max.timeout.ms"), "{error}");
+}
+
+#[test]
 fn settings_that_cannot_hold_are_refused() {
     let problems = |more: Value| {
         let mut config = json!({ "bootstrap": "a:1", "topic": "t" });
