@@ -17,6 +17,9 @@ const PARTITION: &str = "partition";
 const TIMESTAMP: &str = "timestamp";
 const HEADERS: &str = "headers";
 
+/// How an IPC stream ends.
+const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+
 /// Keys of the schema's metadata.
 const TRANSACTIONAL_ID: &str = "standpipe.transactional_id";
 const RUN: &str = "standpipe.run";
@@ -132,10 +135,15 @@ impl<'a> Epoch<'a> {
         if bytes.is_empty() {
             return Ok(None);
         }
+        // A reader takes a stream that breaks off between two batches for one that has ended.
+        let is_whole = bytes.ends_with(&END);
         let foreign = |what: String| Error::data(format!("what a checkpoint holds for this sink cannot be read: {what}"));
         let reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(|error| foreign(error.to_string()))?;
         let schema = reader.schema();
         let text = |name: &str| schema.metadata().get(name).cloned().ok_or_else(|| foreign(format!("it has no {name}")));
+        if !is_whole {
+            return Err(foreign("it ends too early".to_owned()));
+        }
         let address = Address { transactional_id: text(TRANSACTIONAL_ID)?, run: text(RUN)?, topic: text(TOPIC)? };
         Ok(Some(Self { address, reader }))
     }
@@ -220,6 +228,8 @@ mod tests {
         assert!(log.bytes() > 0);
         let bytes = log.take().unwrap();
         assert_eq!(log.bytes(), 0);
+        let torn = Epoch::open(&bytes[..bytes.len() - 8]).err().unwrap();
+        assert!(torn.message.contains("it ends too early"), "{}", torn.message);
         assert_eq!(Epoch::open(&bytes).unwrap().unwrap().address, address());
         let some = |text: &str| Some(text.as_bytes().to_vec());
         let last = (None, some("c"), Some(4));

@@ -82,9 +82,10 @@ impl Epochs {
     pub(crate) fn write(&mut self, seq: u64, batch: &RecordBatch) -> Result<Written> {
         let records = Records::of(batch, &self.columns)?;
         let (mut rows, mut refused) = (Rows::default(), Vec::new());
+        let mut has_asked = false;
         for (index, row) in (0..).zip(0..batch.num_rows()) {
             let Some(record) = records.get(row) else { continue };
-            match self.fault(&record)? {
+            match self.fault(&record, &mut has_asked)? {
                 None => rows.push(index, &record),
                 Some(reason) => refused.push(Rejection { row: index, reason, details: String::new() }),
             }
@@ -104,8 +105,8 @@ impl Epochs {
         Ok(Written::Taken)
     }
 
-    /// Why the brokers would not take that record.
-    fn fault(&mut self, record: &Record<'_>) -> Result<Option<String>> {
+    /// Why the brokers would not take that record. They are asked once for a batch how many partitions there are.
+    fn fault(&mut self, record: &Record<'_>, has_asked: &mut bool) -> Result<Option<String>> {
         if record.largest() > self.limits.bytes {
             let (found, limit) = (record.bytes(), self.limits.bytes);
             return Ok(Some(format!(
@@ -119,7 +120,7 @@ impl Epochs {
             return Ok(Some("the record's timestamp is before 1970".to_owned()));
         }
         let Some(partition) = record.partition else { return Ok(None) };
-        if partition >= i64::from(self.limits.partitions) {
+        if partition >= i64::from(self.limits.partitions) && !std::mem::replace(has_asked, true) {
             // There may be more by now.
             self.limits.partitions = (self.count)()?;
         }
@@ -146,6 +147,9 @@ impl Epochs {
     }
 
     pub(crate) fn commit(&mut self, up_to: u64, prepared: &[Committable]) -> Result<()> {
+        let mut prepared: Vec<&Committable> = prepared.iter().collect();
+        // A marker speaks for all before it.
+        prepared.sort_by_key(|committable| committable.checkpoint);
         for committable in prepared {
             let Some(epoch) = Epoch::open(&committable.bytes)? else { continue };
             let (address, checkpoint) = (epoch.address.clone(), committable.checkpoint);
