@@ -22,7 +22,7 @@ mod temporal;
 pub mod types;
 mod whole;
 
-pub use spec::{Compression, FormatKind, FormatSpec, OnError};
+pub use spec::{Compression, FormatKind, FormatSpec, OnError, OnNull};
 pub use whole::{FileEncoder, file_encoder};
 
 use arrow_array::{Array, BinaryArray, RecordBatch, UInt32Array};
@@ -116,7 +116,7 @@ pub struct Broken {
 
 /// Decodes encoded records into batches of one schema. It keeps memory and what it learnt about the records' layout between calls.
 pub trait Decoder: Send {
-    /// Decodes a column of records (binary, string; plain, large or view), one record per row. A null record (a tombstone) is broken.
+    /// Decodes a column of records (binary, string; plain, large or view), one record per row. What a null record (a tombstone) is, [`OnNull`] says.
     ///
     /// # Errors
     /// When `records` is of another type or holds 2 GiB or more; never because of a broken record.
@@ -138,8 +138,8 @@ pub trait Encoder: Send {
 /// When the format cannot hold the schema.
 pub fn decoder(spec: &FormatSpec, schema: SchemaRef) -> Result<Box<dyn Decoder>, FormatError> {
     Ok(match spec.kind {
-        FormatKind::Raw => Box::new(raw::RawDecoder::new(schema)?),
-        FormatKind::Json => Box::new(json::JsonDecoder::new(schema)?),
+        FormatKind::Raw => Box::new(raw::RawDecoder::new(schema, spec.on_null)?),
+        FormatKind::Json => Box::new(json::JsonDecoder::new(schema, spec.on_null)?),
         FormatKind::Csv => Box::new(csv::CsvDecoder::new(spec, schema)?),
         FormatKind::Parquet => return Err(FormatError::OfFiles { format: "parquet", why: "a source gives records" }),
     })

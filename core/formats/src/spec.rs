@@ -14,6 +14,9 @@ pub struct FormatSpec {
     /// What happens to a record that cannot be decoded.
     #[serde(default)]
     pub on_error: OnError,
+    /// What a null record, a tombstone, is.
+    #[serde(default, skip_serializing_if = "OnNull::is_default")]
+    pub on_null: OnNull,
     /// csv: what stands between two fields. Default `,`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<char>,
@@ -36,7 +39,8 @@ impl fmt::Debug for FormatSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut spec = f.debug_struct("FormatSpec");
         spec.field("kind", &self.kind).field("on_error", &self.on_error);
-        let options: [(&str, Option<&dyn fmt::Debug>); 5] = [
+        let options: [(&str, Option<&dyn fmt::Debug>); 6] = [
+            ("on_null", (!self.on_null.is_default()).then_some(&self.on_null as &dyn fmt::Debug)),
             ("delimiter", self.delimiter.as_ref().map(|it| it as &dyn fmt::Debug)),
             ("quote", self.quote.as_ref().map(|it| it as &dyn fmt::Debug)),
             ("null_text", self.null_text.as_ref().map(|it| it as &dyn fmt::Debug)),
@@ -54,7 +58,16 @@ impl fmt::Debug for FormatSpec {
 
 impl From<FormatKind> for FormatSpec {
     fn from(kind: FormatKind) -> Self {
-        Self { kind, on_error: OnError::default(), delimiter: None, quote: None, null_text: None, header: None, compression: None }
+        Self {
+            kind,
+            on_error: OnError::default(),
+            on_null: OnNull::default(),
+            delimiter: None,
+            quote: None,
+            null_text: None,
+            header: None,
+            compression: None,
+        }
     }
 }
 
@@ -110,7 +123,7 @@ impl FormatKind {
         }
     }
 
-    /// Its options in the long form, `type` and `on_error` left out.
+    /// Its options in the long form, `type`, `on_error` and `on_null` left out.
     #[must_use]
     pub const fn options(self) -> &'static [&'static str] {
         match self {
@@ -132,6 +145,25 @@ pub enum OnError {
     Skip,
     /// The record goes to the source's `NAME.errors` stream.
     DeadLetter,
+}
+
+/// What becomes of a record that is null, a tombstone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnNull {
+    /// It cannot be decoded: [`OnError`] says what happens.
+    #[default]
+    Broken,
+    /// It is dropped and not counted as broken.
+    Skip,
+    /// It is a row without values, which is broken if a column is not nullable. What goes with it besides, such as its key, is there.
+    Row,
+}
+
+impl OnNull {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How the pages of a parquet file are compressed.
@@ -159,6 +191,7 @@ mod tests {
             read(r#"{"type": "raw", "on_error": "dead-letter"}"#),
             Ok(FormatSpec { on_error: OnError::DeadLetter, ..FormatKind::Raw.into() })
         );
+        assert_eq!(read(r#"{"type": "json", "on_null": "row"}"#).map(|spec| spec.on_null), Ok(OnNull::Row));
         assert_eq!(
             read(r#"{"type": "csv", "delimiter": ";", "header": true}"#),
             Ok(FormatSpec { delimiter: Some(';'), header: Some(true), ..FormatKind::Csv.into() })

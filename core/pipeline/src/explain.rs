@@ -8,7 +8,7 @@ use crate::{
     units::{duration_text, size_text},
 };
 use serde_json::Value;
-use standpipe_formats::{FormatSpec, OnError, types};
+use standpipe_formats::{FormatSpec, OnError, OnNull, types};
 use standpipe_sdk::wire::Encoding;
 use std::fmt::{Result, Write};
 
@@ -139,13 +139,18 @@ fn plugin(name: &str, version: &str, out: &mut String) -> Result {
 fn source_steps(source: &SourceNode, node: &Node, out: &mut String) -> Result {
     writeln!(out, "  {}", if source.validation.details.capabilities.bounded { "bounded" } else { "unbounded" })?;
     if let Some(decode) = &source.decode {
-        let FormatSpec { kind, on_error, .. } = &decode.format;
+        let FormatSpec { kind, on_error, on_null, .. } = &decode.format;
         let policy = match on_error {
             OnError::Fail => "fail",
             OnError::Skip => "skip",
             OnError::DeadLetter => "dead-letter",
         };
-        writeln!(out, "  decode {}, on error {policy}", kind.name())?;
+        let nulls = match on_null {
+            OnNull::Broken => "",
+            OnNull::Skip => ", tombstones dropped",
+            OnNull::Row => ", tombstones are rows",
+        };
+        writeln!(out, "  decode {}, on error {policy}{nulls}", kind.name())?;
     }
     if let (Some(time), Some(main)) = (&source.event_time, node.outputs.first()) {
         let column = main.schema.field(time.column).name();

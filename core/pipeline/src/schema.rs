@@ -229,6 +229,8 @@ struct DetailedFormat {
     r#type: FormatName,
     /// What happens to a record that cannot be decoded: the job fails, the record is dropped, or it goes to NAME.errors. Default fail.
     on_error: Option<OnError>,
+    /// What a null record, a tombstone, is: one that cannot be decoded, nothing, or a row without values. Default broken.
+    on_null: Option<OnNull>,
     /// csv: what stands between two fields. Default a comma.
     delimiter: Option<String>,
     /// csv: what stands around a field that holds a delimiter, a quote or a newline. Default a double quote.
@@ -250,6 +252,14 @@ enum FormatName {
     Csv,
     /// Whole files of Apache Parquet; for sinks that write files.
     Parquet,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+enum OnNull {
+    Broken,
+    Skip,
+    Row,
 }
 
 #[derive(JsonSchema)]

@@ -6,8 +6,8 @@ use arrow_schema::{Field, SchemaRef};
 use super::Dialect;
 use super::split::{self, Fields};
 use crate::json::Column;
-use crate::records::{RecordVisitor, each_record};
-use crate::{Decoded, Decoder, FormatError, FormatSpec};
+use crate::records::{RecordVisitor, TOMBSTONE, each_record};
+use crate::{Decoded, Decoder, FormatError, FormatSpec, OnNull};
 
 /// The most text of a record that a message repeats.
 const MAX_FOUND: usize = 40;
@@ -17,6 +17,7 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// The decoder of the format `csv`.
 pub(crate) struct CsvDecoder {
     schema: SchemaRef,
+    on_null: OnNull,
     rows: Rows,
 }
 
@@ -25,7 +26,7 @@ impl CsvDecoder {
         super::check(&schema)?;
         let columns = schema.fields().iter().map(|field| column(field)).collect::<Result<_, _>>()?;
         let names = schema.fields().iter().map(|field| field.name().clone()).collect();
-        Ok(Self { rows: Rows { dialect: Dialect::new(spec)?, columns, names, rows: 0 }, schema })
+        Ok(Self { rows: Rows { dialect: Dialect::new(spec)?, columns, names, rows: 0 }, on_null: spec.on_null, schema })
     }
 }
 
@@ -37,7 +38,7 @@ impl Decoder for CsvDecoder {
     fn decode(&mut self, records: &dyn Array) -> Result<Decoded, FormatError> {
         // What a failed call has left behind.
         self.rows.truncate(0);
-        let outcome = each_record(records, &mut self.rows)?;
+        let outcome = each_record(records, self.on_null, &mut self.rows)?;
         let rows = RecordBatchOptions::new().with_row_count(Some(self.rows.rows));
         self.rows.rows = 0;
         let columns = self.rows.columns.iter_mut().map(Column::finish).collect::<Result<_, _>>()?;
@@ -69,6 +70,15 @@ impl RecordVisitor for Rows {
                 Err(reason)
             }
         }
+    }
+
+    fn null(&mut self) -> Result<(), String> {
+        if self.columns.iter_mut().any(|column| column.decode_text(None).is_err()) {
+            self.truncate(self.rows);
+            return Err(TOMBSTONE.to_owned());
+        }
+        self.rows += 1;
+        Ok(())
     }
 }
 

@@ -11,13 +11,13 @@ use crate::{
     yaml::{Data, Node, Value},
 };
 use arrow_schema::Field;
-use standpipe_formats::{Compression, FormatKind, FormatSpec, OnError, types};
+use standpipe_formats::{Compression, FormatKind, FormatSpec, OnError, OnNull, types};
 use std::time::Duration;
 
 pub(crate) const SOURCE_KEYS: [&str; 6] = ["connector", "with", "format", "schema", "event_time", "parallelism"];
 pub(crate) const SINK_KEYS: [&str; 5] = ["input", "connector", "with", "format", "parallelism"];
 /// Of a source, of all formats.
-pub(crate) const FORMAT_KEYS: [&str; 6] = ["type", "on_error", "delimiter", "quote", "null_text", "header"];
+pub(crate) const FORMAT_KEYS: [&str; 7] = ["type", "on_error", "on_null", "delimiter", "quote", "null_text", "header"];
 /// Of a sink, of all formats.
 pub(crate) const SINK_FORMAT_KEYS: [&str; 6] = ["type", "delimiter", "quote", "null_text", "header", "compression"];
 pub(crate) const EVENT_TIME_KEYS: [&str; 3] = ["column", "out_of_orderness", "idle_timeout"];
@@ -196,12 +196,14 @@ fn format(item: &Item<'_>, keys: &[&'static str]) -> Option<At<FormatSpec>> {
         Value::Text(text) => FormatKind::ALL.into_iter().find(|kind| kind.name() == text),
         _ => None,
     });
-    let of_kind = |key: &&'static str| kind.is_none_or(|kind| matches!(*key, "type" | "on_error") || kind.options().contains(key));
+    let of_kind = |key: &&'static str| kind.is_none_or(|kind| matches!(*key, "type" | "on_error" | "on_null") || kind.options().contains(key));
     let known: Vec<&'static str> = keys.iter().copied().filter(of_kind).collect();
     let section = Section::open(item.clone(), &known)?;
     let policies = [("fail", OnError::Fail), ("skip", OnError::Skip), ("dead-letter", OnError::DeadLetter)];
     let compressions = [("none", Compression::None), ("snappy", Compression::Snappy), ("zstd", Compression::Zstd)];
     let on_error = if known.contains(&"on_error") { section.optional("on_error", |item| item.word(&policies)) } else { Some(None) };
+    let nulls = [("broken", OnNull::Broken), ("skip", OnNull::Skip), ("row", OnNull::Row)];
+    let on_null = if known.contains(&"on_null") { section.optional("on_null", |item| item.word(&nulls)) } else { Some(None) };
     let delimiter = section.optional("delimiter", |item| character(&item));
     let quote = section.optional("quote", |item| character(&item));
     let null_text = section.optional("null_text", |item| any_text(&item));
@@ -210,6 +212,7 @@ fn format(item: &Item<'_>, keys: &[&'static str]) -> Option<At<FormatSpec>> {
     let value = FormatSpec {
         kind: format_kind(&section.required("type")?)?,
         on_error: on_error?.map_or_else(OnError::default, |policy| policy.value),
+        on_null: on_null?.map_or_else(OnNull::default, |policy| policy.value),
         delimiter: delimiter?,
         quote: quote?,
         null_text: null_text?,
