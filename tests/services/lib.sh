@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What kafka.sh, opensearch.sh and prepare.sh share: the cache, the life of one background process, waiting for a condition.
+# What kafka.sh, opensearch.sh, s3.sh and prepare.sh share: the cache, the life of one background process, waiting for a condition.
 # Sourced by them only; it starts nothing by itself. A service's whole state is its DIR: DIR/pid, DIR/log, its configuration and data.
 
 services=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -17,9 +17,19 @@ classpath_file() {
     echo "$cache/$1-$(cksum <"$services/$1/pom.xml" | cut -d ' ' -f 1).classpath"
 }
 
-# Whether service $1's classpath is there with every jar it names: a wiped Maven repository counts as absent.
+# The Python environment of service $1; named after its requirements, so that a new version is a new folder.
+environment() {
+    echo "$cache/$1-$(cksum <"$services/$1/requirements.txt" | cut -d ' ' -f 1).venv"
+}
+
+# Whether what service $1 runs on is there: its Python environment, or its classpath with every jar it names (a wiped Maven repository counts as absent).
+# The interpreter is asked too: it is a link to a Python that may be gone.
 is_prepared() {
     local file jars jar
+    if [ -f "$services/$1/requirements.txt" ]; then
+        "$(environment "$1")/bin/python" -c '' 2>/dev/null
+        return
+    fi
     file=$(classpath_file "$1")
     [ -s "$file" ] || return 1
     IFS=: read -r -a jars <"$file" || [ "${#jars[@]}" -gt 0 ] || return 1
@@ -52,7 +62,7 @@ service_pid() {
     pid=$(cat "$1/pid" 2>/dev/null) || return 1
     is_alive "$pid" || return 1
     case $(ps -ww -o args= -p "$pid") in
-    *"-Dstandpipe.service=$1 "*) echo "$pid" ;;
+    *"standpipe.service=$1 "*) echo "$pid" ;;
     *) return 1 ;;
     esac
 }
@@ -86,12 +96,20 @@ stop_service() {
     rm -f "$1/pid"
 }
 
-# spawn DIR PARENT JVM-ARGUMENTS...: runs a JVM in the background with its output in DIR/log and its pid in DIR/pid. With a PARENT, a watchdog
-# ends it when that process is gone, however that died. Neither holds the caller's stdin, stdout or stderr, so a pipe on them ends with the script.
+# spawn DIR PARENT JVM-ARGUMENTS...: runs a JVM as `spawn_program` does.
 spawn() {
+    local dir=$1 parent=$2
+    shift 2
+    spawn_program "$dir" "$parent" "$java" "-Dstandpipe.service=$dir" "$@"
+}
+
+# spawn_program DIR PARENT COMMAND...: runs COMMAND, which must have `standpipe.service=DIR` among its arguments and not as the last, in the background
+# with its output in DIR/log and its pid in DIR/pid. With a PARENT, a watchdog ends it when that process is gone, however that died. Neither holds the
+# caller's stdin, stdout or stderr, so a pipe on them ends with the script.
+spawn_program() {
     local dir=$1 parent=$2 pid
     shift 2
-    "$java" "-Dstandpipe.service=$dir" "$@" </dev/null >"$dir/log" 2>&1 &
+    "$@" </dev/null >"$dir/log" 2>&1 &
     pid=$!
     echo "$pid" >"$dir/pid"
     [ -n "$parent" ] || return 0

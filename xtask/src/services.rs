@@ -1,6 +1,6 @@
 //! Starts the real services that tests talk to, by the scripts in `tests/services/`, and stops them when dropped, also after a failure.
 //!
-//! A service that cannot run here (no JDK, no Maven) is missing: in CI that is an error, elsewhere the tests that need it are skipped by name.
+//! A service that cannot run here (no JDK, no Maven, no Python) is missing: in CI that is an error, elsewhere the tests that need it are skipped by name.
 
 use crate::cargo;
 use anyhow::{Context, Result, bail};
