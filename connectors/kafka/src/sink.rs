@@ -171,9 +171,9 @@ impl Sink for KafkaSink {
             columns,
             accepts: vec![ChangeMode::Append, ChangeMode::Upsert, ChangeMode::Retract],
             capabilities: Capabilities { ordered: true, ..Capabilities::default() },
-            max_subtasks: None,
             types: vec![TypeClass::Nested],
             problems,
+            ..SinkDeclaration::default()
         })
     }
 

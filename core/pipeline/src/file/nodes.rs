@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     diagnostic::{At, Span},
+    guarantee::{self, Guarantee},
     text::Text,
     yaml::{Data, Node, Value},
 };
@@ -15,7 +16,7 @@ use standpipe_formats::{FormatKind, FormatSpec, OnError, types};
 use std::time::Duration;
 
 pub(crate) const SOURCE_KEYS: [&str; 6] = ["connector", "with", "format", "schema", "event_time", "parallelism"];
-pub(crate) const SINK_KEYS: [&str; 5] = ["input", "connector", "with", "format", "parallelism"];
+pub(crate) const SINK_KEYS: [&str; 6] = ["input", "connector", "with", "format", "guarantee", "parallelism"];
 pub(crate) const FORMAT_KEYS: [&str; 2] = ["type", "on_error"];
 pub(crate) const EVENT_TIME_KEYS: [&str; 3] = ["column", "out_of_orderness", "idle_timeout"];
 pub(crate) const COLUMN_KEYS: [&str; 2] = ["type", "nullable"];
@@ -101,6 +102,8 @@ pub(crate) struct SinkBlock {
     pub(crate) connector: Text,
     pub(crate) with: With,
     pub(crate) format: Option<At<FormatSpec>>,
+    /// What is demanded of it.
+    pub(crate) guarantee: Option<At<Guarantee>>,
     pub(crate) parallelism: Option<At<u32>>,
 }
 
@@ -132,8 +135,17 @@ pub(super) fn sink(name: &str, item: Item<'_>) -> Option<SinkBlock> {
     let connector = section.required("connector").and_then(|item| item.text());
     let with = with(&section);
     let format = section.optional("format", |item| format(&item, &FORMAT_KEYS[..1]));
+    let guarantee = section.optional("guarantee", |item| item.word(&guarantee::WORDS));
     let parallelism = parallelism(&section);
-    Some(SinkBlock { name: node_name(name, &section), input: input?, connector: connector?, with: with?, format: format?, parallelism })
+    Some(SinkBlock {
+        name: node_name(name, &section),
+        input: input?,
+        connector: connector?,
+        with: with?,
+        format: format?,
+        guarantee: guarantee?,
+        parallelism,
+    })
 }
 
 pub(super) fn node_name(name: &str, section: &Section<'_>) -> Name {
