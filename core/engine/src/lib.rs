@@ -20,5 +20,5 @@ mod watermark;
 
 pub use runtime::{
     Cause, CheckpointOptions, CheckpointTotals, Counter, ErrorClass, JobControl, JobError, JobHandle, JobReport, LastCheckpoint, Metrics,
-    NodeMetrics, Outcome, Position, Role, RunOptions, Sample, Secrets, SplitLag, Totals, Value, run,
+    NodeMetrics, Outcome, Position, Role, RunOptions, Sample, Secrets, SplitLag, Totals, Value, check_restore, run,
 };

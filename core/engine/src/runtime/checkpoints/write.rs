@@ -46,8 +46,9 @@ fn run(job: &Job, checkpoints: &Checkpoints, work: &Receiver<Work>) {
         }
         match work {
             Work::GivenUp(id) => {
+                // Not forgotten before one is durable: a store that is not there may look like one that is empty.
+                sweep(&mut Some(id));
                 garbage = Some(id);
-                sweep(&mut garbage);
             }
             // It has been given up meanwhile.
             Work::Tables(id, ..) if checkpoints.wanted.load(SeqCst) != id => {}
