@@ -388,7 +388,7 @@ struct Sink {
 
 #[derive(JsonSchema)]
 #[schemars(rename_all = "kebab-case")]
-#[allow(dead_code, reason = "only its schema is used")]
+#[allow(clippy::enum_variant_names, reason = "they are the words of the file")]
 enum GuaranteeName {
     /// Every row once: a transactional sink, replayable sources, checkpoints.
     ExactlyOnce,

@@ -2,29 +2,29 @@
 
 use crate::{
     checkpoints::{failure, open},
-    cli::{CheckpointArguments, CheckpointCommand, CheckpointFormat},
+    cli::{CheckpointCommand, CheckpointFormat},
     exit::{Code, Failure},
     load,
-    output::print,
+    output::{columns, print},
 };
 use chrono::{DateTime, SecondsFormat};
 use standpipe_checkpoint::{Kind, Manifest, Store};
 use standpipe_pipeline::{LoadOptions, PipelineFile};
-use std::fmt::Write;
+use std::{fmt::Write, path::Path};
 
 /// `standpipe checkpoint ...`.
 pub(super) fn checkpoint(command: &CheckpointCommand) -> anyhow::Result<()> {
     match command {
         CheckpointCommand::List(of) => {
-            let store = store(of)?;
+            let store = store(&of.file, &of.set)?;
             let ids = store.list().map_err(|error| failure(&error))?;
             let manifests: Vec<Manifest> =
                 ids.iter().map(|id| store.read(*id)).collect::<Result<_, _>>().map_err(|error| failure(&error))?;
-            let table = |manifests: &[Manifest]| lines(&HEADER, manifests.iter().map(row));
+            let table = |manifests: &[Manifest]| columns(&HEADER.map(str::to_owned), &manifests.iter().map(row).collect::<Vec<_>>());
             show(of.format, &manifests, table)
         }
         CheckpointCommand::Inspect { of, id } => {
-            let store = store(of)?;
+            let store = store(&of.file, &of.set)?;
             let found = match id {
                 Some(id) => store.read(*id).map(Some),
                 None => store.latest(),
@@ -37,11 +37,12 @@ pub(super) fn checkpoint(command: &CheckpointCommand) -> anyhow::Result<()> {
     }
 }
 
-fn store(of: &CheckpointArguments) -> anyhow::Result<Store> {
-    let options = LoadOptions { parallelism: None, set: of.set.clone() };
-    let pipeline = PipelineFile::read(&of.file, &options).map_err(|problems| load::failure(&problems))?;
+/// The checkpoints of a pipeline file's job.
+pub(super) fn store(file: &Path, set: &[(String, String)]) -> anyhow::Result<Store> {
+    let options = LoadOptions { parallelism: None, set: set.to_vec() };
+    let pipeline = PipelineFile::read(file, &options).map_err(|problems| load::failure(&problems))?;
     let Some(settings) = &pipeline.checkpoint else {
-        return Err(Failure::error(Code::Usage, format!("{} takes no checkpoints: it has no checkpoint:", of.file.display())));
+        return Err(Failure::error(Code::Usage, format!("{} takes no checkpoints: it has no checkpoint:", file.display())));
     };
     open(settings, pipeline.name())
 }
@@ -59,11 +60,11 @@ fn show(format: CheckpointFormat, manifests: &[Manifest], text: impl FnOnce(&[Ma
 
 const HEADER: [&str; 6] = ["NUMBER", "KIND", "TAKEN", "TOOK", "SIZE", "RUN"];
 
-fn row(manifest: &Manifest) -> [String; 6] {
+fn row(manifest: &Manifest) -> Vec<String> {
     let (all, own) = manifest.sizes();
     let size = if all == own { bytes(all) } else { format!("{}, {} new", bytes(all), bytes(own)) };
     let took = format!("{:.0} ms", manifest.took_micros as f64 / 1000.0);
-    [manifest.id.to_string(), kind(manifest).to_owned(), time(manifest.triggered_micros), took, size, manifest.generation.to_string()]
+    vec![manifest.id.to_string(), kind(manifest).to_owned(), time(manifest.triggered_micros), took, size, manifest.generation.to_string()]
 }
 
 fn kind(manifest: &Manifest) -> &'static str {
@@ -99,21 +100,16 @@ fn describe(manifest: &Manifest) -> String {
         node.tables.iter().map(move |(table, files)| {
             let sum = |of: fn(&standpipe_checkpoint::FileRef) -> u64| files.iter().map(of).sum::<u64>();
             let subtasks = node.parallelism.to_string();
-            [path.clone(), node.operator.clone(), subtasks, table.clone(), sum(|file| file.rows).to_string(), bytes(sum(|file| file.bytes))]
+            vec![
+                path.clone(),
+                node.operator.clone(),
+                subtasks,
+                table.clone(),
+                sum(|file| file.rows).to_string(),
+                bytes(sum(|file| file.bytes)),
+            ]
         })
     });
-    text.push_str(&lines(&["NODE", "OPERATOR", "SUBTASKS", "TABLE", "ROWS", "SIZE"], rows));
+    text.push_str(&columns(&["NODE", "OPERATOR", "SUBTASKS", "TABLE", "ROWS", "SIZE"].map(str::to_owned), &rows.collect::<Vec<_>>()));
     text
-}
-
-/// Columns, as wide as they must be.
-fn lines<const N: usize>(header: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
-    let all: Vec<[String; N]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
-    let width = |column: usize| all.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    all.iter().map(line).collect()
 }

@@ -4,6 +4,7 @@ mod check;
 mod checkpoint;
 mod plugin;
 pub(crate) mod run;
+mod state;
 
 use crate::cli::Command;
 
@@ -15,6 +16,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Explain(arguments) => check::explain(&arguments),
         Command::Schema => check::schema(),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
+        Command::State(command) => state::state(&command),
         Command::Plugin(command) => plugin::plugin(&command),
         Command::Demo(arguments) => crate::demo::run(&arguments),
     }
