@@ -96,7 +96,7 @@ fn one_line(error: &object_store::Error) -> String {
         (Some(document), Some(code), Some(message)) => format!("{} {code}: {message}", &text[..document]),
         _ => text,
     };
-    said.split_whitespace().collect::<Vec<_>>().join(" ")
+    said.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches(':').to_owned()
 }
 
 impl CheckpointError {
