@@ -141,6 +141,8 @@ fn manifests_that_are_damaged_or_not_ours() {
     with_changed(&newest, later, || {
         job.refuses(1, &[], &[name(&newest), "it is of format 7, by standpipe 0.1.0; this release reads up to 1"])
     });
+    let base = job.0.at("ckpt/job/generations/000001.base");
+    with_changed(&base, |_| other(b"nothing"), || job.refuses(1, &[], &[name(&base), "it is no number"]));
     job.goes_on();
 }
 
@@ -219,20 +221,14 @@ fn an_older_checkpoint_that_does_not_fit_leaves_the_newest_in_its_place() {
 #[test]
 fn the_checkpoints_of_another_job() {
     let job = Job::killed();
+    // It fits in all but its name.
     fs::rename(job.0.at("ckpt/job"), job.0.at("ckpt/other")).unwrap();
-    fs::create_dir(job.0.at("ckpt/job")).unwrap();
-    job.0.write(
-        "other.yaml",
-        JOB.replace("name: job", "name: other").replace("  windows:", "  rows: {input: ticks, filter: \"n > 0\"}\n  windows:"),
-    );
-    // It is the folder that makes them its own: what is in it does not fit.
-    let other = Folder::new();
-    other.write("job.yaml", "name: job\ncheckpoint: {interval: 1s, dir: ckpt}\nsources: {lines: {connector: file, with: {path: in}, format: raw}}\nsinks: {out: {input: lines, connector: print}}\n");
-    other.write("in", "a\n");
-    fs::create_dir_all(other.at("ckpt")).unwrap();
-    fs::rename(job.0.at("ckpt/other"), other.at("ckpt/job")).unwrap();
-    let error = standpipe(["run", "job.yaml", "--restore", "latest"]).in_directory(other.path()).finish().one_error(2);
-    assert!(error.contains("it has state of sinks.all, which is not in the pipeline"), "{error}");
+    job.0.write("job.yaml", JOB.replace("name: job", "name: other"));
+    let error = job.run(&["--restore", "latest"]).finish().one_error(2);
+    assert!(error.contains(": it is of the job \"job\", this is \"other\""), "{error}");
+    fs::rename(job.0.at("ckpt/other"), job.0.at("ckpt/job")).unwrap();
+    job.0.write("job.yaml", JOB);
+    job.goes_on();
 }
 
 #[test]

@@ -130,6 +130,9 @@ fn try_out(plan: &Plan, node: &Node, parts: &[Snapshot]) -> Result<(), OperatorE
 
 /// Whether the plan can take over the state.
 fn check(manifest: &Manifest, plan: &Plan, allow_non_restored_state: bool) -> Result<(), String> {
+    if manifest.job != plan.name {
+        return Err(format!("it is of the job {:?}, this is {:?}", manifest.job, plan.name));
+    }
     if manifest.max_parallelism != plan.settings.max_parallelism {
         return Err(format!(
             "its state is in {} key groups, the pipeline's engine.max_parallelism is {}; that is fixed with a job's first start",
