@@ -18,7 +18,6 @@ mod restarts;
 mod secrets;
 mod signals;
 mod supervise;
-mod table;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -37,13 +37,15 @@ impl Sink for ElasticsearchSink {
     type Config = Config;
 
     fn declare(config: &Config, input: &SinkInput) -> Result<SinkDeclaration> {
-        let (has_ids, problems) = match Plan::new(config, input) {
-            Ok(plan) => (!plan.id.is_empty(), Vec::new()),
-            Err(problems) => (false, problems),
+        let (id, problems) = match Plan::new(config, input) {
+            Ok(plan) => (plan.id.iter().map(|column| input.schema.field(*column).name().clone()).collect(), Vec::new()),
+            Err(problems) => (Vec::new(), problems),
         };
+        let has_ids = !id.is_empty();
         Ok(SinkDeclaration {
             accepts: vec![ChangeMode::Append, ChangeMode::Upsert],
             capabilities: Capabilities { idempotent: has_ids, ordered: has_ids, ..Capabilities::default() },
+            id,
             types: vec![TypeClass::Large, TypeClass::View, TypeClass::Nested],
             problems,
             ..SinkDeclaration::default()

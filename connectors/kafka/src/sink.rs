@@ -76,9 +76,9 @@ impl Sink for KafkaSink {
             columns: columns.names(),
             accepts: vec![ChangeMode::Append, ChangeMode::Upsert, ChangeMode::Retract],
             capabilities,
-            max_subtasks: None,
             types: vec![TypeClass::Nested],
             problems,
+            ..SinkDeclaration::default()
         })
     }
 

@@ -21,5 +21,5 @@ mod watermark;
 pub use runtime::{
     Cause, CheckpointOptions, CheckpointTotals, Counter, ErrorClass, JobControl, JobError, JobHandle, JobReport, JobState, LastCheckpoint,
     Metrics, NodeMetrics, Outcome, PendingSavepoint, Position, Role, RunOptions, Sample, SavepointError, Secrets, SplitLag, Step, Totals,
-    Value, run,
+    Value, check_restore, run,
 };

@@ -2,6 +2,7 @@
 //! The form is stable: tests and diffs may rely on it. Texts of the file are shown as written, so that no secret is.
 
 use crate::{
+    guarantee::{self, SinkGuarantee},
     modes,
     placement::Placement,
     plan::{Exchange, Node, Operator, Output, Plan, SourceNode, WindowAssigner},
@@ -22,7 +23,7 @@ pub fn text(plan: &Plan, slots_of_process: &[u32]) -> String {
 }
 
 fn write(plan: &Plan, slots_of_process: &[u32], out: &mut String) -> Result {
-    let settings = &plan.settings;
+    let (settings, guarantees) = (&plan.settings, guarantee::of(plan));
     writeln!(
         out,
         "{}: {}, {}, {}, plan {:016x}",
@@ -46,6 +47,9 @@ fn write(plan: &Plan, slots_of_process: &[u32], out: &mut String) -> Result {
         writeln!(out, "\n{}: {}, parallelism {}, chain {chain}", node.path, title(&node.operator), node.parallelism)?;
         inputs(plan, node, out)?;
         operator(plan, node, out)?;
+        if let Some(sink) = guarantees.iter().find(|sink| sink.sink == node.id) {
+            guarantee(sink, out)?;
+        }
         node.outputs.iter().try_for_each(|stream| output(stream, out))?;
     }
     workers(plan, slots_of_process, out)
@@ -134,6 +138,12 @@ fn operator(plan: &Plan, node: &Node, out: &mut String) -> Result {
 
 fn plugin(name: &str, version: &str, out: &mut String) -> Result {
     writeln!(out, "  plugin {name} {version}")
+}
+
+/// What holds of a sink, and every node that weakens it.
+fn guarantee(sink: &SinkGuarantee, out: &mut String) -> Result {
+    writeln!(out, "  guarantee {}", sink.guarantee)?;
+    sink.weaknesses.iter().try_for_each(|weakness| writeln!(out, "    {weakness}"))
 }
 
 fn source_steps(source: &SourceNode, node: &Node, out: &mut String) -> Result {

@@ -402,8 +402,24 @@ struct Sink {
     with: Option<BTreeMap<String, Value>>,
     /// How rows become records; a sink of rows has none. Default json.
     format: Option<SinkFormat>,
+    /// What must hold after any failure; a pipeline that cannot hold it is refused. Default: nothing is demanded.
+    guarantee: Option<GuaranteeName>,
     /// Subtasks.
     parallelism: Option<Count>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+#[allow(clippy::enum_variant_names, reason = "they are the words of the file")]
+enum GuaranteeName {
+    /// Every row once: a transactional sink, replayable sources, checkpoints.
+    ExactlyOnce,
+    /// As if once: exactly-once, or what is written again replaces itself.
+    EffectivelyOnce,
+    /// Nothing is lost.
+    AtLeastOnce,
+    /// Nothing is there twice.
+    AtMostOnce,
 }
 
 #[derive(JsonSchema)]

@@ -33,6 +33,9 @@ pub struct SinkDeclaration {
     pub accepts: Vec<ChangeMode>,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// With [`Capabilities::idempotent`]: the columns by which it tells rows apart; empty: any may count. Where one of them depends on the clock or on chance, `check`
+    /// says that a row may be there twice.
+    pub id: Vec<String>,
     /// Subtasks at most.
     pub max_subtasks: Option<u32>,
     /// Type classes of columns that it takes besides the plain ones. `check` refuses an input with a column of another.

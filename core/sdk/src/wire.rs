@@ -137,6 +137,9 @@ pub struct ValidationDetails {
     pub encoding: Encoding,
     /// A sink of records: the row's columns that it wants beside `value`, in order.
     pub columns: Vec<String>,
+    /// An idempotent sink: the columns by which it tells rows apart; empty: any may count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub id: Vec<String>,
     /// The change modes it takes. A sink: empty means append only. A transform: besides append and the mode of its main output.
     pub accepts: Vec<ChangeMode>,
     /// Subtasks that the node may have at most (a file that cannot be shared: 1).

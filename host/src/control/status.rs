@@ -168,7 +168,17 @@ pub(crate) fn time(time: DateTime<Utc>) -> String {
 
 fn totals(totals: Totals) -> TotalsStatus {
     let Totals { rows_in, bytes_in, rows_out, bytes_out, late, broken, rejected, lag, lag_time } = totals;
-    TotalsStatus { rows_in, bytes_in, rows_out, bytes_out, late, broken, rejected, lag_records: lag, lag_seconds: lag_time.map(|age| age.as_secs_f64()) }
+    TotalsStatus {
+        rows_in,
+        bytes_in,
+        rows_out,
+        bytes_out,
+        late,
+        broken,
+        rejected,
+        lag_records: lag,
+        lag_seconds: lag_time.map(|age| age.as_secs_f64()),
+    }
 }
 
 fn node(node: &NodeMetrics) -> NodeStatus {

@@ -17,7 +17,7 @@ mod ticker;
 mod worker;
 
 pub use checkpoints::{
-    CheckpointOptions,
+    CheckpointOptions, check_restore,
     savepoint::{PendingSavepoint, SavepointError},
 };
 use error::Phase;
@@ -182,14 +182,16 @@ fn supervise(job: &Arc<Job>) -> Result<JobReport, JobError> {
     job.take_failure().map_or(Ok(JobReport { end, elapsed, totals: job.metrics.totals() }), Err)
 }
 
-/// Reads the checkpoint that the job goes on from.
+/// Reads the checkpoint that the job goes on from, and begins.
 fn restore(job: &Job) -> Result<(), JobError> {
-    if let Some(checkpoints) = &job.checkpoints
-        && let Some(restored) = Restored::load(&checkpoints.options, &job.plan)?
-    {
+    let Some(checkpoints) = &job.checkpoints else { return Ok(()) };
+    let options = &checkpoints.options;
+    if let Some(restored) = Restored::load(options, &job.plan)? {
         checkpoints.set_restored(restored);
     }
-    Ok(())
+    // Only now: what cannot be gone on from must not make later checkpoints passed over.
+    let begun = options.store.begin(options.taken_over.generation, options.taken_over.base.as_ref().map_or(0, |base| base.id));
+    begun.map_err(|error| JobError::new("", Phase::Start, Cause::Checkpoint(error.to_string())))
 }
 
 /// Waits until the workers have ended; once the job is given up for [`GRACE`] at most, because an operator may be deep in a call.

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     diagnostic::{At, Span},
+    guarantee::{self, Guarantee},
     text::Text,
     yaml::{Data, Node, Value},
 };
@@ -15,7 +16,7 @@ use standpipe_formats::{Compression, FormatKind, FormatSpec, OnError, OnNull, ty
 use std::time::Duration;
 
 pub(crate) const SOURCE_KEYS: [&str; 6] = ["connector", "with", "format", "schema", "event_time", "parallelism"];
-pub(crate) const SINK_KEYS: [&str; 5] = ["input", "connector", "with", "format", "parallelism"];
+pub(crate) const SINK_KEYS: [&str; 6] = ["input", "connector", "with", "format", "guarantee", "parallelism"];
 /// Of a source, of all formats.
 pub(crate) const FORMAT_KEYS: [&str; 7] = ["type", "on_error", "on_null", "delimiter", "quote", "null_text", "header"];
 /// Of a sink, of all formats.
@@ -104,6 +105,8 @@ pub(crate) struct SinkBlock {
     pub(crate) connector: Text,
     pub(crate) with: With,
     pub(crate) format: Option<At<FormatSpec>>,
+    /// What is demanded of it.
+    pub(crate) guarantee: Option<At<Guarantee>>,
     pub(crate) parallelism: Option<At<u32>>,
 }
 
@@ -135,8 +138,17 @@ pub(super) fn sink(name: &str, item: Item<'_>) -> Option<SinkBlock> {
     let connector = section.required("connector").and_then(|item| item.text());
     let with = with(&section);
     let format = section.optional("format", |item| format(&item, &SINK_FORMAT_KEYS));
+    let guarantee = section.optional("guarantee", |item| item.word(&guarantee::WORDS));
     let parallelism = parallelism(&section);
-    Some(SinkBlock { name: node_name(name, &section), input: input?, connector: connector?, with: with?, format: format?, parallelism })
+    Some(SinkBlock {
+        name: node_name(name, &section),
+        input: input?,
+        connector: connector?,
+        with: with?,
+        format: format?,
+        guarantee: guarantee?,
+        parallelism,
+    })
 }
 
 pub(super) fn node_name(name: &str, section: &Section<'_>) -> Name {
@@ -196,7 +208,8 @@ fn format(item: &Item<'_>, keys: &[&'static str]) -> Option<At<FormatSpec>> {
         Value::Text(text) => FormatKind::ALL.into_iter().find(|kind| kind.name() == text),
         _ => None,
     });
-    let of_kind = |key: &&'static str| kind.is_none_or(|kind| matches!(*key, "type" | "on_error" | "on_null") || kind.options().contains(key));
+    let of_kind =
+        |key: &&'static str| kind.is_none_or(|kind| matches!(*key, "type" | "on_error" | "on_null") || kind.options().contains(key));
     let known: Vec<&'static str> = keys.iter().copied().filter(of_kind).collect();
     let section = Section::open(item.clone(), &known)?;
     let policies = [("fail", OnError::Fail), ("skip", OnError::Skip), ("dead-letter", OnError::DeadLetter)];

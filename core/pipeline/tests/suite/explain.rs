@@ -54,6 +54,9 @@ sinks.out.encode: encode, parallelism 1, chain 2
 sinks.out: sink file, parallelism 1, chain 3
   <- out.encode, forward
   plugin stand-ins linked
+  guarantee at-least-once
+    checkpoint: there is none: after a failure everything is read and written again; add checkpoint: {interval: 10s}
+    sinks.out: file is neither transactional nor idempotent as it is configured: rows that come again are there twice; see whether a key of it, such as an id, changes that
   -> errors: append
      value binary, reason string, details string
 
@@ -122,12 +125,16 @@ sinks.out.encode: encode, parallelism 2, chain 2
 sinks.out: sink records, parallelism 1, chain 3
   <- out.encode, rebalance
   plugin fixture linked
+  guarantee at-least-once
+    sinks.out: records is neither transactional nor idempotent as it is configured: rows that come again are there twice; see whether a key of it, such as an id, changes that
   -> errors: append
      value binary, reason string, details string
 
 sinks.index: sink rows, parallelism 2, chain 4
   <- stats, forward
   plugin fixture linked
+  guarantee at-least-once
+    sinks.index: rows is neither transactional nor idempotent as it is configured: rows that come again are there twice; see whether a key of it, such as an id, changes that
   -> errors: append
      host string, metric string, window_start timestamp_ms not null, window_end timestamp_ms not null, n int64 not null, mean float64, low float64, high float64, reason string, details string
 
@@ -190,6 +197,9 @@ sinks.out.encode: encode, parallelism 1, chain 0
 sinks.out: sink records, parallelism 1, chain 1
   <- out.encode, forward
   plugin fixture linked
+  guarantee none
+    checkpoint: there is none: after a failure sources.s begins anew, wherever that is by then; add checkpoint: {interval: 10s}
+    sinks.out: records is neither transactional nor idempotent as it is configured: rows that come again are there twice; see whether a key of it, such as an id, changes that
   -> errors: append
      value binary, reason string, details string
 
@@ -202,6 +212,9 @@ sinks.broken.encode: encode, parallelism 1, chain 2
 sinks.broken: sink records, parallelism 1, chain 3
   <- broken.encode, forward
   plugin fixture linked
+  guarantee none
+    checkpoint: there is none: after a failure sources.s begins anew, wherever that is by then; add checkpoint: {interval: 10s}
+    sinks.broken: records is neither transactional nor idempotent as it is configured: rows that come again are there twice; see whether a key of it, such as an id, changes that
   -> errors: append
      value binary, reason string, details string
 

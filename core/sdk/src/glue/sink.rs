@@ -46,6 +46,7 @@ impl<S: Sink> SinkGlue<S> {
                 capabilities: declared.capabilities,
                 encoding: declared.encoding,
                 columns: declared.columns,
+                id: declared.id,
                 accepts: declared.accepts,
                 max_subtasks: declared.max_subtasks,
                 types: declared.types,

@@ -13,6 +13,7 @@ mod write;
 
 pub(crate) use coordinate::{commits, spawn};
 pub(crate) use restore::Restored;
+pub use restore::check_restore;
 
 use crate::{
     dataflow::time::CheckpointId,
