@@ -192,3 +192,28 @@ fn a_path_may_come_from_outside_as_far_as_it_is_no_column() {
     let none = sink(json!({ "path": "${OUT}", "options": { "aws_region": "x" } }), &[]).validate().unwrap().details;
     assert_eq!((none.columns, none.problems), (Vec::<String>::new(), Vec::new()));
 }
+
+#[test]
+fn parts_that_are_written_at_the_same_time_hold_no_more_in_memory_than_one_would() {
+    let (folder, path) = folder();
+    let config = json!({ "path": format!("{path}{{host}}/"), "roll": { "size": "1GiB" } });
+    let schema = Arc::new(Schema::new(vec![Field::new("host", DataType::Utf8, true), Field::new("text", DataType::Utf8, true)]));
+    let mut sink = Harness::sink::<FileSink>(config, schema.clone()).with_format(json!({ "type": "parquet", "compression": "none" }));
+    // 8 parts of 24 MiB each: none of them is large.
+    for round in 0..24 {
+        for host in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+            let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..1024).map(|row| format!("{round:06}{row:010}").repeat(64))));
+            let hosts: ArrayRef = Arc::new(StringArray::from_iter_values((0..1024).map(|_| host)));
+            sink.write(&RecordBatch::try_new(schema.clone(), vec![hosts, texts]).unwrap()).unwrap();
+        }
+    }
+    sink.finish().unwrap();
+    let (mut files, mut bytes) = (0, 0);
+    for host in fs::read_dir(folder.path()).unwrap() {
+        for part in fs::read_dir(host.unwrap().path()).unwrap() {
+            files += 1;
+            bytes += part.unwrap().metadata().unwrap().len();
+        }
+    }
+    assert!(bytes > 192 << 20 && (9..30).contains(&files), "{files} files of {bytes} bytes");
+}

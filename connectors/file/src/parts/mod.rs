@@ -35,6 +35,8 @@ use store::Store;
 
 /// Parts that are written at the same time. With more folders the one that has waited longest for a row is sealed.
 const MAX_OPEN: usize = 64;
+/// Bytes that encoders hold in memory, all together: parquet writes nothing out before a row group is whole.
+const MAX_BUFFERED: usize = 128 << 20;
 
 /// A path without its references, of which nobody knows yet what they stand for: their braces are no columns'.
 pub(crate) fn without_references(path: &str) -> String {
@@ -198,6 +200,7 @@ impl Parts {
         for group in self.folders.groups(columns, batch.num_rows())? {
             self.append(seq, batch, group)?;
         }
+        self.bound_memory()?;
         self.host.ack(seq);
         Ok(Written::Taken)
     }
@@ -231,6 +234,16 @@ impl Parts {
         }
         if is_full(part, roll) {
             self.close_part(&group.folder)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the largest parts, as long as all of them hold too much in memory.
+    fn bound_memory(&mut self) -> Result<()> {
+        while self.writing.values().map(buffered).sum::<usize>() > MAX_BUFFERED
+            && let Some(largest) = self.writing.iter().max_by_key(|(_, part)| buffered(part)).map(|(folder, _)| folder.clone())
+        {
+            self.close_part(&largest)?;
         }
         Ok(())
     }
@@ -359,6 +372,10 @@ impl Parts {
 
 /// Whether a part has the size or the age of one.
 fn is_full(part: &Writing, roll: Roll) -> bool {
-    let buffered = part.encoder.as_ref().map_or(0, |encoder| encoder.buffered());
-    part.draft.length() + buffered as u64 >= roll.size.0 as u64 || part.since.elapsed() >= roll.interval.0
+    part.draft.length() + buffered(part) as u64 >= roll.size.0 as u64 || part.since.elapsed() >= roll.interval.0
+}
+
+/// Bytes that its encoder holds in memory.
+fn buffered(part: &Writing) -> usize {
+    part.encoder.as_ref().map_or(0, |encoder| encoder.buffered())
 }
