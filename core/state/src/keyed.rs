@@ -154,10 +154,10 @@ impl Slot {
     fn new((details, field): &(StateDetails, FieldRef)) -> Result<Self, StateError> {
         let refuse = |why: String| StateError::new(ErrorCode::UNSUPPORTED, format!("state {:?}: {why}", details.name));
         let store = match details.kind {
-            StateKind::Value => ValueStore::new(field.data_type()).map(Store::Value),
+            // How values are reduced is the plugin's: what is kept is one value.
+            StateKind::Value | StateKind::Reducing => ValueStore::new(field.data_type()).map(Store::Value),
             StateKind::List => ListStore::new(field.clone()).map(Store::List),
             StateKind::Map => MapStore::new(field.data_type()).map(Store::Map),
-            StateKind::Reducing => return Err(refuse("reducing state is not supported by this host".to_owned())),
         };
         let expiry = match details.time_to_live_ms {
             None => None,

@@ -344,10 +344,6 @@ fn states_of(range: std::ops::Range<usize>) -> Vec<(StateDetails, FieldRef)> {
 #[test]
 fn what_cannot_be_stored_is_refused_with_its_name() {
     let refused = |state| KeyedStates::new(key_fields(), &[state], GROUPS).unwrap_err().message;
-    assert_eq!(
-        refused(declared("sum", StateKind::Reducing, DataType::Int64, None)),
-        "state \"sum\": reducing state is not supported by this host"
-    );
     let map = refused(declared("m", StateKind::Map, DataType::Int64, None));
     assert!(map.starts_with("state \"m\": ") && map.contains("a struct of key and value"), "{map}");
     let forever = refused(declared("ttl", StateKind::Value, DataType::Int64, Some(u64::MAX)));
