@@ -22,6 +22,7 @@ use standpipe_checkpoint::{
     store::NewTable,
 };
 use standpipe_pipeline::plan::{Node, NodeId, Operator};
+use standpipe_state::Base;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering::SeqCst},
@@ -53,6 +54,8 @@ struct Collected {
     triggered: i64,
     /// By path of the node.
     nodes: BTreeMap<String, NodeState>,
+    /// Its manifest is on its way.
+    complete: bool,
 }
 
 /// Positions of a source's subtask at a cut.
@@ -68,6 +71,8 @@ struct Thread<'a> {
     coordinator: Option<Coordinator>,
     clock: Instant,
     collected: Option<Collected>,
+    /// The newest durable checkpoint, if nothing else may have become the newest since: on it the next one builds.
+    base: Option<u64>,
     /// By checkpoint that is not committed upstream.
     positions: BTreeMap<u64, Vec<Positions>>,
     /// Source subtasks that have not ended.
@@ -91,6 +96,7 @@ impl<'a> Thread<'a> {
             coordinator: None,
             clock,
             collected: None,
+            base: None,
             positions,
             reading,
             stopping: None,
@@ -199,7 +205,10 @@ impl<'a> Thread<'a> {
                     self.job.metrics.checkpoint_failed(&reason);
                     self.checkpoints.wanted.store(0, SeqCst);
                     self.positions.remove(&id);
-                    self.collected = None;
+                    if self.collected.take().is_some_and(|collected| collected.complete) {
+                        // It may be there all the same, or come: then the one before it may be removed.
+                        self.base = None;
+                    }
                     drop(self.writer.send(Work::GivenUp(id)));
                     // Somebody waits for the last one, whether the sources have stopped or ended.
                     let waiting = self.job.stopping() && self.reading.is_empty();
@@ -225,9 +234,12 @@ impl<'a> Thread<'a> {
 
     /// Takes what the enumerators have found by now.
     fn ask(&mut self, id: u64) {
+        // Until the trigger it is not known whether it is a savepoint.
+        *self.checkpoints.base.lock() = Base::Nothing;
         self.checkpoints.wanted.store(id, SeqCst);
         let triggered = host::now();
-        self.collected = Some(Collected { id, kind: Kind::Checkpoint, begun: Instant::now(), triggered, nodes: BTreeMap::new() });
+        self.collected =
+            Some(Collected { id, kind: Kind::Checkpoint, begun: Instant::now(), triggered, nodes: BTreeMap::new(), complete: false });
         let sources: Vec<NodeId> = self.readers.iter().map(|(node, _)| *node).collect();
         for source in sources {
             let tables = self.checkpoints.enumerators.lock().get(&source).map(|state| state.tables());
@@ -244,6 +256,12 @@ impl<'a> Thread<'a> {
         {
             collected.kind = Kind::Savepoint;
         }
+        // Whoever removes a savepoint need not ask who refers to it, nor whoever moves one what it refers to.
+        *self.checkpoints.base.lock() = match (reason, self.base) {
+            (Reason::Savepoint, _) => Base::Alone,
+            (_, None) => Base::Nothing,
+            (_, Some(base)) => Base::Checkpoint(base),
+        };
         match CheckpointId::new(id) {
             Some(id) => self.job.ticker.enter(id),
             None => self.fail(Cause::Checkpoint(format!("checkpoint {id}: there cannot be so many"))),
@@ -260,11 +278,10 @@ impl<'a> Thread<'a> {
         self.send(id, node, subtask, Part::Subtask(node.0, subtask), report.tables);
     }
 
-    /// Gives the tables of a part to the writer. One without rows needs no file.
+    /// Gives the tables of a part to the writer.
     fn send(&mut self, id: u64, node: NodeId, subtask: u32, part: Part, tables: Vec<(String, arrow::array::RecordBatch)>) {
         let path = &self.job.node(node).path;
-        let filled = tables.into_iter().filter(|(_, batch)| batch.num_rows() > 0);
-        let tables = filled.map(|(name, batch)| NewTable { node: path.clone(), subtask, name, batch }).collect();
+        let tables = tables.into_iter().map(|(name, batch)| NewTable { node: path.clone(), subtask, name, batch, same: None }).collect();
         // The writer is gone only when the job is given up.
         drop(self.writer.send(Work::Tables(id, part, tables)));
     }
@@ -285,7 +302,8 @@ impl<'a> Thread<'a> {
 
     /// All parts are in: the manifest may be created.
     fn write(&mut self, id: u64) {
-        let Some(collected) = self.collected.as_ref().filter(|collected| collected.id == id) else { return };
+        let Some(collected) = self.collected.as_mut().filter(|collected| collected.id == id) else { return };
+        collected.complete = true;
         let (plan, options) = (&self.job.plan, &self.checkpoints.options);
         let mut nodes = collected.nodes.clone();
         // Subtasks have come in any order.
@@ -312,11 +330,16 @@ impl<'a> Thread<'a> {
     fn durable(&mut self, id: u64) {
         let Some(collected) = self.collected.take_if(|collected| collected.id == id) else { return };
         let took = collected.begun.elapsed();
-        let bytes = collected.nodes.values().flat_map(|node| node.tables.values().flatten()).map(|file| file.bytes).sum();
+        if collected.kind == Kind::Checkpoint {
+            self.base = Some(id);
+        }
+        let files = || collected.nodes.values().flat_map(|node| node.tables.values().flatten());
+        let bytes: u64 = files().map(|file| file.bytes).sum();
+        let written: u64 = files().filter(|file| file.checkpoint == id).map(|file| file.bytes).sum();
         self.checkpoints.wanted.store(0, SeqCst);
         self.job.metrics.checkpoint_completed(id, took, bytes);
         let millis = took.as_secs_f64() * 1000.0;
-        tracing::info!(job = %self.job.options.job_id, checkpoint = id, bytes, "checkpoint {id} is durable after {millis:.0} ms");
+        tracing::info!(job = %self.job.options.job_id, checkpoint = id, bytes, written, "checkpoint {id} is durable after {millis:.0} ms");
     }
 
     /// Tells the readers what is durable, and in what sinks have committed.
