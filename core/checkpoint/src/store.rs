@@ -41,6 +41,8 @@ pub struct NewTable {
     pub name: String,
     /// Its rows.
     pub batch: RecordBatch,
+    /// A file that may have the very same content: if so, it is not written again.
+    pub same: Option<FileRef>,
 }
 
 /// From where a job goes on.
@@ -251,7 +253,7 @@ impl Store {
         Ok(bases)
     }
 
-    /// Writes tables for a checkpoint. They are garbage until a manifest names them.
+    /// Writes tables for a checkpoint, those aside that are there already. They are garbage until a manifest names them.
     ///
     /// # Errors
     /// When one cannot be written.
@@ -269,6 +271,9 @@ impl Store {
                 key_groups: table::key_groups(&new.batch),
                 hash: hash(&content),
             };
+            if let Some(same) = new.same.filter(|same| (&same.hash, same.bytes, same.rows) == (&file.hash, file.bytes, file.rows)) {
+                return Ok(same);
+            }
             let put = self.location.store.put(&path, PutPayload::from_bytes(content)).await;
             put.map_err(|error| CheckpointError::store("write", &path, error))?;
             self.sync(&path)?;

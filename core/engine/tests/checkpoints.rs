@@ -230,6 +230,59 @@ fn newest(folder: &Path) -> Manifest {
     store(folder).latest().unwrap().expect("there are checkpoints")
 }
 
+/// Many keys that have come once, and one that comes again and again; their timers never fire, as the many hold event time.
+fn one_of_many(name: &str) -> Plan {
+    let mut plan = Builder::new();
+    let many = plan.numbers("many", 1, config(name, json!({"keys": MANY * 4, "quiet_from": 0, "quiet_after": MANY})));
+    let one = plan.numbers("one", 1, config(name, json!({"keys": 1, "rate": 50, "batch": 1})));
+    let both = plan.union("both", 1, &[many, one]);
+    let counts = plan.tally("counts", 2, both, json!({}));
+    plan.ledger("out", 1, counts, config(name, json!({})));
+    plan.build()
+}
+
+const MANY: u64 = 100_000;
+
+#[test]
+fn what_did_not_change_is_referenced_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let interval = Duration::from_millis(50);
+    let begin = || run(Arc::new(one_of_many("one-of-many")), options(folder.path(), Start::Latest, interval)).unwrap();
+    // Of the tables of the transform: bytes in all, and of those that were written for this checkpoint.
+    let sizes = || {
+        let manifest = store(folder.path()).latest().unwrap()?;
+        let files: Vec<_> = manifest.nodes.get("transforms.counts")?.tables.values().flatten().collect();
+        let all: u64 = files.iter().map(|file| file.bytes).sum();
+        let own: u64 = files.iter().filter(|file| file.checkpoint == manifest.id).map(|file| file.bytes).sum();
+        Some((all, own))
+    };
+    let job = begin();
+    until("a large state is checkpointed, and of the next one only what has changed", || {
+        sizes().is_some_and(|(all, own)| all > 500_000 && own > 0 && own * 20 < all)
+    });
+    // Old checkpoints are removed meanwhile: what newer ones refer to must stay.
+    let passed = completed(&job) + 20;
+    until("many more are taken", || completed(&job) >= passed);
+    job.control().cancel();
+    ended(&job).unwrap();
+    let before = newest(folder.path());
+    assert!(before.files().all(|file| folder.path().join("job").join(&file.path).exists()));
+    assert!(before.files().any(|file| file.checkpoint < before.id));
+
+    // The first one of the next run refers to nothing that the run before has written, and it goes on with every count.
+    let job = begin();
+    until("the next run has checkpoints", || newest(folder.path()).generation > before.generation);
+    job.control().stop(true);
+    ended(&job).unwrap();
+    let counts = tallied(&Probe::of("one-of-many").committed_rows("out"));
+    let mut truth: BTreeMap<String, i64> = BTreeMap::new();
+    (0..MANY).for_each(|i| *truth.entry(number(0, i, MANY * 4).0).or_default() += 1);
+    let ones = counts["key-0"] - truth.get("key-0").copied().unwrap_or_default();
+    assert!(ones > 0);
+    truth.insert("key-0".to_owned(), counts["key-0"]);
+    assert!(counts == truth, "{} keys of {}", counts.len(), truth.len());
+}
+
 #[test]
 fn upstream_hears_of_what_is_durable_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();

@@ -23,6 +23,7 @@ use standpipe_checkpoint::{
     store::NewTable,
 };
 use standpipe_pipeline::plan::{Node, NodeId, Operator};
+use standpipe_state::Base;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering::SeqCst},
@@ -56,6 +57,8 @@ struct Collected {
     nodes: BTreeMap<String, NodeState>,
     /// Who waits for it, if it is a savepoint.
     wanted: Vec<Reply>,
+    /// Its manifest is on its way.
+    complete: bool,
 }
 
 /// Positions of a source's subtask at a cut.
@@ -71,6 +74,8 @@ struct Thread<'a> {
     coordinator: Option<Coordinator>,
     clock: Instant,
     collected: Option<Collected>,
+    /// The newest durable checkpoint, if nothing else may have become the newest since: on it the next one builds.
+    base: Option<u64>,
     /// By checkpoint that is not committed upstream.
     positions: BTreeMap<u64, Vec<Positions>>,
     /// Source subtasks that have not ended.
@@ -96,6 +101,7 @@ impl<'a> Thread<'a> {
             coordinator: None,
             clock,
             collected: None,
+            base: None,
             positions,
             reading,
             wanted: Vec::new(),
@@ -231,7 +237,12 @@ impl<'a> Thread<'a> {
         self.checkpoints.wanted.store(0, SeqCst);
         self.positions.remove(&id);
         drop(self.writer.send(Work::GivenUp(id)));
-        let wanted = self.collected.take().map(|collected| collected.wanted).unwrap_or_default();
+        let collected = self.collected.take();
+        if collected.as_ref().is_some_and(|collected| collected.complete) {
+            // It may be there all the same, or come: then the one before it may be removed.
+            self.base = None;
+        }
+        let wanted = collected.map(|collected| collected.wanted).unwrap_or_default();
         // Somebody waits for the last one, whether the sources have stopped or ended.
         let waiting = self.job.stopping() && self.reading.is_empty();
         if !waiting {
@@ -247,12 +258,15 @@ impl<'a> Thread<'a> {
 
     /// Takes what the enumerators have found by now.
     fn ask(&mut self, id: u64, reason: Reason) {
+        // Until the trigger nothing refers to it.
+        *self.checkpoints.base.lock() = Base::Nothing;
         self.checkpoints.wanted.store(id, SeqCst);
         let triggered = host::now();
         // Whoever asks from now on is for the next one.
         let wanted = if reason == Reason::Interval { Vec::new() } else { std::mem::take(&mut self.wanted) };
         let kind = if wanted.is_empty() { Kind::Checkpoint } else { Kind::Savepoint };
-        self.collected = Some(Collected { id, kind, begun: Instant::now(), triggered, nodes: BTreeMap::new(), wanted });
+        let begun = Instant::now();
+        self.collected = Some(Collected { id, kind, begun, triggered, nodes: BTreeMap::new(), wanted, complete: false });
         let sources: Vec<NodeId> = self.readers.iter().map(|(node, _)| *node).collect();
         for source in sources {
             let tables = self.checkpoints.enumerators.lock().get(&source).map(|state| state.tables());
@@ -264,6 +278,13 @@ impl<'a> Thread<'a> {
     }
 
     fn trigger(&mut self, id: u64) {
+        let kind = self.collected.as_ref().map(|collected| collected.kind);
+        // Whoever removes a savepoint need not ask who refers to it, nor whoever moves one what it refers to.
+        *self.checkpoints.base.lock() = match (kind, self.base) {
+            (Some(Kind::Savepoint), _) => Base::Alone,
+            (_, None) => Base::Nothing,
+            (_, Some(base)) => Base::Checkpoint(base),
+        };
         match CheckpointId::new(id) {
             Some(id) => self.job.ticker.enter(id),
             None => self.fail(Cause::Checkpoint(format!("checkpoint {id}: there cannot be so many"))),
@@ -280,11 +301,10 @@ impl<'a> Thread<'a> {
         self.send(id, node, subtask, Part::Subtask(node.0, subtask), report.tables);
     }
 
-    /// Gives the tables of a part to the writer. One without rows needs no file.
+    /// Gives the tables of a part to the writer.
     fn send(&mut self, id: u64, node: NodeId, subtask: u32, part: Part, tables: Vec<(String, arrow::array::RecordBatch)>) {
         let path = &self.job.node(node).path;
-        let filled = tables.into_iter().filter(|(_, batch)| batch.num_rows() > 0);
-        let tables = filled.map(|(name, batch)| NewTable { node: path.clone(), subtask, name, batch }).collect();
+        let tables = tables.into_iter().map(|(name, batch)| NewTable { node: path.clone(), subtask, name, batch, same: None }).collect();
         // The writer is gone only when the job is given up.
         drop(self.writer.send(Work::Tables(id, part, tables)));
     }
@@ -305,7 +325,8 @@ impl<'a> Thread<'a> {
 
     /// All parts are in: the manifest may be created.
     fn write(&mut self, id: u64) {
-        let Some(collected) = self.collected.as_ref().filter(|collected| collected.id == id) else { return };
+        let Some(collected) = self.collected.as_mut().filter(|collected| collected.id == id) else { return };
+        collected.complete = true;
         let (plan, options) = (&self.job.plan, &self.checkpoints.options);
         let mut nodes = collected.nodes.clone();
         // Subtasks have come in any order.
@@ -332,11 +353,16 @@ impl<'a> Thread<'a> {
     fn durable(&mut self, id: u64) {
         let Some(collected) = self.collected.take_if(|collected| collected.id == id) else { return };
         let took = collected.begun.elapsed();
-        let bytes = collected.nodes.values().flat_map(|node| node.tables.values().flatten()).map(|file| file.bytes).sum();
+        if collected.kind == Kind::Checkpoint {
+            self.base = Some(id);
+        }
+        let files = || collected.nodes.values().flat_map(|node| node.tables.values().flatten());
+        let bytes: u64 = files().map(|file| file.bytes).sum();
+        let written: u64 = files().filter(|file| file.checkpoint == id).map(|file| file.bytes).sum();
         self.checkpoints.wanted.store(0, SeqCst);
         self.job.metrics.checkpoint_completed(id, took, bytes);
         let millis = took.as_secs_f64() * 1000.0;
-        tracing::info!(job = %self.job.options.job_id, checkpoint = id, bytes, "checkpoint {id} is durable after {millis:.0} ms");
+        tracing::info!(job = %self.job.options.job_id, checkpoint = id, bytes, written, "checkpoint {id} is durable after {millis:.0} ms");
         collected.wanted.into_iter().for_each(|reply| reply.send(Ok(id)));
     }
 

@@ -26,6 +26,7 @@ use splits::EnumeratorState;
 use standpipe_checkpoint::{CheckpointError, FileRef, Store, TakenOver, coordinator::Part};
 use standpipe_loader::Committable;
 use standpipe_pipeline::plan::NodeId;
+use standpipe_state::{Base, Cut};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -106,6 +107,8 @@ pub(crate) struct Checkpoints {
     pub(crate) options: CheckpointOptions,
     /// The number of the checkpoint that is collected; 0: none.
     wanted: AtomicU64,
+    /// On which checkpoint that one may build.
+    base: Mutex<Base>,
     messages: Sender<Message>,
     /// Until the coordinator's thread takes it.
     inbox: Mutex<Option<Receiver<Message>>>,
@@ -123,6 +126,7 @@ impl Checkpoints {
         Self {
             options,
             wanted: AtomicU64::new(0),
+            base: Mutex::new(Base::Nothing),
             messages,
             inbox: Mutex::new(Some(inbox)),
             committers: Mutex::default(),
@@ -145,6 +149,11 @@ impl Checkpoints {
     /// Whether that checkpoint is being collected: else a report of it would be for nothing.
     pub(crate) fn wants(&self, checkpoint: CheckpointId) -> bool {
         self.wanted.load(SeqCst) == checkpoint.number()
+    }
+
+    /// How the state is to be taken for the checkpoint that is being collected.
+    pub(crate) fn cut(&self, checkpoint: CheckpointId) -> Cut {
+        Cut { id: checkpoint.number(), base: *self.base.lock() }
     }
 
     /// All plugins are open and all operators are made: checkpoints may begin.
