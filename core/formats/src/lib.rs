@@ -38,11 +38,14 @@ pub struct FormatSpec {
     /// What happens to a record that cannot be decoded.
     #[serde(default)]
     pub on_error: OnError,
+    /// What a null record is.
+    #[serde(default)]
+    pub on_null: OnNull,
 }
 
 impl From<FormatKind> for FormatSpec {
     fn from(kind: FormatKind) -> Self {
-        Self { kind, on_error: OnError::default() }
+        Self { kind, on_error: OnError::default(), on_null: OnNull::default() }
     }
 }
 
@@ -67,6 +70,19 @@ pub enum OnError {
     Skip,
     /// The record goes to the source's `NAME.errors` stream.
     DeadLetter,
+}
+
+/// What becomes of a record that is null, a tombstone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnNull {
+    /// It cannot be decoded: [`OnError`] says what happens.
+    #[default]
+    Broken,
+    /// It is dropped and not counted as broken.
+    Skip,
+    /// It is a row without values, which is broken if a column is not nullable. What goes with it besides, such as its key, is there.
+    Row,
 }
 
 /// Why a decoder or encoder cannot be made, or a whole batch cannot be handled. A broken record is none of these.
@@ -126,7 +142,7 @@ pub struct Broken {
 
 /// Decodes encoded records into batches of one schema. It keeps memory and what it learnt about the records' layout between calls.
 pub trait Decoder: Send {
-    /// Decodes a column of records (binary, string; plain, large or view), one record per row. A null record (a tombstone) is broken.
+    /// Decodes a column of records (binary, string; plain, large or view), one record per row. What a null record (a tombstone) is, [`OnNull`] says.
     ///
     /// # Errors
     /// When `records` is of another type or holds 2 GiB or more; never because of a broken record.
@@ -148,8 +164,8 @@ pub trait Encoder: Send {
 /// When the format cannot hold the schema.
 pub fn decoder(spec: &FormatSpec, schema: SchemaRef) -> Result<Box<dyn Decoder>, FormatError> {
     Ok(match spec.kind {
-        FormatKind::Raw => Box::new(raw::RawDecoder::new(schema)?),
-        FormatKind::Json => Box::new(json::JsonDecoder::new(schema)?),
+        FormatKind::Raw => Box::new(raw::RawDecoder::new(schema, spec.on_null)?),
+        FormatKind::Json => Box::new(json::JsonDecoder::new(schema, spec.on_null)?),
     })
 }
 
@@ -174,8 +190,9 @@ mod tests {
         assert_eq!(read(r#"{"type": "json"}"#), Ok(FormatKind::Json.into()));
         assert_eq!(
             read(r#"{"type": "raw", "on_error": "dead-letter"}"#),
-            Ok(FormatSpec { kind: FormatKind::Raw, on_error: OnError::DeadLetter })
+            Ok(FormatSpec { kind: FormatKind::Raw, on_error: OnError::DeadLetter, on_null: OnNull::Broken })
         );
+        assert_eq!(read(r#"{"type": "json", "on_null": "row"}"#).map(|spec| spec.on_null), Ok(OnNull::Row));
         assert!(read(r#"{"type": "jsn"}"#).is_err_and(|error| error.contains("unknown variant `jsn`, expected `raw` or `json`")));
         assert!(read(r#"{"type": "json", "onerror": "skip"}"#).is_err_and(|error| error.contains("unknown field `onerror`")));
         assert!(read(r#"{"on_error": "skip"}"#).is_err_and(|error| error.contains("missing field `type`")));

@@ -7,7 +7,7 @@ use crate::{
     plan::{Exchange, Node, Operator, Output, Plan, SourceNode, WindowAssigner},
     units::{duration_text, size_text},
 };
-use standpipe_formats::{FormatKind, FormatSpec, OnError, types};
+use standpipe_formats::{FormatKind, FormatSpec, OnError, OnNull, types};
 use std::fmt::{Result, Write};
 
 /// The plan on processes with so many slots each; none means one process that fits.
@@ -129,13 +129,18 @@ fn plugin(name: &str, version: &str, out: &mut String) -> Result {
 fn source_steps(source: &SourceNode, node: &Node, out: &mut String) -> Result {
     writeln!(out, "  {}", if source.validation.details.capabilities.bounded { "bounded" } else { "unbounded" })?;
     if let Some(decode) = &source.decode {
-        let FormatSpec { kind, on_error } = &decode.format;
+        let FormatSpec { kind, on_error, on_null } = &decode.format;
         let policy = match on_error {
             OnError::Fail => "fail",
             OnError::Skip => "skip",
             OnError::DeadLetter => "dead-letter",
         };
-        writeln!(out, "  decode {}, on error {policy}", format_name(*kind))?;
+        let nulls = match on_null {
+            OnNull::Broken => "",
+            OnNull::Skip => ", tombstones dropped",
+            OnNull::Row => ", tombstones are rows",
+        };
+        writeln!(out, "  decode {}, on error {policy}{nulls}", format_name(*kind))?;
     }
     if let (Some(time), Some(main)) = (&source.event_time, node.outputs.first()) {
         let column = main.schema.field(time.column).name();

@@ -229,6 +229,8 @@ struct DetailedFormat {
     r#type: FormatName,
     /// What happens to a record that cannot be decoded: the job fails, the record is dropped, or it goes to NAME.errors. Default fail.
     on_error: Option<OnError>,
+    /// What a null record, a tombstone, is: one that cannot be decoded, nothing, or a row without values. Default broken.
+    on_null: Option<OnNull>,
 }
 
 #[derive(JsonSchema)]
@@ -238,6 +240,14 @@ enum FormatName {
     Raw,
     /// One JSON object per record.
     Json,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+enum OnNull {
+    Broken,
+    Skip,
+    Row,
 }
 
 #[derive(JsonSchema)]

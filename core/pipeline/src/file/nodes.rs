@@ -11,12 +11,12 @@ use crate::{
     yaml::{Data, Node, Value},
 };
 use arrow_schema::Field;
-use standpipe_formats::{FormatKind, FormatSpec, OnError, types};
+use standpipe_formats::{FormatKind, FormatSpec, OnError, OnNull, types};
 use std::time::Duration;
 
 pub(crate) const SOURCE_KEYS: [&str; 6] = ["connector", "with", "format", "schema", "event_time", "parallelism"];
 pub(crate) const SINK_KEYS: [&str; 5] = ["input", "connector", "with", "format", "parallelism"];
-pub(crate) const FORMAT_KEYS: [&str; 2] = ["type", "on_error"];
+pub(crate) const FORMAT_KEYS: [&str; 3] = ["type", "on_error", "on_null"];
 pub(crate) const EVENT_TIME_KEYS: [&str; 3] = ["column", "out_of_orderness", "idle_timeout"];
 pub(crate) const COLUMN_KEYS: [&str; 2] = ["type", "nullable"];
 
@@ -183,10 +183,11 @@ pub(super) fn expression(item: &Item<'_>) -> Option<Text> {
     }
 }
 
-/// `json`, or `{type: json, on_error: skip}`; a sink has no `on_error`.
+/// `json`, or `{type: json, on_error: skip, on_null: row}`; a sink has the type alone.
 fn format(item: &Item<'_>, keys: &[&'static str]) -> Option<At<FormatSpec>> {
     let formats = [("raw", FormatKind::Raw), ("json", FormatKind::Json)];
     let policies = [("fail", OnError::Fail), ("skip", OnError::Skip), ("dead-letter", OnError::DeadLetter)];
+    let nulls = [("broken", OnNull::Broken), ("skip", OnNull::Skip), ("row", OnNull::Row)];
     let kind = |item: &Item<'_>| {
         let text = item.text()?;
         let found = formats.iter().find(|(name, _)| *name == text.value).map(|(_, kind)| *kind);
@@ -199,12 +200,12 @@ fn format(item: &Item<'_>, keys: &[&'static str]) -> Option<At<FormatSpec>> {
         kind(item)?.into()
     } else {
         let section = Section::open(item.clone(), keys)?;
-        let on_error = if keys.contains(&"on_error") {
-            section.optional("on_error", |item| item.word(&policies))?.map_or_else(OnError::default, |policy| policy.value)
-        } else {
-            OnError::default()
-        };
-        FormatSpec { kind: kind(&section.required("type")?)?, on_error }
+        let mut spec = FormatSpec::from(kind(&section.required("type")?)?);
+        if keys.contains(&"on_error") {
+            spec.on_error = section.optional("on_error", |item| item.word(&policies))?.map_or(spec.on_error, |policy| policy.value);
+            spec.on_null = section.optional("on_null", |item| item.word(&nulls))?.map_or(spec.on_null, |policy| policy.value);
+        }
+        spec
     };
     Some(At { value: spec, span: item.span() })
 }

@@ -144,7 +144,7 @@ fn expressions_are_shown_as_written_and_chained() {
     let text = "
 name: m
 sources:
-  s: {connector: lines, with: {path: x, follow: true, offsets: true}, format: {type: json, on_error: dead-letter}, schema: {host: string, value: float64}}
+  s: {connector: lines, with: {path: x, follow: true, offsets: true}, format: {type: json, on_error: dead-letter, on_null: row}, schema: {host: string, value: float64}}
 transforms:
   hot: {input: s, filter: value > 90}
   shaped: {input: hot, select: {'*': true, value: value * 2, upper: upper(host)}}
@@ -162,7 +162,7 @@ m: 7 nodes, 4 chains, 1 slot, plan HASH
 sources.s: source lines, parallelism 1, chain 0
   plugin fixture linked
   unbounded
-  decode json, on error dead-letter
+  decode json, on error dead-letter, tombstones are rows
   -> main: append
      host string, value float64, offset int64 not null
   -> errors: append
