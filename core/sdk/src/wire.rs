@@ -44,7 +44,8 @@ pub struct Capabilities {
     pub idempotent: bool,
     /// Rows of a split come, or rows are written, in order.
     pub ordered: bool,
-    /// A sink whose epoch the host keeps in the checkpoint and replays.
+    /// A sink whose rows lie in the checkpoint, in what it prepares, until they are committed: it needs checkpoints, and the host does not flush it in between. A batch that
+    /// it does not acknowledge holds up its sources until it has prepared.
     pub needs_log: bool,
     /// A transform whose output depends on the input rows alone.
     pub deterministic: bool,

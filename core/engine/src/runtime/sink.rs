@@ -59,6 +59,7 @@ pub(crate) fn spawn(job: &Arc<Job>, node: NodeId, subtask: u32, queue: Receiver<
         let host = host.for_sink(Arc::clone(&link.deliveries), move || operator());
         let retry = Retry::new(&shared, node);
         let transactional = commits(shared.node(node));
+        let holds = matches!(&shared.node(node).operator, Operator::Sink(sink) if sink.validation.details.capabilities.needs_log);
         let commits = shared.checkpoints.as_ref().filter(|_| transactional).map_or_else(never, |it| it.committer(node, subtask));
         let (written, waiting, phase, uncommitted) = (0, VecDeque::new(), Phase::Start, Vec::new());
         let job = Arc::clone(&shared);
@@ -75,6 +76,7 @@ pub(crate) fn spawn(job: &Arc<Job>, node: NodeId, subtask: u32, queue: Receiver<
             waiting,
             phase,
             transactional,
+            holds: holds && shared.checkpoints.is_some(),
             uncommitted,
             commits,
         };
@@ -97,6 +99,8 @@ struct SinkThread {
     waiting: VecDeque<(u64, Instant)>,
     phase: Phase,
     transactional: bool,
+    /// It keeps rows for the next checkpoint (`needs_log`): a flush before has nothing to deliver.
+    holds: bool,
     /// What is prepared and not committed, oldest first.
     uncommitted: Vec<Committable>,
     /// Checkpoints that are durable.
@@ -144,7 +148,7 @@ impl SinkThread {
             if self.flush_is_due() && !self.flush(instance, 0)? {
                 return Ok(false);
             }
-            let look = self.waiting.front().map_or_else(never, |(_, since)| self.next_look(*since));
+            let look = self.waiting.front().filter(|_| !self.holds).map_or_else(never, |(_, since)| self.next_look(*since));
             let command = select! {
                 recv(self.queue) -> command => command,
                 recv(self.commits) -> checkpoint => match checkpoint {
@@ -178,7 +182,7 @@ impl SinkThread {
     fn flush_is_due(&mut self) -> bool {
         let acknowledged = self.link.deliveries.acknowledged();
         while self.waiting.pop_front_if(|(seq, _)| *seq <= acknowledged).is_some() {}
-        let Some((_, since)) = self.waiting.front() else { return false };
+        let Some((_, since)) = self.waiting.front().filter(|_| !self.holds) else { return false };
         let patience = if self.job.throttled.load(SeqCst) > 0 { self.pause() } else { FLUSH_AFTER };
         since.elapsed() >= patience
     }
@@ -241,8 +245,13 @@ impl SinkThread {
     /// After a restart: what became of what former subtasks had prepared. False: the job was given up.
     fn recover(&mut self, instance: &mut SinkInstance) -> Result<bool, PluginError> {
         let restored = self.job.checkpoints.as_ref().and_then(|checkpoints| checkpoints.restored());
-        let Some(restored) = restored.filter(|_| self.transactional) else { return Ok(true) };
+        let Some(restored) = restored else { return Ok(true) };
         let prepared = restored.sink(self.node, self.subtask, self.job.node(self.node).parallelism);
+        if !self.transactional {
+            let message = "the checkpoint holds what this sink had prepared, and it does not commit any more; change it back, or give it another name and restore with \
+                           --allow-non-restored-state if that was committed";
+            return if prepared.is_empty() { Ok(true) } else { Err(instance.failure(Error::data(message))) };
+        }
         let Some(decisions) = self.persist("recover", || instance.recover(&prepared))? else { return Ok(false) };
         let mut open = Vec::new();
         for (committable, decision) in prepared.into_iter().zip(decisions) {

@@ -26,6 +26,11 @@ impl Planner<'_> {
         let rows = stream.told_rows();
         let validation = self.answer(kind.validate(&config, &rows, &name.path), |answer| &answer.details, &block.with, name)?;
         self.accepts(block, &stream, &validation)?;
+        if validation.details.capabilities.needs_log && self.file.checkpoint.is_none() {
+            let message = "with this configuration rows are written when a checkpoint is durable, and the pipeline takes none: add `checkpoint: {interval: 10s}`";
+            self.report.error(block.with.span, &format!("{}.with", name.path), message);
+            return None;
+        }
         let parallelism = self.within(block.parallelism.as_ref(), name, validation.details.max_subtasks)?;
         let parallelism = stream.fitting(parallelism, block.parallelism.is_some());
         let (input, edge) = match validation.details.encoding {

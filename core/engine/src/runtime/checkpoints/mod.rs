@@ -198,11 +198,14 @@ impl Checkpoints {
 
 /// What a sink has prepared and not committed, as a table.
 pub(crate) fn committables_table(committables: &[Committable]) -> Result<arrow::array::RecordBatch, arrow::error::ArrowError> {
-    use arrow::array::{ArrayRef, BinaryArray, UInt32Array, UInt64Array};
+    use arrow::array::{ArrayRef, BinaryBuilder, UInt32Array, UInt64Array};
+    // They may be large: no room beyond what is needed.
+    let mut bytes = BinaryBuilder::with_capacity(committables.len(), committables.iter().map(|c| c.bytes.len()).sum());
+    committables.iter().for_each(|committable| bytes.append_value(&committable.bytes));
     let columns: [(&str, ArrayRef); 3] = [
         ("checkpoint", Arc::new(UInt64Array::from_iter_values(committables.iter().map(|c| c.checkpoint)))),
         ("subtask", Arc::new(UInt32Array::from_iter_values(committables.iter().map(|c| c.subtask)))),
-        ("bytes", Arc::new(BinaryArray::from_iter_values(committables.iter().map(|c| &c.bytes)))),
+        ("bytes", Arc::new(bytes.finish())),
     ];
     arrow::array::RecordBatch::try_from_iter(columns)
 }
