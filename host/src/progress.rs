@@ -48,7 +48,8 @@ fn show(bar: &ProgressBar, metrics: &Metrics, stopped: &mpsc::Receiver<()>) {
         let now = metrics.totals();
         let rate = (now.rows_in - before.rows_in) as f64 / last.elapsed().as_secs_f64();
         (last, before) = (Instant::now(), now.clone());
-        let lag = now.lag.map(|records| format!(", lag {records}")).unwrap_or_default();
+        let age = now.lag_time.map(|age| format!(" ({:.1} s)", age.as_secs_f64())).unwrap_or_default();
+        let lag = now.lag.map(|records| format!(", lag {records}{age}")).unwrap_or_default();
         bar.set_message(format!(
             "{} rows in ({}, {rate:.0}/s), {} rows out{lag}",
             now.rows_in,
