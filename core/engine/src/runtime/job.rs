@@ -23,6 +23,7 @@ use standpipe_pipeline::{
     placement::Placement,
     plan::{Node, NodeId, Operator, Plan},
 };
+use standpipe_state::scratch::Scratch;
 use std::{
     any::Any,
     hash::{BuildHasher, RandomState},
@@ -102,6 +103,8 @@ pub(crate) struct Job {
     pub(crate) ticker: Ticker,
     pub(crate) calls: Calls,
     pub(crate) checkpoints: Option<Checkpoints>,
+    /// Of a job whose keyed state is on disk, until it ends.
+    pub(crate) scratch: Mutex<Option<Arc<Scratch>>>,
     /// Source subtasks that wait for room in their byte budget.
     pub(crate) throttled: AtomicUsize,
     stop: AtomicU8,
@@ -134,6 +137,7 @@ impl Job {
             ticker: Ticker::new(time::time(start, Tick::FIRST)),
             calls: Calls::default(),
             checkpoints,
+            scratch: Mutex::default(),
             throttled: AtomicUsize::new(0),
             stop: AtomicU8::new(RUNNING),
             opening: AtomicUsize::new(opening),

@@ -4,10 +4,11 @@ use super::{
     Checkpoints, Message, Report,
     restore::operator_name,
     savepoint::{Reply, SavepointError, When},
-    write::{self, Work},
+    write::{self, Rest, Work},
 };
 use crate::{
     dataflow::time::CheckpointId,
+    operator::Snapshot,
     runtime::{
         error::{Cause, JobError, Phase},
         host,
@@ -271,7 +272,7 @@ impl<'a> Thread<'a> {
         for source in sources {
             let tables = self.checkpoints.enumerators.lock().get(&source).map(|state| state.tables());
             match tables.transpose() {
-                Ok(tables) => self.send(id, source, 0, Part::Enumerator(source.0), tables.unwrap_or_default()),
+                Ok(tables) => self.send(id, source, 0, Part::Enumerator(source.0), tables.unwrap_or_default().into()),
                 Err(error) => self.on(Event::PartFailed(id, error.to_string())),
             }
         }
@@ -298,15 +299,17 @@ impl<'a> Thread<'a> {
         if !report.positions.is_empty() {
             self.positions.entry(id).or_default().push((node, subtask, report.positions));
         }
-        self.send(id, node, subtask, Part::Subtask(node.0, subtask), report.tables);
+        self.send(id, node, subtask, Part::Subtask(node.0, subtask), Snapshot { tables: report.tables, rest: report.rest, stored: None });
     }
 
     /// Gives the tables of a part to the writer.
-    fn send(&mut self, id: u64, node: NodeId, subtask: u32, part: Part, tables: Vec<(String, arrow::array::RecordBatch)>) {
+    fn send(&mut self, id: u64, node: NodeId, subtask: u32, part: Part, state: Snapshot) {
         let path = &self.job.node(node).path;
-        let tables = tables.into_iter().map(|(name, batch)| NewTable { node: path.clone(), subtask, name, batch, same: None }).collect();
+        let table = |(name, batch)| NewTable { node: path.clone(), subtask, name, piece: 0, batch, same: None };
+        let rest = state.rest.map(|tables| Rest { node: path.clone(), subtask, tables });
+        let tables = state.tables.into_iter().map(table).collect();
         // The writer is gone only when the job is given up.
-        drop(self.writer.send(Work::Tables(id, part, tables)));
+        drop(self.writer.send(Work::Tables(id, part, tables, rest)));
     }
 
     fn written(&mut self, id: u64, part: Part, files: Vec<(String, FileRef)>) {

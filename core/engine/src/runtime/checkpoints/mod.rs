@@ -26,7 +26,7 @@ use splits::EnumeratorState;
 use standpipe_checkpoint::{CheckpointError, FileRef, Store, TakenOver, coordinator::Part};
 use standpipe_loader::Committable;
 use standpipe_pipeline::plan::NodeId;
-use standpipe_state::{Base, Cut};
+use standpipe_state::{Base, Cut, LazyTables};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -70,13 +70,15 @@ impl std::fmt::Debug for CheckpointOptions {
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) tables: Vec<(String, arrow::array::RecordBatch)>,
+    /// Tables that the writer is to read first.
+    pub(crate) rest: Option<LazyTables>,
     /// Of a source: the positions in `tables`, to be committed upstream.
     pub(crate) positions: Vec<(String, Vec<u8>)>,
 }
 
 impl From<Snapshot> for Report {
     fn from(snapshot: Snapshot) -> Self {
-        Self { tables: snapshot.tables, positions: Vec::new() }
+        Self { tables: snapshot.tables, rest: snapshot.rest, positions: Vec::new() }
     }
 }
 
