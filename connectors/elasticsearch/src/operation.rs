@@ -173,7 +173,7 @@ mod tests {
         let mut config = json!({ "hosts": ["http://a:9200"], "index": "i" });
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let config: Config = serde_json::from_value(config).unwrap();
-        let input = SinkInput { node: "s".to_owned(), schema: Arc::new(schema), mode, key: vec!["host".to_owned()] };
+        let input = SinkInput { node: "s".to_owned(), schema: Arc::new(schema), mode, key: vec!["host".to_owned()], format: None };
         let mut problems = Vec::new();
         let has_id = config.id.is_some() || mode == ChangeMode::Upsert;
         let operation = Operation::new(&config, &input, has_id, &mut problems);

@@ -106,7 +106,7 @@ pub(crate) fn try_out(plan: &Plan, node: &Node, parts: &[Snapshot], owned: KeyGr
     let fields: Fields = transform.keys.iter().map(|key| Arc::clone(&schema.fields()[*key])).collect();
     let states = KeyedStates::new(fields, &transform.validation.states, plan.settings.max_parallelism);
     let mut states = states.map_err(|error| data_error(&node.path, error))?;
-    parts.iter().try_for_each(|part| states.restore(&part.tables, owned)).map_err(|error| data_error(&node.path, error))
+    parts.iter().try_for_each(|part| states.restore(&part.tables, owned, 0).map(drop)).map_err(|error| data_error(&node.path, error))
 }
 
 /// The schema of an output.
