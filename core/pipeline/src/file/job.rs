@@ -281,9 +281,6 @@ fn state(item: Item<'_>) -> Option<StateBackend> {
     let section = Section::open(item, &STATE_KEYS)?;
     let on_disk = section.required("backend")?.word(&[("memory", false), ("disk", true)])?.value;
     let dir = section.get("dir").and_then(|item| item.text());
-    if let Some(dir) = dir.as_ref().filter(|dir| dir.value.is_empty()) {
-        section.report.error(dir.span, &format!("{}.dir", section.path), "is empty");
-    }
     let cache = section.get("cache").and_then(|item| {
         let size = item.size()?.value;
         if size < LEAST_CACHE {

@@ -50,7 +50,7 @@ fn keys_and_values() {
         (
             "name: metrics",
             "name: metrics\nengine: {state: {backend: disk, cache: 5kB, dir: ''}}",
-            "pipeline.yaml:2:40: engine.state.cache: must be at least 1MiB\npipeline.yaml:2:50: engine.state.dir: is empty",
+            "pipeline.yaml:2:40: engine.state.cache: must be at least 1MiB\npipeline.yaml:2:50: engine.state.dir: expected text, found \"\"",
         ),
         (
             "name: metrics",
