@@ -94,7 +94,7 @@ fn payments_give_their_golden_outputs_at_every_parallelism() {
         for name in outputs {
             run = run.set(&format!("sinks.{name}.with.path"), folder.at(name));
         }
-        run.finish().code(0);
+        run.finish().success();
         assert_eq!(fs::read_dir(folder.at("state")).map_or(0, Iterator::count), 0, "state on disk is scratch");
         for name in outputs {
             assert_same_rows(&format!("{name} at parallelism {parallelism}"), &read_rows(folder.at(name)), &golden(name));
