@@ -116,6 +116,7 @@ fn state_of_many_times_the_budget_takes_bounded_memory() {
     assert_eq!(subtask.snapshot(Cut::ALONE).0, rows(KEYS, KEYS));
 
     report("a snapshot", &subtask);
+    let took = subtask.peak - before;
 
     // It goes on from pieces, one after the other, and has what was there.
     let mut restored = Subtask { states: states(&scratch, "two"), peak: 0 };
@@ -140,6 +141,5 @@ fn state_of_many_times_the_budget_takes_bounded_memory() {
     let size = KEYS as usize * TEXT;
     println!("{} MB of state, twice, on {} MB of disk", size >> 20, scratch.size().unwrap() >> 20);
     // The system's allocator keeps much of what is free: half of it and more.
-    let took = subtask.peak - before;
     assert!(size > 10 * BUDGET && took < 2 * size, "{took} bytes resident for {size} bytes of state");
 }

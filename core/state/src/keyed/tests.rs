@@ -478,7 +478,7 @@ fn expires_in_snapshots(backend: &Backend) {
     assert_eq!(rows(&taken(&mut states, Cut::ALONE, 10 * MILLI)), [7, 7, 7, 0, 0]);
     // A later call finds it gone, and the next checkpoint says so.
     let ids = ids_of(&mut states, &[1]);
-    _ = states.call(&ids, 10 * MILLI).unwrap();
+    assert_eq!(read(&mut states.call(&ids, 10 * MILLI).unwrap())[0].count, None);
     let changed = taken(&mut states, Cut { id: 2, base: Base::Checkpoint(1) }, 10 * MILLI);
     assert_eq!((since(&changed[0].1), changed[0].1.num_rows()), (Some(1), 1));
     assert!(changed[0].1.column_by_name("removed").unwrap().as_boolean().value(0));
