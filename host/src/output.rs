@@ -26,7 +26,7 @@ pub(crate) fn print(text: &str) -> std::io::Result<()> {
 /// Writes a part of a result to stdout; false: its reader has had enough.
 ///
 /// # Errors
-/// As those of [`print`].
+/// As those of [`print()`].
 pub(crate) fn write(text: &str) -> std::io::Result<bool> {
     let mut out = stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
