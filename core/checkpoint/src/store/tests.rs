@@ -144,22 +144,27 @@ fn what_is_needed_stays_and_the_rest_goes() {
 fn a_savepoint_that_is_passed_over_stays() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
-    let generation = store.take_over("a", Start::Fresh).unwrap().generation;
+    let begin = |job_id: &str, start| {
+        let taken_over = store.take_over(job_id, start).unwrap();
+        store.begin(taken_over.generation, taken_over.base.as_ref().map_or(0, |base| base.id)).unwrap();
+        taken_over
+    };
+    let generation = begin("a", Start::Fresh).generation;
     add(&store, 1, generation, Kind::Checkpoint, Vec::new());
     add(&store, 2, generation, Kind::Savepoint, Vec::new());
     add(&store, 3, generation, Kind::Checkpoint, Vec::new());
-    let fresh = store.take_over("b", Start::Fresh).unwrap();
+    let fresh = begin("b", Start::Fresh);
     assert_eq!((fresh.first_id, store.list().unwrap(), store.latest().unwrap()), (4, vec![2], None));
     store.retain(1).unwrap();
     store.sweep(fresh.generation, 0).unwrap();
     assert_eq!(files(folder.path(), "data").len(), 1);
     add(&store, 4, fresh.generation, Kind::Checkpoint, Vec::new());
     assert_eq!(store.latest().unwrap().unwrap().id, 4);
-    let base = store.take_over("c", Start::At(2)).unwrap().base.unwrap();
+    let base = begin("c", Start::At(2)).base.unwrap();
     assert_eq!((base.id, store.table(base.files().next().unwrap()).unwrap()[0].num_rows()), (2, 1));
     // It is where the job goes on from now, also when it is started again before it has taken another one.
     assert_eq!((store.list().unwrap(), store.latest().unwrap().unwrap().id), (vec![2], 2));
-    let again = store.take_over("d", Start::Latest).unwrap();
+    let again = begin("d", Start::Latest);
     assert_eq!((again.base.unwrap().id, again.first_id), (2, 5));
     add(&store, 5, again.generation, Kind::Checkpoint, Vec::new());
     assert_eq!(store.list().unwrap(), [2, 5]);
