@@ -24,6 +24,7 @@ sources:
     connector: generator
     with:
       count: 1000000
+      rate: 1000000
       step: 1ms
       fields: {n: {kind: sequence}, k: {kind: uniform-int, min: 0, max: 99}, t: {kind: timestamp}}
     event_time: {column: t, out_of_orderness: 0s}

@@ -491,10 +491,11 @@ mod tests {
     };
 
     /// Every map of known keys: its definition here, and its table in the reader.
-    fn tables() -> [(&'static str, &'static [&'static str]); 13] {
+    fn tables() -> [(&'static str, &'static [&'static str]); 14] {
         [
             ("", &job::JOB_KEYS),
             ("Engine", &job::ENGINE_KEYS),
+            ("State", &job::STATE_KEYS),
             ("Checkpoint", &job::CHECKPOINT_KEYS),
             ("Restart", &job::RESTART_KEYS),
             ("Source", &nodes::SOURCE_KEYS),
