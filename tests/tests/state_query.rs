@@ -182,10 +182,6 @@ fn what_cannot_be_asked() {
 #[test]
 fn a_damaged_file_is_named_and_nothing_is_changed() {
     let folder = stopped();
-    let file = |part: &str| {
-        let mut paths = fs::read_dir(folder.at("ckpt/counts/data")).unwrap().map(|entry| entry.unwrap().path());
-        paths.find(|path| path.to_str().unwrap().contains(part)).unwrap()
-    };
     let content = || {
         let entries = ["checkpoints", "data", "generations"].map(|name| fs::read_dir(folder.at("ckpt/counts").join(name)).unwrap());
         entries
@@ -195,11 +191,11 @@ fn a_damaged_file_is_named_and_nothing_is_changed() {
             .map(|path| (path.clone(), fs::read(path).unwrap()))
             .collect::<BTreeMap<_, _>>()
     };
-    // Of the newest checkpoint, which is the last of the files by name.
+    // Of the newest checkpoint, which may have it from a former one.
     let listed =
         rows(&standpipe(["checkpoint", "list", "counts.yaml", "--format", "json"]).in_directory(folder.path()).finish().code(0).stdout);
-    let newest = listed.last().unwrap()["id"].as_u64().unwrap();
-    let damaged = file(&format!("-{newest:08}-transforms.totals-"));
+    let files = listed.last().unwrap()["nodes"]["transforms.totals"]["tables"]["keys"].as_array().unwrap().clone();
+    let damaged = folder.at("ckpt/counts").join(files.last().unwrap()["path"].as_str().unwrap());
     fs::write(&damaged, "nothing of ours").unwrap();
     let before = content();
     let error = query(&folder, &["ckpt/counts", "select * from totals.keys"]).one_error(1);
