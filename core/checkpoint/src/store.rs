@@ -3,6 +3,8 @@
 //!
 //! Calls block until the store has answered; whoever calls has a thread for it. What they give is durable: on this machine's disk files and folders are synced.
 
+mod names;
+
 use crate::{
     CheckpointError, Location,
     manifest::{FORMAT, FileRef, Kind, Manifest},
@@ -11,12 +13,12 @@ use crate::{
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, future, stream};
+use names::{Name, Names};
 use object_store::{Error, ObjectStoreExt, PutMode, PutPayload, path::Path};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     future::Future,
-    ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 use tokio::runtime::Runtime;
@@ -25,8 +27,6 @@ const GENERATIONS: &str = "generations";
 const DATA: &str = "data";
 const CHECKPOINTS: &str = "checkpoints";
 const BASE: &str = ".base";
-const MANIFEST: &str = ".json";
-const SAVEPOINT: &str = "-savepoint";
 /// Requests at a time.
 const CONCURRENT: usize = 8;
 
@@ -82,51 +82,6 @@ pub struct Store {
 
 /// The paths that a checkpoint needs.
 type Known = BTreeSet<String>;
-
-/// All manifests, each list oldest first.
-#[derive(Debug, Default)]
-struct Names {
-    /// From which a job may go on by itself.
-    holding: Vec<Name>,
-    /// Savepoints that a later generation has passed over. Whoever took them may still name them, and they stay until they are removed on request.
-    aside: Vec<Name>,
-    /// Checkpoints that a later generation has passed over: garbage.
-    passed_over: Vec<Name>,
-}
-
-impl Names {
-    /// Sorts them by the bases of the generations that have begun. A generation that began with an older checkpoint passes over what is newer and of former
-    /// generations; one that began with a savepoint that had been passed over passes over the generations in between.
-    fn sort(names: Vec<Name>, bases: &BTreeMap<u64, u64>) -> Self {
-        let mut off: Vec<Range<u64>> = Vec::new();
-        let is_off = |off: &[Range<u64>], generation: &u64| off.iter().any(|range| range.contains(generation));
-        for (generation, base) in bases.iter().rev() {
-            if !is_off(&off, generation) {
-                let of_base =
-                    names.iter().filter(|name| name.id == *base && name.generation < *generation).map(|name| name.generation).max();
-                off.extend(of_base.map(|of_base| of_base + 1..*generation));
-            }
-        }
-        let holds = |name: &Name| {
-            let mut later = bases.range(name.generation + 1..).filter(|(generation, _)| !is_off(&off, generation));
-            !is_off(&off, &name.generation) && later.all(|(_, base)| name.id <= *base)
-        };
-        let (holding, others): (Vec<Name>, Vec<Name>) = names.into_iter().partition(holds);
-        let (aside, passed_over) = others.into_iter().partition(|name| name.kind == Kind::Savepoint);
-        Self { holding, aside, passed_over }
-    }
-
-    /// All that a restore may go on from, oldest first.
-    fn restorable(&self) -> Vec<Name> {
-        let mut names = [self.holding.as_slice(), &self.aside].concat();
-        names.sort_unstable();
-        names
-    }
-
-    fn highest(&self) -> u64 {
-        [&self.holding, &self.aside, &self.passed_over].into_iter().flatten().map(|name| name.id).max().unwrap_or(0)
-    }
-}
 
 impl Store {
     /// The checkpoints of the job of that name.
@@ -502,34 +457,6 @@ impl Store {
             }
         };
         stream::iter(paths).map(remove).buffer_unordered(CONCURRENT).try_for_each(|()| future::ready(Ok(()))).await
-    }
-}
-
-/// What a manifest's object is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Name {
-    id: u64,
-    generation: u64,
-    kind: Kind,
-}
-
-impl Name {
-    fn of(manifest: &Manifest) -> Self {
-        Self { id: manifest.id, generation: manifest.generation, kind: manifest.kind }
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        let name = name.strip_suffix(MANIFEST)?;
-        let (name, kind) = name.strip_suffix(SAVEPOINT).map_or((name, Kind::Checkpoint), |name| (name, Kind::Savepoint));
-        let (id, generation) = name.split_once('-')?;
-        Some(Self { id: id.parse().ok()?, generation: generation.parse().ok()?, kind })
-    }
-}
-
-impl std::fmt::Display for Name {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = if self.kind == Kind::Savepoint { SAVEPOINT } else { "" };
-        write!(f, "{:08}-{:06}{kind}{MANIFEST}", self.id, self.generation)
     }
 }
 
