@@ -1,4 +1,4 @@
-//! The records of one checkpoint, kept until it is durable: an Arrow IPC stream that [`crate::exactly_once`] gives to the host as what it has prepared. It says by itself
+//! The records of one checkpoint, kept until it is durable: an Arrow IPC stream that `exactly_once` gives to the host as what it has prepared. It says by itself
 //! where its records belong, so that a later run, whatever its configuration, can commit it; and other tools can read it.
 
 use crate::records::{Columns, Record};
