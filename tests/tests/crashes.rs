@@ -37,14 +37,18 @@ sinks:
   windows: {input: counts, parallelism: 1, connector: file, with: {path: windows.jsonl}, format: json}
 ";
 
-/// Every number once and in its order; every row in one window.
+/// Every number once; every row in one window.
 fn assert_as_if_nothing_had_happened(folder: &Folder) {
-    let mut rows = 0;
-    for line in BufReader::new(File::open(folder.at("all.jsonl")).unwrap()).lines() {
-        assert_eq!(line.unwrap(), format!("{{\"n\":{rows}}}"));
-        rows += 1;
-    }
-    assert_eq!(rows, ROWS);
+    // Of two subtasks, batches come in any order.
+    let number = |line: std::io::Result<String>| -> usize {
+        let line = line.unwrap();
+        let number = line.strip_prefix("{\"n\":").and_then(|rest| rest.strip_suffix('}'));
+        number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+    };
+    let mut seen = vec![0_u8; ROWS as usize];
+    BufReader::new(File::open(folder.at("all.jsonl")).unwrap()).lines().for_each(|line| seen[number(line)] += 1);
+    let wrong: Vec<_> = seen.iter().enumerate().filter(|(_, times)| **times != 1).take(3).collect();
+    assert!(wrong.is_empty(), "not once (number, times): {wrong:?}, ...");
     let windows = read_rows(folder.at("windows.jsonl"));
     let names: BTreeSet<_> = windows.iter().map(|row| (row["k"].as_i64(), row["window_start"].to_string())).collect();
     assert_eq!(names.len(), windows.len(), "a window came twice");
