@@ -194,11 +194,6 @@ pub fn transactional(mut settings: ClientConfig, properties: &Properties) -> Cli
     if !MESSAGE_TIMEOUT.iter().any(|name| properties.contains_key(*name)) {
         settings.remove(MESSAGE_TIMEOUT[0]);
     }
-    // The marker's request waits for a broker that has gone until this is over, whatever the call is told; 60 s unless it is set.
-    const SOCKET_TIMEOUT: &str = "socket.timeout.ms";
-    if !properties.contains_key(SOCKET_TIMEOUT) {
-        settings.set(SOCKET_TIMEOUT, LEAST_TRANSACTION_TIMEOUT.as_millis().to_string());
-    }
     settings
 }
 
