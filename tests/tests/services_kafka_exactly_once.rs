@@ -124,7 +124,10 @@ fn a_broker_that_goes_away_and_comes_back_loses_and_doubles_nothing() {
     let to = kafka.topic_of("to", 2, &[]);
     let count = 15_000;
     let source = json!({ "connector": "generator", "with": { "rate": 1_500, "count": count, "fields": { "n": { "kind": "sequence" } } } });
-    let mut with = kafka.with(&to, json!({ "delivery": "exactly-once", "properties": { "reconnect.backoff.max.ms": 500, "transaction.timeout.ms": 15_000 } }));
+    let mut with = kafka.with(
+        &to,
+        json!({ "delivery": "exactly-once", "properties": { "reconnect.backoff.max.ms": 500, "transaction.timeout.ms": 15_000 } }),
+    );
     with["max_pending"] = json!("10MiB");
     let pipeline = json!({
         "name": "write",
