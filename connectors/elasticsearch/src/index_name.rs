@@ -4,15 +4,16 @@
 use crate::document::{self, Cell, Instants};
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, Schema};
-use chrono::{
-    DateTime,
-    format::{Fixed, Item, Numeric, StrftimeItems},
+use standpipe_formats::{
+    template::{Piece, pieces, split},
+    time_format::{Clock, TimeFormat},
 };
 use standpipe_sdk::{config::closest, wire::Problem};
-use std::fmt::Write;
 
 /// Bytes of a name at most.
 const MAX_BYTES: usize = 255;
+/// A time whose texts are no special case: noon of 8 January 2026.
+const EXAMPLE: (i64, u32) = (1_767_873_600, 0);
 
 /// A compiled template.
 #[derive(Debug)]
@@ -24,25 +25,19 @@ pub(crate) struct IndexName {
 enum Part {
     Literal(String),
     Value { column: usize },
-    Time { column: usize, format: Vec<Item<'static>>, step: i64 },
+    Time { column: usize, format: TimeFormat },
 }
 
 impl IndexName {
     /// Compiles a template.
     pub(crate) fn compile(template: &str, schema: &Schema) -> Result<Self, Problem> {
         let wrong = |message: String| Problem { path: "index".to_owned(), message, suggestion: None };
-        let mut parts = Vec::new();
-        let mut rest = template;
-        while let Some(open) = rest.find(['{', '}']) {
-            let (literal, braced) = rest.split_at(open);
-            push_literal(&mut parts, literal);
-            let Some(close) = braced.find('}').filter(|close| *close > 0) else {
-                return Err(wrong(format!("{template:?} has a brace without its other half")));
-            };
-            parts.push(placeholder(&braced[1..close], schema)?);
-            rest = &braced[close + 1..];
-        }
-        push_literal(&mut parts, rest);
+        let part = |piece| match piece {
+            Piece::Literal(text) => Ok(Part::Literal(text.to_owned())),
+            Piece::Placeholder(text) => placeholder(text, schema),
+        };
+        let pieces = pieces(template).map_err(|error| wrong(error.message))?;
+        let parts = pieces.into_iter().map(part).collect::<Result<_, _>>()?;
         let name = Self { parts };
         name.check().map_err(|message| wrong(if name.is_constant() { message } else { format!("{template:?}: {message}") }))?;
         Ok(name)
@@ -55,10 +50,7 @@ impl IndexName {
             match part {
                 Part::Literal(text) => example.push_str(text),
                 Part::Value { .. } => example.push('x'),
-                Part::Time { format, .. } => {
-                    let noon = DateTime::from_timestamp(1_767_873_600, 0).unwrap_or_default();
-                    write!(example, "{}", noon.format_with_items(format.iter())).map_err(|_| "the format cannot be used".to_owned())?;
-                }
+                Part::Time { format, .. } => example.push_str(format.clock().text(EXAMPLE).unwrap_or_default()),
             }
         }
         problem_of(&example).map_or(Ok(()), |problem| Err(format!("{example:?} {problem}")))
@@ -94,10 +86,10 @@ impl IndexName {
                     let array: &dyn Array = batch.column(*column);
                     Bound::Value(array, document::plain(array)?)
                 }
-                Part::Time { column, format, step } => {
+                Part::Time { column, format } => {
                     let array: &dyn Array = batch.column(*column);
                     let instants = document::instants(array).ok_or_else(|| format!("{} is no time", array.data_type()))?;
-                    Bound::Time(array, instants, Clock { format, step: *step, last: None, text: String::new() })
+                    Bound::Time(array, instants, format.clock())
                 }
             })
         };
@@ -106,15 +98,8 @@ impl IndexName {
     }
 }
 
-fn push_literal(parts: &mut Vec<Part>, text: &str) {
-    if !text.is_empty() {
-        parts.push(Part::Literal(text.to_owned()));
-    }
-}
-
 fn placeholder(text: &str, schema: &Schema) -> Result<Part, Problem> {
-    let (name, format) = text.split_once(':').map_or((text, None), |(name, format)| (name.trim(), Some(format)));
-    let name = name.trim();
+    let (name, format) = split(text);
     let wrong = |message: String, suggestion: Option<String>| Problem { path: "index".to_owned(), message, suggestion };
     let Some((column, field)) = schema.column_with_name(name) else {
         let names = || schema.fields().iter().map(|field| field.name().as_str());
@@ -132,11 +117,8 @@ fn placeholder(text: &str, schema: &Schema) -> Result<Part, Problem> {
             Some(format!("{{{name}}}")),
         )),
         Some(format) => {
-            let format = StrftimeItems::new(format)
-                .parse_to_owned()
-                .map_err(|error| wrong(format!("{{{text}}}: the format is wrong: {error}"), None))?;
-            let step = step(&format);
-            Ok(Part::Time { column, format, step })
+            let format = TimeFormat::parse(format).map_err(|why| wrong(format!("{{{text}}}: {why}"), None))?;
+            Ok(Part::Time { column, format })
         }
         None if is_time => Err(wrong(format!("{{{text}}} is a time and needs a format"), Some(format!("{{{name}:%Y.%m.%d}}")))),
         None => match field.data_type() {
@@ -149,24 +131,6 @@ fn placeholder(text: &str, schema: &Schema) -> Result<Part, Problem> {
             },
         },
     }
-}
-
-/// Seconds within which a format gives the same text; 0: it may change within a second.
-fn step(format: &[Item<'_>]) -> i64 {
-    let of = |item: &Item<'_>| match item {
-        Item::Literal(_) | Item::OwnedLiteral(_) | Item::Space(_) | Item::OwnedSpace(_) => i64::MAX,
-        Item::Numeric(numeric, _) => match numeric {
-            Numeric::Hour | Numeric::Hour12 => 3_600,
-            Numeric::Minute => 60,
-            Numeric::Second | Numeric::Timestamp => 1,
-            Numeric::Nanosecond => 0,
-            _ => 86_400,
-        },
-        Item::Fixed(Fixed::ShortMonthName | Fixed::LongMonthName | Fixed::ShortWeekdayName | Fixed::LongWeekdayName) => 86_400,
-        Item::Fixed(Fixed::LowerAmPm | Fixed::UpperAmPm) => 3_600,
-        Item::Fixed(_) | Item::Error => 0,
-    };
-    format.iter().map(of).min().unwrap_or(i64::MAX).min(86_400)
 }
 
 /// The names of a batch's rows.
@@ -182,14 +146,6 @@ enum Bound<'a> {
     Literal(&'a str),
     Value(&'a dyn Array, Cell<'a>),
     Time(&'a dyn Array, Instants<'a>, Clock<'a>),
-}
-
-/// The last formatted time.
-struct Clock<'a> {
-    format: &'a [Item<'static>],
-    step: i64,
-    last: Option<i64>,
-    text: String,
 }
 
 impl Names<'_> {
@@ -218,29 +174,15 @@ impl Names<'_> {
 impl Bound<'_> {
     fn write(&mut self, row: usize, out: &mut Vec<u8>) -> Result<(), &'static str> {
         const MISSING: &str = "a value that the index's name needs is null";
+        const OUT_OF_RANGE: &str = "a time that the index's name needs is out of range";
         match self {
             Self::Literal(text) => out.extend_from_slice(text.as_bytes()),
             Self::Value(array, _) if array.is_null(row) => return Err(MISSING),
             Self::Value(_, cell) => cell(row, out),
             Self::Time(array, ..) if array.is_null(row) => return Err(MISSING),
-            Self::Time(_, instants, clock) => out.extend_from_slice(clock.text(instants(row))?.as_bytes()),
+            Self::Time(_, instants, clock) => out.extend_from_slice(clock.text(instants(row)).ok_or(OUT_OF_RANGE)?.as_bytes()),
         }
         Ok(())
-    }
-}
-
-impl Clock<'_> {
-    fn text(&mut self, (seconds, nanos): (i64, u32)) -> Result<&str, &'static str> {
-        let slot = (self.step > 0).then(|| seconds.div_euclid(self.step));
-        if slot.is_none() || slot != self.last {
-            const OUT_OF_RANGE: &str = "a time that the index's name needs is out of range";
-            let time = DateTime::from_timestamp(seconds, nanos).ok_or(OUT_OF_RANGE)?;
-            self.last = None;
-            self.text.clear();
-            write!(self.text, "{}", time.format_with_items(self.format.iter())).map_err(|_| OUT_OF_RANGE)?;
-            self.last = slot;
-        }
-        Ok(&self.text)
     }
 }
 

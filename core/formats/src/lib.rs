@@ -19,6 +19,7 @@ mod records;
 mod spec;
 pub mod template;
 mod temporal;
+pub mod time_format;
 pub mod types;
 mod whole;
 

@@ -3,8 +3,6 @@
 //!
 //! What a value must look like to be part of a name is the caller's business: [`Texts::write`] hands each of them over.
 
-use std::fmt::Write;
-
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Date64Type, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
@@ -13,13 +11,10 @@ use arrow_array::{Array, ArrayRef, StringArray};
 use arrow_buffer::NullBuffer;
 use arrow_cast::cast;
 use arrow_schema::{DataType, Schema, TimeUnit};
-use chrono::DateTime;
-use chrono::format::{Fixed, Item, Numeric, StrftimeItems};
 
 use crate::json::ValueEncoder;
+use crate::time_format::{Clock, SECONDS_PER_DAY, TimeFormat};
 use crate::{FormatError, types};
-
-const SECONDS_PER_DAY: i64 = 86_400;
 
 /// A template that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +36,7 @@ pub struct Template {
 enum Part {
     Literal(String),
     Value { column: usize, encoder: ValueEncoder },
-    Time { column: usize, format: Vec<Item<'static>>, step: i64 },
+    Time { column: usize, format: TimeFormat },
 }
 
 impl Template {
@@ -105,10 +100,9 @@ impl Template {
                     let texts = cast(&encoder.plain(column(*at)?)?, &DataType::Utf8)?.as_string::<i32>().clone();
                     Bound::Value { nulls: texts.nulls().cloned(), texts }
                 }
-                Part::Time { column: at, format, step } => {
+                Part::Time { column: at, format } => {
                     let array = column(*at)?;
-                    let clock = Clock { format, step: *step, last: None, text: String::new() };
-                    Bound::Time { nulls: array.logical_nulls(), array: array.clone(), clock }
+                    Bound::Time { nulls: array.logical_nulls(), array: array.clone(), clock: format.clock() }
                 }
             })
         };
@@ -116,12 +110,20 @@ impl Template {
     }
 }
 
-enum Piece<'a> {
+/// A part of a template as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// As it is.
     Literal(&'a str),
+    /// What stands between the braces.
     Placeholder(&'a str),
 }
 
-fn pieces(template: &str) -> Result<Vec<Piece<'_>>, TemplateError> {
+/// The parts of a template.
+///
+/// # Errors
+/// When a brace is alone.
+pub fn pieces(template: &str) -> Result<Vec<Piece<'_>>, TemplateError> {
     let mut pieces = Vec::new();
     let mut rest = template;
     while let Some(open) = rest.find(['{', '}']) {
@@ -142,7 +144,8 @@ fn pieces(template: &str) -> Result<Vec<Piece<'_>>, TemplateError> {
 }
 
 /// The column and the format of a placeholder.
-fn split(placeholder: &str) -> (&str, Option<&str>) {
+#[must_use]
+pub fn split(placeholder: &str) -> (&str, Option<&str>) {
     placeholder.split_once(':').map_or((placeholder.trim(), None), |(name, format)| (name.trim(), Some(format)))
 }
 
@@ -167,13 +170,8 @@ fn placeholder(text: &str, schema: &Schema) -> Result<Part, TemplateError> {
         }
         (None, true) => Err(wrong(format!("{{{text}}} is a time and needs a format"), Some(format!("{{{name}:%Y-%m-%d}}")))),
         (Some(format), true) => {
-            let parsed = StrftimeItems::new(format).parse_to_owned();
-            let format = parsed.map_err(|error| wrong(format!("{{{text}}}: the format is wrong: {error}"), None))?;
-            let mut example = String::new();
-            if write!(example, "{}", DateTime::UNIX_EPOCH.format_with_items(format.iter())).is_err() {
-                return Err(wrong(format!("{{{text}}}: the format cannot be used"), None));
-            }
-            Ok(Part::Time { column, step: step(&format), format })
+            let format = TimeFormat::parse(format).map_err(|why| wrong(format!("{{{text}}}: {why}"), None))?;
+            Ok(Part::Time { column, format })
         }
         (None, false) => match ValueEncoder::new("template", field) {
             Ok(encoder) if has_text(encoder.data_type()) => Ok(Part::Value { column, encoder }),
@@ -184,24 +182,6 @@ fn placeholder(text: &str, schema: &Schema) -> Result<Part, TemplateError> {
 
 fn has_text(data_type: &DataType) -> bool {
     data_type.is_integer() || matches!(data_type, DataType::Utf8 | DataType::Boolean)
-}
-
-/// Seconds within which a format gives the same text; 0: it may change within a second.
-fn step(format: &[Item<'_>]) -> i64 {
-    let of = |item: &Item<'_>| match item {
-        Item::Literal(_) | Item::OwnedLiteral(_) | Item::Space(_) | Item::OwnedSpace(_) => i64::MAX,
-        Item::Numeric(numeric, _) => match numeric {
-            Numeric::Hour | Numeric::Hour12 => 3_600,
-            Numeric::Minute => 60,
-            Numeric::Second | Numeric::Timestamp => 1,
-            Numeric::Nanosecond => 0,
-            _ => SECONDS_PER_DAY,
-        },
-        Item::Fixed(Fixed::ShortMonthName | Fixed::LongMonthName | Fixed::ShortWeekdayName | Fixed::LongWeekdayName) => SECONDS_PER_DAY,
-        Item::Fixed(Fixed::LowerAmPm | Fixed::UpperAmPm) => 3_600,
-        Item::Fixed(_) | Item::Error => 0,
-    };
-    format.iter().map(of).min().unwrap_or(i64::MAX).min(SECONDS_PER_DAY)
 }
 
 /// A row's value in a text.
@@ -241,27 +221,6 @@ impl Texts<'_> {
                 }
             }
         }
-    }
-}
-
-/// The last formatted time.
-struct Clock<'a> {
-    format: &'a [Item<'static>],
-    step: i64,
-    last: Option<i64>,
-    text: String,
-}
-
-impl Clock<'_> {
-    fn text(&mut self, (seconds, nanos): (i64, u32)) -> Option<&str> {
-        let slot = (self.step > 0).then(|| seconds.div_euclid(self.step));
-        if slot.is_none() || slot != self.last {
-            self.last = None;
-            self.text.clear();
-            write!(self.text, "{}", DateTime::from_timestamp(seconds, nanos)?.format_with_items(self.format.iter())).ok()?;
-            self.last = slot;
-        }
-        Some(&self.text)
     }
 }
 
