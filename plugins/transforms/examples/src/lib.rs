@@ -20,12 +20,16 @@ pub use split_words::SplitWords;
 
 standpipe_sdk::export_plugin! { transforms: [SplitWords, Flag, RunLength, PairAverage, RunningSum] }
 
-use arrow_schema::{Field, Schema};
+use arrow_array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_select::take::take;
 use standpipe_sdk::{
+    Result, TransformDeclaration,
     config::closest,
-    transform::{ChangeMode, InputStream, TypeClass},
+    transform::{Capabilities, ChangeMode, InputStream, OutputDeclaration, StateDeclaration, StateKind, TypeClass},
     wire::Problem,
 };
+use std::sync::Arc;
 
 /// All type classes, for transforms that pass other columns on as they are.
 const ALL_TYPES: [TypeClass; 6] =
@@ -56,4 +60,37 @@ impl Problems {
             self.add("", format!("takes an append stream, but {} changes rows that it has given before", input.name));
         }
     }
+}
+
+/// The declaration of a transform by key that has one output and one state.
+fn keyed(output: SchemaRef, state: &str, kind: StateKind, data_type: DataType, problems: Problems) -> TransformDeclaration {
+    let field = Arc::new(Field::new(state, data_type, true));
+    TransformDeclaration {
+        outputs: vec![OutputDeclaration::main(output)],
+        states: vec![StateDeclaration { name: state.to_owned(), kind, field, version: 1, time_to_live: None }],
+        requires_key: true,
+        capabilities: Capabilities { deterministic: true, ..Capabilities::default() },
+        types: ALL_TYPES.to_vec(),
+        problems: problems.0,
+        ..TransformDeclaration::default()
+    }
+}
+
+/// Some rows of a batch with a new column: `before` of the input, the new one, `behind` of the input.
+fn with_column(
+    schema: &SchemaRef,
+    batch: &RecordBatch,
+    rows: Vec<u32>,
+    before: &[usize],
+    new: ArrayRef,
+    behind: &[usize],
+) -> Result<RecordBatch> {
+    let rows = UInt32Array::from(rows);
+    let at_rows = |column: &usize| take(batch.column(*column), &rows, None);
+    let mut columns: Vec<ArrayRef> = before.iter().map(at_rows).collect::<Result<_, _>>()?;
+    columns.push(new);
+    for column in behind {
+        columns.push(at_rows(column)?);
+    }
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }

@@ -3,15 +3,14 @@
 //!
 //! It keeps the value that waits for its partner, one number per key, in the host's state.
 
-use crate::{ALL_TYPES, Problems, numbers};
-use arrow_array::{ArrayRef, Float64Array, RecordBatch, UInt32Array, types::Float64Type};
+use crate::{Problems, numbers};
+use arrow_array::{Float64Array, RecordBatch, types::Float64Type};
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
-use arrow_select::take::take;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use standpipe_sdk::{
     Call, Context, Error, Result, Transform, TransformDeclaration, TransformInput,
-    transform::{Capabilities, InputStream, OutputDeclaration, StateDeclaration, StateKind},
+    transform::{InputStream, StateKind},
 };
 use std::{collections::HashSet, sync::Arc};
 
@@ -64,22 +63,7 @@ impl Transform for PairAverage {
         for field in main.fields().iter().filter(|field| !names.insert(field.name())) {
             problems.add("", format!("two columns of the output would be called {:?}", field.name()));
         }
-        let before = StateDeclaration {
-            name: "before".to_owned(),
-            kind: StateKind::Value,
-            field: Arc::new(Field::new("before", DataType::Float64, true)),
-            version: 1,
-            time_to_live: None,
-        };
-        Ok(TransformDeclaration {
-            outputs: vec![OutputDeclaration::main(main)],
-            states: vec![before],
-            requires_key: true,
-            capabilities: Capabilities { deterministic: true, ..Capabilities::default() },
-            types: ALL_TYPES.to_vec(),
-            problems: problems.0,
-            ..TransformDeclaration::default()
-        })
+        Ok(crate::keyed(main, "before", StateKind::Value, DataType::Float64, problems))
     }
 
     fn open(config: PairAverageConfig, input: &TransformInput, _: Context) -> Result<Self> {
@@ -116,14 +100,8 @@ impl Transform for PairAverage {
         if rows.is_empty() {
             return Ok(());
         }
-        let rows = UInt32Array::from(rows);
-        let at_rows = |column: &usize| take(batch.column(*column), &rows, None);
-        let mut columns: Vec<ArrayRef> = self.keys.iter().map(at_rows).collect::<Result<_, _>>()?;
-        columns.push(Arc::new(Float64Array::from(averages)));
-        for column in &self.keep {
-            columns.push(at_rows(column)?);
-        }
-        call.emit(RecordBatch::try_new(self.schema.clone(), columns)?)
+        let averages = Arc::new(Float64Array::from(averages));
+        call.emit(crate::with_column(&self.schema, &batch, rows, &self.keys, averages, &self.keep)?)
     }
 }
 

@@ -3,19 +3,18 @@
 //!
 //! It keeps one number per key, in the host's state: the length of the run so far. So it survives restarts and changes of parallelism.
 
-use crate::{ALL_TYPES, Problems};
+use crate::Problems;
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array,
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch,
     cast::AsArray,
     types::{Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type},
 };
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
-use arrow_select::take::take;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use standpipe_sdk::{
     Call, Context, Error, Result, Transform, TransformDeclaration, TransformInput,
-    transform::{Capabilities, InputStream, OutputDeclaration, StateDeclaration, StateKind},
+    transform::{InputStream, StateKind},
 };
 use std::{collections::HashSet, sync::Arc};
 
@@ -76,22 +75,7 @@ impl Transform for RunLength {
         for field in main.fields().iter().filter(|field| !names.insert(field.name())) {
             problems.add("", format!("two columns of the output would be called {:?}", field.name()));
         }
-        let length = StateDeclaration {
-            name: "length".to_owned(),
-            kind: StateKind::Value,
-            field: Arc::new(Field::new("length", DataType::Int64, true)),
-            version: 1,
-            time_to_live: None,
-        };
-        Ok(TransformDeclaration {
-            outputs: vec![OutputDeclaration::main(main.clone())],
-            states: vec![length],
-            requires_key: true,
-            capabilities: Capabilities { deterministic: true, ..Capabilities::default() },
-            types: ALL_TYPES.to_vec(),
-            problems: problems.0,
-            ..TransformDeclaration::default()
-        })
+        Ok(crate::keyed(main, "length", StateKind::Value, DataType::Int64, problems))
     }
 
     fn open(config: RunLengthConfig, input: &TransformInput, _: Context) -> Result<Self> {
@@ -124,14 +108,8 @@ impl Transform for RunLength {
         if ends.is_empty() {
             return Ok(());
         }
-        let ends = UInt32Array::from(ends);
-        let at_ends = |column: usize| take(batch.column(column), &ends, None);
-        let mut columns: Vec<ArrayRef> = self.keys.iter().map(|column| at_ends(*column)).collect::<Result<_, _>>()?;
-        columns.push(Arc::new(Int64Array::from(lengths)));
-        for column in &self.behind {
-            columns.push(at_ends(*column)?);
-        }
-        call.emit(RecordBatch::try_new(self.schema.clone(), columns)?)
+        let lengths = Arc::new(Int64Array::from(lengths));
+        call.emit(crate::with_column(&self.schema, &batch, ends, &self.keys, lengths, &self.behind)?)
     }
 }
 

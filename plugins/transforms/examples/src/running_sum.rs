@@ -3,7 +3,7 @@
 //! It keeps one number per key in the host's reducing state. Sums are exact: of whole numbers as int64 or uint64, of decimals with all 38 digits. One that does not fit
 //! ends the job instead of wrapping.
 
-use crate::{ALL_TYPES, Problems, numbers};
+use crate::{Problems, numbers};
 use arrow_array::{
     ArrayRef, ArrowPrimitiveType, Decimal128Array, PrimitiveArray, RecordBatch,
     cast::AsArray,
@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use standpipe_sdk::{
     Call, Context, Error, Keys, Result, Transform, TransformDeclaration, TransformInput,
-    transform::{Capabilities, InputStream, OutputDeclaration, StateDeclaration, StateKind},
+    transform::{InputStream, StateKind},
 };
 use std::{fmt::Display, sync::Arc};
 
@@ -73,22 +73,8 @@ impl Transform for RunningSum {
         if input.schema.field_with_name(&config.output).is_ok() {
             problems.add("output", format!("the input has a column {:?} already", config.output));
         }
-        let sum = StateDeclaration {
-            name: "sum".to_owned(),
-            kind: StateKind::Reducing,
-            field: Arc::new(Field::new("sum", data_type.clone(), true)),
-            version: 1,
-            time_to_live: None,
-        };
-        Ok(TransformDeclaration {
-            outputs: vec![OutputDeclaration::main(output_schema(config, input, data_type))],
-            states: vec![sum],
-            requires_key: true,
-            capabilities: Capabilities { deterministic: true, ..Capabilities::default() },
-            types: ALL_TYPES.to_vec(),
-            problems: problems.0,
-            ..TransformDeclaration::default()
-        })
+        let output = output_schema(config, input, data_type.clone());
+        Ok(crate::keyed(output, "sum", StateKind::Reducing, data_type, problems))
     }
 
     fn open(config: RunningSumConfig, input: &TransformInput, _: Context) -> Result<Self> {
