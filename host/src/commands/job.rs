@@ -57,16 +57,12 @@ fn row(job: &Job) -> [String; 8] {
     let checkpoint = status.checkpoints.as_ref().and_then(|checkpoints| checkpoints.last).map_or_else(String::new, |id| id.to_string());
     let [rows_in, rows_out] = [rows(|totals| totals.rows_in), rows(|totals| totals.rows_out)];
     let age = indicatif::HumanDuration(age(status)).to_string();
-    [
-        status.job.clone(),
-        status.id[..status.id.len().min(8)].to_owned(),
-        status.state.clone(),
-        age,
-        rows_in,
-        rows_out,
-        checkpoint,
-        status.process.to_string(),
-    ]
+    [status.job.clone(), short(status), status.state.clone(), age, rows_in, rows_out, checkpoint, status.process.to_string()]
+}
+
+/// As much of an id as tells jobs apart.
+fn short(status: &Status) -> String {
+    status.id.chars().take(8).collect()
 }
 
 fn age(status: &Status) -> Duration {
@@ -82,8 +78,7 @@ fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; 
 /// The one running job that a name or the beginning of an id means.
 fn find(wanted: &str) -> anyhow::Result<Job> {
     let mut jobs = jobs()?;
-    let known: Vec<String> =
-        jobs.iter().map(|job| format!("{} ({})", job.status.job, &job.status.id[..job.status.id.len().min(8)])).collect();
+    let known: Vec<String> = jobs.iter().map(|job| format!("{} ({})", job.status.job, short(&job.status))).collect();
     let is_meant = |job: &Job| job.status.job == wanted || (wanted.len() >= 4 && job.status.id.starts_with(wanted));
     jobs.retain(is_meant);
     let message = match (jobs.pop(), jobs.is_empty()) {
