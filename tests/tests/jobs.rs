@@ -4,7 +4,12 @@
 
 use serde_json::Value;
 use standpipe_tests::{Finished, Folder, Run, Running, Signal, read_rows, standpipe};
-use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    time::Duration,
+};
 
 /// Starting, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -167,6 +172,43 @@ fn who_is_meant_must_be_clear() {
     job(&folder, &["stop", "copy"]).success();
     _ = b.wait().code(0);
     assert_eq!(fs::read_dir(folder.at("run")).unwrap().count(), 0);
+}
+
+/// What a job answers to a line on its socket, as `nc -U` shows it.
+fn said(folder: &Folder, line: &[u8]) -> String {
+    let sockets = fs::read_dir(folder.at("run")).unwrap().map(|entry| entry.unwrap().path());
+    let socket = sockets.filter(|path| path.extension().is_some_and(|extension| extension == "sock")).last().unwrap();
+    let mut stream = UnixStream::connect(socket).unwrap();
+    // A job that has heard enough hangs up.
+    _ = stream.write_all(line);
+    let mut answer = String::new();
+    _ = stream.read_to_string(&mut answer);
+    answer
+}
+
+#[test]
+fn the_socket_speaks_lines_of_json_and_what_is_none_changes_nothing() {
+    for more in ["", SUPERVISED] {
+        let folder = Folder::new();
+        let mut run = copy(&folder, more).start();
+        wait_for_checkpoint(&mut run);
+        let status: Value = serde_json::from_str(&said(&folder, b"{\"do\": \"status\"}\n")).unwrap();
+        assert_eq!((status["status"]["job"].as_str(), status["status"]["process"].as_u64()), (Some("copy"), Some(u64::from(run.id()))));
+        for line in [&b"nothing of ours\n"[..], b"{\"do\": \"explode\"}\n", b"{\"do\": \"stop\", \"drian\": true}\n", b"\xff\xfe\n", b"\n"]
+        {
+            let answer = said(&folder, line);
+            assert!(answer.is_empty() || answer.starts_with("{\"refused\":\"no request: "), "{line:?}: {answer}");
+        }
+        assert!(said(&folder, &vec![b'x'; 1 << 20]).len() < 1000);
+        let number: Value = serde_json::from_str(&said(&folder, b"{\"do\": \"savepoint\"}\n")).unwrap();
+        assert!(number["savepoint"].as_u64() > Some(0), "{number}");
+        let stopped = said(&folder, b"{\"do\": \"stop\", \"savepoint\": true}\n");
+        let answers: Vec<Value> = stopped.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [stopping, savepoint, ended] = &answers[..] else { panic!("{stopped}") };
+        assert!(stopping == "stopping" && savepoint["savepoint"].as_u64() > number["savepoint"].as_u64(), "{stopped}");
+        assert!(ended["ended"].as_str().unwrap().starts_with("copy: stopped in "), "{stopped}");
+        _ = run.wait().code(0);
+    }
 }
 
 #[test]
