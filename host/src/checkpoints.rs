@@ -6,7 +6,7 @@ use crate::{
     output::say,
     supervise,
 };
-use standpipe_checkpoint::{CheckpointError, Location, Start, Store};
+use standpipe_checkpoint::{CheckpointError, Location, Start, Store, TakenOver};
 use standpipe_engine::CheckpointOptions;
 use standpipe_pipeline::{Checkpoint, Plan};
 use std::sync::Arc;
@@ -37,7 +37,21 @@ pub(crate) fn take_over(plan: &Plan, job_id: &str, arguments: &RunArguments) -> 
         None if arguments.restore.is_some() => say!("{}: there is no checkpoint in {}: begins with nothing", plan.name, store.place()),
         None => {}
     }
-    Ok(Some(CheckpointOptions {
+    Ok(Some(options(settings, store, taken_over, arguments)))
+}
+
+/// What another process of the same start of the job has taken over.
+pub(crate) fn taken_over(
+    plan: &Plan,
+    taken_over: Option<TakenOver>,
+    arguments: &RunArguments,
+) -> anyhow::Result<Option<CheckpointOptions>> {
+    let (Some(settings), Some(taken_over)) = (&plan.checkpoint, taken_over) else { return Ok(None) };
+    Ok(Some(options(settings, open(settings, &plan.name)?, taken_over, arguments)))
+}
+
+fn options(settings: &Checkpoint, store: Store, taken_over: TakenOver, arguments: &RunArguments) -> CheckpointOptions {
+    CheckpointOptions {
         store: Arc::new(store),
         taken_over,
         interval: settings.interval,
@@ -46,7 +60,7 @@ pub(crate) fn take_over(plan: &Plan, job_id: &str, arguments: &RunArguments) -> 
         tolerated_failures: settings.tolerated_failures,
         keep: settings.keep as usize,
         allow_non_restored_state: arguments.allow_non_restored_state,
-    }))
+    }
 }
 
 /// The store of a pipeline's checkpoints.

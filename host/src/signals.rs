@@ -1,6 +1,6 @@
 //! SIGINT and SIGTERM: the first stops the job cleanly, a second ends the process at once with exit code 130.
 
-use crate::{exit::Code, output::say};
+use crate::{exit::Code, output::say, supervise};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::{Handle, Signals},
@@ -26,7 +26,9 @@ impl Listener {
     /// # Errors
     /// When the system refuses the handler.
     pub(crate) fn start(then: &'static str, stop: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        // The terminal tells a child and its supervisor at the same time, and the supervisor passes it on: that is one signal.
+        let heard: &[i32] = if supervise::attempt().is_some() { &[SIGTERM] } else { &[SIGINT, SIGTERM] };
+        let mut signals = Signals::new(heard)?;
         let handle = signals.handle();
         let at_once = Arc::new(AtomicBool::new(false));
         let ends = Arc::clone(&at_once);

@@ -4,14 +4,18 @@ use super::{
     Checkpoints, Message, Report,
     restore::operator_name,
     savepoint::{Reply, SavepointError, When},
+    splits::Positions,
+    tables_of,
     write::{self, Work},
 };
 use crate::{
+    cluster::frame::Frame,
     dataflow::time::CheckpointId,
     runtime::{
         error::{Cause, JobError, Phase},
         host,
         job::Job,
+        peers::Reach,
         reader::ReaderCommand,
     },
 };
@@ -20,12 +24,11 @@ use standpipe_checkpoint::{
     CheckpointError, FileRef, Kind, Manifest, NodeState,
     coordinator::{Action, Coordinator, Event, Micros, Part, Reason, Settings},
     manifest::FORMAT,
-    store::NewTable,
 };
 use standpipe_pipeline::plan::{Node, NodeId, Operator};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering::SeqCst},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -33,7 +36,7 @@ use std::{
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How to reach the readers of each source.
-pub(crate) type Readers = Vec<(NodeId, Vec<Sender<ReaderCommand>>)>;
+pub(crate) type Readers = Vec<(NodeId, Vec<Reach>)>;
 
 /// Starts the thread, if the job takes checkpoints.
 pub(crate) fn spawn(job: &Arc<Job>, readers: Readers) {
@@ -58,9 +61,6 @@ struct Collected {
     wanted: Vec<Reply>,
 }
 
-/// Positions of a source's subtask at a cut.
-type Positions = (NodeId, u32, Vec<(String, Vec<u8>)>);
-
 struct Thread<'a> {
     job: &'a Arc<Job>,
     checkpoints: &'a Checkpoints,
@@ -72,7 +72,7 @@ struct Thread<'a> {
     clock: Instant,
     collected: Option<Collected>,
     /// By checkpoint that is not committed upstream.
-    positions: BTreeMap<u64, Vec<Positions>>,
+    positions: BTreeMap<u64, Vec<(NodeId, u32, Positions)>>,
     /// Source subtasks that have not ended.
     reading: BTreeSet<(NodeId, u32)>,
     /// Who waits for a savepoint that has not begun.
@@ -137,6 +137,7 @@ impl<'a> Thread<'a> {
             }
             Message::Found => self.begin_if_ready(),
             Message::Reported(id, node, subtask, report) => self.reported(id, node, subtask, report),
+            Message::Positions(id, node, subtask, positions) => self.note_positions(id, node, subtask, positions),
             Message::Failed(id, reason) => self.on(Event::PartFailed(id, reason)),
             Message::Written(id, part, Ok(files)) => self.written(id, part, files),
             Message::Written(id, _, Err(error)) => self.on(Event::PartFailed(id, error.to_string())),
@@ -159,6 +160,8 @@ impl<'a> Thread<'a> {
                     self.on(Event::Requested);
                 }
             }
+            // What it says it has decided itself.
+            Message::Over => {}
         }
     }
 
@@ -206,14 +209,16 @@ impl<'a> Thread<'a> {
                 Action::Trigger(id, reason) => self.trigger(id, reason),
                 Action::Write(id, _) => self.write(id),
                 Action::CommitSinks(id) => {
-                    self.checkpoints.committers.lock().values().for_each(|sink| _ = sink.send(id));
+                    self.checkpoints.commit_sinks(id);
+                    self.job.tell_others(&Frame::CommitSinks(id));
                 }
                 Action::CommitUpstream(id) => self.commit_upstream(id),
                 Action::GiveUp(id, reason) => self.give_up(id, &reason),
                 Action::Fail(reason) => self.fail(Cause::Checkpoint(reason)),
                 Action::End => {
                     self.over = true;
-                    self.checkpoints.over.store(true, SeqCst);
+                    self.checkpoints.set_over();
+                    self.job.tell_others(&Frame::Over);
                     self.job.ticker.wake_sources();
                 }
             }
@@ -228,7 +233,7 @@ impl<'a> Thread<'a> {
     fn give_up(&mut self, id: u64, reason: &str) {
         tracing::warn!(job = %self.job.options.job_id, "checkpoint {id} is given up: {reason}");
         self.job.metrics.checkpoint_failed(reason);
-        self.checkpoints.wanted.store(0, SeqCst);
+        self.collecting(0);
         self.positions.remove(&id);
         drop(self.writer.send(Work::GivenUp(id)));
         let wanted = self.collected.take().map(|collected| collected.wanted).unwrap_or_default();
@@ -245,9 +250,15 @@ impl<'a> Thread<'a> {
         }
     }
 
+    /// Says what is being collected, in all processes; before any of them can be behind the cut.
+    fn collecting(&self, id: u64) {
+        self.checkpoints.collecting(id);
+        self.job.tell_others(&Frame::Collecting(id));
+    }
+
     /// Takes what the enumerators have found by now.
     fn ask(&mut self, id: u64) {
-        self.checkpoints.wanted.store(id, SeqCst);
+        self.collecting(id);
         let triggered = host::now();
         self.collected =
             Some(Collected { id, kind: Kind::Checkpoint, begun: Instant::now(), triggered, nodes: BTreeMap::new(), wanted: Vec::new() });
@@ -279,17 +290,20 @@ impl<'a> Thread<'a> {
         if self.collected.as_ref().is_none_or(|collected| collected.id != id) {
             return;
         }
-        if !report.positions.is_empty() {
-            self.positions.entry(id).or_default().push((node, subtask, report.positions));
-        }
+        self.note_positions(id, node, subtask, report.positions);
         self.send(id, node, subtask, Part::Subtask(node.0, subtask), report.tables);
     }
 
-    /// Gives the tables of a part to the writer. One without rows needs no file.
+    /// Keeps positions until they may be committed upstream.
+    fn note_positions(&mut self, id: u64, node: NodeId, subtask: u32, positions: Positions) {
+        if !positions.is_empty() && self.collected.as_ref().is_some_and(|collected| collected.id == id) {
+            self.positions.entry(id).or_default().push((node, subtask, positions));
+        }
+    }
+
+    /// Gives the tables of a part to the writer.
     fn send(&mut self, id: u64, node: NodeId, subtask: u32, part: Part, tables: Vec<(String, arrow::array::RecordBatch)>) {
-        let path = &self.job.node(node).path;
-        let filled = tables.into_iter().filter(|(_, batch)| batch.num_rows() > 0);
-        let tables = filled.map(|(name, batch)| NewTable { node: path.clone(), subtask, name, batch }).collect();
+        let tables = tables_of(self.job, node, subtask, tables);
         // The writer is gone only when the job is given up.
         drop(self.writer.send(Work::Tables(id, part, tables)));
     }
@@ -338,7 +352,7 @@ impl<'a> Thread<'a> {
         let Some(collected) = self.collected.take_if(|collected| collected.id == id) else { return };
         let took = collected.begun.elapsed();
         let bytes = collected.nodes.values().flat_map(|node| node.tables.values().flatten()).map(|file| file.bytes).sum();
-        self.checkpoints.wanted.store(0, SeqCst);
+        self.collecting(0);
         self.job.metrics.checkpoint_completed(id, took, bytes);
         let millis = took.as_secs_f64() * 1000.0;
         tracing::info!(job = %self.job.options.job_id, checkpoint = id, bytes, "checkpoint {id} is durable after {millis:.0} ms");
@@ -352,7 +366,7 @@ impl<'a> Thread<'a> {
         for (node, subtask, positions) in positions {
             let readers = self.readers.iter().find(|(source, _)| *source == node);
             if let Some(reader) = readers.and_then(|(_, subtasks)| subtasks.get(subtask as usize)) {
-                drop(reader.send(ReaderCommand::Committed { checkpoint: id, positions }));
+                reader.tell(ReaderCommand::Committed { checkpoint: id, positions });
             }
         }
     }

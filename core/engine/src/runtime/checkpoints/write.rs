@@ -31,7 +31,7 @@ pub(super) fn spawn(job: &Arc<Job>) -> Sender<Work> {
 fn run(job: &Job, checkpoints: &Checkpoints, work: &Receiver<Work>) {
     let (store, generation) = (&checkpoints.options.store, checkpoints.options.taken_over.generation);
     // The newest checkpoint that was given up and not swept away; 0: what a former process left that was killed.
-    let mut garbage = Some(0);
+    let mut garbage = job.is_first().then_some(0);
     let sweep = |garbage: &mut Option<u64>| {
         let Some(given_up) = *garbage else { return };
         match store.sweep(generation, given_up) {
