@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """What the examples must give, computed by plain code: no engine, no Arrow, the standard library alone.
 
-    truth.py data                    writes data/signals.jsonl
+    truth.py data                    writes data/signals.jsonl and data/payments.jsonl
     truth.py golden                  writes golden/*.jsonl
     truth.py check NAME FILE         compares an output with golden/NAME.jsonl, whatever the order of its lines; exit code 1 if they differ
 
-Names: word-count, word-count-changes, signal-windows, flag-runs, current-flag, late-signals. Of a stream of changes, what is left at its end is compared.
+Names: word-count, word-count-changes, signal-windows, flag-runs, current-flag, late-signals, team-totals, platform-pairs. Of a stream of changes, what is left at its end is compared.
 """
 
 import datetime
@@ -60,6 +60,35 @@ def float32(value):
     return struct.unpack("<f", struct.pack("<f", value))[0]
 
 
+TEAMS = {0: "Red", 1: "Green", 2: "Blue"}
+
+
+def payments():
+    """200 payments, one a second."""
+    rng = random.Random(FLAG_SEED)
+    start = datetime.datetime(2024, 1, 1, tzinfo=UTC)
+    for order in range(200):
+        time = start + datetime.timedelta(seconds=order)
+        yield {"createTime": time.strftime("%Y-%m-%d %H:%M:%S"), "orderId": order, "payAmount": rng.randrange(1, 10_000_000) / 100,
+               "payPlatform": rng.randrange(3), "teamId": rng.randrange(4)}
+
+
+def paid(data):
+    """The outputs of payments.yaml for the bytes of its input. Sums are of whole cents."""
+    totals, pairs, cents, waiting = [], [], {}, {}
+    for line in data.splitlines():
+        record = json.loads(line)
+        order, amount, platform = record["orderId"], record["payAmount"], record["payPlatform"]
+        team = TEAMS.get(record["teamId"], "other")
+        cents[team] = cents.get(team, 0) + round(amount * 100)
+        totals.append({"order_id": order, "team": team, "platform": platform, "amount": amount, "total": cents[team] / 100})
+        if platform in waiting:
+            pairs.append({"platform": platform, "pair_average": waiting.pop(platform) / 2 + amount / 2, "order_id": order})
+        else:
+            waiting[platform] = amount
+    return {"team-totals": totals, "platform-pairs": pairs}
+
+
 def iso(seconds):
     return datetime.datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -95,7 +124,8 @@ def quality(data):
 
 def golden():
     counts = words((HERE / "data/words.txt").read_text())
-    return {"word-count": counts, "word-count-changes": counts, **quality((HERE / "data/signals.jsonl").read_bytes())}
+    return {"word-count": counts, "word-count-changes": counts, **quality((HERE / "data/signals.jsonl").read_bytes()),
+            **paid((HERE / "data/payments.jsonl").read_bytes())}
 
 
 def write_lines(path, rows):
@@ -154,6 +184,7 @@ def main():
     match sys.argv[1:]:
         case ["data"]:
             write_lines(HERE / "data/signals.jsonl", signals())
+            write_lines(HERE / "data/payments.jsonl", payments())
         case ["golden"]:
             for name, rows in golden().items():
                 write_lines(HERE / f"golden/{name}.jsonl", rows)

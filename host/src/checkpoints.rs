@@ -6,8 +6,8 @@ use crate::{
     output::say,
     supervise,
 };
-use standpipe_checkpoint::{CheckpointError, Location, Start, Store, TakenOver};
-use standpipe_engine::CheckpointOptions;
+use standpipe_checkpoint::{CheckpointError, Location, Manifest, Start, Store, TakenOver};
+use standpipe_engine::{CheckpointOptions, check_restore};
 use standpipe_pipeline::{Checkpoint, Plan};
 use std::sync::Arc;
 
@@ -31,6 +31,11 @@ pub(crate) fn take_over(plan: &Plan, job_id: &str, arguments: &RunArguments) -> 
             Start::Fresh
         }
     };
+    // Before anything is claimed: what does not fit disturbs nobody.
+    if let Some(manifest) = wanted(&store, start).map_err(|error| failure(&error))? {
+        check_restore(&manifest, plan, arguments.allow_non_restored_state).map_err(|error| Failure::error(Code::Usage, error))?;
+        store.check_files(&manifest).map_err(|error| failure(&error))?;
+    }
     let taken_over = store.take_over(job_id, start).map_err(|error| failure(&error))?;
     match &taken_over.base {
         Some(base) => say!("{}: goes on from checkpoint {} in {}", plan.name, base.id, store.place()),
@@ -60,6 +65,15 @@ fn options(settings: &Checkpoint, store: Store, taken_over: TakenOver, arguments
         tolerated_failures: settings.tolerated_failures,
         keep: settings.keep as usize,
         allow_non_restored_state: arguments.allow_non_restored_state,
+    }
+}
+
+/// The checkpoint that a job is to go on from.
+fn wanted(store: &Store, start: Start) -> Result<Option<Manifest>, CheckpointError> {
+    match start {
+        Start::Fresh => Ok(None),
+        Start::Latest => store.latest(),
+        Start::At(id) => store.read(id).map(Some),
     }
 }
 

@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// Running jobs
     #[command(subcommand)]
     Job(JobCommand),
+    /// What a checkpoint holds
+    #[command(subcommand)]
+    State(StateCommand),
     /// Plugin files
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -175,6 +178,41 @@ pub(crate) enum OutputFormat {
     Text,
     /// JSON; of a list, one object per line.
     Json,
+}
+
+/// The state in a checkpoint.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StateCommand {
+    /// Ask a checkpoint in SQL
+    Query(StateQuery),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StateQuery {
+    /// A pipeline file, a job's folder or URL (`checkpoints/counts`, `s3://bucket/counts`), or a manifest in it
+    pub(crate) checkpoint: String,
+    /// The query, over tables NODE.TABLE; without one, the tables are listed
+    pub(crate) sql: Option<String>,
+    /// The checkpoint's number; the newest if none is given
+    #[arg(long, short)]
+    pub(crate) number: Option<u64>,
+    /// Set a key of the pipeline file: `--set checkpoint.dir=/tmp/checkpoints`
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) set: Vec<(String, String)>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: StateFormat,
+}
+
+/// How rows are printed.
+#[derive(Debug, Clone, Copy, ValueEnum, PartialEq, Eq)]
+pub(crate) enum StateFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+    /// With a header.
+    Csv,
 }
 
 #[derive(Debug, Args)]

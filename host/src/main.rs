@@ -19,7 +19,6 @@ mod restarts;
 mod secrets;
 mod signals;
 mod supervise;
-mod table;
 
 use clap::Parser;
 use std::process::ExitCode;

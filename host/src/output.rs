@@ -20,9 +20,29 @@ pub(crate) fn line(text: std::fmt::Arguments<'_>) {
 /// # Errors
 /// When it cannot be written for another reason, such as a full disk.
 pub(crate) fn print(text: &str) -> std::io::Result<()> {
+    write(text).map(|_| ())
+}
+
+/// Writes a part of a result to stdout; false: its reader has had enough.
+///
+/// # Errors
+/// As those of [`print`].
+pub(crate) fn write(text: &str) -> std::io::Result<bool> {
     let mut out = stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
     }
+}
+
+/// Lines of cells in columns, as wide as they must be.
+pub(crate) fn columns(header: &[String], rows: &[Vec<String>]) -> String {
+    let all = || std::iter::once(header).chain(rows.iter().map(Vec::as_slice));
+    let width = |column: usize| all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let line = |row: &[String]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    all().map(line).collect()
 }

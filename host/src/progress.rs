@@ -1,5 +1,6 @@
-//! Progress of a running job: on a terminal one line that renews itself (rows, bytes, rate, lag), elsewhere nothing. To stderr.
+//! Progress of a running job: on a terminal one line that renews itself (rows, bytes, rate, lag; why a node cannot go on for now), elsewhere nothing. To stderr.
 
+use crate::secrets;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use standpipe_engine::Metrics;
 use std::{
@@ -42,19 +43,23 @@ impl Progress {
     }
 }
 
+/// The cause first: a line that is too long is cut at its end.
+fn degraded_line(cause: &str, rows: &str) -> String {
+    format!("DEGRADED: {}; {rows}", secrets::hidden(cause).lines().next().unwrap_or_default())
+}
+
 fn show(bar: &ProgressBar, metrics: &Metrics, stopped: &mpsc::Receiver<()>) {
     let (mut last, mut before) = (Instant::now(), metrics.totals());
     while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {
         let now = metrics.totals();
         let rate = (now.rows_in - before.rows_in) as f64 / last.elapsed().as_secs_f64();
         (last, before) = (Instant::now(), now.clone());
-        let lag = now.lag.map(|records| format!(", lag {records}")).unwrap_or_default();
-        bar.set_message(format!(
-            "{} rows in ({}, {rate:.0}/s), {} rows out{lag}",
-            now.rows_in,
-            indicatif::HumanBytes(now.bytes_in),
-            now.rows_out
-        ));
+        let age = now.lag_time.map(|age| format!(" ({:.1} s)", age.as_secs_f64())).unwrap_or_default();
+        let lag = now.lag.map(|records| format!(", lag {records}{age}")).unwrap_or_default();
+        let rows =
+            format!("{} rows in ({}, {rate:.0}/s), {} rows out{lag}", now.rows_in, indicatif::HumanBytes(now.bytes_in), now.rows_out);
+        let degraded = metrics.nodes().iter().find_map(|node| node.degraded());
+        bar.set_message(degraded.map_or_else(|| rows.clone(), |cause| degraded_line(&cause, &rows)));
         bar.tick();
     }
     bar.finish_and_clear();

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Starts and stops one Apache Kafka broker (KRaft, combined mode) as a plain JVM, for tests and demos that claim something about Kafka.
-# Called by the end-to-end tests, by .ci/run and by hand. No security, no replication: never for data that matters.
-#   kafka.sh start DIR [--parent PID]    prints `bootstrap=127.0.0.1:PORT` and `pid=N` once the broker answers. A DIR that was started before
-#                                        keeps its ports and its data. With --parent, the broker ends when that process is gone.
+# Called by the end-to-end tests, by .ci/run and by hand. No security to speak of, no replication: never for data that matters.
+#   kafka.sh start DIR [--parent PID]    prints `bootstrap=127.0.0.1:PORT`, `bearer=127.0.0.1:PORT` (where SASL OAUTHBEARER is wanted, with
+#                                        unsecured tokens) and `pid=N` once the broker answers. A DIR that was started before keeps its
+#                                        ports and its data. With --parent, the broker ends when that process is gone.
 #   kafka.sh stop DIR                    TERM, then KILL; stopping what does not run succeeds
 #   kafka.sh admin DIR TOOL ARGS...      Kafka's own tool on this broker; TOOL: topics, groups, configs, offsets, transactions, produce, consume
 # Exit: 0 done, 1 the broker or tool failed, 2 usage, 3 something is missing (prepare.sh says what).
@@ -23,17 +24,24 @@ free_port() {
 # Replication of one, few internal partitions and a small cleaner buffer keep it light; rebalances do not wait for more members, sessions may
 # be short, timed-out transactions are aborted soon, and a broker that was killed comes back soon. Everything else is Kafka's default.
 write_properties() {
-    local broker controller
+    local broker controller bearer
     broker=$(free_port)
     controller=$(free_port)
+    bearer=$(free_port)
     [ "$broker" != "$controller" ] || controller=$((broker + 1))
+    while [ "$bearer" = "$broker" ] || [ "$bearer" = "$controller" ]; do bearer=$((bearer + 1)); done
     cat >"$dir/server.properties" <<EOF
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:$broker,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$broker
+listeners=PLAINTEXT://127.0.0.1:$broker,BEARER://127.0.0.1:$bearer,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$broker,BEARER://127.0.0.1:$bearer
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,BEARER:SASL_PLAINTEXT
+listener.name.bearer.sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.bearer.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";
+listener.name.bearer.oauthbearer.connections.max.reauth.ms=3600000
+inter.broker.listener.name=PLAINTEXT
 log.dirs=$dir/kafka-data
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -61,7 +69,11 @@ format() {
 }
 
 bootstrap() {
-    sed -n 's|^advertised.listeners=PLAINTEXT://||p' "$1/server.properties" 2>/dev/null
+    sed -n 's|^advertised.listeners=PLAINTEXT://\([^,]*\).*|\1|p' "$1/server.properties" 2>/dev/null
+}
+
+bearer() {
+    sed -n 's|^advertised.listeners=.*BEARER://||p' "$1/server.properties" 2>/dev/null
 }
 
 # The broker is unfenced (its last line of the start) and answers an ApiVersions request (key 18, version 0, correlation 1, no client id).
@@ -91,6 +103,7 @@ start() {
         if await_service "$dir" 90 answers; then
             touch "$dir/served"
             echo "bootstrap=$(bootstrap "$dir")"
+            echo "bearer=$(bearer "$dir")"
             echo "pid=$(cat "$dir/pid")"
             return
         fi

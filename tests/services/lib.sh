@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What kafka.sh, opensearch.sh and prepare.sh share: the cache, the life of one background process, waiting for a condition.
+# What kafka.sh, node.sh, s3.sh and prepare.sh share: the cache, the life of one background process, waiting for a condition.
 # Sourced by them only; it starts nothing by itself. A service's whole state is its DIR: DIR/pid, DIR/log, its configuration and data.
 
 services=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -12,14 +12,39 @@ fail() {
     exit "$1"
 }
 
+# The version of the java at $1, such as 17; nothing if there is none.
+java_version() { "$1" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1; }
+
+# The first java of version $1 or newer: the usual one, else one that is installed beside it.
+find_java() {
+    local candidate version
+    for candidate in "$java" /usr/lib/jvm/*/bin/java; do
+        version=$(java_version "$candidate") || continue
+        [ "${version:-0}" -ge "$1" ] || continue
+        echo "$candidate"
+        return
+    done
+    return 1
+}
+
 # The file that holds the classpath of service $1; named after its pom, so that a new version is a new file.
 classpath_file() {
     echo "$cache/$1-$(cksum <"$services/$1/pom.xml" | cut -d ' ' -f 1).classpath"
 }
 
-# Whether service $1's classpath is there with every jar it names: a wiped Maven repository counts as absent.
+# The Python environment of service $1; named after its requirements, so that a new version is a new folder.
+environment() {
+    echo "$cache/$1-$(cksum <"$services/$1/requirements.txt" | cut -d ' ' -f 1).venv"
+}
+
+# Whether what service $1 runs on is there: its Python environment, or its classpath with every jar it names (a wiped Maven repository counts as absent).
+# The interpreter is asked too: it is a link to a Python that may be gone.
 is_prepared() {
     local file jars jar
+    if [ -f "$services/$1/requirements.txt" ]; then
+        "$(environment "$1")/bin/python" -c '' 2>/dev/null
+        return
+    fi
     file=$(classpath_file "$1")
     [ -s "$file" ] || return 1
     IFS=: read -r -a jars <"$file" || [ "${#jars[@]}" -gt 0 ] || return 1
@@ -52,7 +77,7 @@ service_pid() {
     pid=$(cat "$1/pid" 2>/dev/null) || return 1
     is_alive "$pid" || return 1
     case $(ps -ww -o args= -p "$pid") in
-    *"-Dstandpipe.service=$1 "*) echo "$pid" ;;
+    *"standpipe.service=$1 "*) echo "$pid" ;;
     *) return 1 ;;
     esac
 }
@@ -86,12 +111,20 @@ stop_service() {
     rm -f "$1/pid"
 }
 
-# spawn DIR PARENT JVM-ARGUMENTS...: runs a JVM in the background with its output in DIR/log and its pid in DIR/pid. With a PARENT, a watchdog
-# ends it when that process is gone, however that died. Neither holds the caller's stdin, stdout or stderr, so a pipe on them ends with the script.
+# spawn DIR PARENT JVM-ARGUMENTS...: runs a JVM as `spawn_program` does.
 spawn() {
+    local dir=$1 parent=$2
+    shift 2
+    spawn_program "$dir" "$parent" "$java" "-Dstandpipe.service=$dir" "$@"
+}
+
+# spawn_program DIR PARENT COMMAND...: runs COMMAND, which must have `standpipe.service=DIR` among its arguments and not as the last, in the background
+# with its output in DIR/log and its pid in DIR/pid. With a PARENT, a watchdog ends it when that process is gone, however that died. Neither holds the
+# caller's stdin, stdout or stderr, so a pipe on them ends with the script.
+spawn_program() {
     local dir=$1 parent=$2 pid
     shift 2
-    "$java" "-Dstandpipe.service=$dir" "$@" </dev/null >"$dir/log" 2>&1 &
+    "$@" </dev/null >"$dir/log" 2>&1 &
     pid=$!
     echo "$pid" >"$dir/pid"
     [ -n "$parent" ] || return 0
@@ -109,7 +142,8 @@ await_service() {
     local dir=$1 deadline=$((SECONDS + $2))
     shift 2
     until "$@"; do
-        service_pid "$dir" >/dev/null || return 1
+        # Not service_pid: the process may not be the JVM yet, but still a fork of this shell.
+        is_alive "$(cat "$dir/pid")" || return 1
         [ "$SECONDS" -lt "$deadline" ] || return 1
         sleep 0.1
     done

@@ -7,57 +7,6 @@
 #   opensearch.sh stop DIR                    TERM, then KILL; stopping what does not run succeeds
 # Exit: 0 done, 1 the node failed, 2 usage, 3 something is missing (prepare.sh says what).
 set -euo pipefail
-. "$(dirname "$0")/lib.sh"
-
-# The node binds free ports by itself and writes them to files (portsfile), so nobody can take one in between.
-write_configuration() {
-    mkdir -p "$dir/config" "$dir/tmp"
-    cat >"$dir/config/opensearch.yml" <<EOF
-discovery.type: single-node
-network.host: 127.0.0.1
-transport.port: 0
-node.portsfile: true
-cluster.routing.allocation.disk.threshold_enabled: false
-action.auto_create_index: true
-EOF
-    cat >"$dir/config/log4j2.properties" <<'EOF'
-status = error
-appender.stdout.type = Console
-appender.stdout.name = stdout
-appender.stdout.layout.type = PatternLayout
-appender.stdout.layout.pattern = %d{ISO8601} %p %c{1}: %m%n
-rootLogger.level = info
-rootLogger.appenderRef.stdout.ref = stdout
-EOF
-}
-
-answers() {
-    [ -s "$dir/logs/http.ports" ] || return 1
-    address=$(grep '^127\.' "$dir/logs/http.ports") || return 1
-    curl --noproxy '*' -sf --max-time 5 "http://$address/_cluster/health?wait_for_status=yellow&timeout=1s" >/dev/null
-}
-
-start() {
-    local address classpath port=0
-    parse_start "$@"
-    classpath=$(classpath opensearch) || exit 3
-    trap 'stop_service "$dir"; exit 1' INT TERM
-    [ ! -s "$dir/port" ] || port=$(cat "$dir/port")
-    write_configuration
-    rm -f "$dir/logs/http.ports"
-    spawn "$dir" "$parent" -Xms256m -Xmx768m -XX:+UseSerialGC "-Djava.io.tmpdir=$dir/tmp" \
-        -cp "$classpath" "$services/opensearch/Launcher.java" "$dir" "$port"
-    await_service "$dir" 120 answers || report_failure "$dir" OpenSearch
-    echo "${address##*:}" >"$dir/port"
-    echo "url=http://$address"
-    echo "pid=$(cat "$dir/pid")"
-}
-
-case ${1:-} in
-start) start "${@:2}" ;;
-stop)
-    [ $# -eq 2 ] || fail 2 "stop takes a DIR"
-    stop_service "$(absolute "$2")"
-    ;;
-*) fail 2 "usage: opensearch.sh start DIR [--parent PID] | stop DIR" ;;
-esac
+# shellcheck disable=SC2034 # node.sh reads them
+service=opensearch product=opensearch title=OpenSearch oldest_java=17
+. "$(dirname "$0")/node.sh"

@@ -12,6 +12,21 @@ pub fn opensearch() -> Option<String> {
     address("STANDPIPE_TEST_OPENSEARCH", "OpenSearch")
 }
 
+/// The URL of a real Elasticsearch 7.10. `None`: the test is to return, it has been noted as skipped.
+pub fn elasticsearch() -> Option<String> {
+    address("STANDPIPE_TEST_ELASTICSEARCH", "Elasticsearch")
+}
+
+/// The URL of a real OpenSearch 3, where `cargo xtask test --all` could start one; nothing is noted without it.
+pub fn opensearch3() -> Option<String> {
+    env::var("STANDPIPE_TEST_OPENSEARCH3").ok()
+}
+
+/// The URL of an S3-compatible server, for `AWS_ENDPOINT_URL`; it takes any key and secret. `None`: the test is to return, it has been noted as skipped.
+pub fn s3() -> Option<String> {
+    address("STANDPIPE_TEST_S3", "S3")
+}
+
 fn address(variable: &str, service: &str) -> Option<String> {
     let address = env::var(variable).ok().filter(|address| !address.is_empty());
     if address.is_none() {
@@ -21,7 +36,7 @@ fn address(variable: &str, service: &str) -> Option<String> {
 }
 
 /// Notes that this test is skipped for want of a service, so that the summary of `cargo xtask test` says so; panics where skipping is not allowed
-/// (`STANDPIPE_TEST_REQUIRE_SERVICES`). [`kafka`] and [`opensearch`] call it by themselves.
+/// (`STANDPIPE_TEST_REQUIRE_SERVICES`). The functions above call it by themselves.
 pub fn skip(service: &str) {
     assert!(env::var_os("STANDPIPE_TEST_REQUIRE_SERVICES").is_none(), "{service} is required here, and there is none");
     let line = format!("{}: needs {service}\n", thread::current().name().unwrap_or("a test"));

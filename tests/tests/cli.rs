@@ -126,6 +126,53 @@ fn check_runs_nothing() {
 }
 
 #[test]
+fn check_says_what_each_sink_holds_after_a_failure() {
+    const PIPELINE: &str = "
+name: held
+checkpoint: {interval: 1s}
+sources: {lines: {connector: file, with: {path: in.jsonl}, format: json, schema: {n: int64}}}
+transforms: {stamped: {input: lines, select: {\"*\": true, at: \"now()\"}}}
+sinks:
+  copy: {input: lines, connector: file, with: {path: out.jsonl}}
+  shown: {input: lines, connector: print}
+  index: {input: stamped, connector: elasticsearch, with: {hosts: [\"http://127.0.0.1:9200\"], index: x, id: [n]}}
+";
+    let folder = Folder::new();
+    folder.write("held.yaml", PIPELINE);
+    let check = |set: &[(&str, &str)]| {
+        let run = standpipe(["check", "held.yaml"]).in_directory(folder.path());
+        set.iter().fold(run, |run, (key, value)| run.set(key, value)).finish()
+    };
+    let said = check(&[]).code(0).stderr;
+    let lines: Vec<&str> = said.lines().skip(1).collect();
+    let print = "  sinks.shown: print is neither transactional nor idempotent as it is configured: ";
+    assert_eq!(
+        (lines[0], lines[1], lines[3]),
+        ("sinks.copy: exactly-once", "sinks.shown: at-least-once", "sinks.index: effectively-once"),
+        "{said}"
+    );
+    assert!(lines.len() == 4 && lines[2].starts_with(print), "{said}");
+    // What is demanded and held, and what is not.
+    check(&[("sinks.copy.guarantee", "exactly-once"), ("sinks.index.guarantee", "effectively-once")]).success();
+    let error = check(&[("sinks.shown.guarantee", "exactly-once")]).one_error(2);
+    assert!(
+        error.starts_with(
+            "--set sinks.shown.guarantee=exactly-once: sinks.shown.guarantee: exactly-once is demanded, and it is at-least-once: "
+        ),
+        "{error}"
+    );
+    let error = check(&[("sinks.index.guarantee", "effectively-once"), ("sinks.index.with.id", "[n, at]")]).one_error(2);
+    assert!(error.contains("transforms.stamped: now() differs each time that it is computed"), "{error}");
+    // Standard input cannot be read again; a job that runs is refused in the same way.
+    let said = check(&[("sources.lines.with.path", "\"-\"")]).code(0).stderr;
+    assert!(said.contains("sinks.copy: at-most-once\n"), "{said}");
+    assert_eq!(said.matches("warning: held.yaml: sources.lines: file cannot give its rows again").count(), 1, "{said}");
+    let run = standpipe(["run", "held.yaml"]).in_directory(folder.path());
+    let error = run.set("sources.lines.with.path", "\"-\"").set("sinks.copy.guarantee", "at-least-once").finish().one_error(2);
+    assert!(error.contains("at-least-once is demanded, and it is at-most-once: sources.lines: "), "{error}");
+}
+
+#[test]
 fn log_lines_are_json_where_that_is_asked_for() {
     let folder = Folder::new();
     folder.write("slow.yaml", THREE.replace("connector: print, format: json", "connector: bad"));

@@ -35,7 +35,9 @@ fn every_example_is_accepted() {
             names.push(path.file_name().unwrap().to_str().unwrap().to_owned());
         }
     }
-    for name in ["design.yaml", "signal-quality-file.yaml", "signal-quality.yaml", "word-count-changes.yaml", "word-count.yaml"] {
+    for name in
+        ["design.yaml", "payments.yaml", "signal-quality-file.yaml", "signal-quality.yaml", "word-count-changes.yaml", "word-count.yaml"]
+    {
         assert!(names.iter().any(|found| found == name), "{name} is not among {names:?}");
     }
 }
@@ -76,5 +78,22 @@ fn every_signal_is_in_a_window() {
         let of_baseline = read_rows(&windows).into_iter().filter(|row| row["baseline_id"] == baseline);
         let counted: u64 = of_baseline.map(|row| row["n"].as_u64().unwrap_or_else(|| panic!("{row:?}"))).sum();
         assert_eq!((counted, sent > 0), (sent, true), "baseline {baseline}");
+    }
+}
+
+#[test]
+fn payments_give_their_golden_outputs_at_every_parallelism() {
+    let outputs = ["team-totals", "platform-pairs"];
+    assert_eq!(outputs.map(|name| golden(name).len()), [200, 99]);
+    for parallelism in ["1", "3"] {
+        let folder = Folder::new();
+        let mut run = standpipe(["run", "examples/payments.yaml", "--parallelism", parallelism]);
+        for name in outputs {
+            run = run.set(&format!("sinks.{name}.with.path"), folder.at(name));
+        }
+        run.finish().code(0);
+        for name in outputs {
+            assert_same_rows(&format!("{name} at parallelism {parallelism}"), &read_rows(folder.at(name)), &golden(name));
+        }
     }
 }

@@ -65,10 +65,10 @@ fn a_job_shows_itself_takes_a_savepoint_and_stops_with_one() {
         let mut run = copy(&folder, more).start();
         wait_for_checkpoint(&mut run);
         let list = job(&folder, &["list"]).success_text();
-        assert!(list.lines().count() == 2 && list.contains(&format!("  running  ")) && list.contains(&run.id().to_string()), "{list}");
+        assert!(list.lines().count() == 2 && list.contains("  running  ") && list.contains(&run.id().to_string()), "{list}");
         let status = shown(&folder);
         let node = |i: usize| status["nodes"][i]["node"].as_str().unwrap().to_owned();
-        assert_eq!((status["state"].as_str(), node(0), node(1)), (Some("running"), "sources.ticks".into(), "sinks.all".into()));
+        assert_eq!((status["state"].as_str(), node(0), node(1)), (Some("running"), "sources.ticks".into(), "sinks.all.encode".into()));
         assert!(status["totals"]["rows_in"].as_u64() > Some(0) && status["checkpoints"]["completed"].as_u64() > Some(0), "{status}");
         let text = job(&folder, &["show", &status["id"].as_str().unwrap()[..6]]).success_text();
         assert!(text.contains("checkpoints: ") && text.contains("\nsources.ticks "), "{text}");
@@ -160,7 +160,7 @@ fn who_is_meant_must_be_clear() {
     let error = job(&folder, &["stop", "cpoy"]).one_error(2);
     assert!(error.starts_with("no job \"cpoy\" runs here; there are: copy ("), "{error}");
     // A killed job leaves its socket behind, which nobody trips over.
-    let [a, b] = runs;
+    let [mut a, b] = runs;
     a.signal(Signal::KILL);
     _ = a.wait();
     assert_eq!(fs::read_dir(folder.at("run")).unwrap().count(), 2);

@@ -4,9 +4,11 @@
 
 mod services_support;
 
+use base64::Engine;
 use serde_json::{Value, json};
-use services_support::{Kafka, PATIENCE, run, unique};
+use services_support::{Kafka, OwnService, PATIENCE, run, unique};
 use standpipe_tests::{Folder, Signal, assert_same_rows, rows};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A pipeline from one source to one sink.
 fn copy(source: &Value, sink: &Value) -> Value {
@@ -106,6 +108,162 @@ fn broken_records_go_to_another_topic_and_to_a_file() {
         assert!(letter["reason"].as_str().unwrap().contains(reason), "{letter:?}");
     }
     assert_eq!(letters.len(), 2);
+}
+
+#[test]
+fn tombstones_come_as_rows_and_deletes_go_as_tombstones() {
+    let Some(kafka) = Kafka::shared() else { return };
+    // The raw text of a null is a null record.
+    let (raw, counts) = (unique("tombstones"), unique("deleted"));
+    let folder = Folder::new();
+    folder.write("lines", "{\"v\":\"{\\\"n\\\":1}\"}\n{\"v\":null}\n");
+    let lines = json!({ "connector": "file", "with": { "path": "lines" }, "format": "json", "schema": { "v": "string" } });
+    let with = kafka.with(&raw, json!({ "create_topic": { "partitions": 1, "replication": 1 } }));
+    run(&folder, &copy(&lines, &json!({ "connector": "kafka", "with": with, "format": "raw" }))).finish().success();
+    let read = |on_null: &str| {
+        let mut source = numbers(&kafka, &raw);
+        source["format"] = json!({ "type": "json", "on_null": on_null });
+        source["with"]["metadata"] = json!(["offset"]);
+        run(&Folder::new(), &copy(&source, &print())).finish()
+    };
+    assert_eq!(read("row").code(0).stdout, "{\"n\":1,\"offset\":0}\n{\"n\":null,\"offset\":1}\n");
+    let skipped = read("skip").code(0);
+    assert_eq!(skipped.stdout, "{\"n\":1,\"offset\":0}\n");
+    assert!(!skipped.stderr.contains("broken"), "{}", skipped.stderr);
+    assert!(read("broken").one_error(1).contains("a tombstone"));
+
+    // An upsert stream: what a filter does not let pass any more is a delete.
+    let rows = json!({ "k": "string", "n": "int64" });
+    folder.write("lines", r#"{"k":"a","n":1}"#.to_owned() + "\n" + r#"{"k":"b","n":5}"# + "\n");
+    let source = json!({ "connector": "file", "with": { "path": "lines" }, "format": "json", "schema": rows });
+    let with = json!({ "deletes": "tombstone", "create_topic": { "partitions": 1, "replication": 1, "properties": { "cleanup.policy": "compact" } } });
+    let pipeline = json!({
+        "name": "deletes",
+        "sources": { "rows": source },
+        "transforms": {
+            "sums": { "input": "rows", "key_by": ["k"], "aggregate": { "sum": "sum(n)" }, "emit": "changes" },
+            "small": { "input": "sums", "filter": "sum < 3" },
+        },
+        "sinks": { "out": { "input": "small", "connector": "kafka", "with": kafka.with(&counts, with), "format": "json" } },
+    });
+    run(&folder, &pipeline).finish().success();
+    let with = kafka.with(&counts, json!({ "bounded": true, "metadata": { "key": "key" } }));
+    let source =
+        json!({ "connector": "kafka", "with": with, "format": { "type": "json", "on_null": "row" }, "schema": { "sum": "int64" } });
+    let found = run(&Folder::new(), &copy(&source, &print())).finish().code(0).stdout;
+    let mut found: Vec<(Value, Value)> = standpipe_tests::rows(&found).iter().map(|row| (row["key"].clone(), row["sum"].clone())).collect();
+    found.sort_by_key(|(key, _)| key.to_string());
+    // Bytes are written as base64: a, b.
+    assert_eq!(found, [(json!("YQ=="), json!(1)), (json!("Yg=="), Value::Null)]);
+}
+
+#[test]
+fn partitions_that_are_added_while_a_job_runs_are_read() {
+    let Some(kafka) = OwnService::start("kafka") else { return };
+    let kafka_at = Kafka { bootstrap: kafka.address.clone() };
+    let topic = kafka_at.topic_of("growing", 1, &[r#"{"n":0}"#]);
+    let with = kafka_at.with(&topic, json!({ "start": "latest", "discovery_interval": "200ms", "metadata": ["partition"] }));
+    let source = json!({ "connector": "kafka", "with": with, "format": "json", "schema": { "n": "int64" } });
+    let folder = Folder::new();
+    let mut job = run(&folder, &copy(&source, &print())).args(["--log-level", "info", "-p", "2"]).start();
+    let add = |n: i64, partition: i32| {
+        let line = json!({ "n": n, "p": partition }).to_string();
+        kafka_at.write_rows(&topic, &line, &json!({ "n": "int64", "p": "int32" }), json!({ "partition": "p" }));
+    };
+    job.wait_until("the first row", PATIENCE, |job| {
+        add(1, 0);
+        job.stdout().contains("\"n\":1")
+    });
+    kafka.admin(&["topics", "--alter", "--topic", &topic, "--partitions", "3"]);
+    // They are there before the job knows of them.
+    (1..3).for_each(|partition| add(10 + i64::from(partition), partition));
+    job.wait_until("rows of the new partitions", PATIENCE, |job| (11..13).all(|n| job.stdout().contains(&format!("\"n\":{n}"))));
+    job.signal(Signal::INT);
+    let found = job.wait().code(0).stdout;
+    assert!(!found.contains("\"n\":0"), "{found}");
+    assert_eq!(found.matches("\"n\":11").count() + found.matches("\"n\":12").count(), 2, "{found}");
+}
+
+/// An unsecured JSON Web Token of that many seconds.
+fn token(seconds: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let part = |value: Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string());
+    let claims = json!({ "sub": "pipeline", "iat": now, "exp": now + seconds });
+    format!("{}.{}.", part(json!({ "alg": "none" })), part(claims))
+}
+
+#[test]
+fn a_bearer_token_is_fetched_again_before_it_expires() {
+    let Some(service) = OwnService::start("kafka") else { return };
+    let plain = Kafka { bootstrap: service.address.clone() };
+    let topic = plain.topic_of("bearer", 1, &[r#"{"n":0}"#]);
+    let secured = |more: Value| {
+        let mut with = json!({ "bootstrap": service.bearer, "topic": topic, "oauth_token": "$${file:token}",
+            "properties": { "security.protocol": "sasl_plaintext", "sasl.mechanisms": "OAUTHBEARER" } });
+        with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        with
+    };
+    let source = json!({ "connector": "kafka", "with": secured(json!({})), "format": "json", "schema": { "n": "int64" } });
+    let folder = Folder::new();
+    // A token that is none is refused at the start.
+    folder.write("token", "nonsense");
+    let refused = run(&folder, &copy(&source, &print())).finish().code(3);
+    let line = refused.stderr.lines().last().unwrap();
+    assert!(
+        line.starts_with("error: sources.rows: ") && line.contains("refuse the connection") && line.contains("invalid_token"),
+        "{line}"
+    );
+
+    // The brokers end a connection when its token expires, unless there is a new one.
+    let (begun, lifetime) = (Instant::now(), 6);
+    folder.write("token", token(lifetime));
+    let mut job = run(&folder, &copy(&source, &print())).start();
+    job.wait_until("the first row", PATIENCE, |job| job.stdout().contains("\"n\":0"));
+    folder.write("token", token(3_600));
+    job.wait_until("the first token's end", PATIENCE, |_| begun.elapsed() > Duration::from_secs(lifetime + 2));
+    // The sink has the new token from the beginning, exactly once too.
+    let with = secured(json!({ "delivery": "exactly-once" }));
+    let lines = json!({ "connector": "file", "with": { "path": "lines" }, "format": "json", "schema": { "n": "int64" } });
+    let mut write = copy(&lines, &json!({ "connector": "kafka", "with": with, "format": "json" }));
+    (write["checkpoint"], write["name"]) = (json!({ "interval": "1s", "dir": "checkpoints" }), json!("write"));
+    folder.write("lines", r#"{"n":1}"#);
+    run(&folder, &write).finish().success();
+    job.wait_until("the row behind it", PATIENCE, |job| job.stdout().contains("\"n\":1"));
+    job.signal(Signal::INT);
+    assert_eq!(job.wait().code(0).stdout, "{\"n\":0}\n{\"n\":1}\n");
+}
+
+#[test]
+fn huge_records_go_through_and_what_is_too_large_goes_to_the_errors() {
+    let Some(kafka) = Kafka::shared() else { return };
+    let (huge, copied) = (unique("huge"), unique("copied"));
+    let create =
+        |bytes: u32| json!({ "create_topic": { "partitions": 1, "replication": 1, "properties": { "max.message.bytes": bytes } } });
+    let sizes = [10, 9_000_000, 20, 4_000_000, 30];
+    let folder = Folder::new();
+    folder.write("lines", sizes.map(|size| "x".repeat(size)).join("\n"));
+    let lines = json!({ "connector": "file", "with": { "path": "lines" }, "format": "raw", "schema": { "line": "string" } });
+    run(&folder, &copy(&lines, &json!({ "connector": "kafka", "with": kafka.with(&huge, create(10_000_000)), "format": "raw" })))
+        .finish()
+        .success();
+    // Larger than what is asked for at once.
+    let with = kafka.with(&huge, json!({ "bounded": true, "properties": { "fetch.message.max.bytes": 100_000 } }));
+    let source = json!({ "connector": "kafka", "with": with, "format": "raw", "schema": { "line": "string" } });
+    for delivery in ["at-least-once", "exactly-once"] {
+        let topic = format!("{copied}-{delivery}");
+        let mut sink = json!({ "connector": "kafka", "with": kafka.with(&topic, create(5_000_000)), "format": "raw" });
+        sink["with"]["delivery"] = json!(delivery);
+        let mut pipeline = copy(&source, &sink);
+        pipeline["checkpoint"] = json!({ "interval": "1s", "dir": format!("checkpoints-{delivery}") });
+        pipeline["transforms"] = json!({ "why": { "input": "out.errors", "select": { "reason": "reason" } } });
+        pipeline["sinks"]["refused"] = json!({ "input": "why", "connector": "file", "with": { "path": delivery }, "format": "json" });
+        run(&folder, &pipeline).finish().success();
+        let found: Vec<usize> = kafka.read(&topic).iter().map(|record| record.value.len()).collect();
+        assert_eq!(found, [10, 20, 4_000_000, 30], "{delivery}");
+        let refused = folder.read(delivery);
+        assert_eq!(refused.lines().count(), 1, "{refused}");
+        assert!(refused.contains("9000000 bytes"), "{refused}");
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build everything and run all tests, against a real Kafka and a real OpenSearch
+    /// Build everything and run all tests, against a real Kafka, OpenSearch and Elasticsearch and an S3-compatible server
     Test(suite::Options),
     /// Formatting, clippy, rustdoc, the generated tables of docs/, licences and sources of dependencies
     Lint,

@@ -1,6 +1,6 @@
 //! Starts the real services that tests talk to, by the scripts in `tests/services/`, and stops them when dropped, also after a failure.
 //!
-//! A service that cannot run here (no JDK, no Maven) is missing: in CI that is an error, elsewhere the tests that need it are skipped by name.
+//! A service that cannot run here (no JDK, no Maven, no Python) is missing: in CI that is an error, elsewhere the tests that need it are skipped by name.
 
 use crate::cargo;
 use anyhow::{Context, Result, bail};
@@ -8,6 +8,9 @@ use std::{
     path::PathBuf,
     process::{Command, Stdio},
 };
+
+/// The exit code of a script when something is missing.
+const MISSING: i32 = 3;
 
 /// One running service.
 pub(crate) struct Service {
@@ -20,6 +23,11 @@ pub(crate) struct Service {
 impl Service {
     /// Starts `tests/services/NAME.sh`; the script ends the service by itself if this process dies.
     pub(crate) fn start(name: &str) -> Result<Self> {
+        Self::start_if_possible(name)?.with_context(|| format!("{name} cannot run here"))
+    }
+
+    /// As [`Self::start`]; `None`: something that it needs is not on this machine, as the script has said.
+    pub(crate) fn start_if_possible(name: &str) -> Result<Option<Self>> {
         let script = cargo::root().join("tests/services").join(format!("{name}.sh"));
         let folder = std::env::temp_dir().join(format!("standpipe-{name}-{}", std::process::id()));
         eprintln!("==> start {name}");
@@ -29,6 +37,9 @@ impl Service {
             .stderr(Stdio::inherit())
             .output()
             .with_context(|| format!("cannot run {}", script.display()))?;
+        if output.status.code() == Some(MISSING) {
+            return Ok(None);
+        }
         if !output.status.success() {
             bail!("{name} did not start ({})", output.status);
         }
@@ -38,7 +49,7 @@ impl Service {
             .find_map(|line| line.strip_prefix("bootstrap=").or_else(|| line.strip_prefix("url=")))
             .with_context(|| format!("{} printed no address: {text}", script.display()))?
             .to_owned();
-        Ok(Self { script, folder, address })
+        Ok(Some(Self { script, folder, address }))
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     cargo::require(BUILD_TOOLS)?;
     step("build (the first time takes some ten minutes)", &mut cargo(&["build", "--profile", "ci", "--workspace"]))?;
     let in_ci = env::var("CI").is_ok_and(|value| value == "true");
-    let services = if options.unit { Vec::new() } else { start_services(in_ci)? };
+    let services = if options.unit { Vec::new() } else { start_services(in_ci, options.all)? };
 
     let skipped = env::temp_dir().join(format!("standpipe-skipped-{}", std::process::id()));
     let mut command = cargo(&["test", "--profile", "ci", "--workspace", "--no-fail-fast"]);
@@ -48,17 +48,50 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     result
 }
 
-fn start_services(required: bool) -> Result<Vec<(&'static str, Service)>> {
-    let tools = [("java", "openjdk-17-jdk-headless"), ("mvn", "maven")];
-    if let Err(error) = cargo::require(&tools) {
-        if required {
-            return Err(error);
+fn start_services(required: bool, all: bool) -> Result<Vec<(&'static str, Service)>> {
+    let mut services = Vec::new();
+    let java = cargo::require(&[("java", "openjdk-17-jdk-headless"), ("mvn", "maven")]);
+    if can_run("Kafka, OpenSearch and Elasticsearch", java, required)? {
+        step("fetch Kafka, OpenSearch and Elasticsearch", prepare().args(["kafka", "opensearch", "elasticsearch"]))?;
+        services.push(("STANDPIPE_TEST_KAFKA", Service::start("kafka")?));
+        services.push(("STANDPIPE_TEST_OPENSEARCH", Service::start("opensearch")?));
+        services.push(("STANDPIPE_TEST_ELASTICSEARCH", Service::start("elasticsearch")?));
+        // It needs a newer Java than the others, which few machines have.
+        if all && let Some(newest) = Service::start_if_possible("opensearch3")? {
+            services.push(("STANDPIPE_TEST_OPENSEARCH3", newest));
         }
-        eprintln!("==> no Kafka and no OpenSearch: {error}; the tests that need them are skipped");
-        return Ok(Vec::new());
     }
-    step("fetch Kafka and OpenSearch", &mut Command::new(cargo::root().join("tests/services/prepare.sh")))?;
-    Ok(vec![("STANDPIPE_TEST_KAFKA", Service::start("kafka")?), ("STANDPIPE_TEST_OPENSEARCH", Service::start("opensearch")?)])
+    if can_run("S3", require_python(), required)? {
+        step("fetch an S3-compatible server", prepare().arg("s3"))?;
+        services.push(("STANDPIPE_TEST_S3", Service::start("s3")?));
+    }
+    Ok(services)
+}
+
+/// Whether a service's tools are here; where it is required, an error if they are not.
+fn can_run(service: &str, tools: Result<()>, required: bool) -> Result<bool> {
+    match tools {
+        Err(error) if required => Err(error),
+        Err(error) => {
+            eprintln!("==> no {service}: {error}; the tests that need them are skipped");
+            Ok(false)
+        }
+        Ok(()) => Ok(true),
+    }
+}
+
+/// Debian has the module that makes environments without what it needs in python3.
+fn require_python() -> Result<()> {
+    cargo::require(&[("python3", "python3"), ("curl", "curl")])?;
+    let output = Command::new("python3").args(["-c", "import ensurepip, venv"]).output()?;
+    if !output.status.success() {
+        bail!("python3 cannot make environments (Debian: apt-get install python3-venv)");
+    }
+    Ok(())
+}
+
+fn prepare() -> Command {
+    Command::new(cargo::root().join("tests/services/prepare.sh"))
 }
 
 fn report_skipped(file: &std::path::Path) {

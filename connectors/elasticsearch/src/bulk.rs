@@ -6,13 +6,17 @@ use crate::{
     document,
     id::{self, Ids},
     index_name::IndexName,
+    operation::{Action, Operation},
     plan::Plan,
-    response::Fault,
-    text,
+    response::{Fault, Ours},
+    text, version,
 };
-use arrow_array::RecordBatch;
+use arrow_array::{Array, RecordBatch};
 use standpipe_sdk::{Error, Rejection, Result};
 use std::hash::{DefaultHasher, Hasher};
+
+/// Where an action line comes to its index and id.
+pub(crate) const TARGET: &[u8] = b"\"_index\":";
 
 /// The lines of some rows.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -41,7 +45,6 @@ pub(crate) struct Encoder {
     plan: Plan,
     index: IndexName,
     fallback: Option<String>,
-    op_type: OpType,
     lanes: usize,
     /// Rows without an id that a lane gets before it is the next one's turn.
     block: usize,
@@ -50,44 +53,47 @@ pub(crate) struct Encoder {
     bytes_per_row: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Action {
-    Write,
-    Delete,
-    Ignore,
-}
-
 impl Encoder {
     /// `plan` has its index: the configuration is resolved.
     pub(crate) fn new(mut plan: Plan, config: &Config) -> Result<Self> {
         let index = plan.index.take().ok_or_else(|| Error::config("index", "is not resolved"))?;
-        let (fallback, op_type) = (config.index_fallback.clone(), config.op_type);
-        Ok(Self { plan, index, fallback, op_type, lanes: config.in_flight.max(1), block: config.batch.max_docs, turn: 0, bytes_per_row: 0 })
+        let fallback = config.index_fallback.clone();
+        Ok(Self { plan, index, fallback, lanes: config.in_flight.max(1), block: config.batch.max_docs, turn: 0, bytes_per_row: 0 })
     }
 
-    /// Whether documents have ids of our own.
-    pub(crate) fn has_ids(&self) -> bool {
-        !self.plan.id.is_empty()
+    /// What is ours of the documents.
+    pub(crate) fn ours(&self) -> Ours {
+        Ours { ids: !self.plan.id.is_empty(), versions: self.plan.operation.version.is_some() }
+    }
+
+    /// What becomes of rows.
+    pub(crate) const fn operation(&self) -> Operation {
+        self.plan.operation
     }
 
     /// The lines of a batch.
     pub(crate) fn encode(&mut self, batch: &RecordBatch) -> Result<Encoded> {
         let unfit = |why: String| Error::unsupported(why);
+        let operation = self.plan.operation;
         let mut encoded = self.room_for(batch.num_rows());
         let documents = self.plan.layout.rows(batch).map_err(unfit)?;
         let ids = Ids::new(&self.plan.id, batch).map_err(unfit)?;
         let mut names = self.index.names(batch).map_err(unfit)?;
         let kinds = self.plan.row_kind.map(|column| document::plain(batch.column(column))).transpose().map_err(unfit)?;
+        let versions = operation.version.map(|column| version::versions(batch.column(column))).transpose().map_err(unfit)?;
+        let tombstones = operation.tombstone.and_then(|column| batch.column(column).logical_nulls());
         let (mut id, mut kind) = (Vec::new(), Vec::new());
         for row in 0..batch.num_rows() {
             let action = match &kinds {
-                None => Action::Write,
+                None => operation.write(),
                 Some(cell) => {
                     kind.clear();
                     cell(row, &mut kind);
-                    action(&kind)?
+                    operation.action(&kind).ok_or_else(|| no_kind(&kind))?
                 }
             };
+            let is_tombstone = || tombstones.as_ref().is_some_and(|nulls| nulls.is_null(row));
+            let action = if matches!(action, Action::Write(_)) && is_tombstone() { Action::Delete } else { action };
             if action == Action::Ignore {
                 encoded.ignored += 1;
                 continue;
@@ -111,12 +117,27 @@ impl Encoder {
                 encoded.rejected.push(rejection(row, "no_document_id", why, Some(index)));
                 continue;
             }
+            let version = match versions.as_ref().map(|versions| versions(row)).transpose() {
+                Ok(version) => version,
+                Err(why) => {
+                    encoded.rejected.push(rejection(row, "no_version", why.to_owned(), Some(index)));
+                    continue;
+                }
+            };
             let lane = if has_id { lane_of(&id, self.lanes) } else { turn(&mut self.turn, self.block, self.lanes) };
             let items = &mut encoded.lanes[lane];
-            action_line(&mut items.bytes, self.verb(action), index, has_id.then_some(&id));
-            if action == Action::Write {
-                documents.write(row, &mut items.bytes);
-                items.bytes.push(b'\n');
+            action_line(&mut items.bytes, action, version, index, has_id.then_some(&id));
+            match action {
+                Action::Write(OpType::Update) => {
+                    items.bytes.extend_from_slice(b"{\"doc\":");
+                    documents.write(row, &mut items.bytes);
+                    items.bytes.extend_from_slice(b",\"doc_as_upsert\":true}\n");
+                }
+                Action::Write(_) => {
+                    documents.write(row, &mut items.bytes);
+                    items.bytes.push(b'\n');
+                }
+                Action::Delete | Action::Ignore => {}
             }
             items.end(row);
         }
@@ -135,14 +156,6 @@ impl Encoder {
         };
         Encoded { lanes: (0..self.lanes).map(|_| items()).collect(), ..Encoded::default() }
     }
-
-    fn verb(&self, action: Action) -> &'static str {
-        match (action, self.op_type) {
-            (Action::Delete, _) => "delete",
-            (_, OpType::Create) => "create",
-            (_, OpType::Index) => "index",
-        }
-    }
 }
 
 impl Items {
@@ -154,11 +167,24 @@ impl Items {
     }
 }
 
-/// `{"index":{"_index":"...","_id":"..."}}`. An index name has no characters that JSON escapes.
-fn action_line(out: &mut Vec<u8>, verb: &str, index: &[u8], id: Option<&Vec<u8>>) {
+/// `{"index":{"_index":"...","_id":"..."}}`; what else an action needs comes before its index, so that what follows is the same for all items of a document. An index name
+/// has no characters that JSON escapes.
+fn action_line(out: &mut Vec<u8>, action: Action, version: Option<u64>, index: &[u8], id: Option<&Vec<u8>>) {
     out.extend_from_slice(b"{\"");
-    out.extend_from_slice(verb.as_bytes());
-    out.extend_from_slice(b"\":{\"_index\":\"");
+    out.extend_from_slice(action.verb().as_bytes());
+    out.extend_from_slice(b"\":{");
+    if let Some(version) = version {
+        // Not `external`: a delete may have the version of the write before it.
+        out.extend_from_slice(b"\"version_type\":\"external_gte\",\"version\":");
+        text::integer(out, version);
+        out.push(b',');
+    }
+    if action == Action::Write(OpType::Update) {
+        // Another client's write in between is no reason to send it again.
+        out.extend_from_slice(b"\"retry_on_conflict\":3,");
+    }
+    out.extend_from_slice(TARGET);
+    out.extend_from_slice(b"\"");
     out.extend_from_slice(index);
     out.push(b'"');
     if let Some(id) = id {
@@ -168,13 +194,8 @@ fn action_line(out: &mut Vec<u8>, verb: &str, index: &[u8], id: Option<&Vec<u8>>
     out.extend_from_slice(b"}}\n");
 }
 
-fn action(kind: &[u8]) -> Result<Action> {
-    match kind {
-        b"+I" | b"+U" => Ok(Action::Write),
-        b"-D" => Ok(Action::Delete),
-        b"-U" => Ok(Action::Ignore),
-        other => Err(Error::data(format!("a row has the kind {:?}; there are +I, -U, +U and -D", String::from_utf8_lossy(other)))),
-    }
+fn no_kind(kind: &[u8]) -> Error {
+    Error::data(format!("a row has the kind {:?}; there are +I, -U, +U and -D", String::from_utf8_lossy(kind)))
 }
 
 fn lane_of(id: &[u8], lanes: usize) -> usize {
@@ -201,7 +222,7 @@ fn rejection(row: usize, kind: &str, why: String, index: Option<&[u8]>) -> Rejec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow_array::{Array, Int64Array, StringArray, TimestampMillisecondArray};
+    use arrow_array::{Int64Array, StringArray, TimestampMillisecondArray};
     use arrow_schema::{DataType, Field, Schema, TimeUnit};
     use serde_json::{Value, json};
     use standpipe_sdk::{
@@ -234,7 +255,7 @@ mod tests {
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let config: Config = serde_json::from_value(config).unwrap();
         let key = vec!["host".to_owned()];
-        let input = SinkInput { node: "s".to_owned(), schema: batch(mode, &[]).schema(), mode, key };
+        let input = SinkInput { node: "s".to_owned(), schema: batch(mode, &[]).schema(), mode, key, format: None };
         let plan = Plan::new(&config, &input).unwrap_or_else(|problems| panic!("{problems:?}"));
         Encoder::new(plan, &config).unwrap()
     }
@@ -268,6 +289,30 @@ mod tests {
         let expected = [action("index"), document(1), action("index"), document(2), action("delete")].concat();
         assert_eq!((text(&encoded.lanes[0]), encoded.ignored, &encoded.lanes[0].rows), (expected, 1, &vec![0, 2, 3]));
         assert!(encoder.encode(&batch(ChangeMode::Upsert, &[("?", None, None, 1)])).unwrap_err().message.contains("kind \"?\""));
+    }
+
+    #[test]
+    fn updates_tombstones_and_versions_are_in_the_lines() {
+        let rows = [("+I", Some("a"), Some(5), 1), ("-U", Some("a"), None, 2), ("+U", Some("a"), None, 2), ("-D", Some("a"), Some(7), 3)];
+        let lines = |more: Value| {
+            let encoded = encoder(ChangeMode::Upsert, more).encode(&batch(ChangeMode::Upsert, &rows)).unwrap();
+            (text(&encoded.lanes[0]), encoded.rejected.iter().map(|rejection| rejection.row).collect::<Vec<_>>())
+        };
+        let (update, _) = lines(json!({ "in_flight": 1, "op_type": "update", "tombstone": "ts" }));
+        let expected = concat!(
+            "{\"update\":{\"retry_on_conflict\":3,\"_index\":\"i\",\"_id\":\"a\"}}\n",
+            "{\"doc\":{\"host\":\"a\",\"ts\":\"1970-01-01T00:00:00.005Z\",\"n\":1},\"doc_as_upsert\":true}\n",
+            "{\"delete\":{\"_index\":\"i\",\"_id\":\"a\"}}\n",
+            "{\"delete\":{\"_index\":\"i\",\"_id\":\"a\"}}\n",
+        );
+        assert_eq!(update, expected);
+        let (versioned, rejected) = lines(json!({ "in_flight": 1, "version": "column", "version_column": "ts" }));
+        let expected = concat!(
+            "{\"index\":{\"version_type\":\"external_gte\",\"version\":5000,\"_index\":\"i\",\"_id\":\"a\"}}\n",
+            "{\"host\":\"a\",\"ts\":\"1970-01-01T00:00:00.005Z\",\"n\":1}\n",
+            "{\"delete\":{\"version_type\":\"external_gte\",\"version\":7000,\"_index\":\"i\",\"_id\":\"a\"}}\n",
+        );
+        assert_eq!((versioned.as_str(), rejected), (expected, vec![2]));
     }
 
     #[test]

@@ -4,12 +4,12 @@
 
 use crate::{
     config::{Config, Template},
+    credentials::{credentials, refresh},
     plan::without_user,
-    response::{Fault, whole},
+    response::{Fault, TIMEOUT, whole},
 };
 use bytes::Bytes;
 use elasticsearch::{
-    auth::Credentials,
     cert::{Certificate, CertificateValidation},
     http::{
         Method, Url,
@@ -19,7 +19,10 @@ use elasticsearch::{
 };
 use serde_json::Value;
 use standpipe_sdk::{Error, Host, Result};
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 /// The parts of an answer to `_bulk` that `response` needs.
 const FILTER: &str = "items.*.status,items.*.error";
@@ -30,8 +33,9 @@ const OLDEST: u64 = 7;
 pub(crate) struct Client {
     nodes: Vec<Node>,
     next: usize,
-    timeout: Duration,
-    connect_timeout: Duration,
+    config: Config,
+    /// What the configuration's secrets were written as.
+    references: BTreeMap<String, String>,
 }
 
 struct Node {
@@ -44,31 +48,26 @@ struct Node {
 pub(crate) type Reply = Result<(u16, Bytes), Fault>;
 
 impl Client {
-    pub(crate) fn new(config: &Config) -> Result<Self> {
-        let credentials = credentials(config)?;
-        let certificates = certificates(config)?;
-        let node = |(place, host): (usize, &String)| {
-            let path = format!("hosts[{place}]");
-            let url = Url::parse(host).map_err(|error| Error::config(&path, format!("{:?} is no address: {error}", without_user(host))))?;
-            let is_loopback = url.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]");
-            let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url)).request_body_compression(config.gzip);
-            if is_loopback {
-                builder = builder.disable_proxy();
-            }
-            if let Some(credentials) = &credentials {
-                builder = builder.auth(credentials.clone());
-            }
-            if !config.tls.verify {
-                builder = builder.cert_validation(CertificateValidation::None);
-            } else if let Some(pem) = &certificates {
-                let certificate = Certificate::from_pem(pem).map_err(|error| Error::config("tls.ca_file", chain(&error)))?;
-                builder = builder.cert_validation(CertificateValidation::Full(certificate));
-            }
-            let transport = builder.build().map_err(|error| Error::config(&path, chain(&error)))?;
-            Ok(Node { url: without_user(host).trim_end_matches('/').to_owned(), transport, down_until: None })
-        };
-        let nodes = config.hosts.iter().enumerate().map(node).collect::<Result<_>>()?;
-        Ok(Self { nodes, next: 0, timeout: config.timeout.0, connect_timeout: config.connect_timeout.0 })
+    /// `references`: the texts of the configuration with references, as written, by path.
+    pub(crate) fn new(config: &Config, references: BTreeMap<String, String>) -> Result<Self> {
+        let transports = transports(config)?.into_iter();
+        let url = |host: &String| without_user(host).trim_end_matches('/').to_owned();
+        let nodes = config.hosts.iter().zip(transports).map(|(host, transport)| Node { url: url(host), transport, down_until: None });
+        Ok(Self { nodes: nodes.collect(), next: 0, config: config.clone(), references })
+    }
+
+    /// The server refuses the credentials: fetches them again and makes new connections if they have changed. Says whether they have.
+    pub(crate) fn renew(&mut self, host: &Host) -> Result<bool> {
+        // What cannot be used leaves all as it was, so that it is tried again.
+        let mut config = self.config.clone();
+        if !refresh(&mut config, &self.references, host)? {
+            return Ok(false);
+        }
+        for (node, transport) in self.nodes.iter_mut().zip(transports(&config)?) {
+            node.transport = transport;
+        }
+        self.config = config;
+        Ok(true)
     }
 
     pub(crate) fn url(&self, node: usize) -> &str {
@@ -97,7 +96,7 @@ impl Client {
 
     /// Sends a `_bulk` body.
     pub(crate) fn bulk(&self, node: usize, body: Bytes) -> impl Future<Output = Reply> + Send + use<> {
-        let (transport, timeout) = (self.nodes[node].transport.clone(), self.timeout);
+        let (transport, timeout) = (self.nodes[node].transport.clone(), self.config.timeout.0);
         async move {
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
@@ -110,7 +109,7 @@ impl Client {
         let mut unreachable = None;
         let mut has_answer = false;
         for node in &self.nodes {
-            let answer = send(&node.transport, Method::Get, "/", HeaderMap::new(), &[], None::<Bytes>, self.connect_timeout).await;
+            let answer = send(&node.transport, Method::Get, "/", HeaderMap::new(), &[], None::<Bytes>, self.config.connect_timeout.0).await;
             let message = match answer {
                 Ok((status @ (401 | 403), body)) => {
                     let fault = whole(status, &body);
@@ -146,7 +145,7 @@ impl Client {
             |fault: Fault| Error::external(format!("{url} does not take the index template {name:?} ({fault})")).with("path", "template");
         if !template.overwrite {
             let (status, answer) =
-                send(transport, Method::Get, &path, HeaderMap::new(), &[], None::<Bytes>, self.timeout).await.map_err(failed)?;
+                send(transport, Method::Get, &path, HeaderMap::new(), &[], None::<Bytes>, self.config.timeout.0).await.map_err(failed)?;
             match status {
                 200 => {
                     host.info(format!("the index template {name:?} exists and is left alone"), &[]);
@@ -158,7 +157,7 @@ impl Client {
         }
         let body = Bytes::from(body.to_string());
         let (status, answer) =
-            send(transport, Method::Put, &path, HeaderMap::new(), &[], Some(body), self.timeout).await.map_err(failed)?;
+            send(transport, Method::Put, &path, HeaderMap::new(), &[], Some(body), self.config.timeout.0).await.map_err(failed)?;
         if status != 200 {
             return Err(failed(whole(status, &answer)));
         }
@@ -201,26 +200,39 @@ async fn send(
     body: Option<Bytes>,
     timeout: Duration,
 ) -> Reply {
-    let fault = |error: elasticsearch::Error| {
-        let reason = if error.is_timeout() { format!("no answer within {timeout:?}") } else { chain(&error) };
-        Fault::new(0, "no answer", reason)
+    let fault = |error: elasticsearch::Error| match error.is_timeout() {
+        true => Fault::new(0, TIMEOUT, format!("no answer within {timeout:?}")),
+        false => Fault::new(0, "no answer", chain(&error)),
     };
     let response = transport.send(method, path, headers, Some(query), body, Some(timeout)).await.map_err(fault)?;
     let status = response.status_code().as_u16();
     Ok((status, response.bytes().await.map_err(fault)?))
 }
 
-fn credentials(config: &Config) -> Result<Option<Credentials>> {
-    if let Some(key) = &config.api_key {
-        // A file with a key mostly ends with a newline; the client would panic on it.
-        let key = key.expose().trim();
-        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Error::config("api_key", "is no encoded API key: it is empty or has other characters than base64"));
+/// One per host of the configuration.
+fn transports(config: &Config) -> Result<Vec<Transport>> {
+    let credentials = credentials(config)?;
+    let certificates = certificates(config)?;
+    let transport = |(place, host): (usize, &String)| {
+        let path = format!("hosts[{place}]");
+        let url = Url::parse(host).map_err(|error| Error::config(&path, format!("{:?} is no address: {error}", without_user(host))))?;
+        let is_loopback = url.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]");
+        let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url)).request_body_compression(config.gzip);
+        if is_loopback {
+            builder = builder.disable_proxy();
         }
-        return Ok(Some(Credentials::EncodedApiKey(key.to_owned())));
-    }
-    let basic = config.username.as_ref().zip(config.password.as_ref());
-    Ok(basic.map(|(name, password)| Credentials::Basic(name.clone(), password.expose().to_owned())))
+        if let Some(credentials) = &credentials {
+            builder = builder.auth(credentials.clone());
+        }
+        if !config.tls.verify {
+            builder = builder.cert_validation(CertificateValidation::None);
+        } else if let Some(pem) = &certificates {
+            let certificate = Certificate::from_pem(pem).map_err(|error| Error::config("tls.ca_file", chain(&error)))?;
+            builder = builder.cert_validation(CertificateValidation::Full(certificate));
+        }
+        builder.build().map_err(|error| Error::config(&path, chain(&error)))
+    };
+    config.hosts.iter().enumerate().map(transport).collect()
 }
 
 fn certificates(config: &Config) -> Result<Option<Vec<u8>>> {

@@ -21,9 +21,23 @@ pub struct Config {
     /// null is `\N`. Default: the key of an upsert stream, else none (the server makes an id, and a replay makes another document).
     #[serde(default)]
     pub id: Option<Vec<String>>,
-    /// What a row does where its id exists.
+    /// What a row does. Default: `create` for a data stream, else `index`. A deleted row of an upsert stream deletes its document in any case.
     #[serde(default)]
-    pub op_type: OpType,
+    pub op_type: Option<OpType>,
+    /// A column of which a null makes the row a tombstone: it deletes the document of its id, in order with the writes of that id. Needs ids.
+    #[serde(default)]
+    pub tombstone: Option<String>,
+    /// Where the version of a document comes from, if not from the server. With one, a row that is older than its document changes nothing and counts as delivered: also
+    /// where several jobs or retries write in another order. Only with `op_type: index` and `delete`. The server remembers the version of a deleted document for
+    /// `index.gc_deletes` (60 s).
+    #[serde(default)]
+    pub version: Version,
+    /// The column of `version: column`: a whole number, or a time, which counts in microseconds.
+    #[serde(default)]
+    pub version_column: Option<String>,
+    /// Whether the index is a data stream, which takes `create` alone and needs a time in the column `@timestamp`. A `template` that is put makes data streams then.
+    #[serde(default)]
+    pub data_stream: bool,
     /// Puts an index template at start, with a mapping derived from the columns.
     #[serde(default)]
     pub template: Option<Template>,
@@ -42,7 +56,7 @@ pub struct Config {
     /// What goes into a request.
     #[serde(default)]
     pub batch: Batch,
-    /// Requests at the same time, at most; fewer while the server answers 429. 1 to 64.
+    /// Requests at the same time, at most; fewer while the server answers 429 or slowly. 1 to 64.
     #[serde(default = "in_flight")]
     pub in_flight: usize,
     /// Documents that wait or are under way, at most; above it the pipeline is held back.
@@ -54,6 +68,12 @@ pub struct Config {
     /// Whether requests are compressed.
     #[serde(default)]
     pub gzip: bool,
+    /// Requests a second at most, of each subtask. Default: no limit.
+    #[serde(default)]
+    pub requests_per_second: Option<f64>,
+    /// An answer that takes longer counts as one that says 429: fewer and smaller requests are under way then.
+    #[serde(default = "slow_after")]
+    pub slow_after: Time,
     /// How long an answer may take.
     #[serde(default = "timeout")]
     pub timeout: Time,
@@ -65,15 +85,33 @@ pub struct Config {
     pub on_reject: OnReject,
 }
 
-/// What a row does where its id exists.
+/// What a row does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OpType {
-    /// It replaces the document.
+    /// It is the document, whatever was there.
     #[default]
     Index,
-    /// The document stays; the row counts as delivered, for it is a repeated one. Data streams need it. Append streams only.
+    /// It is the document if there is none of its id; else nothing changes and the row counts as delivered, for it is a repeated one. Append streams only.
     Create,
+    /// Its columns replace those of the document and leave other fields alone; without a document it is one. Needs ids.
+    Update,
+    /// It deletes the document of its id. Needs ids. Append streams only.
+    Delete,
+}
+
+/// Where the version of a document comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Version {
+    /// From the server, which counts writes: the last write stands.
+    #[default]
+    None,
+    /// The row's place in its source, of which it must have the column (Kafka's offset, a file's position). Only places of one partition or file can be compared: all rows
+    /// of an id must come from the same.
+    Position,
+    /// The column `version_column`.
+    Column,
 }
 
 /// What happens to a row that is refused for good.
@@ -149,6 +187,13 @@ pub struct Retry {
     pub jitter: f64,
 }
 
+impl Config {
+    /// What a row does that is no deletion.
+    pub(crate) fn op(&self) -> OpType {
+        self.op_type.unwrap_or(if self.data_stream { OpType::Create } else { OpType::Index })
+    }
+}
+
 impl Default for Tls {
     fn default() -> Self {
         Self { ca_file: None, verify: true }
@@ -177,6 +222,10 @@ const fn in_flight() -> usize {
 
 const fn buffer() -> Size {
     Size(32 << 20)
+}
+
+const fn slow_after() -> Time {
+    Time(Duration::from_secs(10))
 }
 
 const fn timeout() -> Time {
@@ -224,7 +273,8 @@ mod tests {
             (config.batch.max_docs, config.batch.max_bytes, config.batch.max_age),
             (1000, Size(5 << 20), Time(Duration::from_millis(200)))
         );
-        assert_eq!((config.in_flight, config.gzip, config.on_reject, config.op_type), (2, false, OnReject::Fail, OpType::Index));
+        assert_eq!((config.in_flight, config.gzip, config.on_reject, config.op_type), (2, false, OnReject::Fail, None));
+        assert_eq!((config.version, config.data_stream, config.requests_per_second), (Version::None, false, None));
         assert_eq!((config.retry.initial, config.retry.max), (Time(Duration::from_millis(100)), Time(Duration::from_secs(60))));
         let template = config.template.unwrap();
         assert!(template.create && !template.overwrite && config.tls.verify);

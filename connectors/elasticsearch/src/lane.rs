@@ -1,9 +1,9 @@
 //! A queue of items with one request under way at most. All items of an id are in one lane, in order; what must be sent again goes back to the front: so no write of a
-//! document overtakes an earlier one. Where the first write of an id stands (`create`), a request has one item of it: a second one could be taken though the first was not. Items that stay refused (a blocked index) go along with newer ones until they fill a request; then the lane waits for them, as
+//! document overtakes an earlier one. Where a later write of an id does not make up for an earlier one (`create`, `update`), a request has one item of it: a second one could be taken though the first was not. Items that stay refused (a blocked index) go along with newer ones until they fill a request; then the lane waits for them, as
 //! the acknowledgements do anyway. Owned by `sender`.
 
 use crate::{
-    bulk::Items,
+    bulk::{Items, TARGET},
     progress::Permit,
     response::{Fate, Fault},
 };
@@ -33,12 +33,12 @@ impl Chunk {
         &self.items.bytes[self.start(from)..self.start(to)]
     }
 
-    /// An action line from its second brace on: index and id, whatever the action. What two items of a document have in common.
+    /// The index and id of an action line, up to its end: what two items of a document have in common, whatever they do.
     pub(crate) fn target(&self, item: usize) -> &[u8] {
         let bytes = self.bytes(item, item + 1);
         let line = &bytes[..bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len())];
-        let brace = line.iter().skip(1).position(|byte| *byte == b'{').map_or(0, |at| at + 1);
-        &line[brace..]
+        let start = line.windows(TARGET.len()).position(|window| window == TARGET).unwrap_or(0);
+        &line[start..]
     }
 
     /// The row of an item.
@@ -183,15 +183,15 @@ impl Lane {
         None
     }
 
-    /// The request was read: sorts its items out. `full` is the size of a request at most, `own_ids` whether items have ids.
-    pub(crate) fn settle(&mut self, request: Request, fates: Vec<Fate>, full: usize, own_ids: bool) -> Outcome {
+    /// The request was read: sorts its items out. `full` is the size of a request at most, `last_wins` whether a later item of an id makes up for an earlier one.
+    pub(crate) fn settle(&mut self, request: Request, fates: Vec<Fate>, full: usize, last_wins: bool) -> Outcome {
         self.is_sending = false;
         self.split = self.split.map(|split| split * 2).filter(|split| *split < full);
         let mut outcome = Outcome::default();
         let places = || request.runs.iter().flat_map(|run| (run.from..run.to).map(move |item| (run, item)));
         // A later write of the same document that was taken makes an earlier one that was not needless, and sending it now would undo the later one.
         let mut overtaken = HashMap::new();
-        if own_ids && fates.iter().any(|fate| matches!(fate, Fate::Retry(_))) {
+        if last_wins && fates.iter().any(|fate| matches!(fate, Fate::Retry(_))) {
             let done = places().zip(&fates).enumerate().filter(|(_, (_, fate))| **fate == Fate::Done);
             overtaken.extend(done.map(|(number, ((run, item), _))| (run.chunk.target(item), number)));
         }

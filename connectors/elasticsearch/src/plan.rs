@@ -2,10 +2,11 @@
 //! be references, and in `open`, where they are resolved.
 
 use crate::{
-    config::{Config, OpType},
+    config::Config,
     document::{self, Layout},
     id,
     index_name::{IndexName, problem_of},
+    operation::Operation,
     template,
 };
 use arrow_schema::Schema;
@@ -19,6 +20,8 @@ use standpipe_sdk::{
 
 /// Requests at the same time at most: each has a lane with a queue of its own.
 const MAX_IN_FLIGHT: usize = 64;
+/// Requests a second at least, where they are limited: slower ones would be a mistake.
+const MIN_RATE: f64 = 0.01;
 
 /// A configuration that has been understood.
 pub(crate) struct Plan {
@@ -28,6 +31,7 @@ pub(crate) struct Plan {
     pub(crate) id: Vec<usize>,
     /// The column of `+I`, `+U`, `-U`, `-D`.
     pub(crate) row_kind: Option<usize>,
+    pub(crate) operation: Operation,
     pub(crate) layout: Layout,
 }
 
@@ -51,14 +55,13 @@ impl Plan {
         }
         let id = id_columns(config, input, &mut problems);
         let index = index(config, input, &mut problems);
-        if input.mode == ChangeMode::Upsert && config.op_type == OpType::Create {
-            problems.push(problem("op_type", "an upsert stream replaces and deletes documents: only index fits".to_owned()));
-        }
-        if problems.is_empty() { Ok(Self { index, id, row_kind, layout: Layout::new(schema, row_kind) }) } else { Err(problems) }
+        let has_id = config.id.is_some() || input.mode == ChangeMode::Upsert;
+        let operation = Operation::new(config, input, has_id, &mut problems);
+        if problems.is_empty() { Ok(Self { index, id, row_kind, operation, layout: Layout::new(schema, row_kind) }) } else { Err(problems) }
     }
 }
 
-fn problem(path: &str, message: String) -> Problem {
+pub(crate) fn problem(path: &str, message: String) -> Problem {
     Problem { path: path.to_owned(), message, suggestion: None }
 }
 
@@ -117,13 +120,16 @@ fn numbers(config: &Config, problems: &mut Vec<Problem>) {
     if config.buffer.0 == 0 {
         problems.push(problem("buffer", "is 0; documents need room".to_owned()));
     }
+    if config.requests_per_second.is_some_and(|rate| !(rate >= MIN_RATE && rate.is_finite())) {
+        problems.push(problem("requests_per_second", format!("must be {MIN_RATE} at least; leave it out for no limit")));
+    }
     if !(0.0..=1.0).contains(&config.retry.jitter) {
         problems.push(problem("retry.jitter", format!("{} is not from 0 to 1", config.retry.jitter)));
     }
     if config.retry.initial.0.is_zero() || config.retry.max.0 < config.retry.initial.0 {
         problems.push(problem("retry", "initial must be more than 0 and at most max".to_owned()));
     }
-    for (path, time) in [("timeout", config.timeout), ("connect_timeout", config.connect_timeout)] {
+    for (path, time) in [("timeout", config.timeout), ("slow_after", config.slow_after), ("connect_timeout", config.connect_timeout)] {
         if time.0.is_zero() {
             problems.push(problem(path, "is 0; an answer needs time".to_owned()));
         }
@@ -173,7 +179,7 @@ fn same_columns(names: &[String], key: &[String], problems: &mut Vec<Problem>) {
     }
 }
 
-fn suggest(name: &str, schema: &Schema) -> Option<String> {
+pub(crate) fn suggest(name: &str, schema: &Schema) -> Option<String> {
     closest(name, schema.fields().iter().map(|field| field.name().as_str())).map(str::to_owned)
 }
 
@@ -227,7 +233,7 @@ mod tests {
         if mode == ChangeMode::Upsert {
             fields.push(kind);
         }
-        SinkInput { node: "s".to_owned(), schema: Arc::new(Schema::new(fields)), mode, key: vec!["host".to_owned()] }
+        SinkInput { node: "s".to_owned(), schema: Arc::new(Schema::new(fields)), mode, key: vec!["host".to_owned()], format: None }
     }
 
     fn plan(mode: ChangeMode, more: Value) -> Result<Plan, Vec<(String, Option<String>)>> {
@@ -264,7 +270,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_the_stream_is_refused() {
         for (mode, more, expected) in [
-            (ChangeMode::Upsert, json!({ "op_type": "create" }), "op_type: an upsert stream"),
+            (ChangeMode::Append, json!({ "requests_per_second": 0.0 }), "requests_per_second: must be"),
             (ChangeMode::Upsert, json!({ "id": ["host", "ts"] }), "id: the id of an upsert stream"),
             (ChangeMode::Upsert, json!({ "index": "x-{ts:%Y}" }), "index: ts is no key column"),
             (ChangeMode::Append, json!({ "id": [] }), "id: is empty"),

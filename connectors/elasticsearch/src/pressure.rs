@@ -1,4 +1,4 @@
-//! How much is sent while the server says 429, and how long a pause is. Additive increase, multiplicative decrease (Chiu and Jain 1989): an answer without 429 adds a
+//! How much is sent while the server says 429 or is slow, how many requests a second, and how long a pause is. Additive increase, multiplicative decrease (Chiu and Jain 1989): an answer without 429 adds a
 //! little, one with takes away in proportion. Owned by `sender`.
 
 use crate::config::Retry;
@@ -6,6 +6,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// Steps in which the size of a request comes back.
 const STEPS: f64 = 16.0;
@@ -36,17 +37,42 @@ impl Pressure {
         self.docs as usize
     }
 
-    /// An answer without 429.
+    /// An answer in time, without 429.
     pub(crate) fn relax(&mut self) {
         self.requests = (self.requests + 1.0 / self.requests).min(self.max_requests);
         self.docs = (self.docs + self.max_docs / STEPS).min(self.max_docs);
     }
 
-    /// So many of the items were answered 429, of so many.
+    /// So many of the items were answered 429, or late, of so many.
     pub(crate) fn tighten(&mut self, busy: usize, items: usize) {
         let keep = 1.0 - 0.5 * busy as f64 / items.max(1) as f64;
         self.requests = (self.requests * keep).max(1.0);
         self.docs = (self.docs * keep).max((self.max_docs * FLOOR).max(1.0));
+    }
+}
+
+/// Requests a second at most: those that were held back do not come in a burst.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    gap: Duration,
+    next: Instant,
+}
+
+impl Pace {
+    /// `None`: no limit.
+    pub(crate) fn new(per_second: Option<f64>) -> Self {
+        let gap = per_second.and_then(|rate| Duration::try_from_secs_f64(1.0 / rate).ok()).unwrap_or_default();
+        Self { gap, next: Instant::now() }
+    }
+
+    /// When the next request may be sent.
+    pub(crate) const fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// A request is sent.
+    pub(crate) fn sent(&mut self, now: Instant) {
+        self.next = now + self.gap;
     }
 }
 
@@ -99,6 +125,18 @@ mod tests {
         let mut small = Pressure::new(1, 1);
         small.tighten(1, 1);
         assert_eq!((small.requests(), small.docs()), (1, 1));
+    }
+
+    #[test]
+    fn requests_keep_their_distance() {
+        let now = Instant::now();
+        let mut pace = Pace::new(Some(4.0));
+        assert!(pace.next() <= Instant::now());
+        pace.sent(now);
+        assert_eq!(pace.next(), now + Duration::from_millis(250));
+        let mut unlimited = Pace::new(None);
+        unlimited.sent(now);
+        assert_eq!(unlimited.next(), now);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How far delivery is: what is buffered (shared with the host's thread, for `Busy`), which batches are done (acknowledged in order), and the counts, for which
 //! `documents_in = ok + dead_lettered + dropped + in_flight` always holds. `sender` reports, `sink` waits.
 
-use crate::{config::OnReject, response::Fault};
+use crate::{config::OnReject, pressure::Pressure, response::Fault};
 use serde_json::{Map, Value};
 use standpipe_sdk::{Counter, Error, ErrorCode, Gauge, Host, Rejection, Result};
 use std::{
@@ -15,6 +15,8 @@ use std::{
 
 /// How often a wait looks whether the host has cancelled it.
 const CANCEL_POLL: Duration = Duration::from_millis(20);
+/// How long a flush waits while the server takes nothing: then it fails in a way that may pass, so that the host shows why, and calls it again.
+const TROUBLE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the sink's two threads share.
 pub(crate) struct Shared {
@@ -33,6 +35,8 @@ struct State {
     /// A request has been answered, whatever the answer was, or could not be sent.
     has_answer: bool,
     failure: Option<Error>,
+    /// Why the server takes nothing for now.
+    trouble: Option<Error>,
 }
 
 impl Shared {
@@ -81,25 +85,40 @@ impl Shared {
         }
     }
 
+    /// Why the server takes nothing for now; an error that may pass.
+    pub(crate) fn trouble(&self) -> Option<Error> {
+        self.state().trouble.clone()
+    }
+
     /// Waits until everything up to `seq` is acknowledged.
+    ///
+    /// # Errors
+    /// The failure, or the trouble if it is there for longer.
     pub(crate) fn wait(&self, seq: u64) -> Result<()> {
-        self.wait_until(Duration::MAX, |state| state.acknowledged >= seq)
+        while !self.wait_until(TROUBLE_PATIENCE, |state| state.acknowledged >= seq)? {
+            if let Some(trouble) = self.trouble() {
+                return Err(trouble);
+            }
+        }
+        Ok(())
     }
 
     /// Waits for the first answer, or until everything up to `seq` is acknowledged without one, `patience` at most.
     pub(crate) fn wait_for_answer(&self, seq: u64, patience: Duration) -> Result<()> {
-        self.wait_until(patience, |state| state.has_answer || state.acknowledged >= seq)
+        self.wait_until(patience, |state| state.has_answer || state.acknowledged >= seq).map(drop)
     }
 
-    fn wait_until(&self, patience: Duration, is_reached: impl Fn(&State) -> bool) -> Result<()> {
+    /// Whether it was reached in time.
+    fn wait_until(&self, patience: Duration, is_reached: impl Fn(&State) -> bool) -> Result<bool> {
         let start = Instant::now();
         let mut state = self.state();
         loop {
             if let Some(failure) = &state.failure {
                 return Err(failure.clone());
             }
-            if is_reached(&state) || start.elapsed() >= patience {
-                return Ok(());
+            let is_reached = is_reached(&state);
+            if is_reached || start.elapsed() >= patience {
+                return Ok(is_reached);
             }
             if self.host.cancelled() {
                 return Err(Error::cancelled());
@@ -147,6 +166,8 @@ struct Metrics {
     fallbacks: Counter,
     requests: Counter,
     bytes: Counter,
+    requests_allowed: Gauge,
+    documents_allowed: Gauge,
     degraded: Gauge,
 }
 
@@ -163,6 +184,8 @@ impl Progress {
             fallbacks: counter("index_fallbacks"),
             requests: counter("bulk_requests"),
             bytes: counter("bulk_bytes"),
+            requests_allowed: shared.host.gauge("bulk_requests_allowed", &[]),
+            documents_allowed: shared.host.gauge("bulk_documents_allowed", &[]),
             degraded: shared.host.gauge("degraded", &[]),
         };
         Self { shared, on_reject, first: 1, remaining: VecDeque::new(), in_flight: 0, metrics }
@@ -219,13 +242,23 @@ impl Progress {
         self.metrics.bytes.add(bytes as u64);
     }
 
+    /// How many requests at the same time, and documents in each, the server gets for now.
+    #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+    pub(crate) fn allowed(&self, pressure: &Pressure) {
+        self.metrics.requests_allowed.set(pressure.requests() as f64);
+        self.metrics.documents_allowed.set(pressure.docs() as f64);
+    }
+
     /// Items will be sent again.
     pub(crate) fn retried(&self, items: usize) {
         self.metrics.retried.add(items as u64);
     }
 
-    pub(crate) fn set_degraded(&self, degraded: bool) {
-        self.metrics.degraded.set(f64::from(u8::from(degraded)));
+    /// The server takes nothing for now, or takes documents again (`None`).
+    pub(crate) fn set_trouble(&self, trouble: Option<Error>) {
+        let is_degraded = trouble.is_some();
+        self.shared.state().trouble = trouble;
+        self.metrics.degraded.set(f64::from(u8::from(is_degraded)));
     }
 
     fn done(&mut self, seq: u64, rows: usize) {
@@ -257,9 +290,10 @@ impl Progress {
     }
 }
 
-/// One line for a fault that a user should see.
-pub(crate) fn trouble(url: &str, fault: &Fault) -> String {
-    format!("{url} does not take documents ({fault}); nothing is lost, they are sent again")
+/// Why nothing is taken for now.
+pub(crate) fn trouble(url: &str, fault: &Fault) -> Error {
+    let error = Error::external(format!("{url} does not take documents ({fault})"));
+    error.with("status", fault.status).with("type", fault.kind.as_str()).retryable()
 }
 
 /// The end: what answers there does not let us write, or is something else.

@@ -1,7 +1,8 @@
 //! What an answer to `_bulk` says about each item: done, to be sent again, or refused for good. A status of 200 says nothing by itself. Called by `sender`.
 //!
 //! Sent again: 429 and 5xx, blocked and closed indexes, missing privileges (of which `sender` makes an end as long as nothing was ever taken). Refused for good:
-//! everything else with an error, such as a value that does not fit the mapping. A `create` of our own id that is there already is done: the row was written by an earlier attempt.
+//! everything else with an error, such as a value that does not fit the mapping. A `create` of our own id that is there already is done: the row was
+//! written by an earlier attempt; so is a write with a version of ours where the document has a later one, and a delete where there is nothing.
 
 use serde::{
     Deserialize, Deserializer,
@@ -47,6 +48,8 @@ pub(crate) enum Answer {
     Failed(Fault),
 }
 
+/// The kind of a fault: no answer in time.
+pub(crate) const TIMEOUT: &str = "timeout";
 /// Characters of a text from outside that go into a message.
 const LONGEST_TEXT: usize = 200;
 
@@ -62,6 +65,11 @@ impl Fault {
     /// The credentials, or what they or the index permit.
     pub(crate) fn is_denied(&self) -> bool {
         matches!(self.status, 401 | 403)
+    }
+
+    /// The credentials, not an index that is read-only.
+    pub(crate) fn is_security(&self) -> bool {
+        self.status == 401 || self.kind == "security_exception"
     }
 
     /// As the host reports it.
@@ -100,11 +108,20 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Reads an answer to a request of so many items. `own_ids`: an item that exists was written by us.
-pub(crate) fn read(status: u16, body: &[u8], items: usize, own_ids: bool) -> Answer {
+/// What is ours of the documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ours {
+    /// The ids: a document that exists was written by us.
+    pub(crate) ids: bool,
+    /// The versions: a document that is newer was written from a later row.
+    pub(crate) versions: bool,
+}
+
+/// Reads an answer to a request of so many items.
+pub(crate) fn read(status: u16, body: &[u8], items: usize, ours: Ours) -> Answer {
     match status {
         200..=299 => match serde_json::from_slice::<Body>(body) {
-            Ok(answer) if answer.items.len() == items => Answer::Items(answer.items.into_iter().map(|item| fate(item, own_ids)).collect()),
+            Ok(answer) if answer.items.len() == items => Answer::Items(answer.items.into_iter().map(|item| fate(item, ours)).collect()),
             Ok(answer) => {
                 Answer::Garbled(Fault::new(status, "unreadable answer", format!("{} items answered of {items}", answer.items.len())))
             }
@@ -132,11 +149,16 @@ fn first_line(text: &str) -> String {
     text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().chars().take(LONGEST_TEXT).collect()
 }
 
-fn fate(item: Item, own_ids: bool) -> Fate {
+fn fate(item: Item, ours: Ours) -> Fate {
     let Some(error) = item.error else { return Fate::Done };
     let fault = Fault::read(item.status, &error);
-    match item.status {
-        409 if own_ids && item.is_create => Fate::Done,
+    match (item.action, item.status) {
+        (Name::Create, 409) if ours.ids => Fate::Done,
+        (Name::Index | Name::Delete, 409) if ours.versions => Fate::Done,
+        // Another client writes the same document all the time.
+        (Name::Update, 409) => Fate::Retry(Box::new(fault)),
+        // What is not there needs no deleting.
+        (Name::Delete, 404) => Fate::Done,
         _ if fault.is_temporary() => Fate::Retry(Box::new(fault)),
         _ => Fate::Rejected(Box::new(fault)),
     }
@@ -149,7 +171,7 @@ struct Body {
 
 /// `{"index": {"status": 201}}`: the object in it, whatever its name.
 struct Item {
-    is_create: bool,
+    action: Name,
     status: u16,
     error: Option<Value>,
 }
@@ -176,17 +198,20 @@ impl<'de> Deserialize<'de> for Item {
                     return Err(serde::de::Error::custom("an item without an action"));
                 };
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Item { is_create: action == Name::Create, status: body.status, error: body.error })
+                Ok(Item { action, status: body.status, error: body.error })
             }
         }
         deserializer.deserialize_map(ItemVisitor)
     }
 }
 
-#[derive(Deserialize, PartialEq, Eq)]
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Name {
+    Index,
     Create,
+    Update,
+    Delete,
     #[serde(other)]
     Other,
 }
@@ -195,14 +220,20 @@ enum Name {
 mod tests {
     use super::*;
 
-    fn fate_of(action: &str, status: u16, kind: &str, own_ids: bool) -> Fate {
+    const OURS: Ours = Ours { ids: true, versions: false };
+
+    fn fate_of(action: &str, status: u16, kind: &str, ids: bool) -> Fate {
+        fate_with(action, status, kind, Ours { ids, versions: false })
+    }
+
+    fn fate_with(action: &str, status: u16, kind: &str, ours: Ours) -> Fate {
         let error = if kind.is_empty() {
             Value::Null
         } else {
             json!({ "type": kind, "reason": "r", "caused_by": { "type": "x", "reason": "deeper" } })
         };
         let body = json!({ "took": 1, "errors": true, "items": [{ action: { "_index": "i", "status": status, "error": error } }] });
-        match read(200, body.to_string().as_bytes(), 1, own_ids) {
+        match read(200, body.to_string().as_bytes(), 1, ours) {
             Answer::Items(mut fates) => fates.remove(0),
             other => panic!("{other:?}"),
         }
@@ -235,29 +266,39 @@ mod tests {
     }
 
     #[test]
+    fn a_conflict_is_no_failure_where_a_later_row_wrote_the_document() {
+        let conflict = |action, ours| fate_with(action, 409, "version_conflict_engine_exception", ours);
+        let versions = Ours { ids: true, versions: true };
+        assert_eq!((conflict("index", versions), conflict("delete", versions)), (Fate::Done, Fate::Done));
+        assert!(matches!(conflict("index", OURS), Fate::Rejected(_)) && matches!(conflict("delete", OURS), Fate::Rejected(_)));
+        assert!(matches!(conflict("update", OURS), Fate::Retry(_)), "another client's write came in between");
+        assert_eq!(fate_of("delete", 404, "index_not_found_exception", true), Fate::Done);
+    }
+
+    #[test]
     fn an_answer_as_a_whole() {
         let body = br#"{"error":{"type":"t","reason":"r"},"status":1}"#;
         let fault = |status| Fault::new(status, "t", "r");
-        assert_eq!(read(429, body, 1, true), Answer::Busy(fault(429)));
-        assert_eq!(read(401, body, 1, true), Answer::Denied(fault(401)));
-        assert_eq!(read(403, body, 1, true), Answer::Denied(fault(403)));
-        assert_eq!(read(413, body, 1, true), Answer::Unreadable(fault(413)));
-        assert_eq!(read(503, body, 1, true), Answer::Failed(fault(503)));
+        assert_eq!(read(429, body, 1, OURS), Answer::Busy(fault(429)));
+        assert_eq!(read(401, body, 1, OURS), Answer::Denied(fault(401)));
+        assert_eq!(read(403, body, 1, OURS), Answer::Denied(fault(403)));
+        assert_eq!(read(413, body, 1, OURS), Answer::Unreadable(fault(413)));
+        assert_eq!(read(503, body, 1, OURS), Answer::Failed(fault(503)));
         assert_eq!(
-            read(502, b"<html>Bad Gateway</html>", 1, true),
+            read(502, b"<html>Bad Gateway</html>", 1, OURS),
             Answer::Failed(Fault::new(502, "status 502", "<html>Bad Gateway</html>"))
         );
-        assert_eq!(read(500, br#"{"error":"no handler"}"#, 1, true), Answer::Failed(Fault::new(500, "status 500", "no handler")));
-        assert_eq!(read(408, body, 1, true), Answer::Failed(fault(408)));
+        assert_eq!(read(500, br#"{"error":"no handler"}"#, 1, OURS), Answer::Failed(Fault::new(500, "status 500", "no handler")));
+        assert_eq!(read(408, body, 1, OURS), Answer::Failed(fault(408)));
     }
 
     #[test]
     fn what_does_not_know_bulk_is_not_asked_again() {
         for status in [301, 302, 307, 308, 404, 405, 406, 410, 415, 501, 505] {
-            assert_eq!(read(status, b"", 1, true), Answer::Foreign(Fault::new(status, &format!("status {status}"), "")), "{status}");
+            assert_eq!(read(status, b"", 1, OURS), Answer::Foreign(Fault::new(status, &format!("status {status}"), "")), "{status}");
         }
         for status in [408, 500, 502, 503, 504] {
-            assert!(matches!(read(status, b"", 1, true), Answer::Failed(_)), "{status}");
+            assert!(matches!(read(status, b"", 1, OURS), Answer::Failed(_)), "{status}");
         }
     }
 
@@ -271,7 +312,7 @@ mod tests {
     #[test]
     fn an_answer_that_does_not_fit_is_no_success() {
         for body in [&br#"{"items":[]}"#[..], b"", b"{}", br#"{"items":[{}]}"#, br#"{"items":[{"index":{}}]}"#] {
-            assert!(matches!(read(200, body, 1, true), Answer::Garbled(_)), "{}", String::from_utf8_lossy(body));
+            assert!(matches!(read(200, body, 1, OURS), Answer::Garbled(_)), "{}", String::from_utf8_lossy(body));
         }
     }
 }

@@ -4,11 +4,12 @@
 use crate::{
     bulk::Encoded,
     client::{Client, Reply},
-    config::{Config, OpType},
+    config::Config,
     lane::{Chunk, Lane, Limit, Outcome, Place, Request},
-    pressure::{Backoff, Pressure},
+    operation::Operation,
+    pressure::{Backoff, Pace, Pressure},
     progress::{Permit, Progress, Shared, refusal, trouble},
-    response::{self, Answer, Fault},
+    response::{self, Answer, Fault, Ours, TIMEOUT},
 };
 use serde_json::Value;
 use standpipe_sdk::{Error, ErrorCode, Rejection};
@@ -33,17 +34,28 @@ pub(crate) enum Message {
     Flush,
 }
 
+/// A request under way.
+struct Sent {
+    lane: usize,
+    node: usize,
+    request: Request,
+    since: Instant,
+}
+
 /// The state of the thread.
 pub(crate) struct Sender {
     client: Client,
     lanes: Vec<Lane>,
-    requests: JoinSet<(usize, usize, Request, Reply)>,
+    requests: JoinSet<(Sent, Reply)>,
     pressure: Pressure,
+    pace: Pace,
+    /// An answer that takes longer is a slow one.
+    slow_after: Duration,
     backoff: Backoff,
     progress: Progress,
     shared: Arc<Shared>,
     limit: Limit,
-    own_ids: bool,
+    ours: Ours,
     /// The lane whose turn it is.
     turn: usize,
     hurry: bool,
@@ -53,24 +65,31 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub(crate) fn new(client: Client, config: &Config, own_ids: bool, shared: Arc<Shared>) -> Self {
-        let one_per_id = own_ids && config.op_type == OpType::Create;
+    pub(crate) fn new(client: Client, config: &Config, ours: Ours, operation: Operation, shared: Arc<Shared>) -> Self {
+        let one_per_id = ours.ids && operation.is_cumulative();
         let limit = Limit { docs: config.batch.max_docs, bytes: config.batch.max_bytes.0, age: config.batch.max_age.0 };
         Self {
             client,
             lanes: (0..config.in_flight).map(|_| Lane::new(one_per_id)).collect(),
             requests: JoinSet::new(),
             pressure: Pressure::new(config.in_flight, config.batch.max_docs),
+            pace: Pace::new(config.requests_per_second),
+            slow_after: config.slow_after.0,
             backoff: Backoff::new(config.retry.clone()),
             progress: Progress::new(Arc::clone(&shared), config.on_reject),
             shared,
             limit,
-            own_ids,
+            ours,
             turn: 0,
             hurry: false,
             is_degraded: false,
             has_taken: false,
         }
+    }
+
+    /// The job goes on from a checkpoint: documents have been taken before.
+    pub(crate) const fn goes_on(&mut self) {
+        self.has_taken = true;
     }
 
     /// Runs until the channel is closed. A panic becomes a failure of the job.
@@ -97,7 +116,7 @@ impl Sender {
                     None => return,
                 },
                 Some(done) = self.requests.join_next() => match done {
-                    Ok((lane, node, request, reply)) => self.answered(lane, node, request, reply),
+                    Ok((sent, reply)) => self.answered(sent, reply),
                     Err(error) => self.shared.fail(error.into()),
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
@@ -134,6 +153,7 @@ impl Sender {
         for step in 0..count {
             let number = (self.turn + step) % count;
             let Some(due) = self.lanes[number].due(limit, self.hurry) else { continue };
+            let due = due.max(self.pace.next());
             if due > now {
                 next = Some(next.map_or(due, |next| next.min(due)));
             } else if self.requests.len() < self.pressure.requests() {
@@ -148,18 +168,27 @@ impl Sender {
         let node = self.client.pick(now.into_std());
         let request = self.lanes[number].take(limit);
         self.progress.sent(request.body.len());
+        self.pace.sent(now);
         let reply = self.client.bulk(node, request.body.clone());
-        self.requests.spawn(async move { (number, node, request, reply.await) });
+        let sent = Sent { lane: number, node, request, since: now };
+        self.requests.spawn(async move { (sent, reply.await) });
     }
 
-    fn answered(&mut self, number: usize, node: usize, request: Request, reply: Reply) {
-        self.judge(number, node, request, reply);
+    fn answered(&mut self, sent: Sent, reply: Reply) {
+        let is_slow = sent.since.elapsed() >= self.slow_after || reply.as_ref().is_err_and(|fault| fault.kind == TIMEOUT);
+        let docs = sent.request.docs;
+        self.judge(sent, reply);
+        if is_slow {
+            self.pressure.tighten(docs, docs);
+        }
+        self.progress.allowed(&self.pressure);
         self.progress.settle();
         self.shared.answered();
     }
 
     /// What an answer, or none, means for a request.
-    fn judge(&mut self, number: usize, node: usize, request: Request, reply: Reply) {
+    fn judge(&mut self, sent: Sent, reply: Reply) {
+        let Sent { lane: number, node, request, .. } = sent;
         let (docs, now) = (request.docs, Instant::now());
         let (status, body) = match reply {
             Ok(reply) => reply,
@@ -172,9 +201,11 @@ impl Sender {
             }
         };
         self.client.bring_back(node);
-        match response::read(status, &body, docs, self.own_ids) {
+        match response::read(status, &body, docs, self.ours) {
             Answer::Items(fates) => {
-                let outcome = self.lanes[number].settle(request, fates, self.limit.docs, self.own_ids);
+                // With versions the server knows which write is the later one, and it need not be the later item.
+                let last_wins = self.ours.ids && !self.ours.versions;
+                let outcome = self.lanes[number].settle(request, fates, self.limit.docs, last_wins);
                 self.sorted(number, docs, outcome, node);
             }
             Answer::Busy(fault) => {
@@ -182,6 +213,11 @@ impl Sender {
                 self.again(number, request, &fault, node);
             }
             Answer::Foreign(fault) => self.give_up(&fault, node),
+            Answer::Denied(_) if self.has_new_credentials() => {
+                self.progress.retried(docs);
+                self.lanes[number].put_back(request);
+                self.wait(number);
+            }
             Answer::Denied(fault) | Answer::Garbled(fault) if !self.has_taken => self.give_up(&fault, node),
             Answer::Denied(fault) | Answer::Garbled(fault) | Answer::Failed(fault) => {
                 self.again(number, request, &fault, node);
@@ -214,11 +250,27 @@ impl Sender {
             _ => 1,
         };
         match outcome.cause {
+            Some(cause) if cause.is_security() && self.has_new_credentials() => self.wait(number),
             Some(cause) if cause.is_denied() && !self.has_taken => self.give_up(&cause, node),
             Some(cause) => self.pause(number, &cause, node),
             None => {
-                lane.troubled = 0;
+                self.lanes[number].troubled = 0;
                 self.recover();
+            }
+        }
+    }
+
+    /// The credentials are refused: whether there are others by now. They are fetched once per refused request, which the pauses keep rare.
+    fn has_new_credentials(&mut self) -> bool {
+        match self.client.renew(&self.shared.host) {
+            Ok(true) => {
+                self.shared.host.info("the credentials have changed; trying the new ones", &[]);
+                true
+            }
+            Ok(false) => false,
+            Err(error) => {
+                self.shared.host.warn(format!("the credentials are refused and cannot be read again: {}", error.message), &[]);
+                false
             }
         }
     }
@@ -233,19 +285,29 @@ impl Sender {
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
-    fn pause(&mut self, number: usize, cause: &Fault, node: usize) {
+    /// Also where new credentials are tried: they might be others each time.
+    fn wait(&mut self, number: usize) {
         let lane = &mut self.lanes[number];
+        lane.attempt = lane.attempt.max(1);
         lane.paused_until = Some(Instant::now() + self.backoff.pause(lane.attempt));
+    }
+
+    fn pause(&mut self, number: usize, cause: &Fault, node: usize) {
+        self.wait(number);
+        let lane = &mut self.lanes[number];
         if cause.is_busy() {
             return;
         }
         lane.troubled += 1;
-        if !self.is_degraded && (cause.is_denied() || lane.troubled >= DEGRADED_AFTER) {
-            self.is_degraded = true;
-            let message = trouble(self.client.url(node), cause);
-            self.shared.host.warn(message, &[("status", cause.status.into()), ("type", cause.kind.as_str().into())]);
-            self.progress.set_degraded(true);
+        if !self.is_degraded && !cause.is_denied() && lane.troubled < DEGRADED_AFTER {
+            return;
         }
+        let trouble = trouble(self.client.url(node), cause);
+        if !std::mem::replace(&mut self.is_degraded, true) {
+            let message = format!("{}; nothing is lost, they are sent again", trouble.message);
+            self.shared.host.warn(message, &[("status", cause.status.into()), ("type", cause.kind.as_str().into())]);
+        }
+        self.progress.set_trouble(Some(trouble));
     }
 
     /// There is nothing to wait for: the job ends.
@@ -257,7 +319,7 @@ impl Sender {
         if self.is_degraded && self.lanes.iter().all(|lane| lane.troubled == 0) {
             self.is_degraded = false;
             self.shared.host.info("documents are taken again", &[]);
-            self.progress.set_degraded(false);
+            self.progress.set_trouble(None);
         }
     }
 
@@ -275,8 +337,9 @@ impl Sender {
 /// A rejection with the index and id that the action line names.
 fn rejection(place: &Place, fault: &Fault) -> Rejection {
     let target = place.chunk.target(place.item);
-    // The line without its first member and last brace is the object of index and id.
-    let target: Value = serde_json::from_slice(target.strip_suffix(b"}").unwrap_or(target)).unwrap_or_default();
+    // The line's end, from its index on: an object without its first brace, and one brace more.
+    let object = [b"{", target.strip_suffix(b"}").unwrap_or(target)].concat();
+    let target: Value = serde_json::from_slice(&object).unwrap_or_default();
     let text = |key: &str| target.get(key).and_then(Value::as_str);
     fault.rejection(place.chunk.row(place.item), text("_index"), text("_id"))
 }

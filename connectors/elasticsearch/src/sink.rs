@@ -37,13 +37,15 @@ impl Sink for ElasticsearchSink {
     type Config = Config;
 
     fn declare(config: &Config, input: &SinkInput) -> Result<SinkDeclaration> {
-        let (has_ids, problems) = match Plan::new(config, input) {
-            Ok(plan) => (!plan.id.is_empty(), Vec::new()),
-            Err(problems) => (false, problems),
+        let (id, problems) = match Plan::new(config, input) {
+            Ok(plan) => (plan.id.iter().map(|column| input.schema.field(*column).name().clone()).collect(), Vec::new()),
+            Err(problems) => (Vec::new(), problems),
         };
+        let has_ids = !id.is_empty();
         Ok(SinkDeclaration {
             accepts: vec![ChangeMode::Append, ChangeMode::Upsert],
             capabilities: Capabilities { idempotent: has_ids, ordered: has_ids, ..Capabilities::default() },
+            id,
             types: vec![TypeClass::Large, TypeClass::View, TypeClass::Nested],
             problems,
             ..SinkDeclaration::default()
@@ -53,19 +55,22 @@ impl Sink for ElasticsearchSink {
     fn open(config: Config, input: &SinkInput, context: Context) -> Result<Self> {
         let plan = Plan::new(&config, input).map_err(first)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let mut client = Client::new(&config)?;
+        let mut client = Client::new(&config, context.references)?;
         runtime.block_on(async {
             client.probe(&context.host).await?;
             if let (Some(template), Some(index)) = (config.template.as_ref().filter(|template| template.create), &plan.index) {
                 let name = template::name(template, index).map_err(|why| Error::config("template", why))?;
-                let body = template::body(template, index, &input.schema, plan.row_kind);
+                let body = template::body(template, index, &input.schema, plan.row_kind, config.data_stream);
                 client.put_template(&name, template, &body, &context.host).await?;
             }
             Ok::<_, Error>(())
         })?;
         let encoder = Encoder::new(plan, &config)?;
         let shared = Shared::new(context.host, config.buffer.0);
-        let sender = Sender::new(client, &config, encoder.has_ids(), Arc::clone(&shared));
+        let mut sender = Sender::new(client, &config, encoder.ours(), encoder.operation(), Arc::clone(&shared));
+        if context.restored {
+            sender.goes_on();
+        }
         let (outbox, inbox) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new().name("elasticsearch".to_owned()).spawn(move || sender.run(runtime, inbox))?;
         Ok(Self { encoder, shared, outbox: Some(outbox), thread: Some(thread), written: 0 })
@@ -74,7 +79,8 @@ impl Sink for ElasticsearchSink {
     fn write(&mut self, seq: u64, batch: &RecordBatch) -> Result<Written> {
         self.shared.check()?;
         if !self.shared.has_room() {
-            return Ok(Written::Busy);
+            // While there is trouble, an error that may pass: the host shows why nothing moves.
+            return self.shared.trouble().map_or(Ok(Written::Busy), Err);
         }
         let encoded = self.encoder.encode(batch)?;
         let permits = encoded.lanes.iter().map(|items| self.shared.take_room(items.bytes.len())).collect();

@@ -25,17 +25,21 @@ pub(crate) fn name(template: &Template, index: &IndexName) -> Result<String, Str
 }
 
 /// The template as it is put.
-pub(crate) fn body(template: &Template, index: &IndexName, schema: &Schema, row_kind: Option<usize>) -> Value {
+pub(crate) fn body(template: &Template, index: &IndexName, schema: &Schema, row_kind: Option<usize>, data_stream: bool) -> Value {
     let prefix = index.prefix();
     let pattern = if index.is_constant() { prefix.to_owned() } else { format!("{prefix}*") };
     let columns = schema.fields().iter().enumerate().filter(|(place, _)| Some(*place) != row_kind).map(|(_, field)| field.as_ref());
     let mappings = json!({ "properties": properties(columns) });
-    json!({
+    let mut body = json!({
         "index_patterns": [pattern],
         "priority": PRIORITY + prefix.len(),
         "template": { "settings": template.settings, "mappings": mappings },
         "_meta": { "created_by": "standpipe" },
-    })
+    });
+    if data_stream {
+        body["data_stream"] = json!({});
+    }
+    body
 }
 
 fn properties<'a>(fields: impl Iterator<Item = &'a Field>) -> Map<String, Value> {
@@ -98,9 +102,9 @@ mod tests {
     #[test]
     fn the_mapping_follows_the_columns() {
         let index = IndexName::compile("stats-{ts:%Y.%m.%d}", &schema()).unwrap();
-        let body = body(&template(json!({ "settings": { "number_of_replicas": 0 } })), &index, &schema(), Some(0));
+        let body = body(&template(json!({ "settings": { "number_of_replicas": 0 } })), &index, &schema(), Some(0), false);
         assert_eq!(body["index_patterns"], json!(["stats-*"]));
-        assert_eq!(body["priority"], 206);
+        assert_eq!((&body["priority"], body.get("data_stream")), (&json!(206), None));
         assert_eq!(body["template"]["settings"]["number_of_replicas"], 0);
         let expected = json!({
             "host": { "type": "keyword", "ignore_above": 8191 },
@@ -124,6 +128,7 @@ mod tests {
         assert_eq!(named("stats", json!({})).unwrap(), "stats");
         assert!(named("{host}", json!({})).is_err() && named("a", json!({ "name": "A/b" })).is_err());
         let index = IndexName::compile("stats", &schema()).unwrap();
-        assert_eq!(body(&template(json!({})), &index, &schema(), None)["index_patterns"], json!(["stats"]));
+        assert_eq!(body(&template(json!({})), &index, &schema(), None, true)["data_stream"], json!({}));
+        assert_eq!(body(&template(json!({})), &index, &schema(), None, false)["index_patterns"], json!(["stats"]));
     }
 }

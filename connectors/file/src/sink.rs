@@ -1,219 +1,201 @@
-//! The sink: one file per subtask, or standard output. Records are written end to end, each with a newline behind it.
-//!
-//! Without checkpoints a file is there when the job has ended well, and not there if it failed. With checkpoints it is exactly what a job without a failure would
-//! have written: a restart cuts the file, still under its working name, to its length at the checkpoint ([`crate::target`]).
+//! The sink: what a user can ask for, and which of the two ways of writing it is: one file ([`crate::single`]), or parts in a folder ([`crate::parts`]).
 
 use crate::{
+    content::format_of,
     enumerate::STDIN as STDOUT,
-    outside,
-    target::{Target, directory, is_device},
+    parts::{self, Parts, store},
+    single::Single,
 };
-use arrow_array::{RecordBatch, cast::AsArray};
+use arrow_array::RecordBatch;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use standpipe_formats::{FormatKind, FormatSpec, template::Template};
 use standpipe_sdk::{
-    CloseReason, Committable, Context, Error, Host, Recovered, Result, Sink, SinkDeclaration, SinkInput, Written, is_reference,
-    sink::{Capabilities, ChangeMode, Encoding},
+    CloseReason, Committable, Context, Recovered, Result, Secret, Sink, SinkDeclaration, SinkInput, Written, is_reference,
+    sink::{Capabilities, ChangeMode, Encoding, TypeClass},
+    units::{Size, Time},
     wire::Problem,
 };
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, time::Duration};
 
-/// What a path may hold.
-const SUBTASK: &str = "{subtask}";
+/// What the path of one file may hold.
+pub(crate) const SUBTASK: &str = "{subtask}";
 
-/// Writes records to a file, one per line. The file is written as `PATH.inprogress` and gets its name, replacing an older one, when the job has ended.
+/// Writes one file, or parts into a folder. A file is written as `PATH.inprogress` and gets its name, replacing an older one, when the job has ended; a part gets its name at a checkpoint.
 #[derive(Deserialize, JsonSchema, Debug, Clone)]
 #[serde(deny_unknown_fields)]
 pub struct FileSinkConfig {
-    /// The file, a named pipe (the job waits for its reader), or `-` for standard output. `{subtask}` stands for the number of the subtask, from 0; without it there is one subtask.
+    /// A file, a named pipe (the job waits for its reader), or `-` for standard output: `{subtask}` stands for the number of the subtask, from 0; without it there is one subtask. Or a folder for parts, which ends with `/`: of the disk, or the URL of an object store (`s3://`, `gs://`, `az://`); columns may be in it: `out/day={ts:%Y-%m-%d}/host={host}/`.
     pub path: String,
     /// Whether a newline follows each record.
     #[serde(default = "default_newline")]
     pub newline: bool,
-    /// Whether to create the directory that the file is in.
+    /// Whether to create the directory that the file or folder is in.
     #[serde(default)]
     pub create_dirs: bool,
+    /// When a part of a folder is full.
+    #[serde(default)]
+    pub roll: Option<Roll>,
+    /// Options of the object store (`aws_endpoint`, `aws_allow_http`, ...), stronger than the environment (`AWS_ENDPOINT`, ...).
+    #[serde(default)]
+    pub options: BTreeMap<String, Secret>,
 }
 
 const fn default_newline() -> bool {
     true
 }
 
-impl FileSinkConfig {
-    fn problems(&self) -> Vec<Problem> {
-        let wrong = |message: String| vec![Problem { path: "path".to_owned(), message, suggestion: None }];
-        if self.path.is_empty() {
-            return wrong("is empty".to_owned());
-        }
-        if !is_reference(&self.path) && self.path.ends_with('/') {
-            return wrong(format!("{:?} is a directory", self.path));
-        }
-        Vec::new()
+/// When a part of a folder is full.
+#[derive(Deserialize, JsonSchema, Debug, Clone, Copy)]
+#[serde(deny_unknown_fields)]
+pub struct Roll {
+    /// With so many bytes, give or take a batch.
+    #[serde(default = "default_size")]
+    pub size: Size,
+    /// At the first checkpoint or row so long after it was begun.
+    #[serde(default = "default_interval")]
+    pub interval: Time,
+}
+
+const fn default_size() -> Size {
+    Size(128 << 20)
+}
+
+const fn default_interval() -> Time {
+    Time(Duration::from_secs(600))
+}
+
+impl Default for Roll {
+    fn default() -> Self {
+        Self { size: default_size(), interval: default_interval() }
     }
 }
 
-/// A file at a checkpoint.
-#[derive(Serialize, Deserialize)]
-struct Prepared {
-    path: PathBuf,
-    length: u64,
+impl FileSinkConfig {
+    fn is_folder(&self) -> bool {
+        self.path.ends_with('/') || store::is_url(&self.path)
+    }
+
+    fn problems(&self, input: &SinkInput, spec: &FormatSpec) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut wrong = |path: &str, message: String, suggestion: Option<String>| {
+            problems.push(Problem { path: path.to_owned(), message, suggestion });
+        };
+        if self.path.is_empty() {
+            wrong("path", "is empty".to_owned(), None);
+        } else if self.is_folder() {
+            if let Err((message, suggestion)) = parts::check(&self.path, &input.schema) {
+                wrong("path", message, suggestion);
+            }
+        } else if !is_reference(&self.path) && spec.kind == FormatKind::Parquet {
+            wrong("path", format!("{:?} is one file; parquet is written in parts, into a folder: end the path with /", self.path), None);
+        }
+        if !self.is_folder() && self.roll.is_some() && !is_reference(&self.path) {
+            wrong("roll", "is for the parts of a folder: end the path with /".to_owned(), None);
+        }
+        if self.roll.is_some_and(|roll| roll.size.0 == 0) {
+            wrong("roll.size", "must be more than 0B".to_owned(), None);
+        }
+        for key in self.options.keys().filter(|_| !is_reference(&self.path)) {
+            if let Err(message) = store::check_option(&self.path, key) {
+                wrong(&format!("options.{key}"), message, None);
+            }
+        }
+        problems
+    }
 }
 
-/// Writes records to a file.
-pub struct FileSink {
-    path: PathBuf,
-    newline: bool,
-    host: Host,
-    /// The last batch taken.
-    taken: u64,
-    /// `None`: not known yet (after a restart, before `recover`), or finished.
-    target: Option<Target>,
-    is_finished: bool,
-    /// Files of former subtasks that are no more: nothing is added to them, but they are published with the own one.
-    inherited: Vec<Target>,
-    /// A checkpoint may refer to what has been written.
-    is_remembered: bool,
+/// Writes files.
+pub struct FileSink(Way);
+
+enum Way {
+    Single(Box<Single>),
+    Parts(Box<Parts>),
 }
 
 impl Sink for FileSink {
     const NAME: &'static str = "file";
     type Config = FileSinkConfig;
 
-    fn declare(config: &FileSinkConfig, _: &SinkInput) -> Result<SinkDeclaration> {
+    fn declare(config: &FileSinkConfig, input: &SinkInput) -> Result<SinkDeclaration> {
+        let spec = format_of(input)?;
+        let encodes = spec.of_files().is_some();
+        let columns = match config.is_folder() && !encodes {
+            true => {
+                let path = parts::without_references(&config.path);
+                Template::names(&path).unwrap_or_default().into_iter().map(str::to_owned).collect()
+            }
+            false => Vec::new(),
+        };
+        let types = match encodes {
+            true => vec![TypeClass::Dictionary, TypeClass::Large, TypeClass::View, TypeClass::ListView, TypeClass::Nested],
+            false => Vec::new(),
+        };
         Ok(SinkDeclaration {
-            encoding: Encoding::Records,
+            encoding: if encodes { Encoding::Files } else { Encoding::Records },
+            columns,
+            types,
             accepts: vec![ChangeMode::Append, ChangeMode::Upsert, ChangeMode::Retract],
             capabilities: Capabilities { ordered: true, transactional: config.path != STDOUT, ..Capabilities::default() },
-            max_subtasks: (!config.path.contains(SUBTASK)).then_some(1),
-            problems: config.problems(),
-            ..SinkDeclaration::default()
+            max_subtasks: (!config.is_folder() && !config.path.contains(SUBTASK)).then_some(1),
+            problems: config.problems(input, &spec),
         })
     }
 
-    fn open(config: FileSinkConfig, _: &SinkInput, context: Context) -> Result<Self> {
-        let path = PathBuf::from(config.path.replace(SUBTASK, &context.subtask.to_string()));
-        let target = if config.path == STDOUT {
-            Some(Target::stdout())
-        } else {
-            check_directory(&path, config.create_dirs)?;
-            let is_known = !context.restored || is_device(&path);
-            is_known.then(|| Target::create(&path)).transpose()?
-        };
-        let (newline, is_remembered) = (config.newline, context.restored);
-        Ok(Self { path, newline, host: context.host, taken: 0, target, is_finished: false, inherited: Vec::new(), is_remembered })
+    fn open(config: FileSinkConfig, input: &SinkInput, context: Context) -> Result<Self> {
+        Ok(Self(match config.is_folder() {
+            true => Way::Parts(Box::new(Parts::open(&config, input, context)?)),
+            false => Way::Single(Box::new(Single::open(&config, input, context)?)),
+        }))
     }
 
     fn write(&mut self, seq: u64, batch: &RecordBatch) -> Result<Written> {
-        let newline: &[u8] = if self.newline { b"\n" } else { b"" };
-        let target = self.target()?;
-        let values = batch.columns().first().and_then(|column| column.as_binary_opt::<i32>());
-        let values = values.ok_or_else(|| Error::data("a batch of records must begin with a binary column"))?;
-        for record in values {
-            // A record that is null (a tombstone) has no bytes; its line stays empty.
-            target.write(record.unwrap_or_default())?;
-            target.write(newline)?;
+        match &mut self.0 {
+            Way::Single(single) => single.write(seq, batch),
+            Way::Parts(parts) => parts.write(seq, batch),
         }
-        let is_written = target.end_batch()?;
-        self.taken = seq;
-        if is_written {
-            self.host.ack(seq);
-        }
-        Ok(Written::Taken)
     }
 
     fn flush(&mut self, checkpoint: u64) -> Result<()> {
-        let Some(target) = &mut self.target else { return Ok(()) };
-        if checkpoint > 0 {
-            self.is_remembered = true;
-            target.sync()?;
-        } else {
-            target.flush()?;
+        match &mut self.0 {
+            Way::Single(single) => single.flush(checkpoint),
+            Way::Parts(parts) => parts.flush(),
         }
-        self.host.ack(self.taken);
-        Ok(())
     }
 
     fn prepare(&mut self, checkpoint: u64) -> Result<Vec<u8>> {
-        if !self.is_finished {
-            self.target()?;
+        match &mut self.0 {
+            Way::Single(single) => single.prepare(checkpoint),
+            Way::Parts(parts) => parts.prepare(),
         }
-        self.flush(checkpoint)?;
-        self.is_remembered = true;
-        let files = self.target.iter().chain(&self.inherited).filter(|target| target.is_resumable());
-        let files: Vec<_> = files.map(|target| Prepared { path: target.path().to_owned(), length: target.length() }).collect();
-        Ok(serde_json::to_vec(&files)?)
+    }
+
+    fn commit(&mut self, _: u64, prepared: &[Committable]) -> Result<()> {
+        match &mut self.0 {
+            // The file gets its name in the end.
+            Way::Single(_) => Ok(()),
+            Way::Parts(parts) => parts.commit(prepared),
+        }
     }
 
     fn recover(&mut self, prepared: &[Committable]) -> Result<Vec<Recovered>> {
-        // A file only grows: of several checkpoints the last has the greatest length.
-        let mut lengths: BTreeMap<PathBuf, u64> = BTreeMap::new();
-        for committable in prepared {
-            for file in serde_json::from_slice::<Vec<Prepared>>(&committable.bytes)? {
-                let length = lengths.entry(file.path).or_default();
-                *length = file.length.max(*length);
-            }
+        match &mut self.0 {
+            Way::Single(single) => single.recover(prepared),
+            Way::Parts(parts) => parts.recover(prepared),
         }
-        for (path, length) in lengths {
-            if path == self.path {
-                self.target = None;
-                self.target = Some(Target::resume(&path, Some(length))?);
-            } else {
-                self.inherited.push(Target::resume(&path, Some(length))?);
-            }
-        }
-        if self.target.is_none() {
-            self.target = Some(Target::create(&self.path)?);
-        }
-        Ok(vec![Recovered::Committed; prepared.len()])
     }
 
     fn finish(&mut self) -> Result<()> {
-        self.target()?;
-        self.is_finished = true;
-        self.target.take().into_iter().chain(self.inherited.drain(..)).try_for_each(Target::publish)
+        match &mut self.0 {
+            Way::Single(single) => single.finish(),
+            Way::Parts(parts) => parts.finish(),
+        }
     }
 
     fn close(&mut self, reason: CloseReason) -> Result<()> {
-        let Some(mut target) = self.target.take() else { return Ok(()) };
-        if reason == CloseReason::Failed && !self.is_remembered {
-            target.discard();
-            return Ok(());
-        }
-        // A checkpoint refers to it, or the user stopped the job and may want to look.
-        target.flush()?;
-        if target.is_resumable() {
-            let path = target.path().display();
-            self.host.info(format!("{path} is not finished; what was written is in {path}.inprogress"), &[]);
-        }
-        Ok(())
-    }
-}
-
-impl FileSink {
-    /// The file. After a restart without a length to go back to, what was written before stays: at least once.
-    fn target(&mut self) -> Result<&mut Target> {
-        if self.is_finished {
-            return Err(Error::data(format!("{} is finished", self.path.display())));
-        }
-        match &mut self.target {
-            Some(target) => Ok(target),
-            none => Ok(none.insert(Target::resume(&self.path, None)?)),
+        match &mut self.0 {
+            Way::Single(single) => single.close(reason),
+            Way::Parts(parts) => parts.close(reason),
         }
     }
-}
-
-fn check_directory(path: &Path, create: bool) -> Result<()> {
-    let parent = directory(path);
-    if create {
-        return fs::create_dir_all(parent).map_err(|error| outside("create the directory", parent.display(), error));
-    }
-    if !parent.is_dir() {
-        let (path, parent) = (path.display(), parent.display());
-        return Err(Error::external(format!("cannot write {path}: there is no directory {parent} (create_dirs: true makes it)")));
-    }
-    Ok(())
 }

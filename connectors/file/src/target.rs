@@ -33,11 +33,25 @@ pub(crate) struct Target {
     length: u64,
 }
 
+/// What a working name ends with.
+pub(crate) const PENDING: &str = ".inprogress";
+
 /// `NAME.inprogress`
-fn pending_name(path: &Path) -> PathBuf {
+pub(crate) fn pending_name(path: &Path) -> PathBuf {
     let mut name: OsString = path.as_os_str().to_owned();
-    name.push(".inprogress");
+    name.push(PENDING);
     name.into()
+}
+
+/// Gives a file its name, so that it has it after a power failure too.
+pub(crate) fn rename_durably(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    File::open(directory(to))?.sync_all()
+}
+
+/// Whether somebody is writing a file of a working name.
+pub(crate) fn is_locked(pending: &Path) -> bool {
+    OpenOptions::new().write(true).open(pending).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 impl Target {
@@ -148,8 +162,7 @@ impl Target {
         let Place::Pending { file, pending } = &self.place else { return Ok(()) };
         let publish = || {
             file.sync_all()?;
-            fs::rename(pending, &self.path)?;
-            File::open(directory(&self.path))?.sync_all()
+            rename_durably(pending, &self.path)
         };
         publish().map_err(|error| outside("finish", self.path.display(), error))
     }

@@ -245,5 +245,13 @@ fn it_takes_every_change_mode_and_one_subtask_unless_the_path_tells_them_apart()
     assert_eq!((one.max_subtasks, details("out-{subtask}").max_subtasks, details("-").max_subtasks), (Some(1), None, Some(1)));
     let problem = |path: &str| details(path).problems.into_iter().map(|p| format!("{}: {}", p.path, p.message)).collect::<Vec<_>>();
     assert_eq!(problem(""), ["path: is empty"]);
-    assert_eq!(problem("out/"), ["path: \"out/\" is a directory"]);
+    assert_eq!(problem("out/"), [""; 0]);
+    assert_eq!(
+        (details("out/").max_subtasks, problem("s3://bucket/out")),
+        (None, vec!["path: \"s3://bucket/out\" is an object: an object store takes parts, into a folder that ends with /".to_owned()])
+    );
+    assert!(
+        problem("ftp://host/")[0].contains("Unable to recognise URL")
+            && problem("memory:///x/")[0].contains("use a folder, file://, s3://")
+    );
 }

@@ -53,15 +53,31 @@ pub fn create_topic(settings: &ClientConfig, topic: &str, create: &CreateTopic, 
     }
 }
 
-/// The topic's `max.message.bytes`, if the brokers tell it in time.
+/// What a topic says of itself, if the brokers tell it in time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TopicLimits {
+    /// Its `max.message.bytes`.
+    pub max_message_bytes: Option<u32>,
+    /// Its `cleanup.policy` is `compact` alone or among others: a record without a key is refused.
+    pub is_compacted: bool,
+}
+
+/// Asks for them.
 #[must_use]
-pub fn max_message_bytes(settings: &ClientConfig, topic: &str, wait: Duration) -> Option<u32> {
-    let admin = client(settings).ok()?;
-    let asked = [ResourceSpecifier::Topic(topic)];
-    let options = AdminOptions::new().request_timeout(Some(wait));
-    let answer = block_on(admin.describe_configs(&asked, &options), wait)?.ok()?.into_iter().next()?.ok()?;
-    let limit: u32 = answer.get("max.message.bytes")?.value.as_ref()?.parse().ok()?;
-    Some(limit.clamp(*ALLOWED.start(), *ALLOWED.end()))
+pub fn topic_limits(settings: &ClientConfig, topic: &str, wait: Duration) -> TopicLimits {
+    let ask = || {
+        let admin = client(settings).ok()?;
+        let asked = [ResourceSpecifier::Topic(topic)];
+        let options = AdminOptions::new().request_timeout(Some(wait));
+        block_on(admin.describe_configs(&asked, &options), wait)?.ok()?.into_iter().next()?.ok()
+    };
+    let Some(answer) = ask() else { return TopicLimits::default() };
+    let value = |name: &str| answer.get(name).and_then(|entry| entry.value.as_deref());
+    let bytes = value("max.message.bytes").and_then(|bytes| bytes.parse::<u32>().ok());
+    TopicLimits {
+        max_message_bytes: bytes.map(|bytes| bytes.clamp(*ALLOWED.start(), *ALLOWED.end())),
+        is_compacted: value("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
+    }
 }
 
 struct Unpark(Thread);

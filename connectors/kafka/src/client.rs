@@ -17,6 +17,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 /// What a client is for.
@@ -50,7 +51,7 @@ const OWNED_BY_SINK: &[(&str, &str)] = &[
     ("acks", "is always `all`: a record that is acknowledged is on all in-sync replicas"),
     ("request.required.acks", "is always `all`: a record that is acknowledged is on all in-sync replicas"),
     ("delivery.report.only.error", "is always false: a record is acknowledged by its delivery report"),
-    ("transactional.id", "is not supported: this sink delivers at least once, without transactions"),
+    ("transactional.id", "is set by `transactional_id_prefix`, with `delivery: exactly-once`"),
 ];
 
 /// Ours where librdkafka's own default does not fit; a user may change them.
@@ -147,8 +148,16 @@ const COMMON_NAMES: &[&str] = &[
     "ssl.keystore.password",
     "statistics.interval.ms",
     "sticky.partitioning.linger.ms",
+    "transaction.timeout.ms",
     "transactional.id",
 ];
+
+const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
+const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
+/// As long as a transaction waits for brokers that are silent.
+const LEAST_TRANSACTION_TIMEOUT: Duration = crate::transaction::PATIENCE;
+/// Names of one property.
+const MESSAGE_TIMEOUT: [&str; 2] = ["message.timeout.ms", "delivery.timeout.ms"];
 
 /// How librdkafka says that a property does not exist.
 const UNKNOWN: &str = "No such configuration property";
@@ -179,6 +188,47 @@ pub fn settings(role: Role, bootstrap: &str, properties: &Properties) -> ClientC
     settings
 }
 
+/// The same for a producer with transactions, which give up a record when they time out themselves.
+#[must_use]
+pub fn transactional(mut settings: ClientConfig, properties: &Properties) -> ClientConfig {
+    if !MESSAGE_TIMEOUT.iter().any(|name| properties.contains_key(*name)) {
+        settings.remove(MESSAGE_TIMEOUT[0]);
+    }
+    settings
+}
+
+/// Checks what a sink's properties say of transactions.
+pub fn check_transactions(exactly_once: bool, properties: &Properties, problems: &mut Vec<Problem>) {
+    let number = |name: &str| properties.get(name).and_then(|value| value.0.parse::<u64>().ok()).map(Duration::from_millis);
+    let path = |name: &str| format!("properties.{name}");
+    if !exactly_once {
+        if properties.contains_key(TRANSACTION_TIMEOUT) {
+            problems.push(problem(&path(TRANSACTION_TIMEOUT), "needs `delivery: exactly-once`"));
+        }
+        return;
+    }
+    let timeout = number(TRANSACTION_TIMEOUT).unwrap_or(DEFAULT_TRANSACTION_TIMEOUT);
+    if timeout < LEAST_TRANSACTION_TIMEOUT {
+        let least = LEAST_TRANSACTION_TIMEOUT.as_millis();
+        problems.push(problem(
+            &path(TRANSACTION_TIMEOUT),
+            format!("must be {least} at least: a transaction sends all records of a checkpoint"),
+        ));
+    }
+    for name in MESSAGE_TIMEOUT {
+        if number(name).is_some_and(|message| message.is_zero() || message > timeout) {
+            let message = format!(
+                "must be from 1 to {}, which transaction.timeout.ms is: a record cannot outlive its transaction",
+                timeout.as_millis()
+            );
+            problems.push(problem(&path(name), message));
+        }
+    }
+    if properties.get("allow.auto.create.topics").is_some_and(|value| value.0 == "true") {
+        problems.push(problem(&path("allow.auto.create.topics"), "does not go with `delivery: exactly-once`: `create_topic` does"));
+    }
+}
+
 /// Finds properties that do not exist, have wrong values or are ours.
 pub fn check_properties(role: Role, properties: &Properties, problems: &mut Vec<Problem>) {
     let mine = match role {
@@ -192,7 +242,13 @@ pub fn check_properties(role: Role, properties: &Properties, problems: &mut Vec<
         } else if let Err(message) = check_property(name, &value.0) {
             let unknown = message.contains(UNKNOWN);
             let suggestion = unknown.then(|| standpipe_sdk::config::closest(name, COMMON_NAMES.iter().copied())).flatten();
-            let message = if unknown { "is no property of librdkafka".to_owned() } else { message };
+            let message = if unknown {
+                "is no property of librdkafka".to_owned()
+            } else if message.contains("libcurl") {
+                format!("{message}; `oauth_token` takes a token from a file that something else renews")
+            } else {
+                message
+            };
             problems.push(Problem { path, message, suggestion: suggestion.map(str::to_owned) });
         }
     }
@@ -281,8 +337,9 @@ impl ClientContext for Callbacks {
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let level = match level {
-            // Failed connections come as error events too, and those are counted; warnings of the configuration are about our own defaults.
-            _ if matches!(facility, "FAIL" | "ERROR" | "CONFWARN") => LogLevel::Debug,
+            // Failed connections come as error events too, and those are counted; warnings of the configuration are about our own defaults; a transactional id that is not
+            // free yet is waited for, and what is wrong with one is the answer to its claim.
+            _ if matches!(facility, "FAIL" | "ERROR" | "CONFWARN" | "GETPID") => LogLevel::Debug,
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => LogLevel::Error,
             RDKafkaLogLevel::Warning => LogLevel::Warn,
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => LogLevel::Info,
@@ -308,13 +365,20 @@ impl ClientContext for Callbacks {
                     self.refused.store(true, Ordering::Relaxed);
                     self.host.warn(reason, &[]);
                 }
-                *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+                let before = self.reason.lock().unwrap_or_else(PoisonError::into_inner).replace(reason.to_owned());
+                // An answer that is refused is asked for again for ever, and nothing else says so.
+                if reason.contains(TOO_LARGE) && !before.is_some_and(|before| before.contains(TOO_LARGE)) {
+                    self.host.warn("a record is larger than an answer may be, and is not read", &[("reason", reason.into())]);
+                }
             }
         }
     }
 
     fn stats_raw(&self, _: &[u8]) {}
 }
+
+/// In librdkafka's `Invalid response size 8000123 (0..1000000): increase receive.message.max.bytes` (`rd_kafka_recv`).
+const TOO_LARGE: &str = "increase receive.message.max.bytes";
 
 /// From librdkafka's `Fetch from broker 1 reached end of partition at offset 42 (HighwaterMark 43)` (`rd_kafka_fetch_reply_handle_partition_error`).
 fn offset_of_end(reason: &str) -> Option<i64> {

@@ -61,18 +61,20 @@ impl<C: rdkafka::ClientContext> Asker<'_, C> {
         }
     }
 
-    /// Waits until a topic that has been created is known to the brokers.
+    /// Waits until a topic that has been created is known to the brokers; how many partitions it has.
     ///
     /// # Errors
     /// As [`Asker::partitions`].
-    pub fn await_topic(&self, topic: &str) -> Result<()> {
-        while self.find(topic)?.is_none() {
+    pub fn await_topic(&self, topic: &str) -> Result<i32> {
+        loop {
+            if let Some(partitions) = self.find(topic)? {
+                return Ok(partitions);
+            }
             if Instant::now() >= self.deadline {
                 return Err(self.missing(topic).retryable());
             }
             self.pause()?;
         }
-        Ok(())
     }
 
     fn metadata(&self, topic: Option<&str>) -> Result<Metadata> {
@@ -137,24 +139,68 @@ pub fn offsets<C: ConsumerContext>(
     which: Offset,
     wait: Duration,
 ) -> Result<Vec<i64>> {
+    // As a time, -2 and -1 ask for the beginning and the end (Kafka protocol, ListOffsets): one request to each leader.
+    let found = offsets_at(consumer, partitions, which, wait)?;
+    let missing =
+        |(topic, partition): &(&str, i32)| Error::external(format!("no broker tells the offsets of {topic}-{partition}")).retryable();
+    found.into_iter().zip(partitions).map(|(offset, partition)| offset.ok_or_else(|| missing(partition))).collect()
+}
+
+/// The offset of each partition's first record that is not older than a time, which is given as an offset: milliseconds since the epoch. `None`: there is none.
+///
+/// # Errors
+/// `external`, when a leader does not answer in time.
+pub fn offsets_at<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[(&str, i32)],
+    time: Offset,
+    wait: Duration,
+) -> Result<Vec<Option<i64>>> {
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (topic, partition) in partitions {
-        // As a time, -2 and -1 ask for the beginning and the end (Kafka protocol, ListOffsets): one request to each leader.
-        list.add_partition_offset(topic, *partition, which)?;
+        list.add_partition_offset(topic, *partition, time)?;
     }
-    let failed = |what: &str, error: KafkaError| Error::external(format!("asking for the offsets of {what}: {error}")).retryable();
-    let answer = consumer.offsets_for_times(list, wait).map_err(|error| failed("partitions", error))?;
-    let mut offsets = Vec::with_capacity(partitions.len());
-    for (topic, partition) in partitions {
-        let found = answer.find_partition(topic, *partition);
-        match found.as_ref().map(|found| (found.error(), found.offset())) {
-            Some((Ok(()), Offset::Offset(offset))) => offsets.push(offset),
-            Some((Err(error), _)) => return Err(failed(&format!("{topic}-{partition}"), error)),
-            _ => return Err(Error::external(format!("no broker tells the offsets of {topic}-{partition}")).retryable()),
+    let answer = consumer.offsets_for_times(list, wait).map_err(|error| unanswered("partitions", &error))?;
+    partitions.iter().map(|partition| offset_in(&answer, partition)).collect()
+}
+
+/// What the consumer's group has committed for each partition. `None`: nothing.
+///
+/// # Errors
+/// `external`, when its coordinator does not answer in time.
+pub fn committed<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[(&str, i32)],
+    deadline: Instant,
+) -> Result<Vec<Option<i64>>> {
+    loop {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for (topic, partition) in partitions {
+            list.add_partition(topic, *partition);
+        }
+        // A broker may want a token.
+        while consumer.poll(Duration::ZERO).is_some() {}
+        match consumer.committed_offsets(list, LONGEST_ATTEMPT.min(deadline.saturating_duration_since(Instant::now()))) {
+            Ok(answer) => return partitions.iter().map(|partition| offset_in(&answer, partition)).collect(),
+            Err(error) if Instant::now() >= deadline => return Err(unanswered("the group", &error)),
+            Err(_) => std::thread::sleep(PAUSE),
         }
     }
-    Ok(offsets)
+}
+
+fn offset_in(answer: &TopicPartitionList, (topic, partition): &(&str, i32)) -> Result<Option<i64>> {
+    let found = answer.find_partition(topic, *partition);
+    match found.as_ref().map(|found| (found.error(), found.offset())) {
+        Some((Ok(()), Offset::Offset(offset))) => Ok(Some(offset)),
+        Some((Ok(()), _)) => Ok(None),
+        Some((Err(error), _)) => Err(unanswered(&format!("{topic}-{partition}"), &error)),
+        None => Err(Error::external(format!("no broker tells the offsets of {topic}-{partition}")).retryable()),
+    }
+}
+
+fn unanswered(what: &str, error: &KafkaError) -> Error {
+    Error::external(format!("asking for the offsets of {what}: {error}")).retryable()
 }

@@ -3,23 +3,65 @@
 
 use crate::{
     client::{self, Role},
-    values::{ColumnNames, Interval, MetadataColumns, PropertyValue},
+    values::{ColumnNames, Interval, MetadataColumns, PropertyValue, Size, StartTime},
 };
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use standpipe_sdk::{Secret, is_reference, wire::Problem};
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+};
 
-/// Where a partition without a position is read from.
-#[derive(Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Where a partition is read from at the job's first start. A partition that is added later is read from its oldest record.
+#[derive(Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
     /// From its oldest record.
     #[default]
     Earliest,
-    /// From its end at the job's first start. A partition that is added later is read from its oldest record.
+    /// From its end.
     Latest,
+    /// From the position that the consumer group `group` has committed.
+    Group,
+    /// From the first record that is not older than this.
+    Timestamp(StartTime),
 }
+
+impl JsonSchema for Start {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Start".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let time = generator.subschema_for::<StartTime>();
+        json_schema!({
+            "anyOf": [
+                { "enum": ["earliest", "latest", "group"] },
+                { "type": "object", "properties": { "timestamp": time }, "required": ["timestamp"], "additionalProperties": false },
+            ],
+        })
+    }
+}
+
+/// What to do about a partition of which the group has no position.
+#[derive(Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum MissingPosition {
+    /// Read it from its oldest record.
+    Earliest,
+    /// Read it from its end.
+    Latest,
+    /// The job fails.
+    Fail,
+}
+
+/// See [`SinkConfig::max_pending`].
+const LARGEST_PENDING: usize = 512 << 20;
 
 /// Reads topics of Apache Kafka. Every partition is a split with its offset as position; partitions are assigned to the subtasks, not by a consumer group.
 #[derive(Deserialize, JsonSchema, Debug, Clone)]
@@ -32,13 +74,16 @@ pub struct SourceConfig {
     /// Several topics, instead of `topic`.
     #[serde(default)]
     pub topics: Vec<String>,
-    /// Where a partition without a position is read from: `earliest` (default) or `latest`.
+    /// Where a partition is read from at the job's first start: `earliest` (default: its oldest record), `latest` (its end), `group` (where the consumer group `group` stands)
+    /// or `{timestamp: "2026-01-31T12:00:00Z"}` (the first record that is not older; also milliseconds since the epoch). A job that goes on from a checkpoint goes on from its own positions.
     #[serde(default)]
     pub start: Start,
+    /// With `start: group`: a partition of which the group has no position is read from `earliest` (default) or `latest`, or the job fails (`fail`).
+    pub missing_position: Option<MissingPosition>,
     /// Reads to the end that each partition has at the job's start, then ends. Default: reads for ever.
     #[serde(default)]
     pub bounded: bool,
-    /// A consumer group to which the positions of durable checkpoints are committed, for tools that watch its lag. Positions are never read from it.
+    /// A consumer group to which the positions of durable checkpoints are committed, for tools that watch its lag. They are read from it with `start: group` alone.
     pub group: Option<String>,
     /// What Kafka knows of a record, as further columns: a list of `key`, `headers`, `timestamp`, `partition`, `offset`, `topic`, or a map from these to column names.
     #[serde(default)]
@@ -58,7 +103,29 @@ pub struct SourceConfig {
     pub oauth_token: Option<Secret>,
 }
 
-/// Writes records to a topic of Apache Kafka, in order, at least once.
+/// How a sink delivers.
+#[derive(Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// As the records come. After a failure some are there twice.
+    #[default]
+    AtLeastOnce,
+    /// In a transaction when their checkpoint is durable. Readers with `isolation.level: read_committed` see each record once.
+    ExactlyOnce,
+}
+
+/// What becomes of a delete.
+#[derive(Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Deletes {
+    /// A record like the others, with its row kind.
+    #[default]
+    Record,
+    /// A record without a value.
+    Tombstone,
+}
+
+/// Writes records to a topic of Apache Kafka, in order, at least once or exactly once.
 #[derive(Deserialize, JsonSchema, Debug, Clone)]
 #[serde(deny_unknown_fields)]
 pub struct SinkConfig {
@@ -78,6 +145,20 @@ pub struct SinkConfig {
     pub timestamp: Option<String>,
     /// A column with the record's headers: a map from text to text or binary, as the source gives them; null is no headers.
     pub headers: Option<String>,
+    /// What becomes of a delete of an upsert or retract stream: `record` (default; the field `op` of the value says what it is) or `tombstone`, a record with the key and no
+    /// value, as compacted topics want it; the old value of an update (`-U`) is then not written.
+    #[serde(default)]
+    pub deletes: Deletes,
+    /// `at-least-once` (default): records are sent as they come. `exactly-once`: those of a checkpoint are sent when it is durable, in one transaction; needs
+    /// `checkpoint:`.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// With `exactly-once`: how the transactional ids begin, and the names of the groups that hold what they have committed; topic and subtask follow. Two jobs must not
+    /// have the same. Default: the pipeline's and the sink's name.
+    pub transactional_id_prefix: Option<String>,
+    /// With `exactly-once`: how much a subtask holds in memory for the next checkpoint before its sources are held up until then. Default 64MiB, at most 512MiB.
+    #[serde(default = "default_max_pending")]
+    pub max_pending: Size,
     /// How long to wait for the first connection. Default 10s.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout: Interval,
@@ -127,6 +208,10 @@ fn default_connect_timeout() -> Interval {
     Interval::seconds(10)
 }
 
+fn default_max_pending() -> Size {
+    Size(64 << 20)
+}
+
 fn default_brokers() -> u8 {
     1
 }
@@ -160,6 +245,12 @@ impl SourceConfig {
         if self.bounded && self.start == Start::Latest {
             problems.push(problem("start", "a bounded source that starts at the end reads nothing"));
         }
+        if self.start == Start::Group && self.group.is_none() {
+            problems.push(problem("start", "needs `group`, whose positions are to be read"));
+        }
+        if self.start != Start::Group && self.missing_position.is_some() {
+            problems.push(problem("missing_position", "needs `start: group`"));
+        }
         client::check_properties(Role::Consumer, &self.properties, &mut problems);
         problems
     }
@@ -189,7 +280,21 @@ impl SinkConfig {
             create.check(self.oauth_token.is_some(), &mut problems);
         }
         client::check_properties(Role::Producer, &self.properties, &mut problems);
+        self.check_delivery(&mut problems);
         problems
+    }
+
+    fn check_delivery(&self, problems: &mut Vec<Problem>) {
+        let exactly_once = self.delivery == Delivery::ExactlyOnce;
+        client::check_transactions(exactly_once, &self.properties, problems);
+        match &self.transactional_id_prefix {
+            Some(_) if !exactly_once => problems.push(problem("transactional_id_prefix", "needs `delivery: exactly-once`")),
+            Some(prefix) if prefix.is_empty() => problems.push(problem("transactional_id_prefix", "is empty")),
+            _ => {}
+        }
+        if self.max_pending.0 == 0 || self.max_pending.0 > LARGEST_PENDING {
+            problems.push(problem("max_pending", "must be from 1B to 512MiB"));
+        }
     }
 }
 
@@ -247,6 +352,32 @@ mod tests {
     fn a_plain_configuration_is_right() {
         assert_eq!(paths(json!({ "bootstrap": "a:9092, [::1]:9093", "topics": ["x", "y.z-1"] })), [""; 0]);
         assert_eq!(paths(json!({ "bootstrap": "${env:BROKERS}", "topic": "${env:TOPIC}" })), [""; 0]);
+    }
+
+    #[test]
+    fn a_start_is_a_word_or_a_time() {
+        let start = |start: serde_json::Value| serde_json::from_value::<Start>(start).map_err(|error| error.to_string());
+        assert_eq!(start(json!("group")), Ok(Start::Group));
+        let noon = Ok(Start::Timestamp(StartTime(1_700_000_000_123)));
+        for text in [
+            json!("2023-11-14T22:13:20.123Z"),
+            json!("2023-11-15T00:13:20.123+02:00"),
+            json!("2023-11-14 22:13:20.123"),
+            json!(1_700_000_000_123_i64),
+        ] {
+            assert_eq!(start(json!({ "timestamp": text })), noon);
+        }
+        let error = start(json!({ "timestamp": "noon" })).unwrap_err();
+        assert!(error.contains("\"noon\" is no time"), "{error}");
+        assert!(start(json!({ "timestamp": -1 })).is_err() && start(json!({ "timestamp": "1969-12-31T23:59:59Z" })).is_err());
+        let with = |more: serde_json::Value| {
+            let mut config = json!({ "bootstrap": "a:1", "topic": "t" });
+            config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            paths(config)
+        };
+        assert_eq!(with(json!({ "start": "group", "group": "g", "missing_position": "fail" })), [""; 0]);
+        assert_eq!(with(json!({ "start": "group" })), ["start"]);
+        assert_eq!(with(json!({ "missing_position": "latest" })), ["missing_position"]);
     }
 
     #[test]

@@ -1,7 +1,10 @@
-//! What has become of the records that the sink handed to librdkafka: counts them per batch, acknowledges batches in order, passes refused rows to the host, wakes it when
-//! there is room again. Filled by the delivery reports on the producer's thread, asked by `sink` on the host's.
+//! What has become of the records that `live` handed to librdkafka: counts them per batch, acknowledges batches in order, passes refused rows to the host, wakes it when
+//! there is room again. Filled by the delivery reports on the producer's thread, asked by `live` on the host's.
 
-use crate::client::Callbacks;
+use crate::{
+    client::Callbacks,
+    records::{is_record_at_fault, undelivered},
+};
 use rdkafka::{
     ClientContext, Message,
     client::OAuthToken,
@@ -80,6 +83,11 @@ impl Deliveries {
         self.close_row(tag, Some(reason));
     }
 
+    /// A row of the batch is not written.
+    pub fn pass_over(&self, tag: usize) {
+        self.close_row(tag, None);
+    }
+
     /// The failure that ends the sink.
     pub fn failure(&self) -> Option<Error> {
         self.lock().failed.clone()
@@ -151,13 +159,6 @@ impl Deliveries {
     }
 }
 
-/// Whether the record itself is at fault, so that it is refused alone, for good.
-#[must_use]
-pub fn is_record_at_fault(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode::{InvalidMessage, InvalidMessageSize, InvalidRecord, InvalidTimestamp, MessageSizeTooLarge, UnknownPartition};
-    matches!(code, MessageSizeTooLarge | InvalidMessage | InvalidMessageSize | InvalidRecord | InvalidTimestamp | UnknownPartition)
-}
-
 impl ClientContext for Deliveries {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
@@ -190,8 +191,8 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
             }
             Err((error, message)) => match error.rdkafka_error_code() {
                 Some(code) if is_record_at_fault(code) => self.close_row(tag, Some(code.to_string())),
-                code => {
-                    let reason = code.map_or_else(|| error.to_string(), |code| code.to_string());
+                _ => {
+                    let reason = undelivered(result).unwrap_or_default();
                     let error = Error::external(format!("a record for topic {:?} was not delivered: {reason}", message.topic()));
                     // It stays: what librdkafka itself retries it has retried.
                     self.fail(&mut self.lock(), error);

@@ -1,11 +1,12 @@
-//! Finds the partitions of the topics. It decides, once for the job, where a partition starts (`latest`) and ends (`bounded`), and remembers both in its snapshot, so
+//! Finds the partitions of the topics. It decides, once for the job, where a partition starts (`start`) and ends (`bounded`), and remembers both in its snapshot, so
 //! that a restart neither skips nor adds records. Called by the host on a thread of its own; the splits it finds go to the readers in `source`.
 
 use crate::{
     client::{self, Callbacks, Role},
     cluster::{self, Asker},
-    config::{SourceConfig, Start},
+    config::{MissingPosition, SourceConfig, Start},
     split::Partition,
+    values::StartTime,
 };
 use rdkafka::{
     Offset,
@@ -61,21 +62,52 @@ impl KafkaEnumerator {
     fn learn(&mut self, found: Vec<Partition>, first: bool) -> Result<Vec<String>> {
         let mut new: Vec<Partition> = found.into_iter().filter(|partition| !self.known.contains_key(&partition.id())).collect();
         // A partition that was added after the job's first start is read from its oldest record, whatever `start` says: it was not there before.
-        let from_end = first && !self.restored && self.config.start == Start::Latest;
-        if from_end || self.config.bounded {
-            let names: Vec<(&str, i32)> = new.iter().map(|one| (one.topic.as_str(), one.partition)).collect();
-            let ask = |which| cluster::offsets(&self.consumer, &names, which, self.config.connect_timeout.0);
+        let start = if first && !self.restored { self.config.start } else { Start::Earliest };
+        let names: Vec<(&str, i32)> = new.iter().map(|one| (one.topic.as_str(), one.partition)).collect();
+        let ask = |which| cluster::offsets(&self.consumer, &names, which, self.config.connect_timeout.0);
+        if start != Start::Earliest || self.config.bounded {
             let ends = ask(Offset::End)?;
-            // An empty partition is at its end at once, without a fetch that waits for records.
-            let starts = if from_end { ends.clone() } else { ask(Offset::Beginning)? };
+            let starts = match start {
+                // An empty partition is at its end at once, without a fetch that waits for records.
+                Start::Earliest => {
+                    ask(Offset::Beginning)?.into_iter().zip(&ends).map(|(start, end)| (start >= *end).then_some(*end)).collect()
+                }
+                Start::Latest => ends.iter().copied().map(Some).collect(),
+                Start::Timestamp(time) => self.since(&names, time, &ends)?,
+                Start::Group => self.stored(&names, &ends)?,
+            };
             for (partition, (start, end)) in new.iter_mut().zip(starts.into_iter().zip(ends)) {
-                partition.start = (start >= end).then_some(end);
+                partition.start = start;
                 partition.end = self.config.bounded.then_some(end);
             }
         }
         let ids = new.iter().map(Partition::id).collect();
         self.known.extend(new.into_iter().map(|partition| (partition.id(), partition)));
         Ok(ids)
+    }
+
+    /// The first record that is not older; the end, where all are.
+    fn since(&self, names: &[(&str, i32)], time: StartTime, ends: &[i64]) -> Result<Vec<Option<i64>>> {
+        let found = cluster::offsets_at(&self.consumer, names, Offset::Offset(time.0), self.config.connect_timeout.0)?;
+        Ok(found.into_iter().zip(ends).map(|(start, end)| start.or(Some(*end))).collect())
+    }
+
+    /// Where the group stands.
+    fn stored(&self, names: &[(&str, i32)], ends: &[i64]) -> Result<Vec<Option<i64>>> {
+        let found = cluster::committed(&self.consumer, names, Instant::now() + self.config.connect_timeout.0)?;
+        let start = |((stored, (topic, partition)), end): ((Option<i64>, &(&str, i32)), &i64)| match (stored, self.config.missing_position)
+        {
+            (Some(stored), _) => Ok(Some(stored)),
+            (None, None | Some(MissingPosition::Earliest)) => Ok(None),
+            (None, Some(MissingPosition::Latest)) => Ok(Some(*end)),
+            (None, Some(MissingPosition::Fail)) => {
+                let group = self.config.group.as_deref().unwrap_or_default();
+                Err(Error::external(format!(
+                    "the group {group:?} has no position in {topic}-{partition} (`missing_position` can say where to begin)"
+                )))
+            }
+        };
+        found.into_iter().zip(names).zip(ends).map(start).collect()
     }
 
     fn describe(&self, ids: impl IntoIterator<Item = String>) -> Result<Vec<SplitDescription>> {
@@ -100,7 +132,10 @@ impl Enumerator for KafkaEnumerator {
     type Config = SourceConfig;
 
     fn open(config: SourceConfig, context: Context) -> Result<Self> {
-        let settings = client::settings(Role::Consumer, &config.bootstrap, &config.properties);
+        let mut settings = client::settings(Role::Consumer, &config.bootstrap, &config.properties);
+        if let Some(group) = config.group.as_ref().filter(|_| config.start == Start::Group) {
+            settings.set("group.id", group);
+        }
         let consumer = settings
             .create_with_context(Callbacks::new(context.host.clone(), config.oauth_token.clone()))
             .map_err(|error| client::creation_error(&error))?;

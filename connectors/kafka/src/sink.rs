@@ -1,143 +1,45 @@
-//! The Kafka sink: hands encoded records to librdkafka's idempotent producer, which batches, sends, retries and keeps their order. What becomes of them is in `delivery`;
-//! the host encodes the rows by the format and passes the key, partition, timestamp and headers columns beside them.
+//! The Kafka sink: what it declares and how it opens. Records go out as they come (`live`) or once their checkpoint is durable (`exactly_once`). The host encodes the rows
+//! by the format and passes the key, partition, timestamp and headers columns beside them.
 
 use crate::{
-    admin,
+    admin::{self, TopicLimits},
     client::{self, Callbacks, Role},
     cluster::Asker,
-    config::{SinkConfig, problem},
-    delivery::{self, Deliveries},
-    headers::{self, HeaderColumn},
-    key::Keys,
+    config::{Deletes, Delivery, SinkConfig, problem},
+    delivery::Deliveries,
+    exactly_once::{Epochs, Limits},
+    headers,
+    live::Live,
+    records::Columns,
+    transaction::Wiring,
 };
-use arrow_array::{
-    Array, BinaryArray, RecordBatch, StringArray,
-    cast::AsArray,
-    types::{
-        Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-        TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
-    },
-};
-use arrow_schema::{DataType, TimeUnit};
+use arrow_array::RecordBatch;
+use arrow_schema::{DataType, Schema};
 use rdkafka::{
     ClientConfig,
-    error::RDKafkaErrorCode,
-    message::OwnedHeaders,
-    producer::{BaseRecord, Producer, ThreadedProducer},
+    producer::{Producer, ThreadedProducer},
 };
 use standpipe_sdk::{
-    CloseReason, Context, Error, Host, Result, Sink, SinkDeclaration, SinkInput, Written,
+    CloseReason, Committable, Context, Recovered, Result, Sink, SinkDeclaration, SinkInput, Written,
     config::closest,
     sink::{Capabilities, ChangeMode, Encoding, TypeClass},
-    wire::{Problem, VALUE_COLUMN},
+    wire::{Problem, ROLE, ROLE_ROW_KIND},
 };
 use std::time::{Duration, Instant};
-
-/// How often a flush looks at the host's cancellation, and makes librdkafka send what it holds back to fill a batch.
-const FLUSH_STEP: Duration = Duration::from_millis(10);
 
 /// How long the brokers may take to tell the topic's largest record: so many times what they took to tell that it exists, within bounds.
 const LIMIT_ANSWER_FACTOR: u32 = 5;
 const LIMIT_ANSWER: std::ops::RangeInclusive<Duration> = Duration::from_millis(250)..=Duration::from_secs(3);
 
-/// A batch that librdkafka took in part.
-struct Partial {
-    seq: u64,
-    next_row: usize,
-}
+/// librdkafka's `message.max.bytes`.
+const DEFAULT_LARGEST: usize = 1_000_000;
 
 /// The Kafka sink.
-pub struct KafkaSink {
-    config: SinkConfig,
-    key: Vec<String>,
-    producer: ThreadedProducer<Deliveries>,
-    partial: Option<Partial>,
-    host: Host,
-}
+pub struct KafkaSink(Way);
 
-impl KafkaSink {
-    fn deliveries(&self) -> &Deliveries {
-        self.producer.client().context()
-    }
-
-    fn check(&self) -> Result<()> {
-        self.deliveries().failure().map_or(Ok(()), Err)
-    }
-
-    /// Sends a record; false when the queue is full, which is reported to the host when there is room again. `waiting` rows of the batch are not in the queue.
-    fn offer(&self, tag: usize, record: &Record<'_>, waiting: usize) -> Result<bool> {
-        loop {
-            if self.send(tag, record)? {
-                return Ok(true);
-            }
-            if self.producer.in_flight_count() == 0 {
-                if self.send(tag, record)? {
-                    return Ok(true);
-                }
-                self.deliveries().refuse(
-                    tag,
-                    format!("the record of {} bytes is larger than the property queue.buffering.max.kbytes allows", record.bytes()),
-                );
-                return Ok(true);
-            }
-            if self.deliveries().wake_at_half(waiting) {
-                return Ok(false);
-            }
-            // Everything is delivered, and librdkafka is about to count it.
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// Sends a record; false when the queue is full.
-    fn send(&self, tag: usize, record: &Record<'_>) -> Result<bool> {
-        let mut sent = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.config.topic, tag);
-        sent.key = record.key;
-        sent.payload = record.value;
-        sent.timestamp = record.timestamp;
-        sent.headers = record.headers.clone();
-        sent.partition = match record.partition.map(i32::try_from) {
-            None => None,
-            Some(Ok(partition)) if partition >= 0 => Some(partition),
-            Some(_) => {
-                self.deliveries().refuse(tag, format!("there is no partition {}", record.partition.unwrap_or_default()));
-                return Ok(true);
-            }
-        };
-        let Err((error, _)) = self.producer.send(sent) else { return Ok(true) };
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::QueueFull) => Ok(false),
-            Some(code) if delivery::is_record_at_fault(code) => {
-                self.deliveries().refuse(tag, record.blame(code));
-                Ok(true)
-            }
-            _ => Err(Error::external(format!("the Kafka producer takes no record for topic {:?}: {error}", self.config.topic))),
-        }
-    }
-}
-
-/// A row on its way to librdkafka.
-struct Record<'a> {
-    key: Option<&'a [u8]>,
-    value: Option<&'a [u8]>,
-    partition: Option<i64>,
-    timestamp: Option<i64>,
-    headers: Option<OwnedHeaders>,
-}
-
-impl Record<'_> {
-    fn bytes(&self) -> usize {
-        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
-    }
-
-    fn blame(&self, code: RDKafkaErrorCode) -> String {
-        match (code, self.partition) {
-            (RDKafkaErrorCode::UnknownPartition, Some(partition)) => format!("there is no partition {partition}"),
-            (RDKafkaErrorCode::MessageSizeTooLarge, _) => {
-                format!("the record of {} bytes is larger than the property message.max.bytes allows", self.bytes())
-            }
-            (code, _) => code.to_string(),
-        }
-    }
+enum Way {
+    Live(Live),
+    Epochs(Box<Epochs>),
 }
 
 impl Sink for KafkaSink {
@@ -146,8 +48,8 @@ impl Sink for KafkaSink {
 
     fn declare(config: &SinkConfig, input: &SinkInput) -> Result<SinkDeclaration> {
         let mut problems = config.problems();
-        let key = key_columns(config, input);
-        for (index, name) in key.iter().enumerate() {
+        let columns = columns(config, input);
+        for (index, name) in columns.key.iter().enumerate() {
             check_column(&format!("key[{index}]"), name, input, |_| true, "", &mut problems);
         }
         if let Some(name) = &config.partition {
@@ -160,122 +62,180 @@ impl Sink for KafkaSink {
         if let Some(name) = &config.headers {
             check_column("headers", name, input, headers::is_map, "a map from text to text or binary", &mut problems);
         }
-        let mut columns: Vec<String> = Vec::new();
-        for name in key.into_iter().chain([&config.partition, &config.timestamp, &config.headers].into_iter().flatten().cloned()) {
-            if !columns.contains(&name) {
-                columns.push(name);
+        if config.deletes == Deletes::Tombstone {
+            if input.mode == ChangeMode::Append {
+                problems.push(problem("deletes", "nothing is ever deleted in this input: its rows stand for themselves"));
+            } else if columns.key.is_empty() {
+                problems.push(problem("deletes", "a tombstone needs a `key`"));
             }
         }
+        let exactly_once = config.delivery == Delivery::ExactlyOnce;
+        let capabilities = Capabilities { ordered: true, transactional: exactly_once, needs_log: exactly_once, ..Capabilities::default() };
         Ok(SinkDeclaration {
             encoding: Encoding::Records,
-            columns,
+            columns: columns.names(),
             accepts: vec![ChangeMode::Append, ChangeMode::Upsert, ChangeMode::Retract],
-            capabilities: Capabilities { ordered: true, ..Capabilities::default() },
-            max_subtasks: None,
+            capabilities,
             types: vec![TypeClass::Nested],
             problems,
+            ..SinkDeclaration::default()
         })
     }
 
     fn open(config: SinkConfig, input: &SinkInput, context: Context) -> Result<Self> {
         let mut settings = client::settings(Role::Producer, &config.bootstrap, &config.properties);
-        let callbacks = || Callbacks::new(context.host.clone(), config.oauth_token.clone());
-        let mut producer: ThreadedProducer<Deliveries> =
-            settings.create_with_context(Deliveries::new(callbacks())).map_err(|error| client::creation_error(&error))?;
+        let make = |settings: &ClientConfig| -> Result<ThreadedProducer<Deliveries>> {
+            let callbacks = Callbacks::new(context.host.clone(), config.oauth_token.clone());
+            settings.create_with_context(Deliveries::new(callbacks)).map_err(|error| client::creation_error(&error))
+        };
+        let producer = make(&settings)?;
         let begun = Instant::now();
-        find_topic(&producer, &settings, &config)?;
+        let partitions = find_topic(&producer, &settings, &config)?;
         let wait = (begun.elapsed() * LIMIT_ANSWER_FACTOR).clamp(*LIMIT_ANSWER.start(), *LIMIT_ANSWER.end());
-        if settings.get("message.max.bytes").is_none()
-            && let Some(limit) = admin::max_message_bytes(&settings, &config.topic, wait)
-        {
+        let limits = admin::topic_limits(&settings, &config.topic, wait);
+        let is_new = settings.get("message.max.bytes").is_none() && limits.max_message_bytes.is_some();
+        if let (true, Some(limit)) = (is_new, limits.max_message_bytes) {
             settings.set("message.max.bytes", limit.to_string());
-            producer = settings.create_with_context(Deliveries::new(callbacks())).map_err(|error| client::creation_error(&error))?;
         }
-        Ok(Self { key: key_columns(&config, input), config, producer, partial: None, host: context.host })
+        if config.delivery == Delivery::ExactlyOnce {
+            return exactly_once(config, input, &context, &settings, producer, limits, partitions);
+        }
+        let producer = if is_new { make(&settings)? } else { producer };
+        let columns = columns(&config, input);
+        Ok(Self(Way::Live(Live::new(config.topic, columns, producer, context.host))))
     }
 
     fn write(&mut self, seq: u64, batch: &RecordBatch) -> Result<Written> {
-        self.check()?;
-        let rows = batch.num_rows();
-        let first = match self.partial.take() {
-            Some(partial) if partial.seq == seq => partial.next_row,
-            _ => {
-                self.deliveries().begin(seq, rows);
-                0
-            }
-        };
-        let values = Values::of(batch)?;
-        let keys = Keys::of(batch, &self.key)?;
-        let partitions = Numbers::of(batch, self.config.partition.as_deref())?;
-        let timestamps = Numbers::of(batch, self.config.timestamp.as_deref())?;
-        let headers = HeaderColumn::of(batch, self.config.headers.as_deref())?;
-        for row in first..rows {
-            let (partition, timestamp) = (partitions.get(row), timestamps.get(row));
-            let record = Record { key: keys.get(row), value: values.get(row), partition, timestamp, headers: headers.get(row) };
-            if !self.offer(delivery::tag(seq, row), &record, rows - row)? {
-                self.partial = Some(Partial { seq, next_row: row });
-                return Ok(Written::Busy);
-            }
+        match &mut self.0 {
+            Way::Live(live) => live.write(seq, batch),
+            Way::Epochs(epochs) => epochs.write(seq, batch),
         }
-        Ok(Written::Taken)
     }
 
     fn flush(&mut self, _: u64) -> Result<()> {
-        loop {
-            if self.deliveries().wait(Duration::ZERO) {
-                return Ok(());
-            }
-            self.check()?;
-            if self.host.cancelled() {
-                return Err(Error::cancelled());
-            }
-            // Not yet is no failure: the brokers may be unreachable for a while.
-            let _ = self.producer.flush(Duration::from_millis(1));
-            self.deliveries().wait(FLUSH_STEP);
+        match &self.0 {
+            Way::Live(live) => live.flush(),
+            // What is delivered is for `commit` to say.
+            Way::Epochs(_) => Ok(()),
+        }
+    }
+
+    fn prepare(&mut self, checkpoint: u64) -> Result<Vec<u8>> {
+        match &mut self.0 {
+            Way::Live(live) => live.flush().map(|()| Vec::new()),
+            Way::Epochs(epochs) => epochs.prepare(checkpoint),
+        }
+    }
+
+    fn commit(&mut self, up_to: u64, prepared: &[Committable]) -> Result<()> {
+        match &mut self.0 {
+            Way::Live(_) => Ok(()),
+            Way::Epochs(epochs) => epochs.commit(up_to, prepared),
+        }
+    }
+
+    fn recover(&mut self, prepared: &[Committable]) -> Result<Vec<Recovered>> {
+        match &mut self.0 {
+            Way::Live(_) => Ok(vec![Recovered::Committed; prepared.len()]),
+            Way::Epochs(epochs) => epochs.recover(prepared),
+        }
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        match &self.0 {
+            Way::Live(live) => live.flush(),
+            Way::Epochs(epochs) => epochs.finish(),
         }
     }
 
     fn close(&mut self, reason: CloseReason) -> Result<()> {
-        // What is still on its way is dropped with the producer; after a failure that is what the host wants.
-        if reason == CloseReason::Finished && !self.deliveries().wait(Duration::ZERO) {
-            return Err(Error::external("records were written that are not delivered"));
+        match &self.0 {
+            Way::Live(live) => live.close(reason),
+            Way::Epochs(_) => Ok(()),
         }
-        Ok(())
     }
 }
 
-/// Makes sure that the topic is there, unless the brokers make one by themselves.
-fn find_topic(producer: &ThreadedProducer<Deliveries>, settings: &ClientConfig, config: &SinkConfig) -> Result<()> {
-    let wait = config.connect_timeout.0;
-    let mut asker = Asker {
+fn exactly_once(
+    config: SinkConfig,
+    input: &SinkInput,
+    context: &Context,
+    settings: &ClientConfig,
+    producer: ThreadedProducer<Deliveries>,
+    limits: TopicLimits,
+    partitions: Option<i32>,
+) -> Result<KafkaSink> {
+    let number = |name: &str| settings.get(name).and_then(|value| value.parse::<usize>().ok());
+    // A record that is larger than the producer's queue would wait for room for ever.
+    let queue = number("queue.buffering.max.kbytes").map_or(usize::MAX, |size| size.saturating_mul(1_024));
+    let limits = Limits {
+        bytes: number("message.max.bytes").unwrap_or(DEFAULT_LARGEST).min(queue),
+        partitions: partitions.unwrap_or_default(),
+        needs_keys: limits.is_compacted,
+    };
+    let mut consumer = client::settings(Role::Consumer, &config.bootstrap, &config.properties);
+    consumer.set("isolation.level", "read_committed");
+    let wiring = Wiring {
+        producer: client::transactional(settings.clone(), &config.properties),
+        consumer,
+        oauth_token: config.oauth_token.clone(),
+        run: format!("{}-{}", context.job_id, context.generation),
+        host: context.host.clone(),
+    };
+    let columns = columns(&config, input);
+    let headers = columns.headers.as_ref().and_then(|name| input.schema.field_with_name(name).ok()).map(|field| field.data_type().clone());
+    let asked = config.clone();
+    let count = Box::new(move || {
+        let found = asker(&producer, &asked).find(&asked.topic)?;
+        found.ok_or_else(|| asker(&producer, &asked).missing(&asked.topic))
+    });
+    let epochs = Epochs::open(&config, columns, headers.as_ref(), limits, wiring, count, context)?;
+    Ok(KafkaSink(Way::Epochs(Box::new(epochs))))
+}
+
+fn asker<'a>(producer: &'a ThreadedProducer<Deliveries>, config: &'a SinkConfig) -> Asker<'a, Deliveries> {
+    Asker {
         client: producer.client(),
         callbacks: producer.client().context().callbacks(),
-        serve: &|| producer.poll(Duration::ZERO),
+        // It has a thread of its own for that.
+        serve: &|| {},
         bootstrap: &config.bootstrap,
-        deadline: Instant::now() + wait,
-    };
-    match &config.create_topic {
-        Some(create) if asker.find(&config.topic)?.is_none() => {
-            admin::create_topic(settings, &config.topic, create, wait)?;
-            asker.callbacks.host().info("created the topic", &[("topic", config.topic.as_str().into())]);
-            asker.deadline = Instant::now() + wait;
-            asker.await_topic(&config.topic)
-        }
-        Some(_) => Ok(()),
-        None if settings.get("allow.auto.create.topics") != Some("false") => Ok(()),
-        None => match asker.find(&config.topic)? {
-            Some(_) => Ok(()),
-            None => {
-                let mut error = asker.missing(&config.topic);
-                error.message.push_str(" (`create_topic: {partitions: N}` would create it)");
-                Err(error)
-            }
-        },
+        deadline: Instant::now() + config.connect_timeout.0,
     }
 }
 
-fn key_columns(config: &SinkConfig, input: &SinkInput) -> Vec<String> {
-    if config.key.0.is_empty() { input.key.clone() } else { config.key.0.clone() }
+/// Makes sure that the topic is there, unless the brokers make one by themselves. How many partitions it has, where that was asked.
+fn find_topic(producer: &ThreadedProducer<Deliveries>, settings: &ClientConfig, config: &SinkConfig) -> Result<Option<i32>> {
+    let mut asker = asker(producer, config);
+    if config.create_topic.is_none() && settings.get("allow.auto.create.topics") != Some("false") {
+        return Ok(None);
+    }
+    match (&config.create_topic, asker.find(&config.topic)?) {
+        (_, Some(partitions)) => Ok(Some(partitions)),
+        (Some(create), None) => {
+            admin::create_topic(settings, &config.topic, create, config.connect_timeout.0)?;
+            asker.callbacks.host().info("created the topic", &[("topic", config.topic.as_str().into())]);
+            asker.deadline = Instant::now() + config.connect_timeout.0;
+            asker.await_topic(&config.topic).map(Some)
+        }
+        (None, None) => {
+            let mut error = asker.missing(&config.topic);
+            error.message.push_str(" (`create_topic: {partitions: N}` would create it)");
+            Err(error)
+        }
+    }
+}
+
+fn columns(config: &SinkConfig, input: &SinkInput) -> Columns {
+    let key = if config.key.0.is_empty() { input.key.clone() } else { config.key.0.clone() };
+    let row_kind = row_kind(&input.schema).filter(|_| config.deletes == Deletes::Tombstone);
+    let (partition, timestamp, headers) = (config.partition.clone(), config.timestamp.clone(), config.headers.clone());
+    Columns { key, partition, timestamp, headers, row_kind }
+}
+
+fn row_kind(schema: &Schema) -> Option<String> {
+    let is_kind = |role: Option<&String>| role.is_some_and(|role| role == ROLE_ROW_KIND);
+    schema.fields().iter().find(|field| is_kind(field.metadata().get(ROLE))).map(|field| field.name().clone())
 }
 
 fn check_column(path: &str, name: &str, input: &SinkInput, fits: impl Fn(&DataType) -> bool, wanted: &str, problems: &mut Vec<Problem>) {
@@ -287,64 +247,5 @@ fn check_column(path: &str, name: &str, input: &SinkInput, fits: impl Fn(&DataTy
             let message = format!("the input has no column {name:?}");
             problems.push(Problem { path: path.to_owned(), message, suggestion: meant.map(str::to_owned) });
         }
-    }
-}
-
-/// The encoded records of a batch.
-enum Values<'a> {
-    Binary(&'a BinaryArray),
-    Text(&'a StringArray),
-}
-
-impl<'a> Values<'a> {
-    fn of(batch: &'a RecordBatch) -> Result<Self> {
-        let column = batch.column_by_name(VALUE_COLUMN).ok_or_else(|| Error::data("a batch has no column \"value\""))?;
-        match column.data_type() {
-            DataType::Binary => Ok(Self::Binary(column.as_binary())),
-            DataType::Utf8 => Ok(Self::Text(column.as_string())),
-            other => Err(Error::unsupported(format!("records of type {other}"))),
-        }
-    }
-
-    /// `None`: a tombstone.
-    fn get(&self, row: usize) -> Option<&'a [u8]> {
-        match self {
-            Self::Binary(array) => array.is_valid(row).then(|| array.value(row)),
-            Self::Text(array) => array.is_valid(row).then(|| array.value(row).as_bytes()),
-        }
-    }
-}
-
-/// A column of integers, or of timestamps as milliseconds.
-struct Numbers(Vec<Option<i64>>);
-
-impl Numbers {
-    fn of(batch: &RecordBatch, column: Option<&str>) -> Result<Self> {
-        let Some(name) = column else { return Ok(Self(Vec::new())) };
-        let column = batch.column_by_name(name).ok_or_else(|| Error::data(format!("a batch has no column {name:?}")))?;
-        macro_rules! numbers {
-            ($type:ty, $convert:expr) => {
-                column.as_primitive::<$type>().iter().map(|value| value.map($convert)).collect()
-            };
-        }
-        Ok(Self(match column.data_type() {
-            DataType::Int8 => numbers!(Int8Type, i64::from),
-            DataType::Int16 => numbers!(Int16Type, i64::from),
-            DataType::Int32 => numbers!(Int32Type, i64::from),
-            DataType::Int64 => numbers!(Int64Type, |value| value),
-            DataType::UInt8 => numbers!(UInt8Type, i64::from),
-            DataType::UInt16 => numbers!(UInt16Type, i64::from),
-            DataType::UInt32 => numbers!(UInt32Type, i64::from),
-            DataType::UInt64 => numbers!(arrow_array::types::UInt64Type, |value| i64::try_from(value).unwrap_or(i64::MAX)),
-            DataType::Timestamp(TimeUnit::Second, _) => numbers!(TimestampSecondType, |value| value.saturating_mul(1_000)),
-            DataType::Timestamp(TimeUnit::Millisecond, _) => numbers!(TimestampMillisecondType, |value| value),
-            DataType::Timestamp(TimeUnit::Microsecond, _) => numbers!(TimestampMicrosecondType, |value| value.div_euclid(1_000)),
-            DataType::Timestamp(TimeUnit::Nanosecond, _) => numbers!(TimestampNanosecondType, |value| value.div_euclid(1_000_000)),
-            other => return Err(Error::unsupported(format!("column {name:?} of type {other}"))),
-        }))
-    }
-
-    fn get(&self, row: usize) -> Option<i64> {
-        self.0.get(row).copied().flatten()
     }
 }

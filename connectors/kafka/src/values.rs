@@ -1,6 +1,7 @@
-//! The small types of the configurations: a duration with its unit, a librdkafka property's value, the metadata columns, one or several column names.
+//! The small types of the configurations: a duration and a size with their units, a time, a librdkafka property's value, the metadata columns, one or several column names.
 //! Each reads from the pipeline's YAML and describes itself in the JSON Schema. Used by `config` alone; nothing here connects to anything.
 
+use chrono::{DateTime, NaiveDateTime};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,
@@ -55,6 +56,85 @@ impl JsonSchema for Interval {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$" })
+    }
+}
+
+const SIZES: [(&str, u64); 7] =
+    [("B", 1), ("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+/// A size with its unit: `64MiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub usize);
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let unit = SIZES.iter().find(|(name, _)| *name == unit.trim());
+        let number: Option<u64> = number.parse().ok();
+        let (Some((_, unit)), Some(number)) = (unit, number) else {
+            return Err(format!("{text:?} is no size: a whole number and one of the units B, KiB, MiB, GiB, kB, MB, GB, as in 64MiB"));
+        };
+        let bytes = number.checked_mul(*unit).and_then(|bytes| usize::try_from(bytes).ok());
+        bytes.map(Self).ok_or_else(|| format!("{text:?} is too large"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for Size {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]+ ?([KMG]i?|k)?[Bb]$" })
+    }
+}
+
+/// A point in time, milliseconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartTime(pub i64);
+
+impl StartTime {
+    fn parse(text: &str) -> Option<i64> {
+        let zoned = DateTime::parse_from_rfc3339(text).map(|time| time.timestamp_millis());
+        let plain = || text.parse::<NaiveDateTime>().or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f"));
+        zoned.or_else(|_| plain().map(|time| time.and_utc().timestamp_millis())).ok()
+    }
+}
+
+impl<'de> Deserialize<'de> for StartTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let millis = value.as_i64().or_else(|| value.as_str().and_then(Self::parse)).filter(|millis| *millis >= 0);
+        millis.map(Self).ok_or_else(|| {
+            D::Error::custom(format!("{value} is no time since 1970: write 2026-01-31T12:00:00Z, or milliseconds since the epoch"))
+        })
+    }
+}
+
+impl JsonSchema for StartTime {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "StartTime".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"] })
     }
 }
 
@@ -251,6 +331,15 @@ mod tests {
         assert_eq!("2h".parse(), Ok(Interval::seconds(7200)));
         for wrong in ["", "10", "s", "-1s", "1.5s", "1d", "99999999999999999999s", "18446744073709551615h"] {
             assert!(wrong.parse::<Interval>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_size_needs_its_unit() {
+        assert_eq!("64MiB".parse(), Ok(Size(64 << 20)));
+        assert_eq!("10 kB".parse(), Ok(Size(10_000)));
+        for wrong in ["", "64", "MiB", "-1B", "1.5GiB", "1TB", "99999999999999999999GiB", "18446744073709551615GiB"] {
+            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
         }
     }
 

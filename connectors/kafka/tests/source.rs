@@ -7,7 +7,7 @@ use arrow_array::{
     cast::AsArray,
     types::{Int32Type, Int64Type, TimestampMillisecondType},
 };
-use rdkafka::producer::Producer;
+use rdkafka::{Offset, producer::Producer};
 use serde_json::{Value, json};
 use standpipe_sdk::{
     CloseReason, ErrorCode,
@@ -330,6 +330,73 @@ fn gaps_of_transactions_do_not_hide_the_end() {
     let last = SplitPosition { position: Some(b"32".to_vec()), ..split_of(&found.added[0]) };
     rest.reader().unwrap().assign(&[last]).unwrap();
     assert_eq!(all_values(&read_to_end(&mut rest, 1)), [""; 0]);
+}
+
+/// A broker gives at least one record, however little is asked for; what librdkafka is told to refuse is named.
+#[test]
+fn a_record_larger_than_an_answer_may_be_is_named_with_the_property() {
+    let Some(cluster) = Cluster::real() else { return };
+    let topic = cluster.topic_with("huge", 1, &[("max.message.bytes", "20000000")]);
+    let producer = cluster.producer(&[("message.max.bytes", "20000000")]);
+    support::cluster::send(&producer, &topic, [Message::new(0, "small"), Message::new(0, "x".repeat(8_000_000)), Message::new(0, "last")]);
+    producer.flush(PATIENCE).unwrap();
+    let small = json!({ "message.max.bytes": 100_000, "fetch.max.bytes": 100_000, "receive.message.max.bytes": 1_000_000, "fetch.message.max.bytes": 1_000 });
+    let mut source = reading(&json!({ "bootstrap": cluster.bootstrap, "topic": topic, "properties": small }));
+    read_rows(&mut source, 1);
+    let is_told = |source: &SourceHarness| source.host.messages().iter().any(|message| message.contains("receive.message.max.bytes"));
+    await_that("the log", || {
+        let _ = source.reader().unwrap().poll(1_000, 1 << 20, Duration::from_millis(100));
+        is_told(&source)
+    });
+    let read =
+        json!({ "bootstrap": cluster.bootstrap, "topic": topic, "bounded": true, "properties": { "fetch.message.max.bytes": 1_000 } });
+    let lengths: Vec<usize> = values_of(&read_to_end(&mut reading(&read), 1), &format!("{topic}-0")).iter().map(String::len).collect();
+    assert_eq!(lengths, [5, 8_000_000, 4]);
+}
+
+/// A time lies between two records, before all and behind all; what comes after the discovery is read too.
+#[test]
+fn a_start_at_a_time_begins_with_the_first_record_that_is_not_older() {
+    let Some(cluster) = Cluster::real() else { return };
+    let topic = cluster.topic("since", 2);
+    let at = |partition, n: i64| Message {
+        timestamp: Some(1_700_000_000_000 + n * 1_000),
+        ..Message::new(partition, format!("{partition}:{n}"))
+    };
+    cluster.produce(&topic, (0..10).map(|n| at(0, n)).chain((0..5).map(|n| at(1, n))));
+    let since = |time: Value, bounded: bool| json!({ "bootstrap": cluster.bootstrap, "topic": topic, "bounded": bounded, "start": { "timestamp": time } });
+    let read = |time: Value| all_values(&read_to_end(&mut reading(&since(time, true)), 2));
+    assert_eq!(read(json!("2023-11-14T22:13:28Z")), ["0:8", "0:9"]);
+    assert_eq!(read(json!(1_700_000_003_001_i64)), ["0:4", "0:5", "0:6", "0:7", "0:8", "0:9", "1:4"]);
+    assert_eq!(read(json!("2023-11-14 22:13:20")).len(), 15);
+    assert_eq!(read(json!("2030-01-01T00:00:00Z")), [""; 0]);
+    let mut following = reading(&since(json!("2030-01-01T00:00:00Z"), false));
+    cluster.produce(&topic, [at(1, 5)]);
+    assert_eq!(all_values(&read_rows(&mut following, 1)), ["1:5"]);
+}
+
+/// Where the group stands; where it stands nowhere, as the configuration says.
+#[test]
+fn a_start_at_the_groups_position_begins_where_it_stands() {
+    let Some(cluster) = Cluster::real() else { return };
+    let topic = cluster.topic("stored", 2);
+    cluster.produce(&topic, numbered(0, 0, 10).chain(numbered(1, 0, 10)));
+    let mut config = json!({ "bootstrap": cluster.bootstrap, "topic": topic, "group": topic });
+    let mut first = reading(&config);
+    read_rows(&mut first, 20);
+    first.reader().unwrap().checkpoint_committed(1, &[(format!("{topic}-0"), b"7".to_vec())]).unwrap();
+    await_that("the group's position", || {
+        poll(first.reader().unwrap());
+        cluster.committed(&topic, &topic) == Offset::Offset(7)
+    });
+    (config["start"], config["bounded"]) = (json!("group"), json!(true));
+    let read = |config: &Value| all_values(&read_to_end(&mut reading(config), 2));
+    assert_eq!(read(&config), [expected(0, 7, 10), expected(1, 0, 10)].concat());
+    config["missing_position"] = json!("latest");
+    assert_eq!(read(&config), expected(0, 7, 10));
+    config["missing_position"] = json!("fail");
+    let error = source(&config).discover().unwrap_err();
+    assert!(error.message.contains(&format!("no position in {topic}-1")) && !error.retryable, "{error}");
 }
 
 fn split_of(found: &SplitDescription) -> SplitPosition {

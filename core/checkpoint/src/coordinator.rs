@@ -73,7 +73,7 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Enumerators give their state.
-    Ask(u64),
+    Ask(u64, Reason),
     /// Sources enter this checkpoint: they give their positions, and what they emit from now on belongs to the next one. After the last they emit nothing.
     Trigger(u64, Reason),
     /// All parts are in: create the manifest.
@@ -222,7 +222,7 @@ impl Coordinator {
         self.next_id += 1;
         self.last_begun = now;
         self.running = Some(Running { id, reason, begun: now, asking: true, missing: self.enumerators.clone() });
-        actions.push(Action::Ask(id));
+        actions.push(Action::Ask(id, reason));
         self.asked(actions);
     }
 

@@ -13,7 +13,7 @@
 //! where nothing has changed since: so a file is garbage when no manifest names it. Objects are created, never replaced.
 //!
 //! **Fencing.** Of two processes that think they run the job, one must lose, whatever the delays. A process claims a generation (creates its object), then looks for
-//! the newest checkpoint, notes it as its base, and begins. Whoever writes a manifest looks afterwards whether its generation is still the newest, and commits
+//! the newest checkpoint, reads it, notes it as its base, and begins. Whoever writes a manifest looks afterwards whether its generation is still the newest, and commits
 //! nothing if not. So a manifest was there before a later generation looked, and then is its base or before it; or its writer sees that generation. A manifest that
 //! came too late is passed over for ever: its number is higher than the base of a later generation ([`store`]).
 
@@ -41,7 +41,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// The store said no, or did not answer.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", one_line(source))]
     Store {
         /// What was done to which object: `cannot write checkpoints/00000041.json`.
         what: String,
@@ -86,6 +86,20 @@ pub enum CheckpointError {
     },
 }
 
+/// A store's words on one line. A server's answer may be a document, of which the code and the message say what is wrong.
+fn one_line(error: &object_store::Error) -> String {
+    let text = error.to_string();
+    let element = |name: &str| {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        rest.split_once(&format!("</{name}>")).map(|(content, _)| content)
+    };
+    let said = match (text.find('<'), element("Code"), element("Message")) {
+        (Some(document), Some(code), Some(message)) => format!("{} {code}: {message}", &text[..document]),
+        _ => text,
+    };
+    said.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches(':').to_owned()
+}
+
 impl CheckpointError {
     pub(crate) fn store(doing: &str, path: &object_store::path::Path, source: object_store::Error) -> Self {
         Self::Store { what: format!("cannot {doing} {path}"), source }
@@ -96,5 +110,22 @@ impl CheckpointError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Store { source, .. } if !matches!(source,
             object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. } | object_store::Error::InvalidPath { .. }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_says_is_one_line() {
+        let said = |text: &str| {
+            let source = object_store::Error::Generic { store: "S3", source: text.to_owned().into() };
+            CheckpointError::store("list", &object_store::path::Path::from("a/b"), source).to_string()
+        };
+        let answer =
+            "status code: 404 Not Found: <?xml version=\"1.0\"?>\n<Error><Code>NoSuchBucket</Code><Message>There is none</Message></Error>";
+        assert_eq!(said(answer), "cannot list a/b: Generic S3 error: status code: 404 Not Found: NoSuchBucket: There is none");
+        assert_eq!(said("one\n two <b>"), "cannot list a/b: Generic S3 error: one two <b>");
     }
 }

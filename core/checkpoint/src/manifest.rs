@@ -86,6 +86,13 @@ impl Manifest {
         self.nodes.values().flat_map(|node| node.tables.values().flatten())
     }
 
+    /// The files of a table of one subtask, in the order in which they are applied.
+    #[must_use]
+    pub fn files_of(&self, node: &str, table: &str, subtask: u32) -> Vec<&FileRef> {
+        let files = self.nodes.get(node).and_then(|state| state.tables.get(table)).into_iter().flatten();
+        files.filter(|file| file.subtask == subtask).collect()
+    }
+
     /// The paths of every file that it needs.
     #[must_use]
     pub fn paths(&self) -> BTreeSet<&str> {

@@ -42,6 +42,8 @@ pub struct NewTable {
     pub name: String,
     /// Its rows.
     pub batch: RecordBatch,
+    /// A file that may have the very same content: if so, it is not written again.
+    pub same: Option<FileRef>,
 }
 
 /// From where a job goes on.
@@ -217,7 +219,7 @@ impl Store {
         }
     }
 
-    /// Claims a generation and begins it: see "Fencing" in the crate's documentation.
+    /// Claims a generation and finds what it goes on from; [`Self::begin`] is due when that has been read. See "Fencing" in the crate's documentation.
     ///
     /// # Errors
     /// When the store does not answer or may not be written; when there is no such checkpoint: then nobody is disturbed.
@@ -231,7 +233,6 @@ impl Store {
         let generation = self.claim(job_id)?;
         // Only now: until then, the process before this one may have added some.
         let base = find()?;
-        self.begin(generation, base.as_ref().map_or(0, |base| base.id))?;
         Ok(TakenOver { generation, base, first_id: self.next_id()? })
     }
 
@@ -253,7 +254,7 @@ impl Store {
         Ok(bases)
     }
 
-    /// Writes tables for a checkpoint. They are garbage until a manifest names them.
+    /// Writes tables for a checkpoint, those aside that are there already. They are garbage until a manifest names them.
     ///
     /// # Errors
     /// When one cannot be written.
@@ -271,12 +272,35 @@ impl Store {
                 key_groups: table::key_groups(&new.batch),
                 hash: hash(&content),
             };
+            if let Some(same) = new.same.filter(|same| (&same.hash, same.bytes, same.rows) == (&file.hash, file.bytes, file.rows)) {
+                return Ok(same);
+            }
             let put = self.location.store.put(&path, PutPayload::from_bytes(content)).await;
             put.map_err(|error| CheckpointError::store("write", &path, error))?;
             self.sync(&path)?;
             Ok(file)
         };
         self.wait(stream::iter(tables).map(write).buffered(CONCURRENT).try_collect())
+    }
+
+    /// Whether all files of a checkpoint are there, in their lengths.
+    ///
+    /// # Errors
+    /// The first that is not, by its path; when the store does not answer.
+    pub fn check_files(&self, manifest: &Manifest) -> Result<(), CheckpointError> {
+        let check = |file: &FileRef| {
+            let (path, expected) = (self.below(&file.path), file.bytes);
+            async move {
+                let damaged = |reason: String| Err(CheckpointError::Damaged { object: path.to_string(), reason });
+                match self.location.store.head(&path).await {
+                    Ok(found) if found.size == expected => Ok(()),
+                    Ok(found) => damaged(format!("it has {} bytes, {expected} were written", found.size)),
+                    Err(Error::NotFound { .. }) => damaged("it is missing".to_owned()),
+                    Err(error) => Err(CheckpointError::store("look at", &path, error)),
+                }
+            }
+        };
+        self.wait(stream::iter(manifest.files().map(check)).buffered(CONCURRENT).try_collect())
     }
 
     /// Reads a table's file.

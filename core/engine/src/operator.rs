@@ -6,7 +6,7 @@
 
 use arrow::array::RecordBatch;
 use standpipe_loader::CloseReason;
-use standpipe_state::KeyGroupRange;
+use standpipe_state::{Cut, KeyGroupRange};
 
 /// Event time in microseconds since the epoch.
 pub type Micros = i64;
@@ -35,7 +35,8 @@ impl Emitter {
     }
 }
 
-/// State of one operator subtask at a cut: named tables that other tools can read, each with a `key_group` column (uint16) where the state is keyed.
+/// State of one operator subtask at a cut: named tables that other tools can read, each with a `key_group` column (uint16) where the state is keyed. A table may have
+/// changes alone, if the cut allows it: then it says since when ([`standpipe_state::snapshot::since`]), also where there are none.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// By name, unique in the operator: `panes`, `keys`, `timers`, `state.run`.
@@ -112,13 +113,14 @@ pub trait Operator {
         None
     }
 
-    /// The state at this point, without consuming it.
+    /// The state at this point, without consuming it: all of it, or what has changed since a checkpoint on which the cut may build.
     ///
     /// # Errors
     /// Fails the checkpoint.
-    fn snapshot(&mut self) -> Result<Snapshot, OperatorError>;
+    fn snapshot(&mut self, cut: Cut) -> Result<Snapshot, OperatorError>;
 
-    /// Goes on from the snapshots of former subtasks (any number: parallelism may have changed); keeps the key groups in `owned`.
+    /// Goes on from the snapshots of former subtasks (any number: parallelism may have changed); keeps the key groups in `owned`. A table may come several times: whole
+    /// first, then its changes.
     ///
     /// # Errors
     /// When a snapshot does not fit.

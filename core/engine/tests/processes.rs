@@ -120,8 +120,11 @@ fn a_source_that_is_quiet_in_one_process_holds_up_no_other() {
     plan.settings.in_flight_bytes = 64 << 10;
     plan.idle_timeout = Duration::from_millis(50);
     // The second split, in the second process, gives nothing after its first rows.
-    let source =
-        plan.numbers("numbers", 2, config("over-quiet", json!({"splits": 2, "rows": 100_000, "rate": 40_000, "quiet_from": 1, "quiet_after": 10})));
+    let source = plan.numbers(
+        "numbers",
+        2,
+        config("over-quiet", json!({"splits": 2, "rows": 100_000, "rate": 40_000, "quiet_from": 1, "quiet_after": 10})),
+    );
     let stats = plan.window("stats", 2, source, Duration::from_millis(100));
     plan.collect("out", 2, stats, config("over-quiet", json!({"acknowledge": "flush"})));
     let job = start_over(plan.build(), &[1, 1], RunOptions::new());

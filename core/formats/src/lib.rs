@@ -1,7 +1,8 @@
-//! Bytes to Arrow record batches and back: the formats `raw` and `json`, and the text form of column types.
+//! Bytes to Arrow record batches and back: the formats `raw`, `json`, `csv` and `parquet`, and the text form of column types.
 //!
 //! A source that hands out encoded records (one per row) gets a [`Decoder`], a sink that takes encoded records an [`Encoder`]; both work on a
-//! whole batch per call. A decoder never fails on a broken record: it reports it in [`Decoded::broken`] and leaves nothing of it in the batch;
+//! whole batch per call. A sink that writes files of a format that is more than its records (`parquet`, `csv` with a header) takes rows and a
+//! [`FileEncoder`] of its own. A decoder never fails on a broken record: it reports it in [`Decoded::broken`] and leaves nothing of it in the batch;
 //! what then happens (fail, skip, dead-letter) and the counting are the engine's. This crate does no I/O and knows no pipeline file: the
 //! pipeline crate reads [`FormatSpec`] and the types ([`types::parse_field`]), the engine calls decoder and encoder.
 //!
@@ -10,16 +11,22 @@
 #![forbid(unsafe_code)]
 
 mod block;
+mod csv;
 mod json;
+mod parquet;
 mod raw;
 mod records;
+mod spec;
+pub mod template;
 mod temporal;
 pub mod types;
+mod whole;
+
+pub use spec::{Compression, FormatKind, FormatSpec, OnError, OnNull};
+pub use whole::{FileEncoder, file_encoder};
 
 use arrow_array::{Array, BinaryArray, RecordBatch, UInt32Array};
 use arrow_schema::{ArrowError, DataType, SchemaRef};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 /// Field metadata key that says how a timestamp column is written as text. With the value [`TEXT_ISO`] it is ISO 8601 text; without the key it
 /// is an epoch number in the unit of the Arrow type.
@@ -27,47 +34,6 @@ pub const TEXT_KEY: &str = "standpipe.text";
 
 /// The value of [`TEXT_KEY`] for ISO 8601 text.
 pub const TEXT_ISO: &str = "iso";
-
-/// The `format:` of a source or sink in its long form: `{type: json, on_error: skip}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FormatSpec {
-    /// The format's name.
-    #[serde(rename = "type")]
-    pub kind: FormatKind,
-    /// What happens to a record that cannot be decoded.
-    #[serde(default)]
-    pub on_error: OnError,
-}
-
-impl From<FormatKind> for FormatSpec {
-    fn from(kind: FormatKind) -> Self {
-        Self { kind, on_error: OnError::default() }
-    }
-}
-
-/// The formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum FormatKind {
-    /// The record as it is, in one column of type string or binary.
-    Raw,
-    /// One JSON object per record.
-    Json,
-}
-
-/// What the engine does with a record that cannot be decoded. Every such record is counted, whatever the policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnError {
-    /// The job fails, with the record's position and the reason.
-    #[default]
-    Fail,
-    /// The record is dropped.
-    Skip,
-    /// The record goes to the source's `NAME.errors` stream.
-    DeadLetter,
-}
 
 /// Why a decoder or encoder cannot be made, or a whole batch cannot be handled. A broken record is none of these.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +50,27 @@ pub enum FormatError {
         column: String,
         /// The type, as [`types::type_text`] writes it.
         found: String,
+    },
+    /// A row without columns has no form.
+    #[error("the format {0} needs at least one column")]
+    NoColumns(&'static str),
+    /// An option of the format has no meaning.
+    #[error("{option}: {message}")]
+    Option {
+        /// The format's name.
+        format: &'static str,
+        /// The option.
+        option: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+    /// The format has no form for a record alone.
+    #[error("the format {format} is one of whole files, not of records: {why}")]
+    OfFiles {
+        /// The format's name.
+        format: &'static str,
+        /// Why.
+        why: &'static str,
     },
     /// Records come as a binary or string column.
     #[error("encoded records must be a binary or string column, not {0}")]
@@ -102,6 +89,9 @@ pub enum FormatError {
     /// Arrow refused an array.
     #[error(transparent)]
     Arrow(#[from] ArrowError),
+    /// The writer of Parquet files refused something.
+    #[error(transparent)]
+    Parquet(#[from] ::parquet::errors::ParquetError),
 }
 
 /// The result of decoding one column of records.
@@ -126,7 +116,7 @@ pub struct Broken {
 
 /// Decodes encoded records into batches of one schema. It keeps memory and what it learnt about the records' layout between calls.
 pub trait Decoder: Send {
-    /// Decodes a column of records (binary, string; plain, large or view), one record per row. A null record (a tombstone) is broken.
+    /// Decodes a column of records (binary, string; plain, large or view), one record per row. What a null record (a tombstone) is, [`OnNull`] says.
     ///
     /// # Errors
     /// When `records` is of another type or holds 2 GiB or more; never because of a broken record.
@@ -148,8 +138,10 @@ pub trait Encoder: Send {
 /// When the format cannot hold the schema.
 pub fn decoder(spec: &FormatSpec, schema: SchemaRef) -> Result<Box<dyn Decoder>, FormatError> {
     Ok(match spec.kind {
-        FormatKind::Raw => Box::new(raw::RawDecoder::new(schema)?),
-        FormatKind::Json => Box::new(json::JsonDecoder::new(schema)?),
+        FormatKind::Raw => Box::new(raw::RawDecoder::new(schema, spec.on_null)?),
+        FormatKind::Json => Box::new(json::JsonDecoder::new(schema, spec.on_null)?),
+        FormatKind::Csv => Box::new(csv::CsvDecoder::new(spec, schema)?),
+        FormatKind::Parquet => return Err(FormatError::OfFiles { format: "parquet", why: "a source gives records" }),
     })
 }
 
@@ -158,34 +150,11 @@ pub fn decoder(spec: &FormatSpec, schema: SchemaRef) -> Result<Box<dyn Decoder>,
 /// # Errors
 /// When the format cannot hold the schema.
 pub fn encoder(spec: &FormatSpec, schema: SchemaRef) -> Result<Box<dyn Encoder>, FormatError> {
-    Ok(match spec.kind {
-        FormatKind::Raw => Box::new(raw::RawEncoder::new(&schema)?),
-        FormatKind::Json => Box::new(json::JsonEncoder::new(&schema)?),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_long_form_is_read_strictly() {
-        let read = |text: &str| serde_json::from_str::<FormatSpec>(text).map_err(|error| error.to_string());
-        assert_eq!(read(r#"{"type": "json"}"#), Ok(FormatKind::Json.into()));
-        assert_eq!(
-            read(r#"{"type": "raw", "on_error": "dead-letter"}"#),
-            Ok(FormatSpec { kind: FormatKind::Raw, on_error: OnError::DeadLetter })
-        );
-        assert!(read(r#"{"type": "jsn"}"#).is_err_and(|error| error.contains("unknown variant `jsn`, expected `raw` or `json`")));
-        assert!(read(r#"{"type": "json", "onerror": "skip"}"#).is_err_and(|error| error.contains("unknown field `onerror`")));
-        assert!(read(r#"{"on_error": "skip"}"#).is_err_and(|error| error.contains("missing field `type`")));
-    }
-
-    #[test]
-    fn the_json_schema_names_formats_and_policies() {
-        let schema = serde_json::to_string(&schemars::schema_for!(FormatSpec)).unwrap();
-        for name in ["\"raw\"", "\"json\"", "\"fail\"", "\"skip\"", "\"dead-letter\"", "\"on_error\"", "\"type\""] {
-            assert!(schema.contains(name), "{name} in {schema}");
-        }
+    match (spec.kind, spec.of_files()) {
+        (_, Some(why)) => Err(FormatError::OfFiles { format: spec.kind.name(), why }),
+        (FormatKind::Raw, None) => Ok(Box::new(raw::RawEncoder::new(&schema)?)),
+        (FormatKind::Csv, None) => Ok(Box::new(csv::CsvEncoder::new(spec, &schema)?)),
+        // Parquet is of files always.
+        (FormatKind::Json | FormatKind::Parquet, None) => Ok(Box::new(json::JsonEncoder::new(&schema)?)),
     }
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BinaryArray, RecordBatch, StringArray};
+use arrow_buffer::NullBufferBuilder;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 use crate::json::ValueEncoder;
-use crate::records::{Outcome, RecordVisitor, RecordsBuilder, each_record};
-use crate::{Decoded, Decoder, Encoder, FormatError, types};
+use crate::records::{Outcome, RecordVisitor, RecordsBuilder, TOMBSTONE, each_record};
+use crate::{Decoded, Decoder, Encoder, FormatError, OnNull, types};
 
 /// The schema's one column.
 fn only_column(schema: &Schema) -> Result<&Field, FormatError> {
@@ -25,17 +26,26 @@ fn only_column(schema: &Schema) -> Result<&Field, FormatError> {
 pub(crate) struct RawDecoder {
     schema: SchemaRef,
     is_text: bool,
+    on_null: OnNull,
 }
 
 impl RawDecoder {
-    pub(crate) fn new(schema: SchemaRef) -> Result<Self, FormatError> {
+    pub(crate) fn new(schema: SchemaRef, on_null: OnNull) -> Result<Self, FormatError> {
         let field = only_column(&schema)?;
         let is_text = match field.data_type() {
             DataType::Utf8 => true,
             DataType::Binary => false,
             _ => return Err(FormatError::ColumnType { format: "raw", column: field.name().clone(), found: types::type_text(field) }),
         };
-        Ok(Self { schema, is_text })
+        Ok(Self { schema, is_text, on_null })
+    }
+
+    fn copied(&self, records: &dyn Array, check_text: bool) -> Result<(BinaryArray, Outcome), FormatError> {
+        let is_nullable = self.schema.fields().iter().all(|field| field.is_nullable());
+        let valid = NullBufferBuilder::new(records.len());
+        let mut copy = Copy { records: RecordsBuilder::with_capacity(records.len(), 0), check_text, is_nullable, valid };
+        let outcome = each_record(records, self.on_null, &mut copy)?;
+        Ok((copy.records.finish(copy.valid.finish())?, outcome))
     }
 
     /// The column of records as it is, if all of them are whole and of the type already (or of that of bytes that turn out to be text).
@@ -62,24 +72,30 @@ fn text_of(bytes: BinaryArray) -> Option<ArrayRef> {
 struct Copy {
     records: RecordsBuilder,
     check_text: bool,
+    /// Whether the column takes nulls.
+    is_nullable: bool,
+    valid: NullBufferBuilder,
 }
 
 impl RecordVisitor for Copy {
-    fn record(&mut self, bytes: &[u8]) -> Result<(), String> {
+    fn record(&mut self, bytes: &[u8]) -> Result<bool, String> {
         if self.check_text
             && let Err(error) = std::str::from_utf8(bytes)
         {
             return Err(format!("invalid UTF-8 at byte {}", error.valid_up_to()));
         }
         self.records.bytes.extend_from_slice(bytes);
+        self.valid.append_non_null();
+        self.records.end().map(|()| true).map_err(|error| error.to_string())
+    }
+
+    fn null(&mut self) -> Result<(), String> {
+        if !self.is_nullable {
+            return Err(TOMBSTONE.to_owned());
+        }
+        self.valid.append_null();
         self.records.end().map_err(|error| error.to_string())
     }
-}
-
-fn copied(records: &dyn Array, check_text: bool) -> Result<(BinaryArray, Outcome), FormatError> {
-    let mut copy = Copy { records: RecordsBuilder::with_capacity(records.len(), 0), check_text };
-    let outcome = each_record(records, &mut copy)?;
-    Ok((copy.records.finish(None)?, outcome))
 }
 
 impl Decoder for RawDecoder {
@@ -87,13 +103,13 @@ impl Decoder for RawDecoder {
         if let Some(column) = self.as_it_is(records) {
             return Ok(Decoded { batch: RecordBatch::try_new(self.schema.clone(), vec![column])?, kept: None, broken: Vec::new() });
         }
-        let (bytes, mut outcome) = copied(records, false)?;
+        let (bytes, mut outcome) = self.copied(records, false)?;
         let column = if self.is_text {
             // All at once; one by one only if there is a broken one to be found.
             match text_of(bytes) {
                 Some(text) => text,
                 None => {
-                    let (bytes, checked) = copied(records, true)?;
+                    let (bytes, checked) = self.copied(records, true)?;
                     outcome = checked;
                     Arc::new(StringArray::try_from_binary(bytes)?)
                 }

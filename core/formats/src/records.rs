@@ -8,15 +8,17 @@ use arrow_array::{Array, BinaryArray, UInt32Array};
 use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::DataType;
 
-use crate::{Broken, FormatError};
+use crate::{Broken, FormatError, OnNull};
 
 /// The reason of a null record.
 pub(crate) const TOMBSTONE: &str = "the record is null (a tombstone)";
 
 /// What is done with each record of a column.
 pub(crate) trait RecordVisitor {
-    /// Takes the next record: `Err` says why it is broken.
-    fn record(&mut self, bytes: &[u8]) -> Result<(), String>;
+    /// Takes the next record: whether it is a row; `Err` says why it is broken.
+    fn record(&mut self, bytes: &[u8]) -> Result<bool, String>;
+    /// Takes a null record as a row without values.
+    fn null(&mut self) -> Result<(), String>;
 }
 
 /// Which rows of the input made it, and why others did not.
@@ -26,39 +28,50 @@ pub(crate) struct Outcome {
 }
 
 /// Hands every record of a binary or string column to the visitor.
-pub(crate) fn each_record(records: &dyn Array, visitor: &mut impl RecordVisitor) -> Result<Outcome, FormatError> {
+pub(crate) fn each_record(records: &dyn Array, on_null: OnNull, visitor: &mut impl RecordVisitor) -> Result<Outcome, FormatError> {
     match records.data_type() {
-        DataType::Binary => visit(records.as_binary::<i32>().iter(), visitor),
-        DataType::LargeBinary => visit(records.as_binary::<i64>().iter(), visitor),
-        DataType::BinaryView => visit(records.as_binary_view().iter(), visitor),
-        DataType::Utf8 => visit(records.as_string::<i32>().iter().map(|text| text.map(str::as_bytes)), visitor),
-        DataType::LargeUtf8 => visit(records.as_string::<i64>().iter().map(|text| text.map(str::as_bytes)), visitor),
-        DataType::Utf8View => visit(records.as_string_view().iter().map(|text| text.map(str::as_bytes)), visitor),
+        DataType::Binary => visit(records.as_binary::<i32>().iter(), on_null, visitor),
+        DataType::LargeBinary => visit(records.as_binary::<i64>().iter(), on_null, visitor),
+        DataType::BinaryView => visit(records.as_binary_view().iter(), on_null, visitor),
+        DataType::Utf8 => visit(records.as_string::<i32>().iter().map(|text| text.map(str::as_bytes)), on_null, visitor),
+        DataType::LargeUtf8 => visit(records.as_string::<i64>().iter().map(|text| text.map(str::as_bytes)), on_null, visitor),
+        DataType::Utf8View => visit(records.as_string_view().iter().map(|text| text.map(str::as_bytes)), on_null, visitor),
         other => Err(FormatError::Records(other.clone())),
     }
 }
 
-fn visit<'a>(records: impl Iterator<Item = Option<&'a [u8]>>, visitor: &mut impl RecordVisitor) -> Result<Outcome, FormatError> {
+fn visit<'a>(
+    records: impl Iterator<Item = Option<&'a [u8]>>,
+    on_null: OnNull,
+    visitor: &mut impl RecordVisitor,
+) -> Result<Outcome, FormatError> {
     let mut kept: Vec<u32> = Vec::new();
     let mut broken = Vec::new();
+    let mut is_whole = true;
     let mut total = 0;
     for (row, record) in (0_u32..).zip(records) {
         total += record.map_or(0, <[u8]>::len);
         if total > i32::MAX as usize {
             return Err(FormatError::BatchTooLarge);
         }
-        match record.map_or_else(|| Err(TOMBSTONE.to_owned()), |bytes| visitor.record(bytes)) {
-            Ok(()) if broken.is_empty() => {}
-            Ok(()) => kept.push(row),
-            Err(reason) => {
-                if broken.is_empty() {
-                    kept.extend(0..row);
-                }
-                broken.push(Broken { row, reason });
+        let taken = match (record, on_null) {
+            (Some(bytes), _) => visitor.record(bytes),
+            (None, OnNull::Broken) => Err(TOMBSTONE.to_owned()),
+            (None, OnNull::Row) => visitor.null().map(|()| true),
+            (None, OnNull::Skip) => Ok(false),
+        };
+        if matches!(taken, Ok(true)) {
+            if !is_whole {
+                kept.push(row);
             }
+            continue;
         }
+        if std::mem::take(&mut is_whole) {
+            kept.extend(0..row);
+        }
+        broken.extend(taken.err().map(|reason| Broken { row, reason }));
     }
-    Ok(Outcome { kept: (!broken.is_empty()).then(|| kept.into()), broken })
+    Ok(Outcome { kept: (!is_whole).then(|| kept.into()), broken })
 }
 
 /// Collects encoded records, one after the other, in one buffer.

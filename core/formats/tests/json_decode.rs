@@ -10,9 +10,9 @@ use arrow_array::types::{
     TimestampMillisecondType, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, BinaryArray, BinaryViewArray, LargeStringArray, RecordBatch, StringArray, StringViewArray};
-use arrow_schema::{Field, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use standpipe_formats::types::parse_field;
-use standpipe_formats::{Decoded, FormatKind, decoder};
+use standpipe_formats::{Decoded, FormatKind, FormatSpec, OnNull, decoder};
 
 fn schema(columns: &[(&str, &str)]) -> SchemaRef {
     Arc::new(Schema::new(columns.iter().map(|(name, text)| parse_field(name, text).unwrap()).collect::<Vec<_>>()))
@@ -224,6 +224,22 @@ fn a_null_record_is_broken() {
     let decoded = decoder.decode(&BinaryArray::from_iter([Some("{}"), None, Some("{}")])).unwrap();
     assert_eq!(decoded.kept.unwrap().values(), &[0, 2]);
     assert_eq!((decoded.broken[0].row, decoded.broken[0].reason.as_str()), (1, "the record is null (a tombstone)"));
+}
+
+#[test]
+fn a_null_record_is_a_row_or_nothing_where_that_is_asked_for() {
+    let records = BinaryArray::from_iter([None, Some("{"), Some(r#"{"v":1}"#), None]);
+    let decode = |on_null, nullable| {
+        let schema = Arc::new(Schema::new(vec![Field::new("v", DataType::Int64, nullable)]));
+        let spec = FormatSpec { on_null, ..FormatKind::Json.into() };
+        let decoded = decoder(&spec, schema).unwrap().decode(&records).unwrap();
+        let values: Vec<_> = decoded.batch.column(0).as_primitive::<Int64Type>().iter().collect();
+        (values, decoded.kept.unwrap().values().to_vec(), decoded.broken.iter().map(|broken| broken.row).collect::<Vec<_>>())
+    };
+    assert_eq!(decode(OnNull::Row, true), (vec![None, Some(1), None], vec![0, 2, 3], vec![1]));
+    assert_eq!(decode(OnNull::Skip, true), (vec![Some(1)], vec![2], vec![1]));
+    // A column that must have a value.
+    assert_eq!(decode(OnNull::Row, false), (vec![Some(1)], vec![2], vec![0, 1, 3]));
 }
 
 #[test]

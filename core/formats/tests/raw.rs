@@ -10,9 +10,9 @@ use arrow_array::{
     ArrayRef, BinaryArray, BinaryViewArray, Int64Array, LargeBinaryArray, LargeStringArray, PrimitiveArray, RecordBatch, StringArray,
     StringViewArray,
 };
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use standpipe_formats::types::parse_field;
-use standpipe_formats::{FormatError, FormatKind, decoder, encoder};
+use standpipe_formats::{FormatError, FormatKind, FormatSpec, OnNull, decoder, encoder};
 
 fn schema(text: &str) -> SchemaRef {
     Arc::new(Schema::new(vec![parse_field("value", text).unwrap()]))
@@ -68,6 +68,26 @@ fn broken_text_and_tombstones_are_reported() {
         assert_eq!(decoded.kept.unwrap().values(), &[0, 1, 2, 4]);
         assert_eq!(decoded.batch.column(0).as_binary::<i32>().value(3), b"ab\xff");
     }
+}
+
+#[test]
+fn tombstones_are_rows_or_nothing_where_that_is_asked_for() {
+    let spec = |on_null| FormatSpec { on_null, ..FormatKind::Raw.into() };
+    let records: [Option<&[u8]>; 4] = [None, Some(b"a"), None, Some(b"\xff")];
+    for input in [Arc::new(BinaryArray::from_iter(records)) as ArrayRef, Arc::new(BinaryViewArray::from_iter(records))] {
+        let decoded = decoder(&spec(OnNull::Row), schema("string")).unwrap().decode(&input).unwrap();
+        assert_eq!(decoded.batch.column(0).as_string::<i32>(), &StringArray::from(vec![None, Some("a"), None]));
+        assert_eq!((decoded.kept.unwrap().values().to_vec(), decoded.broken[0].row), (vec![0, 1, 2], 3));
+        let decoded = decoder(&spec(OnNull::Row), schema("binary")).unwrap().decode(&input).unwrap();
+        assert_eq!(decoded.batch.column(0).as_binary::<i32>(), &BinaryArray::from_iter(records));
+        assert!(decoded.kept.is_none() && decoded.broken.is_empty());
+        let decoded = decoder(&spec(OnNull::Skip), schema("string")).unwrap().decode(&input).unwrap();
+        assert_eq!(decoded.batch.column(0).as_string::<i32>(), &StringArray::from(vec!["a"]));
+        assert_eq!((decoded.kept.unwrap().values().to_vec(), decoded.broken[0].row), (vec![1], 3));
+    }
+    let strict = Arc::new(Schema::new(vec![Field::new("v", DataType::Binary, false)]));
+    let decoded = decoder(&spec(OnNull::Row), strict).unwrap().decode(&BinaryArray::from_iter(records)).unwrap();
+    assert_eq!(decoded.broken.iter().map(|broken| broken.row).collect::<Vec<_>>(), [0, 2]);
 }
 
 #[test]

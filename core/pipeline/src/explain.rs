@@ -2,12 +2,15 @@
 //! The form is stable: tests and diffs may rely on it. Texts of the file are shown as written, so that no secret is.
 
 use crate::{
+    guarantee::{self, SinkGuarantee},
     modes,
     placement::Placement,
     plan::{Exchange, Node, Operator, Output, Plan, SourceNode, WindowAssigner},
     units::{duration_text, size_text},
 };
-use standpipe_formats::{FormatKind, FormatSpec, OnError, types};
+use serde_json::Value;
+use standpipe_formats::{FormatSpec, OnError, OnNull, types};
+use standpipe_sdk::wire::Encoding;
 use std::fmt::{Result, Write};
 
 /// The plan on processes with so many slots each; none means one process that fits.
@@ -20,7 +23,7 @@ pub fn text(plan: &Plan, slots_of_process: &[u32]) -> String {
 }
 
 fn write(plan: &Plan, slots_of_process: &[u32], out: &mut String) -> Result {
-    let settings = &plan.settings;
+    let (settings, guarantees) = (&plan.settings, guarantee::of(plan));
     writeln!(
         out,
         "{}: {}, {}, {}, plan {:016x}",
@@ -44,6 +47,9 @@ fn write(plan: &Plan, slots_of_process: &[u32], out: &mut String) -> Result {
         writeln!(out, "\n{}: {}, parallelism {}, chain {chain}", node.path, title(&node.operator), node.parallelism)?;
         inputs(plan, node, out)?;
         operator(plan, node, out)?;
+        if let Some(sink) = guarantees.iter().find(|sink| sink.sink == node.id) {
+            guarantee(sink, out)?;
+        }
         node.outputs.iter().try_for_each(|stream| output(stream, out))?;
     }
     workers(plan, slots_of_process, out)
@@ -117,8 +123,16 @@ fn operator(plan: &Plan, node: &Node, out: &mut String) -> Result {
             writeln!(out, "  emit {}", format!("{:?}", aggregate.emit).to_lowercase())?;
             aggregate.aggregates.iter().try_for_each(|running| writeln!(out, "  {} = {}", running.name, running.text))
         }
-        Operator::Encode(encode) => writeln!(out, "  as {}", format_name(encode.format.kind)),
-        Operator::Sink(sink) => plugin(&sink.kind.plugin().name, &sink.kind.plugin().version, out),
+        Operator::Encode(encode) => writeln!(out, "  as {}", encode.format.kind.name()),
+        Operator::Sink(sink) => {
+            plugin(&sink.kind.plugin().name, &sink.kind.plugin().version, out)?;
+            match &sink.input.details.format {
+                Some(format) if sink.validation.details.encoding == Encoding::Files => {
+                    writeln!(out, "  writes {}", format.get("type").and_then(Value::as_str).unwrap_or_default())
+                }
+                _ => Ok(()),
+            }
+        }
     }
 }
 
@@ -126,16 +140,27 @@ fn plugin(name: &str, version: &str, out: &mut String) -> Result {
     writeln!(out, "  plugin {name} {version}")
 }
 
+/// What holds of a sink, and every node that weakens it.
+fn guarantee(sink: &SinkGuarantee, out: &mut String) -> Result {
+    writeln!(out, "  guarantee {}", sink.guarantee)?;
+    sink.weaknesses.iter().try_for_each(|weakness| writeln!(out, "    {weakness}"))
+}
+
 fn source_steps(source: &SourceNode, node: &Node, out: &mut String) -> Result {
     writeln!(out, "  {}", if source.validation.details.capabilities.bounded { "bounded" } else { "unbounded" })?;
     if let Some(decode) = &source.decode {
-        let FormatSpec { kind, on_error } = &decode.format;
+        let FormatSpec { kind, on_error, on_null, .. } = &decode.format;
         let policy = match on_error {
             OnError::Fail => "fail",
             OnError::Skip => "skip",
             OnError::DeadLetter => "dead-letter",
         };
-        writeln!(out, "  decode {}, on error {policy}", format_name(*kind))?;
+        let nulls = match on_null {
+            OnNull::Broken => "",
+            OnNull::Skip => ", tombstones dropped",
+            OnNull::Row => ", tombstones are rows",
+        };
+        writeln!(out, "  decode {}, on error {policy}{nulls}", kind.name())?;
     }
     if let (Some(time), Some(main)) = (&source.event_time, node.outputs.first()) {
         let column = main.schema.field(time.column).name();
@@ -143,13 +168,6 @@ fn source_steps(source: &SourceNode, node: &Node, out: &mut String) -> Result {
         writeln!(out, "  event time {column}, {behind} out of order, idle after {idle}")?;
     }
     Ok(())
-}
-
-fn format_name(kind: FormatKind) -> &'static str {
-    match kind {
-        FormatKind::Raw => "raw",
-        FormatKind::Json => "json",
-    }
 }
 
 fn output(stream: &Output, out: &mut String) -> Result {

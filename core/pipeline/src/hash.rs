@@ -6,6 +6,7 @@
 use crate::plan::{Exchange, Node, Operator, Plan, PlanHash, ProjectColumn};
 use datafusion_physical_expr::expressions::Column;
 use serde_json::Value;
+use standpipe_sdk::wire::Encoding;
 use std::fmt::Write;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -70,7 +71,9 @@ fn operator(node: &Node, out: &mut String) -> std::fmt::Result {
         Operator::Encode(encode) => writeln!(out, "  encode {:?} {:?}", encode.format, encode.columns),
         Operator::Sink(sink) => {
             let plugin = sink.kind.plugin();
-            writeln!(out, "  sink {:?} {:?} {:?} {}", sink.kind.name(), plugin.name, plugin.version, sorted(&sink.config))
+            writeln!(out, "  sink {:?} {:?} {:?} {}", sink.kind.name(), plugin.name, plugin.version, sorted(&sink.config))?;
+            let format = sink.input.details.format.as_ref().filter(|_| sink.validation.details.encoding == Encoding::Files);
+            format.map_or(Ok(()), |format| writeln!(out, "  {}", sorted(format)))
         }
     }
 }

@@ -4,6 +4,7 @@
 //! PipelineFile::read   file -> tree with places -> overrides, ${substitution} -> typed file      (yaml/, substitute, file/)
 //!   .plugin_paths()    for the host, which makes the Catalogue of plugins
 //!   .plan(catalogue)   names -> graph, verbs -> nodes, expressions -> DataFusion, chains, hash   (resolve, planner/, expression/, chain, hash)
+//! guarantee::of        what each sink may be relied on to hold after a failure, and what weakens it                               (guarantee/)
 //! explain::text        the plan for people;  schema::json_schema: the file for editors
 //! ```
 //!
@@ -18,6 +19,7 @@ mod diagnostic;
 pub mod explain;
 mod expression;
 mod file;
+pub mod guarantee;
 mod hash;
 mod modes;
 pub mod placement;

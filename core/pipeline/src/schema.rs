@@ -229,6 +229,16 @@ struct DetailedFormat {
     r#type: FormatName,
     /// What happens to a record that cannot be decoded: the job fails, the record is dropped, or it goes to NAME.errors. Default fail.
     on_error: Option<OnError>,
+    /// What a null record, a tombstone, is: one that cannot be decoded, nothing, or a row without values. Default broken.
+    on_null: Option<OnNull>,
+    /// csv: what stands between two fields. Default a comma.
+    delimiter: Option<String>,
+    /// csv: what stands around a field that holds a delimiter, a quote or a newline. Default a double quote.
+    quote: Option<String>,
+    /// csv: the text of a null, without quotes around it. Default empty.
+    null_text: Option<String>,
+    /// csv: whether files begin with the names of the columns. Default false.
+    header: Option<bool>,
 }
 
 #[derive(JsonSchema)]
@@ -238,6 +248,18 @@ enum FormatName {
     Raw,
     /// One JSON object per record.
     Json,
+    /// Fields of text with a delimiter between them, RFC 4180.
+    Csv,
+    /// Whole files of Apache Parquet; for sinks that write files.
+    Parquet,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+enum OnNull {
+    Broken,
+    Skip,
+    Row,
 }
 
 #[derive(JsonSchema)]
@@ -380,8 +402,24 @@ struct Sink {
     with: Option<BTreeMap<String, Value>>,
     /// How rows become records; a sink of rows has none. Default json.
     format: Option<SinkFormat>,
+    /// What must hold after any failure; a pipeline that cannot hold it is refused. Default: nothing is demanded.
+    guarantee: Option<GuaranteeName>,
     /// Subtasks.
     parallelism: Option<Count>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+#[allow(clippy::enum_variant_names, reason = "they are the words of the file")]
+enum GuaranteeName {
+    /// Every row once: a transactional sink, replayable sources, checkpoints.
+    ExactlyOnce,
+    /// As if once: exactly-once, or what is written again replaces itself.
+    EffectivelyOnce,
+    /// Nothing is lost.
+    AtLeastOnce,
+    /// Nothing is there twice.
+    AtMostOnce,
 }
 
 #[derive(JsonSchema)]
@@ -398,6 +436,27 @@ enum SinkFormat {
 struct DetailedSinkFormat {
     /// The format's name.
     r#type: FormatName,
+    /// csv: what stands between two fields. Default a comma.
+    delimiter: Option<String>,
+    /// csv: what stands around a field that holds a delimiter, a quote or a newline. Default a double quote.
+    quote: Option<String>,
+    /// csv: the text of a null, without quotes around it. Default empty.
+    null_text: Option<String>,
+    /// csv: whether each file begins with the names of its columns; for sinks that write files. Default false.
+    header: Option<bool>,
+    /// parquet: how its pages are compressed. Default snappy.
+    compression: Option<Compression>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+enum Compression {
+    /// Not at all.
+    None,
+    /// Fast.
+    Snappy,
+    /// Small.
+    Zstd,
 }
 
 #[cfg(test)]
@@ -419,7 +478,7 @@ mod tests {
             ("Restart", &job::RESTART_KEYS),
             ("Source", &nodes::SOURCE_KEYS),
             ("DetailedFormat", &nodes::FORMAT_KEYS),
-            ("DetailedSinkFormat", &nodes::FORMAT_KEYS[..1]),
+            ("DetailedSinkFormat", &nodes::SINK_FORMAT_KEYS),
             ("DetailedColumn", &nodes::COLUMN_KEYS),
             ("EventTime", &nodes::EVENT_TIME_KEYS),
             ("Transform", &verbs::TRANSFORM_KEYS),
@@ -501,7 +560,11 @@ mod tests {
         for (line, other, finding) in [
             ("parallelism: 2  ", "paralelism: 2  ", "p.yaml:2:1: unknown key \"paralelism\", did you mean \"parallelism\"?"),
             ("parallelism: 2  ", "parallelism: 0  ", "p.yaml:2:14: parallelism: must be at least 1, not 0"),
-            ("format: json  ", "format: xml  ", "p.yaml:12:13: sources.readings.format: unknown value \"xml\"; possible values: raw, json"),
+            (
+                "format: json  ",
+                "format: xml  ",
+                "p.yaml:12:13: sources.readings.format: unknown value \"xml\"; possible values: raw, json, csv, parquet",
+            ),
             (
                 "idle_timeout: 10s",
                 "idle_timeout: 10",

@@ -5,7 +5,7 @@ use crate::{Error, Host, Result, wire::Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// A configuration: any type that serde can read and schemars can describe. `#[serde(deny_unknown_fields)]` lets a user's typing errors be found.
 ///
@@ -66,15 +66,17 @@ pub fn is_reference(text: &str) -> bool {
     false
 }
 
-/// Replaces every text that holds references by what the host says, and unescapes `$${`.
+/// Replaces every text that holds references by what the host says, and unescapes `$${`. Gives the texts that held references, as they were, by their path.
 ///
 /// # Errors
 /// With the path of the value when a reference cannot be resolved.
-pub(crate) fn resolve(value: &mut Value, host: &Host) -> Result<()> {
-    resolve_at(value, host, &mut String::new())
+pub(crate) fn resolve(value: &mut Value, host: &Host) -> Result<BTreeMap<String, String>> {
+    let mut references = BTreeMap::new();
+    resolve_at(value, host, &mut String::new(), &mut references)?;
+    Ok(references)
 }
 
-fn resolve_at(value: &mut Value, host: &Host, path: &mut String) -> Result<()> {
+fn resolve_at(value: &mut Value, host: &Host, path: &mut String, references: &mut BTreeMap<String, String>) -> Result<()> {
     let length = path.len();
     match value {
         Value::String(text) if is_reference(text) => {
@@ -82,20 +84,20 @@ fn resolve_at(value: &mut Value, host: &Host, path: &mut String) -> Result<()> {
                 "" => error,
                 path => error.with("path", path),
             })?;
-            *text = resolved.0;
+            references.insert(path.clone(), std::mem::replace(text, resolved.0));
         }
         Value::String(text) if text.contains("$${") => *text = text.replace("$${", "${"),
         Value::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
                 path.push_str(&format!("[{index}]"));
-                resolve_at(item, host, path)?;
+                resolve_at(item, host, path, references)?;
                 path.truncate(length);
             }
         }
         Value::Object(members) => {
             for (name, member) in members {
                 push_member(path, name);
-                resolve_at(member, host, path)?;
+                resolve_at(member, host, path, references)?;
                 path.truncate(length);
             }
         }

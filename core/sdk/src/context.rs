@@ -2,6 +2,7 @@
 
 use crate::{Error, Host, Result};
 use standpipe_abi as abi;
+use std::collections::BTreeMap;
 
 /// Where an instance runs.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct Context {
     pub generation: u64,
     /// Whether the job starts from a checkpoint.
     pub restored: bool,
+    /// The texts of the configuration that hold references, as written, by their path (`password`, `hosts[0]`): what [`Host::secret`] takes, to follow a rotation.
+    pub references: BTreeMap<String, String>,
     /// The host's services.
     pub host: Host,
 }
@@ -46,6 +49,7 @@ impl Context {
             max_parallelism: context.max_parallelism,
             generation: context.generation,
             restored: context.restored != 0,
+            references: BTreeMap::new(),
             host,
         })
     }

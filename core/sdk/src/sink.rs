@@ -18,12 +18,14 @@ pub struct SinkInput {
     pub mode: ChangeMode,
     /// The key columns of an upsert stream.
     pub key: Vec<String>,
+    /// The pipeline's `format` in its long form (`{"type": "csv", "delimiter": ";"}`), for a sink that writes files. None: the pipeline has none.
+    pub format: Option<serde_json::Value>,
 }
 
 /// What a sink will do with it.
 #[derive(Debug, Clone, Default)]
 pub struct SinkDeclaration {
-    /// Whether it takes typed columns or encoded records.
+    /// Whether it takes typed columns, encoded records, or typed columns that it encodes itself.
     pub encoding: Encoding,
     /// For encoded records: the row's columns that it wants beside `value`.
     pub columns: Vec<String>,
@@ -31,6 +33,9 @@ pub struct SinkDeclaration {
     pub accepts: Vec<ChangeMode>,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// With [`Capabilities::idempotent`]: the columns by which it tells rows apart; empty: any may count. Where one of them depends on the clock or on chance, `check`
+    /// says that a row may be there twice.
+    pub id: Vec<String>,
     /// Subtasks at most.
     pub max_subtasks: Option<u32>,
     /// Type classes of columns that it takes besides the plain ones. `check` refuses an input with a column of another.

@@ -152,7 +152,11 @@ impl Call<'_> {
     /// # Errors
     /// When the slot is none, or its type is not `T`.
     pub fn value<T: ArrowPrimitiveType>(&self, slot: u32) -> Result<ValueState<'_, T>> {
-        let declared = self.declared(slot, &[StateKind::Value, StateKind::Reducing])?;
+        self.fixed(slot, &[StateKind::Value, StateKind::Reducing])
+    }
+
+    pub(crate) fn fixed<T: ArrowPrimitiveType>(&self, slot: u32, kinds: &[StateKind]) -> Result<ValueState<'_, T>> {
+        let declared = self.declared(slot, kinds)?;
         if !PrimitiveArray::<T>::is_compatible(declared.field.data_type()) {
             return Err(wrong_type(slot, declared, &T::DATA_TYPE));
         }

@@ -28,6 +28,8 @@ pub enum Encoding {
     Rows,
     /// A column `value` of encoded records (the host decodes or encodes by `format`), then the columns asked for.
     Records,
+    /// Of a sink: typed columns, to which it applies the pipeline's `format` itself. What it encodes is files, not records.
+    Files,
 }
 
 /// What a kind can do; the host plans and judges guarantees by it.
@@ -44,7 +46,8 @@ pub struct Capabilities {
     pub idempotent: bool,
     /// Rows of a split come, or rows are written, in order.
     pub ordered: bool,
-    /// A sink whose epoch the host keeps in the checkpoint and replays.
+    /// A sink whose rows lie in the checkpoint, in what it prepares, until they are committed: it needs checkpoints, and the host does not flush it in between. A batch that
+    /// it does not acknowledge holds up its sources until it has prepared.
     pub needs_log: bool,
     /// A transform whose output depends on the input rows alone.
     pub deterministic: bool,
@@ -134,6 +137,9 @@ pub struct ValidationDetails {
     pub encoding: Encoding,
     /// A sink of records: the row's columns that it wants beside `value`, in order.
     pub columns: Vec<String>,
+    /// An idempotent sink: the columns by which it tells rows apart; empty: any may count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub id: Vec<String>,
     /// The change modes it takes. A sink: empty means append only. A transform: besides append and the mode of its main output.
     pub accepts: Vec<ChangeMode>,
     /// Subtasks that the node may have at most (a file that cannot be shared: 1).
@@ -159,6 +165,9 @@ pub struct InputDetails {
     pub mode: ChangeMode,
     /// The columns of `key_by` of a keyed transform, or of the key of an upsert stream.
     pub key: Vec<String>,
+    /// Of a sink: the pipeline's `format`, in its long form. None: the pipeline has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<serde_json::Value>,
 }
 
 /// The JSON half of a validation's input.

@@ -79,6 +79,14 @@ impl ListStore {
         self.lists.get(id as usize).is_some_and(|list| !list.is_empty())
     }
 
+    /// Tells the keys that were written since the last commit, each as often as it was.
+    pub fn each_written(&self, tell: impl FnMut(u32)) {
+        let id = |undo: &ListUndo| match undo {
+            ListUndo::Appended(id) | ListUndo::Cleared(id, _) => *id,
+        };
+        self.undo.iter().map(id).for_each(tell);
+    }
+
     /// What was written holds.
     pub fn commit(&mut self) {
         self.undo.clear();
@@ -219,6 +227,11 @@ impl MapStore {
     #[must_use]
     pub fn contains(&self, id: u32) -> bool {
         self.maps.get(id as usize).is_some_and(|map| !map.is_empty())
+    }
+
+    /// Tells the keys that were written since the last commit, each as often as it was.
+    pub fn each_written(&self, tell: impl FnMut(u32)) {
+        self.undo.iter().map(|(id, _, _)| *id).for_each(tell);
     }
 
     /// What was written holds.

@@ -1,9 +1,10 @@
 //! The keyed state of one plugin transform's subtask: its keys, its declared states by slot, its timers. A transform operator interns the keys of a batch, opens a
 //! [`CallState`] for the distinct ones and passes it to the plugin call; the loader's table is before it (ordinals and slots are checked there).
 //!
-//! A state with a time to live forgets a key's value, list or map as a whole, `time_to_live` after the last write to it, when the key is next touched or keys are
-//! compacted. Keys without any state or timer are forgotten by and by, so that what a plugin clears costs nothing.
+//! A state with a time to live forgets a key's value, list or map as a whole, `time_to_live` of processing time after the last write to it: from then on nobody sees
+//! it, no snapshot has it, and it is removed when the key is next touched or keys are compacted. Keys without any state or timer are forgotten by and by, so that what a plugin clears costs nothing.
 
+use crate::changes::Changes;
 use crate::collections::{ListStore, MapStore};
 use crate::key::{EncodedKeys, KeyError};
 use crate::keys::KeyIndex;
@@ -29,6 +30,7 @@ pub struct KeyedStates {
     slots: Vec<Slot>,
     event_timers: Timers,
     processing_timers: Timers,
+    timer_changes: Changes,
     /// How many keys there may be before it looks for those that hold nothing.
     compact_at: usize,
 }
@@ -40,6 +42,7 @@ struct Slot {
     field: FieldRef,
     store: Store,
     expiry: Option<Expiry>,
+    changes: Changes,
 }
 
 #[derive(Debug)]
@@ -76,6 +79,7 @@ impl KeyedStates {
             slots: states.iter().map(Slot::new).collect::<Result<_, _>>()?,
             event_timers: Timers::default(),
             processing_timers: Timers::default(),
+            timer_changes: Changes::default(),
             compact_at: COMPACT_FLOOR,
         })
     }
@@ -139,14 +143,28 @@ impl KeyedStates {
         for slot in &mut self.slots {
             slot.forget_expired(0..all, now);
         }
+        self.note_timers();
+        // A snapshot must still say of some keys that they are no more.
+        let mut needed = vec![false; self.keys.len()];
+        self.slots.iter().map(|slot| &slot.changes).chain([&self.timer_changes]).for_each(|changes| changes.needs(&mut needed));
         let Self { keys, slots, event_timers, processing_timers, .. } = self;
-        let moved =
-            keys.compact(|id| slots.iter().any(|slot| slot.contains(id)) || event_timers.contains(id) || processing_timers.contains(id));
+        let moved = keys.compact(|id| {
+            needed[id as usize] || slots.iter().any(|slot| slot.contains(id)) || event_timers.contains(id) || processing_timers.contains(id)
+        });
         for slot in slots {
             slot.renumber(&moved);
         }
         event_timers.renumber(&moved);
         processing_timers.renumber(&moved);
+        self.timer_changes.renumber(&moved);
+    }
+
+    /// Notes the keys whose timers have changed.
+    fn note_timers(&mut self) {
+        let wanted = self.timer_changes.wanted();
+        for timers in [&mut self.event_timers, &mut self.processing_timers] {
+            timers.take_touched(wanted).into_iter().for_each(|id| self.timer_changes.note(id));
+        }
     }
 }
 
@@ -154,10 +172,10 @@ impl Slot {
     fn new((details, field): &(StateDetails, FieldRef)) -> Result<Self, StateError> {
         let refuse = |why: String| StateError::new(ErrorCode::UNSUPPORTED, format!("state {:?}: {why}", details.name));
         let store = match details.kind {
-            StateKind::Value => ValueStore::new(field.data_type()).map(Store::Value),
+            // How values are reduced is the plugin's: what is kept is one value.
+            StateKind::Value | StateKind::Reducing => ValueStore::new(field.data_type()).map(Store::Value),
             StateKind::List => ListStore::new(field.clone()).map(Store::List),
             StateKind::Map => MapStore::new(field.data_type()).map(Store::Map),
-            StateKind::Reducing => return Err(refuse("reducing state is not supported by this host".to_owned())),
         };
         let expiry = match details.time_to_live_ms {
             None => None,
@@ -167,7 +185,13 @@ impl Slot {
                 Some(Expiry { time_to_live, written: Vec::new(), undo: Vec::new() })
             }
         };
-        Ok(Self { details: details.clone(), field: field.clone(), store: store.map_err(|error| refuse(error.to_string()))?, expiry })
+        Ok(Self {
+            details: details.clone(),
+            field: field.clone(),
+            store: store.map_err(|error| refuse(error.to_string()))?,
+            expiry,
+            changes: Changes::default(),
+        })
     }
 
     fn contains(&self, id: u32) -> bool {
@@ -205,6 +229,10 @@ impl Slot {
     }
 
     fn commit(&mut self) {
+        let Self { store, changes, .. } = self;
+        if changes.wanted() {
+            store.each_written(|id| changes.note(id));
+        }
         match &mut self.store {
             Store::Value(store) => store.commit(),
             Store::List(store) => store.commit(),
@@ -236,6 +264,17 @@ impl Slot {
         }
         if let Some(expiry) = &mut self.expiry {
             renumber(&mut expiry.written, moved);
+        }
+        self.changes.renumber(moved);
+    }
+}
+
+impl Store {
+    fn each_written(&self, tell: impl FnMut(u32)) {
+        match self {
+            Self::Value(store) => store.each_written(tell),
+            Self::List(store) => store.each_written(tell),
+            Self::Map(store) => store.each_written(tell),
         }
     }
 }

@@ -6,7 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod changes;
 pub mod collections;
+mod convert;
 pub mod key;
 pub mod key_group;
 pub mod keyed;
@@ -16,6 +18,7 @@ pub mod snapshot;
 pub mod timers;
 pub mod value;
 
+pub use changes::{Base, Changes, Cut, Said};
 pub use key::{EncodedKeys, KeyError};
 pub use key_group::{KeyGroup, KeyGroupRange, key_group, range_of, subtask_of};
 pub use keyed::{CallState, KeyedStates};

@@ -4,6 +4,8 @@
 //! - `key` (a struct of the key columns, by their names; absent where there are none);
 //! - then what the operator keeps.
 //!
+//! A table of changes says in its schema's metadata ([`SINCE`]) since which checkpoint; what it has to say of a key replaces what former tables say of it.
+//!
 //! Operators build them with [`keyed_table`] and read them back with [`owned_rows`]; the engine stores them.
 
 use crate::key::{EncodedKeys, KeyError};
@@ -13,13 +15,24 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StructArray, UI
 use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The column of key groups.
 pub const KEY_GROUP: &str = "key_group";
 /// The column of keys.
 pub const KEY: &str = "key";
+
+/// In the metadata of a table's schema: it has what has changed since the checkpoint of that number, not all.
+pub const SINCE: &str = "standpipe.since";
+/// In a table of changes: the key has nothing any more.
+pub const REMOVED: &str = "removed";
+
+/// Of a table of changes: since which checkpoint.
+#[must_use]
+pub fn since(table: &RecordBatch) -> Option<u64> {
+    table.schema_ref().metadata().get(SINCE)?.parse().ok()
+}
 
 /// Why a snapshot cannot be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -123,4 +136,33 @@ pub fn typed_column<'a>(table: &'a RecordBatch, name: &str, data_type: &DataType
         return Err(SnapshotError::Misfit(format!("its column {name:?} is {}, not {data_type}", column.data_type())));
     }
     Ok(column)
+}
+
+/// A whole table and its changes as one: the rows that hold, without [`REMOVED`]. `tables` are the chain of one former subtask, in its order.
+///
+/// # Errors
+/// When they are not of one form.
+pub fn merged(tables: &[RecordBatch]) -> Result<Vec<RecordBatch>, SnapshotError> {
+    if tables.iter().all(|table| since(table).is_none()) {
+        return Ok(tables.to_vec());
+    }
+    let mut said: HashSet<Vec<u8>> = HashSet::new();
+    let mut found = Vec::with_capacity(tables.len());
+    for table in tables.iter().rev() {
+        let mut keys = EncodedKeys::new();
+        let columns = table.column_by_name(KEY).and_then(|key| key.as_struct_opt()).map(|key| key.columns().to_vec()).unwrap_or_default();
+        keys.encode(&columns, table.num_rows())?;
+        let removed = table.column_by_name(REMOVED).and_then(|removed| removed.as_boolean_opt());
+        let holds = |row: usize| !said.contains(keys.key(row)) && removed.is_none_or(|removed| !removed.value(row));
+        let mask: BooleanArray = (0..table.num_rows()).map(|row| Some(holds(row))).collect();
+        said.extend((0..table.num_rows()).map(|row| keys.key(row).to_vec()));
+        let rest: Vec<usize> = (0..table.num_columns()).filter(|at| table.schema_ref().field(*at).name() != REMOVED).collect();
+        let rows = filter_record_batch(&table.project(&rest)?, &mask)?;
+        let mut metadata = table.schema_ref().metadata().clone();
+        metadata.remove(SINCE);
+        let schema = Schema::new_with_metadata(rows.schema_ref().fields().clone(), metadata);
+        found.push(RecordBatch::try_new(Arc::new(schema), rows.columns().to_vec())?);
+    }
+    found.reverse();
+    Ok(found)
 }

@@ -1,6 +1,7 @@
 //! Timers of one domain (event time or processing time): one per key, slot and time. They are handed out in rounds of at most one per key, so that what a key's
 //! timer does (sets an earlier one, deletes the next) is seen before its next one fires: in time order per key, in batches across keys.
 
+use crate::changes::Marks;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A timer that is due.
@@ -23,6 +24,8 @@ pub struct Timers {
     heads: BTreeSet<(i64, u32)>,
     /// What a call did, to take back: `true` where it set the timer.
     undo: Vec<(DueTimer, bool)>,
+    /// The keys whose timers may have changed since [`Timers::take_touched`], if anybody wants to know.
+    touched: Option<Marks>,
 }
 
 impl Timers {
@@ -40,7 +43,14 @@ impl Timers {
         }
     }
 
+    /// Removes all timers of a key, for good.
+    pub fn clear(&mut self, id: u32) {
+        let timers: Vec<DueTimer> = self.of_key(id).collect();
+        timers.into_iter().for_each(|timer| _ = self.take(timer));
+    }
+
     fn insert(&mut self, timer: DueTimer) -> bool {
+        self.touch(timer.id);
         let timers = self.of_key.entry(timer.id).or_default();
         let head = timers.first().map(|(time, _)| *time);
         let new = timers.insert((timer.time, timer.slot));
@@ -56,6 +66,9 @@ impl Timers {
         let head = timers.first().map(|(time, _)| *time);
         if !timers.remove(&(timer.time, timer.slot)) {
             return false;
+        }
+        if let Some(touched) = &mut self.touched {
+            touched.add(timer.id);
         }
         let next = timers.first().map(|(time, _)| *time);
         if head != next {
@@ -96,6 +109,28 @@ impl Timers {
         self.of_key.contains_key(&id)
     }
 
+    /// The timers of a key, in order of time.
+    pub fn of_key(&self, id: u32) -> impl Iterator<Item = DueTimer> {
+        self.of_key.get(&id).into_iter().flatten().map(move |(time, slot)| DueTimer { time: *time, id, slot: *slot })
+    }
+
+    fn touch(&mut self, id: u32) {
+        if let Some(touched) = &mut self.touched {
+            touched.add(id);
+        }
+    }
+
+    /// The keys whose timers may have changed since the last time; from now on they are noted, or not.
+    pub fn take_touched(&mut self, note: bool) -> Vec<u32> {
+        let touched = self.touched.as_mut().map(Marks::take).unwrap_or_default();
+        if note {
+            self.touched.get_or_insert_default();
+        } else {
+            self.touched = None;
+        }
+        touched
+    }
+
     /// All timers, by key.
     pub fn iter(&self) -> impl Iterator<Item = DueTimer> {
         self.of_key.iter().flat_map(|(id, timers)| timers.iter().map(|(time, slot)| DueTimer { time: *time, id: *id, slot: *slot }))
@@ -119,11 +154,17 @@ impl Timers {
 
     /// Ids have moved.
     pub fn renumber(&mut self, moved: &[Option<u32>]) {
-        let old = std::mem::take(self);
+        let mut old = std::mem::take(self);
+        let noted = old.touched.is_some();
+        let touched = old.take_touched(false);
         for timer in old.iter() {
             if let Some(Some(id)) = moved.get(timer.id as usize) {
                 self.insert(DueTimer { id: *id, ..timer });
             }
+        }
+        if noted {
+            self.touched = Some(Marks::default());
+            touched.iter().filter_map(|id| moved.get(*id as usize).copied().flatten()).for_each(|id| self.touch(id));
         }
     }
 }

@@ -69,6 +69,14 @@ impl ValueStore {
         }
     }
 
+    /// Tells the keys that were written since the last commit, each as often as it was.
+    pub fn each_written(&self, tell: impl FnMut(u32)) {
+        match self {
+            Self::Fixed(store) => store.undo.ids.iter().copied().for_each(tell),
+            Self::Rows(store) => store.undo.iter().map(|(id, _)| *id).for_each(tell),
+        }
+    }
+
     /// What was written holds.
     pub fn commit(&mut self) {
         match self {

@@ -5,6 +5,11 @@ use crate::{
     load::load,
     output::{print, say},
 };
+use standpipe_pipeline::{
+    Plan,
+    guarantee::{self, Cause, SinkGuarantee, Weakness},
+};
+use std::collections::BTreeSet;
 
 /// `standpipe check FILE`.
 pub(super) fn check(arguments: &PipelineArguments) -> anyhow::Result<()> {
@@ -17,7 +22,23 @@ pub(super) fn check(arguments: &PipelineArguments) -> anyhow::Result<()> {
         plan.slots(),
         plan.hash.0
     );
+    say_guarantees(arguments, &guarantee::of(&plan), &plan);
     Ok(())
+}
+
+/// What each sink may be relied on to hold after a failure, and why it is not more; a source that cannot be read again is worth a warning.
+fn say_guarantees(arguments: &PipelineArguments, guarantees: &[SinkGuarantee], plan: &Plan) {
+    for sink in guarantees {
+        say!("{}: {}", plan.node(sink.sink).path, sink.guarantee);
+        for weakness in sink.weaknesses.iter().filter(|weakness| weakness.cause != Cause::Source) {
+            say!("  {weakness}");
+        }
+    }
+    let sources: BTreeSet<&Weakness> =
+        guarantees.iter().flat_map(|sink| &sink.weaknesses).filter(|weakness| weakness.cause == Cause::Source).collect();
+    for source in sources {
+        say!("warning: {}: {source}", arguments.file.display());
+    }
 }
 
 /// `standpipe explain FILE`.

@@ -2,30 +2,29 @@
 
 use crate::{
     checkpoints::{failure, open},
-    cli::{CheckpointArguments, CheckpointCommand, OutputFormat},
+    cli::{CheckpointCommand, OutputFormat},
     exit::{Code, Failure},
     load,
-    output::{print, say},
-    table::table,
+    output::{columns, print, say},
 };
 use chrono::{DateTime, SecondsFormat};
 use standpipe_checkpoint::{Kind, Manifest, Store};
 use standpipe_pipeline::{LoadOptions, PipelineFile};
-use std::fmt::Write;
+use std::{fmt::Write, path::Path};
 
 /// `standpipe checkpoint ...`.
 pub(super) fn checkpoint(command: &CheckpointCommand) -> anyhow::Result<()> {
     match command {
         CheckpointCommand::List(of) => {
-            let store = store(of)?;
+            let store = store(&of.file, &of.set)?;
             let ids = store.list().map_err(|error| failure(&error))?;
             let manifests: Vec<Manifest> =
                 ids.iter().map(|id| store.read(*id)).collect::<Result<_, _>>().map_err(|error| failure(&error))?;
-            let text = |manifests: &[Manifest]| table(&HEADER, manifests.iter().map(row));
+            let text = |manifests: &[Manifest]| columns(&HEADER.map(str::to_owned), &manifests.iter().map(row).collect::<Vec<_>>());
             show(of.format, &manifests, text)
         }
         CheckpointCommand::Inspect { of, id } => {
-            let store = store(of)?;
+            let store = store(&of.file, &of.set)?;
             let found = match id {
                 Some(id) => store.read(*id).map(Some),
                 None => store.latest(),
@@ -36,7 +35,7 @@ pub(super) fn checkpoint(command: &CheckpointCommand) -> anyhow::Result<()> {
             show(of.format, &[manifest], |manifests| manifests.iter().map(describe).collect())
         }
         CheckpointCommand::Discard { of, id } => {
-            let store = store(of)?;
+            let store = store(&of.file, &of.set)?;
             store.discard(*id).map_err(|error| failure(&error))?;
             say!("{id} is removed from {}", store.place());
             Ok(())
@@ -44,11 +43,12 @@ pub(super) fn checkpoint(command: &CheckpointCommand) -> anyhow::Result<()> {
     }
 }
 
-fn store(of: &CheckpointArguments) -> anyhow::Result<Store> {
-    let options = LoadOptions { parallelism: None, set: of.set.clone() };
-    let pipeline = PipelineFile::read(&of.file, &options).map_err(|problems| load::failure(&problems))?;
+/// The checkpoints of a pipeline file's job.
+pub(super) fn store(file: &Path, set: &[(String, String)]) -> anyhow::Result<Store> {
+    let options = LoadOptions { parallelism: None, set: set.to_vec() };
+    let pipeline = PipelineFile::read(file, &options).map_err(|problems| load::failure(&problems))?;
     let Some(settings) = &pipeline.checkpoint else {
-        return Err(Failure::error(Code::Usage, format!("{} takes no checkpoints: it has no checkpoint:", of.file.display())));
+        return Err(Failure::error(Code::Usage, format!("{} takes no checkpoints: it has no checkpoint:", file.display())));
     };
     open(settings, pipeline.name())
 }
@@ -66,11 +66,11 @@ fn show(format: OutputFormat, manifests: &[Manifest], text: impl FnOnce(&[Manife
 
 const HEADER: [&str; 6] = ["NUMBER", "KIND", "TAKEN", "TOOK", "SIZE", "RUN"];
 
-fn row(manifest: &Manifest) -> [String; 6] {
+fn row(manifest: &Manifest) -> Vec<String> {
     let (all, own) = manifest.sizes();
     let size = if all == own { bytes(all) } else { format!("{}, {} new", bytes(all), bytes(own)) };
     let took = format!("{:.0} ms", manifest.took_micros as f64 / 1000.0);
-    [manifest.id.to_string(), kind(manifest).to_owned(), time(manifest.triggered_micros), took, size, manifest.generation.to_string()]
+    vec![manifest.id.to_string(), kind(manifest).to_owned(), time(manifest.triggered_micros), took, size, manifest.generation.to_string()]
 }
 
 fn kind(manifest: &Manifest) -> &'static str {
@@ -106,9 +106,16 @@ fn describe(manifest: &Manifest) -> String {
         node.tables.iter().map(move |(table, files)| {
             let sum = |of: fn(&standpipe_checkpoint::FileRef) -> u64| files.iter().map(of).sum::<u64>();
             let subtasks = node.parallelism.to_string();
-            [path.clone(), node.operator.clone(), subtasks, table.clone(), sum(|file| file.rows).to_string(), bytes(sum(|file| file.bytes))]
+            vec![
+                path.clone(),
+                node.operator.clone(),
+                subtasks,
+                table.clone(),
+                sum(|file| file.rows).to_string(),
+                bytes(sum(|file| file.bytes)),
+            ]
         })
     });
-    text.push_str(&table(&["NODE", "OPERATOR", "SUBTASKS", "TABLE", "ROWS", "SIZE"], rows));
+    text.push_str(&columns(&["NODE", "OPERATOR", "SUBTASKS", "TABLE", "ROWS", "SIZE"].map(str::to_owned), &rows.collect::<Vec<_>>()));
     text
 }

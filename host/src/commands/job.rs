@@ -8,8 +8,7 @@ use crate::{
         status::Status,
     },
     exit::{Code, Failure},
-    output::{print, say},
-    table::table,
+    output::{columns, print, say},
 };
 use chrono::{DateTime, Utc};
 use std::{fmt::Write, io, time::Duration};
@@ -39,7 +38,10 @@ fn jobs() -> anyhow::Result<Vec<Job>> {
 fn list(format: OutputFormat) -> anyhow::Result<()> {
     let jobs = jobs()?;
     let text = match format {
-        OutputFormat::Text => table(&["JOB", "ID", "STATE", "FOR", "ROWS IN", "ROWS OUT", "CHECKPOINT", "PROCESS"], jobs.iter().map(row)),
+        OutputFormat::Text => {
+            let header = ["JOB", "ID", "STATE", "FOR", "ROWS IN", "ROWS OUT", "CHECKPOINT", "PROCESS"];
+            table(header, jobs.iter().map(row))
+        }
         OutputFormat::Json => {
             let lines = jobs.iter().map(|job| serde_json::to_string(&job.status)).collect::<Result<Vec<_>, _>>()?;
             lines.iter().map(|line| format!("{line}\n")).collect()
@@ -70,6 +72,11 @@ fn row(job: &Job) -> [String; 8] {
 fn age(status: &Status) -> Duration {
     let since = DateTime::parse_from_rfc3339(&status.started).ok().and_then(|started| (Utc::now() - started.to_utc()).to_std().ok());
     since.unwrap_or_default()
+}
+
+/// Lines of cells under a header.
+fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    columns(&header.map(str::to_owned), &rows.map(Vec::from).collect::<Vec<_>>())
 }
 
 /// The one running job that a name or the beginning of an id means.
@@ -161,7 +168,7 @@ fn describe(status: &Status) -> String {
     });
     if !status.nodes.is_empty() {
         text.push('\n');
-        text.push_str(&table(&["NODE", "ROWS IN", "ROWS OUT", "LATE", "BROKEN", "BUSY", "WATERMARK"], rows));
+        text.push_str(&table(["NODE", "ROWS IN", "ROWS OUT", "LATE", "BROKEN", "BUSY", "WATERMARK"], rows));
     }
     let splits: Vec<_> = status.nodes.iter().flat_map(|node| node.lag.iter().map(move |(split, lag)| (node, split, lag))).collect();
     if !splits.is_empty() {
@@ -169,7 +176,7 @@ fn describe(status: &Status) -> String {
         let rows =
             splits.iter().map(|(node, split, lag)| [node.node.clone(), (*split).clone(), cell(lag.records, ""), cell(lag.millis, " ms")]);
         text.push('\n');
-        text.push_str(&table(&["SOURCE", "SPLIT", "LAG", "AGE"], rows));
+        text.push_str(&table(["SOURCE", "SPLIT", "LAG", "AGE"], rows));
     }
     text
 }

@@ -5,6 +5,7 @@ mod checkpoint;
 mod job;
 mod plugin;
 pub(crate) mod run;
+mod state;
 
 use crate::cli::Command;
 
@@ -17,6 +18,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Schema => check::schema(),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
         Command::Job(command) => job::job(&command),
+        Command::State(command) => state::state(&command),
         Command::Plugin(command) => plugin::plugin(&command),
         Command::Demo(arguments) => crate::demo::run(&arguments),
     }

@@ -19,10 +19,10 @@ use crate::{
 };
 use chrono::Utc;
 use standpipe_engine::{
-    Cause, ErrorClass, JobControl, JobError, JobHandle, JobReport, Metrics, PendingSavepoint, RunOptions, SavepointError,
+    Cause, ErrorClass, JobControl, JobError, JobHandle, JobReport, Metrics, PendingSavepoint, RunOptions, SavepointError, Step,
 };
 use standpipe_pipeline::RestartStrategy;
-use std::sync::Arc;
+use std::{env, sync::Arc};
 
 /// `standpipe run FILE`.
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
@@ -38,6 +38,7 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     if let Some(job_id) = supervise::job_id() {
         options.job_id = job_id;
     }
+    options.crash_at = crash_at()?;
     let member = Member::of_environment();
     if member.is_none_or(Member::is_first) {
         options.checkpoints = checkpoints::take_over(&plan, &options.job_id, arguments)?;
@@ -97,6 +98,16 @@ fn other(job: JobHandle, member: Member) -> anyhow::Result<()> {
         Err(_) => std::process::exit(Code::Failed as i32),
         Ok(_) => Ok(()),
     }
+}
+
+/// For tests: where the first process of the job ends as if it were killed, `committed:3`.
+fn crash_at() -> anyhow::Result<Option<(Step, u64)>> {
+    const NAME: &str = "STANDPIPE_CRASH_AT";
+    let Some(text) = env::var(NAME).ok().filter(|_| supervise::attempt().unwrap_or(0) == 0) else { return Ok(None) };
+    let refused = |why: String| Failure::error(Code::Usage, format!("{NAME}: {why}"));
+    let (step, checkpoint) = text.split_once(':').ok_or_else(|| refused(format!("{text:?} is no STEP:CHECKPOINT")))?;
+    let checkpoint = checkpoint.parse().map_err(|_| refused(format!("{checkpoint:?} is no number")))?;
+    Ok(Some((step.parse().map_err(refused)?, checkpoint)))
 }
 
 /// Answers for a job of this process.

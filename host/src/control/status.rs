@@ -44,6 +44,8 @@ pub(crate) struct TotalsStatus {
     pub(crate) broken: u64,
     pub(crate) rejected: u64,
     pub(crate) lag_records: Option<u64>,
+    /// Of the split that is farthest behind.
+    pub(crate) lag_seconds: Option<f64>,
 }
 
 /// A node.
@@ -165,8 +167,18 @@ pub(crate) fn time(time: DateTime<Utc>) -> String {
 }
 
 fn totals(totals: Totals) -> TotalsStatus {
-    let Totals { rows_in, bytes_in, rows_out, bytes_out, late, broken, rejected, lag } = totals;
-    TotalsStatus { rows_in, bytes_in, rows_out, bytes_out, late, broken, rejected, lag_records: lag }
+    let Totals { rows_in, bytes_in, rows_out, bytes_out, late, broken, rejected, lag, lag_time } = totals;
+    TotalsStatus {
+        rows_in,
+        bytes_in,
+        rows_out,
+        bytes_out,
+        late,
+        broken,
+        rejected,
+        lag_records: lag,
+        lag_seconds: lag_time.map(|age| age.as_secs_f64()),
+    }
 }
 
 fn node(node: &NodeMetrics) -> NodeStatus {

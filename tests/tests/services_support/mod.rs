@@ -1,15 +1,19 @@
 //! What the tests against real services share: names that no other test has, pipelines that fill and read topics (`kafka`), questions to OpenSearch (`opensearch`), services
-//! of a test's own (`own`), the signals of the metrics demo (`signals`).
+//! of a test's own (`own`), buckets of S3 (`s3`), a proxy that fails (`proxy`), the signals of the metrics demo (`signals`).
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 pub(crate) mod kafka;
 pub(crate) mod opensearch;
 pub(crate) mod own;
+pub(crate) mod proxy;
+pub(crate) mod s3;
 pub(crate) mod signals;
 
 pub(crate) use kafka::Kafka;
 pub(crate) use opensearch::OpenSearch;
 pub(crate) use own::OwnService;
+pub(crate) use proxy::{Mode, Proxy};
+pub(crate) use s3::{Bucket, with_s3};
 
 use serde_json::Value;
 use standpipe_tests::{Folder, Run, standpipe};

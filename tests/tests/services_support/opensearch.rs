@@ -1,4 +1,4 @@
-//! Questions to OpenSearch, past the sink.
+//! Questions to OpenSearch and Elasticsearch, past the sink.
 
 use super::unique;
 use serde_json::{Map, Value, json};
@@ -20,6 +20,12 @@ impl OpenSearch {
     /// The shared one; `None`: the test is to return.
     pub(crate) fn shared() -> Option<Self> {
         standpipe_tests::opensearch().map(Self::at)
+    }
+
+    /// The shared one, the shared Elasticsearch and the shared OpenSearch 3, those that there are.
+    pub(crate) fn each() -> impl Iterator<Item = Self> {
+        let urls = [standpipe_tests::opensearch(), standpipe_tests::elasticsearch(), standpipe_tests::opensearch3()];
+        urls.into_iter().flatten().map(Self::at)
     }
 
     pub(crate) fn at(url: String) -> Self {

@@ -15,12 +15,14 @@ pub(crate) struct OwnService {
     folder: Folder,
     /// `HOST:PORT` or a URL; the same after another start.
     pub(crate) address: String,
+    /// Of a Kafka: where it wants a bearer token.
+    pub(crate) bearer: String,
 }
 
 impl OwnService {
     /// Starts `tests/services/NAME.sh`. `None`: it cannot run here, the test is to return.
     pub(crate) fn start(name: &'static str) -> Option<Self> {
-        let mut service = Self { name, folder: Folder::new(), address: String::new() };
+        let mut service = Self { name, folder: Folder::new(), address: String::new(), bearer: String::new() };
         if service.launch() {
             return Some(service);
         }
@@ -58,6 +60,7 @@ impl OwnService {
         let text = String::from_utf8_lossy(&output.stdout);
         let address = text.lines().find_map(|line| line.strip_prefix("bootstrap=").or_else(|| line.strip_prefix("url=")));
         address.unwrap_or_else(|| panic!("no address: {text}")).clone_into(&mut self.address);
+        text.lines().find_map(|line| line.strip_prefix("bearer=")).unwrap_or_default().clone_into(&mut self.bearer);
         true
     }
 

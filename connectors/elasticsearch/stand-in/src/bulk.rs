@@ -37,6 +37,8 @@ pub(crate) struct Item<'a> {
     pub(crate) kind: Kind,
     pub(crate) index: Cow<'a, str>,
     pub(crate) id: Option<Cow<'a, str>>,
+    /// The client's own (`external_gte`).
+    pub(crate) version: Option<u64>,
     /// Empty for a delete.
     pub(crate) source: &'a [u8],
     /// Both lines, with their newlines.
@@ -59,6 +61,9 @@ struct Target<'a> {
     index: Option<Cow<'a, str>>,
     #[serde(borrow, rename = "_id")]
     id: Option<Cow<'a, str>>,
+    version: Option<u64>,
+    #[serde(borrow)]
+    version_type: Option<Cow<'a, str>>,
 }
 
 /// Reads a body. `index` is that of the path, for items that name none.
@@ -96,7 +101,13 @@ pub(crate) fn read<'a>(body: &'a [u8], index: Option<&'a str>) -> Result<Vec<Ite
             None if matches!(kind, Kind::Update | Kind::Delete) => return Err(invalid("Validation Failed: 1: id is missing;".to_owned())),
             _ => {}
         }
-        items.push(Item { kind, index, id: target.id, source, lines: &body[start..at] });
+        let is_versioned = target.version.is_some() || target.version_type.is_some();
+        if is_versioned && (target.version_type.as_deref() != Some("external_gte") || !matches!(kind, Kind::Index | Kind::Delete)) {
+            return Err(invalid(
+                "Validation Failed: 1: the stand-in knows versions of type external_gte of index and delete only;".to_owned(),
+            ));
+        }
+        items.push(Item { kind, index, id: target.id, version: target.version, source, lines: &body[start..at] });
     }
     if items.is_empty() {
         return Err(Refusal {
@@ -195,7 +206,7 @@ fn apply_item<'a>(store: &mut Store, item: &'a Item<'_>) -> Result<ItemAnswer<'a
         }
         Kind::Delete => Write::Delete,
     };
-    let done = store.apply(&item.index, &id, write)?;
+    let done = store.apply(&item.index, &id, write, item.version)?;
     let (version, sequence, result) = (Some(done.version), Some(done.sequence), Some(done.result));
     let body = ItemBody { index: &item.index, id: Some(id), version, result, sequence, status: done.status, error: None };
     Ok(ItemAnswer { kind: item.kind, body })

@@ -205,7 +205,7 @@ mod tests {
             [("1", "a", json!(3)), ("2", "b", json!(1.5)), ("3", "a", json!(null)), ("4", "a", json!(7)), ("5", "b", json!(3))]
         {
             let source = json!({ "host": host, "v": v, "n": { "id": id } }).to_string();
-            store.apply("m-1", id, Write::Index(source.as_bytes())).unwrap();
+            store.apply("m-1", id, Write::Index(source.as_bytes()), None).unwrap();
         }
         store
     }

@@ -60,6 +60,8 @@ pub(crate) struct Stored {
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     pub(crate) documents: HashMap<String, Stored>,
+    /// The versions of deleted documents, where clients give them. Kept for ever, unlike a server's (`index.gc_deletes`).
+    deleted: HashMap<String, u64>,
     types: Vec<FieldType>,
     sequence: u64,
 }
@@ -84,7 +86,8 @@ impl Store {
         format!("{:020x}", self.ids)
     }
 
-    pub(crate) fn apply(&mut self, index: &str, id: &str, write: Write<'_>) -> Result<Written, Refusal> {
+    /// A write with a version of the client's (`external_gte`) is refused if the document has a higher one.
+    pub(crate) fn apply(&mut self, index: &str, id: &str, write: Write<'_>, external: Option<u64>) -> Result<Written, Refusal> {
         let size = match write {
             Write::Index(source) | Write::Create(source) | Write::Upsert(source) => check_source(source)?.len() + id.len(),
             Write::Delete => 0,
@@ -97,6 +100,11 @@ impl Store {
         let Some(target) = self.indices.get_mut(index) else { return Err(no_such_index(index)) };
         let old = target.documents.get(id);
         let (existed, before, old_size) = old.map_or((false, 0, 0), |old| (true, old.version, old.source.len() + id.len()));
+        let newest = if existed { before } else { target.deleted.get(id).copied().unwrap_or(0) };
+        if let Some(given) = external.filter(|given| *given < newest) {
+            let reason = format!("[{id}]: version conflict, current version [{newest}] is higher than the one provided [{given}]");
+            return Err(Refusal { status: 409, kind: "version_conflict_engine_exception", reason });
+        }
         let source = match write {
             Write::Create(_) if existed => {
                 let reason = format!("[{id}]: version conflict, document already exists (current version [{before}])");
@@ -110,7 +118,7 @@ impl Store {
             return Err(refusal);
         }
         target.sequence += 1;
-        let (version, sequence) = (before + 1, target.sequence - 1);
+        let (version, sequence) = (external.unwrap_or(before + 1), target.sequence - 1);
         let (status, result) = match (&source, existed) {
             (None, true) => (200, "deleted"),
             (None, false) => (404, "not_found"),
@@ -131,6 +139,9 @@ impl Store {
                     operations.push(operation(write, index, id, b""));
                 }
                 target.documents.remove(id);
+                if external.is_some() {
+                    target.deleted.insert(id.to_owned(), version);
+                }
             }
         }
         Ok(Written { status, result, version, sequence })
@@ -295,14 +306,14 @@ mod tests {
     fn writes_count_versions_and_keep_within_the_limit() {
         let mut store = Store::new(64);
         let results = [
-            store.apply("i", "1", Write::Index(br#"{"a":1}"#)),
-            store.apply("i", "1", Write::Upsert(br#"{"b":2}"#)),
-            store.apply("i", "1", Write::Create(b"{}")),
-            store.apply("i", "1", Write::Delete),
-            store.apply("i", "1", Write::Delete),
-            store.apply("i", "1", Write::Create(b"{}")),
-            store.apply("i", "2", Write::Index(b"[1]")),
-            store.apply("i", "3", Write::Index(format!("{{\"x\":\"{}\"}}", "y".repeat(64)).as_bytes())),
+            store.apply("i", "1", Write::Index(br#"{"a":1}"#), None),
+            store.apply("i", "1", Write::Upsert(br#"{"b":2}"#), None),
+            store.apply("i", "1", Write::Create(b"{}"), None),
+            store.apply("i", "1", Write::Delete, None),
+            store.apply("i", "1", Write::Delete, None),
+            store.apply("i", "1", Write::Create(b"{}"), None),
+            store.apply("i", "2", Write::Index(b"[1]"), None),
+            store.apply("i", "3", Write::Index(format!("{{\"x\":\"{}\"}}", "y".repeat(64)).as_bytes()), None),
         ];
         let seen: Vec<_> = results.iter().map(|result| result.as_ref().map_or_else(|r| (r.status, 0), |w| (w.status, w.version))).collect();
         assert_eq!(seen, [(201, 1), (200, 2), (409, 0), (200, 3), (404, 1), (201, 1), (400, 0), (429, 0)]);
@@ -312,12 +323,22 @@ mod tests {
     }
 
     #[test]
+    fn a_later_version_stands() {
+        let mut store = Store::new(1 << 20);
+        let mut status =
+            |write, version| store.apply("i", "1", write, Some(version)).map_or_else(|refusal| refusal.status, |done| done.status);
+        assert_eq!([status(Write::Index(b"{}"), 5), status(Write::Index(b"{}"), 4), status(Write::Index(b"{}"), 5)], [201, 409, 200]);
+        assert_eq!([status(Write::Delete, 4), status(Write::Delete, 7), status(Write::Index(b"{}"), 6)], [409, 200, 409]);
+        assert_eq!(status(Write::Index(b"{}"), 8), 201);
+    }
+
+    #[test]
     fn a_template_types_the_fields_of_a_new_index() {
         let mut store = Store::new(1 << 20);
         let template = |kind: &str, priority: u32| serde_json::json!({ "index_patterns": ["m-*"], "priority": priority, "template": { "mappings": { "properties": { "v": { "type": kind } } } } });
         store.put_template("low", template("keyword", 1));
         store.put_template("high", template("long", 2));
-        assert_eq!(store.apply("m-1", "1", Write::Index(br#"{"v":"x"}"#)).unwrap_err().status, 400);
-        assert!(store.apply("n-1", "1", Write::Index(br#"{"v":"x"}"#)).is_ok());
+        assert_eq!(store.apply("m-1", "1", Write::Index(br#"{"v":"x"}"#), None).unwrap_err().status, 400);
+        assert!(store.apply("n-1", "1", Write::Index(br#"{"v":"x"}"#), None).is_ok());
     }
 }

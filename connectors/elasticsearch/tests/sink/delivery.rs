@@ -1,12 +1,15 @@
 //! Every row once, whatever goes wrong; the right index, the right document.
 
-use crate::support::{batch, columns, config, counts, numbers, rejections, sink, stand_in, write, write_rows};
+use crate::support::{batch, columns, config, counts, flush, numbers, rejections, sink, stand_in, write, write_rows};
 use arrow_array::{Int64Array, StringArray};
 use serde_json::{Value, json};
 use standpipe_connector_elasticsearch::ElasticsearchSink;
 use standpipe_elasticsearch_stand_in::{Faults, FieldType};
 use standpipe_sdk::testing::Harness;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 const ROWS: i64 = 2_000;
 
@@ -34,7 +37,7 @@ fn every_row_arrives_once_under_every_mix_of_faults() {
             let index = format!("rows-{in_flight}");
             let mut sink = sink(config(&server.url(), json!({ "index": index, "id": ["n"], "in_flight": in_flight })));
             write_rows(&mut sink, 0..ROWS, 130);
-            sink.flush().unwrap();
+            flush(&mut sink);
             assert_eq!(numbers(&server, &index), (0..ROWS).collect::<Vec<_>>(), "mix {seed}");
             assert_eq!(sink.host.acknowledged(), sink.written());
             let counts = counts(&sink.host);
@@ -51,7 +54,7 @@ fn without_ids_a_row_that_was_not_applied_is_written_once() {
     let mut sink = sink(config(&server.url(), json!({})));
     assert!(!sink.validate().unwrap().details.capabilities.idempotent);
     write_rows(&mut sink, 0..ROWS, 64);
-    sink.flush().unwrap();
+    flush(&mut sink);
     assert_eq!(numbers(&server, "rows"), (0..ROWS).collect::<Vec<_>>());
 }
 
@@ -62,12 +65,12 @@ fn a_replay_with_ids_changes_nothing() {
         let mut sink = sink(config(&server.url(), json!({ "index": op_type, "id": ["host", "n"], "op_type": op_type })));
         assert!(sink.validate().unwrap().details.capabilities.idempotent);
         write_rows(&mut sink, 0..300, 100);
-        sink.flush().unwrap();
+        flush(&mut sink);
         sink.restart();
         // A harness goes on counting; the new instance starts at 1.
         let mut sink = self::sink(config(&server.url(), json!({ "index": op_type, "id": ["host", "n"], "op_type": op_type })));
         write_rows(&mut sink, 100..400, 100);
-        sink.flush().unwrap();
+        flush(&mut sink);
         assert_eq!(numbers(&server, op_type), (0..400).collect::<Vec<_>>(), "{op_type}");
         assert_eq!(counts(&sink.host)["documents_ok"], 300);
         let versions: Vec<u64> = server.documents(op_type).iter().map(|document| document.version).collect();
@@ -133,7 +136,7 @@ fn a_refused_row_goes_to_the_dead_letters_with_the_reason() {
     );
     write(&mut sink, &some_wrong(0..100));
     write(&mut sink, &some_wrong(100..200));
-    sink.flush().unwrap();
+    flush(&mut sink);
     let expected: Vec<i64> = (0..200).filter(|n| n % 7 == 3).collect();
     let seen = rejections(&sink.host);
     let rows: Vec<i64> = seen.keys().map(|(seq, row)| (i64::try_from(*seq).unwrap() - 1) * 100 + i64::from(*row)).collect();
@@ -163,7 +166,7 @@ fn a_refused_row_fails_the_job_unless_told_otherwise() {
     assert!(fail.write(&some_wrong(0..1)).is_err(), "a failed sink takes nothing");
     let mut dropped = made(json!({ "id": ["n"], "on_reject": "drop" }));
     write(&mut dropped, &some_wrong(0..100));
-    dropped.flush().unwrap();
+    flush(&mut dropped);
     assert_eq!((counts(&dropped.host)["documents_dropped"], dropped.host.acknowledged(), dropped.host.rejections().len()), (14, 1, 0));
 }
 
@@ -176,7 +179,7 @@ fn a_document_that_no_request_can_carry_is_found_and_rejected() {
         config(&server.url(), json!({ "id": ["n"], "on_reject": "dead-letter", "batch": { "max_docs": 1000, "max_age": "5ms" } }));
     let mut sink = Harness::sink::<ElasticsearchSink>(settings, rows.schema());
     write(&mut sink, &rows);
-    sink.flush().unwrap();
+    flush(&mut sink);
     assert_eq!(
         rejections(&sink.host).into_iter().map(|(place, details)| (place, details["status"].clone())).collect::<Vec<_>>(),
         [((1, 37), json!(413))]
@@ -197,6 +200,71 @@ fn gzip_makes_requests_smaller_and_changes_nothing_else() {
     assert!(sizes[1] * 3 < sizes[0], "{sizes:?}");
 }
 
+/// Refused, retried, cut, a dead letter or dropped: every row is counted, and none twice.
+#[test]
+fn every_row_is_counted_once_under_faults() {
+    for (seed, policy) in (0..).zip(["dead-letter", "drop"]) {
+        let server = stand_in(Faults::default());
+        let mut sink = Harness::sink::<ElasticsearchSink>(
+            config(&server.url(), json!({ "id": ["n"], "on_reject": policy, "in_flight": 3 })),
+            some_wrong(0..0).schema(),
+        );
+        let field_types = vec![FieldType { index: "rows".to_owned(), field: "host".to_owned(), kind: "long".to_owned() }];
+        server.set_faults(Faults {
+            seed,
+            busy_every: 5,
+            busy_items: 0.1,
+            unavailable_items: 0.1,
+            cut_before_apply: 0.1,
+            cut_after_apply: 0.1,
+            field_types,
+            ..Faults::default()
+        });
+        for batch in 0..40 {
+            write(&mut sink, &some_wrong(batch * 50..batch * 50 + 50));
+        }
+        flush(&mut sink);
+        let counts = counts(&sink.host);
+        let wrong = (0..2_000).filter(|n| n % 7 == 3).count() as u64;
+        let refused = if policy == "drop" { "documents_dropped" } else { "documents_dead_lettered" };
+        assert_eq!((counts["documents_in"], counts["documents_in_flight"], counts[refused]), (2_000, 0, wrong), "{counts:?}");
+        assert_eq!(counts["documents_ok"], 2_000 - wrong);
+        assert_eq!(server.documents("*").len() as u64, 2_000 - wrong);
+        assert_eq!(sink.host.rejections().len() as u64, if policy == "drop" { 0 } else { wrong });
+        assert!(counts["documents_retried"] > 0, "{counts:?}");
+    }
+}
+
+#[test]
+fn requests_are_as_rare_as_told() {
+    let server = stand_in(Faults::default());
+    let mut sink = sink(config(&server.url(), json!({ "id": ["n"], "requests_per_second": 20.0, "in_flight": 4 })));
+    let start = Instant::now();
+    write_rows(&mut sink, 0..500, 50);
+    flush(&mut sink);
+    let (requests, seconds) = (server.bulk_requests(), start.elapsed().as_secs_f64());
+    assert!(requests >= 10 && (requests - 1) as f64 <= seconds * 20.0, "{requests} requests in {seconds} s");
+    assert_eq!(numbers(&server, "rows"), (0..500).collect::<Vec<_>>());
+}
+
+/// A late answer counts as a 429: requests get smaller until the server keeps up.
+#[test]
+fn a_slow_server_gets_smaller_requests() {
+    let requests = |slow_after: &str| {
+        let server = stand_in(Faults { latency: Duration::from_millis(30), ..Faults::default() });
+        let mut sink =
+            sink(config(&server.url(), json!({ "id": ["n"], "slow_after": slow_after, "in_flight": 1, "batch": { "max_docs": 64 } })));
+        write_rows(&mut sink, 0..640, 640);
+        flush(&mut sink);
+        assert_eq!(counts(&sink.host)["documents_retried"], 0);
+        let allowed = sink.host.metric("bulk_documents_allowed").unwrap();
+        assert_eq!(allowed < 64.0, slow_after == "10ms", "{allowed} documents");
+        server.bulk_requests()
+    };
+    let (patient, impatient) = (requests("10s"), requests("10ms"));
+    assert!(patient <= 12 && impatient >= patient * 2, "{patient} and {impatient} requests");
+}
+
 #[test]
 fn an_empty_batch_is_acknowledged_too() {
     let server = stand_in(Faults::default());
@@ -204,6 +272,6 @@ fn an_empty_batch_is_acknowledged_too() {
     write(&mut sink, &batch(0..0));
     write(&mut sink, &batch(0..10));
     write(&mut sink, &batch(0..0));
-    sink.flush().unwrap();
+    flush(&mut sink);
     assert_eq!((sink.host.acknowledged(), server.documents("rows").len()), (3, 10));
 }

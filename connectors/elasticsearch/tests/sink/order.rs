@@ -1,6 +1,6 @@
 //! Updates of a document stay in order, with many requests at the same time and with faults.
 
-use crate::support::{columns, config, counts, stand_in, write};
+use crate::support::{columns, config, counts, flush, stand_in, write};
 use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{Field, Schema};
 use serde_json::json;
@@ -55,7 +55,7 @@ fn run(server: &StandIn, in_flight: u32, rows: i64) {
     for from in (0..rows).step_by(70) {
         write(&mut sink, &changes(from..rows.min(from + 70)));
     }
-    sink.flush().unwrap();
+    flush(&mut sink);
     let state: BTreeMap<String, i64> = server.documents("rows").into_iter().map(|d| (d.id, d.source["n"].as_i64().unwrap())).collect();
     assert_eq!(state, expected(rows));
     assert_eq!(
@@ -116,10 +116,98 @@ fn with_create_the_first_row_of_an_id_stands() {
     for from in (0..600).step_by(60) {
         write(&mut sink, &rows(from..from + 60));
     }
-    sink.flush().unwrap();
+    flush(&mut sink);
     let mut first = BTreeMap::new();
     (0..600).for_each(|n| _ = first.entry(key(n)).or_insert(n));
     let found: BTreeMap<String, i64> = server.documents("rows").into_iter().map(|d| (d.id, d.source["n"].as_i64().unwrap())).collect();
     assert_eq!(found, first);
     assert_eq!(counts(&sink.host)["documents_ok"], 600);
+}
+
+/// As [`changes`], with a version that falls again and again: of each key only the highest counts.
+#[test]
+fn with_versions_the_highest_stands_whatever_comes_last() {
+    let version = |n: i64| n * 7 % 1_009;
+    let rows = |rows: std::ops::Range<i64>| {
+        let plain = changes(rows.clone());
+        let mut fields: Vec<Field> = plain.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+        fields.push(Field::new("v", arrow_schema::DataType::Int64, false));
+        let mut arrays = plain.columns().to_vec();
+        arrays.push(Arc::new(Int64Array::from_iter_values(rows.map(version))));
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap()
+    };
+    let server = stand_in(Faults { seed: 6, busy_items: 0.2, unavailable_items: 0.2, cut_after_apply: 0.1, ..Faults::default() });
+    let settings = config(
+        &server.url(),
+        json!({ "version": "column", "version_column": "v", "in_flight": 3, "batch": { "max_docs": 20, "max_age": "1ms" } }),
+    );
+    let mut sink = Harness::sink::<ElasticsearchSink>(settings, rows(0..0).schema()).with_mode(ChangeMode::Upsert, &["key"]);
+    let mut newest = BTreeMap::new();
+    // The second half is a replay of what the first has written.
+    for from in (0..1_000).step_by(50).chain((0..1_000).step_by(50)) {
+        write(&mut sink, &rows(from..from + 50));
+        (from..from + 50).for_each(|n| {
+            let best = newest.entry(key(n)).or_insert(n);
+            *best = if version(n) >= version(*best) { n } else { *best };
+        });
+    }
+    flush(&mut sink);
+    newest.retain(|_, n| *n % 11 != 0);
+    let found: BTreeMap<String, i64> = server.documents("rows").into_iter().map(|d| (d.id, d.source["n"].as_i64().unwrap())).collect();
+    assert_eq!(found, newest);
+    assert_eq!(counts(&sink.host)["documents_ok"], 2_000);
+}
+
+/// A null in `n` deletes: a topic of states, with tombstones.
+#[test]
+fn tombstones_and_updates_are_applied_in_order() {
+    for op_type in ["index", "update"] {
+        let server = stand_in(Faults { seed: 8, busy_items: 0.3, unavailable_items: 0.1, cut_before_apply: 0.1, ..Faults::default() });
+        let rows = |rows: std::ops::Range<i64>| {
+            let keys: StringArray = rows.clone().map(|n| Some(key(n))).collect();
+            let numbers: Int64Array = rows.map(|n| (n % 5 != 0).then_some(n)).collect();
+            columns(vec![("key", Arc::new(keys)), ("n", Arc::new(numbers))])
+        };
+        let settings = config(
+            &server.url(),
+            json!({ "id": ["key"], "tombstone": "n", "op_type": op_type, "in_flight": 3, "batch": { "max_docs": 20, "max_age": "1ms" } }),
+        );
+        let mut sink = Harness::sink::<ElasticsearchSink>(settings, rows(0..0).schema());
+        for from in (0..1_000).step_by(50) {
+            write(&mut sink, &rows(from..from + 50));
+        }
+        flush(&mut sink);
+        let mut expected = BTreeMap::new();
+        for n in 0..1_000 {
+            if n % 5 == 0 {
+                expected.remove(&key(n))
+            } else {
+                expected.insert(key(n), n)
+            };
+        }
+        let found: BTreeMap<String, i64> = server.documents("rows").into_iter().map(|d| (d.id, d.source["n"].as_i64().unwrap())).collect();
+        assert_eq!(found, expected, "{op_type}");
+        assert_eq!(counts(&sink.host)["documents_ok"], 1_000);
+        // Deleting what is not there, or was never there, is done.
+        let mut gone =
+            Harness::sink::<ElasticsearchSink>(config(&server.url(), json!({ "id": ["key"], "op_type": "delete" })), rows(0..0).schema());
+        write(&mut gone, &rows(0..1_000));
+        gone.finish().unwrap();
+        assert_eq!(server.documents("rows"), []);
+    }
+}
+
+#[test]
+fn an_update_leaves_other_fields_alone() {
+    let server = stand_in(Faults::default());
+    let keys = || Arc::new(StringArray::from(vec!["a", "b"]));
+    let name = columns(vec![("key", keys()), ("name", Arc::new(StringArray::from(vec!["x", "y"])))]);
+    let size = columns(vec![("key", keys()), ("size", Arc::new(Int64Array::from(vec![1, 2])))]);
+    for rows in [name, size] {
+        let settings = config(&server.url(), json!({ "id": ["key"], "op_type": "update" }));
+        let mut sink = Harness::sink::<ElasticsearchSink>(settings, rows.schema());
+        write(&mut sink, &rows);
+        sink.finish().unwrap();
+    }
+    assert_eq!(server.documents("rows")[1].source, json!({ "key": "b", "name": "y", "size": 2 }));
 }

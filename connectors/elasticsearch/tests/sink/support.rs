@@ -8,7 +8,12 @@ use standpipe_sdk::{
     Written,
     testing::{Harness, SinkHarness, TestHost},
 };
-use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Long enough for a slow machine; nothing waits for it in vain.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,15 +47,25 @@ pub(crate) fn sink(config: Value) -> SinkHarness {
     Harness::sink::<ElasticsearchSink>(config, batch(0..0).schema())
 }
 
-/// Writes a batch, waiting for room as a host does.
+/// Writes a batch, waiting for room as a host does, also while the sink says why there is none.
 pub(crate) fn write(sink: &mut SinkHarness, batch: &RecordBatch) {
     let host = Arc::clone(&sink.host);
     loop {
         let wakes = host.wakes();
-        if sink.write(batch).unwrap() == Written::Taken {
-            return;
+        match sink.write(batch) {
+            Ok(Written::Taken) => return,
+            Ok(Written::Busy) => {}
+            Err(error) => assert!(error.retryable, "{error}"),
         }
         assert!(host.wait_until(PATIENCE, |host| host.wakes() > wakes), "the sink is busy and never wakes the host");
+    }
+}
+
+/// Delivers all that was written, as a host does: a flush that fails in a way that may pass is called again.
+pub(crate) fn flush(sink: &mut SinkHarness) {
+    let end = Instant::now() + PATIENCE;
+    while let Err(error) = sink.flush() {
+        assert!(error.retryable && Instant::now() < end, "{error}");
     }
 }
 

@@ -177,7 +177,7 @@ impl Process {
     fn act(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Ask(id) => self.tasks.push(Task::Part(id, Part::Enumerator(0))),
+                Action::Ask(id, _) => self.tasks.push(Task::Part(id, Part::Enumerator(0))),
                 Action::Trigger(id, reason) => self.triggers.iter_mut().for_each(|triggers| triggers.push_back((id, reason))),
                 Action::Write(id, _) => self.tasks.push(Task::Write(id)),
                 Action::CommitSinks(id) => self.tasks.push(Task::CommitSinks(id)),

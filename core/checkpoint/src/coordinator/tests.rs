@@ -25,7 +25,7 @@ fn complete(coordinator: &mut Coordinator, id: u64, now: Micros) -> Vec<Action> 
 fn one_after_the_other_in_order() {
     let mut coordinator = coordinator();
     assert_eq!((coordinator.deadline(), coordinator.wake(99)), (Some(100), vec![]));
-    assert_eq!(coordinator.wake(100), [Ask(5)]);
+    assert_eq!(coordinator.wake(100), [Ask(5, Reason::Interval)]);
     assert_eq!(coordinator.on(101, Event::Part(5, FINDER)), [Trigger(5, Reason::Interval)]);
     assert_eq!(coordinator.on(102, Event::Part(5, SINK)), []);
     assert_eq!(coordinator.on(103, Event::Part(5, SINK)), [], "twice the same is once");
@@ -33,18 +33,18 @@ fn one_after_the_other_in_order() {
     assert_eq!(coordinator.on(110, Event::Written(5)), [CommitSinks(5)]);
     assert_eq!(coordinator.deadline(), Some(200));
     assert_eq!(coordinator.on(111, Event::Committed(5, SINK)), [CommitUpstream(5)]);
-    assert_eq!(coordinator.wake(200), [Ask(6)]);
+    assert_eq!(coordinator.wake(200), [Ask(6, Reason::Interval)]);
 }
 
 #[test]
 fn a_slow_one_is_followed_by_a_pause() {
     let mut coordinator = Coordinator::new(Settings { timeout: 1_000, ..settings() }, [SOURCE], [], 1, 0);
-    assert_eq!(coordinator.wake(100), [Ask(1), Trigger(1, Reason::Interval)]);
+    assert_eq!(coordinator.wake(100), [Ask(1, Reason::Interval), Trigger(1, Reason::Interval)]);
     assert_eq!(coordinator.wake(350), []);
     coordinator.on(360, Event::Part(1, SOURCE));
     assert_eq!(coordinator.on(365, Event::Written(1)), [CommitSinks(1), CommitUpstream(1)]);
     assert_eq!((coordinator.deadline(), coordinator.wake(374)), (Some(375), vec![]));
-    assert_eq!(coordinator.wake(375), [Ask(2), Trigger(2, Reason::Interval)]);
+    assert_eq!(coordinator.wake(375), [Ask(2, Reason::Interval), Trigger(2, Reason::Interval)]);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn what_takes_too_long_is_given_up_and_covered_by_the_next() {
     coordinator.on(101, Event::Part(5, SINK));
     assert_eq!(coordinator.wake(150), [GiveUp(5, "1 of 3 parts did not come in time".to_owned())]);
     assert_eq!(coordinator.on(151, Event::Part(5, SOURCE)), [], "too late");
-    assert_eq!(coordinator.wake(200), [Ask(6)]);
+    assert_eq!(coordinator.wake(200), [Ask(6, Reason::Interval)]);
     let expected = [Trigger(6, Reason::Interval), Write(6, Reason::Interval), CommitSinks(6), CommitUpstream(6)];
     assert_eq!(complete(&mut coordinator, 6, 201), expected);
     // A success forgives: it takes two more to end the job.
@@ -83,19 +83,19 @@ fn a_commit_covers_the_former_ones() {
 #[test]
 fn a_savepoint_does_not_wait_for_the_interval() {
     let mut coordinator = coordinator();
-    assert_eq!(coordinator.on(20, Event::Requested), [Ask(5)]);
+    assert_eq!(coordinator.on(20, Event::Requested), [Ask(5, Reason::Savepoint)]);
     assert_eq!(coordinator.on(21, Event::Part(5, FINDER)), [Trigger(5, Reason::Savepoint)]);
     assert_eq!(coordinator.on(22, Event::PartFailed(5, "x".to_owned())), [GiveUp(5, "x".to_owned())]);
     assert_eq!(coordinator.deadline(), Some(120), "whoever wanted it has been told, and may ask again");
     assert_eq!(coordinator.on(30, Event::Requested), []);
-    assert_eq!(coordinator.wake(32), [Ask(6)]);
+    assert_eq!(coordinator.wake(32), [Ask(6, Reason::Savepoint)]);
 }
 
 #[test]
 fn the_last_one_ends_the_job_when_it_is_committed() {
     let mut coordinator = Coordinator::new(Settings { interval: None, ..settings() }, [SOURCE, SINK], [SINK], 1, 0);
     assert_eq!((coordinator.deadline(), coordinator.wake(1_000_000)), (None, vec![]));
-    assert_eq!(coordinator.on(1_000_000, Event::Ending), [Ask(1), Trigger(1, Reason::Last)]);
+    assert_eq!(coordinator.on(1_000_000, Event::Ending), [Ask(1, Reason::Last), Trigger(1, Reason::Last)]);
     coordinator.on(1_000_001, Event::Part(1, SINK));
     assert_eq!(coordinator.on(1_000_002, Event::Part(1, SOURCE)), [Write(1, Reason::Last)]);
     assert_eq!(coordinator.on(1_000_003, Event::Written(1)), [CommitSinks(1)]);
@@ -111,7 +111,7 @@ fn a_job_that_ends_during_a_checkpoint_finishes_it_first() {
     coordinator.on(102, Event::Part(5, FINDER));
     coordinator.on(102, Event::Part(5, SINK));
     coordinator.on(103, Event::Part(5, SOURCE));
-    assert_eq!(coordinator.on(104, Event::Written(5)), [CommitSinks(5), Ask(6)]);
+    assert_eq!(coordinator.on(104, Event::Written(5)), [CommitSinks(5), Ask(6, Reason::Last)]);
     let expected = [Trigger(6, Reason::Last), Write(6, Reason::Last), CommitSinks(6), CommitUpstream(6), End];
     assert_eq!(complete(&mut coordinator, 6, 105), expected);
 }

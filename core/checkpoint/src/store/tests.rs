@@ -11,7 +11,7 @@ fn table(node: &str, name: &str, values: Vec<i64>) -> NewTable {
     let groups: ArrayRef = Arc::new(UInt16Array::from_iter_values(values.iter().map(|value| *value as u16)));
     let values: ArrayRef = Arc::new(Int64Array::from(values));
     let batch = RecordBatch::try_from_iter([("key_group", groups), ("value", values)]).unwrap();
-    NewTable { node: node.to_owned(), subtask: 0, name: name.to_owned(), batch }
+    NewTable { node: node.to_owned(), subtask: 0, name: name.to_owned(), batch, same: None }
 }
 
 fn manifest(id: u64, generation: u64, kind: Kind, files: Vec<FileRef>) -> Manifest {

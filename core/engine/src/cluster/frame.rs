@@ -8,8 +8,9 @@ use crate::runtime::{
     reader::{Assignment, ReaderCommand},
 };
 use serde::{Deserialize, Serialize};
-use standpipe_checkpoint::FileRef;
+use standpipe_checkpoint::{FileRef, Manifest};
 use standpipe_loader::SplitPosition;
+use standpipe_state::Base;
 use std::io::{self, Read, Write};
 
 /// The longest frame, bytes: many thousands of splits or numbers fit into it.
@@ -28,8 +29,14 @@ pub(crate) enum Frame {
     // From the first process.
     /// To the reader of a source's subtask.
     Reader { node: u32, subtask: u32, command: Told },
+    /// What the job goes on from fits, and is noted: plugins may be opened.
+    Begun,
     /// That checkpoint is being collected; 0: none.
     Collecting(u64),
+    /// On what it may build, before any operator is behind its cut.
+    BuildOn(ToldBase),
+    /// The newest durable checkpoint.
+    Newest(Box<Manifest>),
     /// That checkpoint is durable: sinks commit it.
     CommitSinks(u64),
     /// The last checkpoint is committed.
@@ -58,6 +65,34 @@ pub(crate) enum Frame {
     Failed { node: String, class: ErrorClass, message: String },
     /// Everything has ended here; nothing follows.
     Done,
+}
+
+/// A [`Base`].
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum ToldBase {
+    Alone,
+    Nothing,
+    Checkpoint(u64),
+}
+
+impl From<Base> for ToldBase {
+    fn from(base: Base) -> Self {
+        match base {
+            Base::Alone => Self::Alone,
+            Base::Nothing => Self::Nothing,
+            Base::Checkpoint(id) => Self::Checkpoint(id),
+        }
+    }
+}
+
+impl From<ToldBase> for Base {
+    fn from(told: ToldBase) -> Self {
+        match told {
+            ToldBase::Alone => Self::Alone,
+            ToldBase::Nothing => Self::Nothing,
+            ToldBase::Checkpoint(id) => Self::Checkpoint(id),
+        }
+    }
 }
 
 /// What a reader is told from another process.

@@ -76,7 +76,7 @@ impl OperatorHead {
         while let Some(cut) = self.aligner.next_cut(frontiers) {
             if let Some(checkpoints) = self.job.checkpoints.as_ref().filter(|checkpoints| checkpoints.wants(cut)) {
                 let operator = &mut self.operator;
-                let state = self.timer.time("snapshot", || operator.snapshot());
+                let state = self.timer.time("snapshot", || operator.snapshot(checkpoints.cut(cut)));
                 checkpoints.report(cut, self.node, self.subtask, state.map(Into::into));
             }
             while let Some((edge, items, rights)) = self.aligner.next_held() {

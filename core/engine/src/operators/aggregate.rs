@@ -9,22 +9,22 @@
 //! What `each` and `final` give depends on the order of the rows of each key alone, not on batches; `changes` is coalesced per batch. Without key columns all rows are
 //! of one key. State stays for every key that ever came.
 //!
-//! Snapshot: the table `keys`, a row per key: `key_group`, `key`, then each aggregate's state columns, named `AGGREGATE.n`.
+//! Snapshot: the table `keys`, a row per key, or per key that has changed: `key_group`, `key`, then each aggregate's state columns, named `AGGREGATE.n`.
 
 use super::{arrow_error, data_error, stateless::evaluate};
 use crate::operator::{END, Emitter, Micros, Operator, OperatorError, Snapshot};
 use accumulator::{Accumulator, AccumulatorError};
 use arrow::{
-    array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray},
-    compute::cast,
+    array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, StringArray},
+    compute::{cast, filter_record_batch},
     datatypes::{Field, Fields, SchemaRef},
 };
 use datafusion_physical_expr::PhysicalExpr;
 use standpipe_pipeline::plan::{AggregateNode, Emit, JobSettings};
 use standpipe_sdk::wire::{ROLE, ROLE_ROW_KIND};
 use standpipe_state::{
-    EncodedKeys, KeyGroupRange, KeyIndex, Ordinals,
-    snapshot::{SnapshotError, column, keyed_table, owned_rows},
+    Changes, Cut, EncodedKeys, KeyGroupRange, KeyIndex, Ordinals, Said,
+    snapshot::{SINCE, SnapshotError, column, keyed_table, owned_rows},
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -47,6 +47,7 @@ pub struct Aggregate {
     key_fields: Fields,
     index: KeyIndex,
     functions: Vec<Function>,
+    changes: Changes,
     output: SchemaRef,
     encoded: EncodedKeys,
     ids: Vec<u32>,
@@ -93,6 +94,7 @@ impl Aggregate {
             key_fields,
             index,
             functions,
+            changes: Changes::default(),
             output,
             encoded: EncodedKeys::new(),
             ids: Vec::new(),
@@ -154,8 +156,11 @@ impl Aggregate {
         (0..self.index.len() as u32).collect()
     }
 
-    fn table(&self) -> Result<RecordBatch, OperatorError> {
-        let ids = self.all_ids();
+    fn table(&self, said: Said) -> Result<RecordBatch, OperatorError> {
+        let (ids, metadata) = match said {
+            Said::Whole => (self.all_ids(), HashMap::new()),
+            Said::Since(cut, ids) => (ids, HashMap::from([(SINCE.to_owned(), cut.to_string())])),
+        };
         let mut columns = Vec::new();
         for function in &self.functions {
             let states = function.accumulator.state(&ids).map_err(|error| error.at(&self.node, &function.name))?;
@@ -163,13 +168,20 @@ impl Aggregate {
                 columns.push((Arc::new(Field::new(format!("{}.{at}", function.name), state.data_type().clone(), true)), state));
             }
         }
-        let table = keyed_table(&self.index, &self.key_fields, &ids, self.max_parallelism, columns, HashMap::new());
+        let table = keyed_table(&self.index, &self.key_fields, &ids, self.max_parallelism, columns, metadata);
         table.map_err(|error| data_error(&self.node, error))
     }
 
+    /// Takes the rows of keys that are new: of a key the last table holds, so the last comes first.
     fn restore_table(&mut self, table: &RecordBatch, owned: KeyGroupRange) -> Result<(), SnapshotError> {
-        let (rows, encoded) = owned_rows(table, &self.key_fields, self.max_parallelism, owned)?;
+        let (mut rows, encoded) = owned_rows(table, &self.key_fields, self.max_parallelism, owned)?;
+        let known = self.index.len() as u32;
         self.index.intern(&encoded, &mut self.ids)?;
+        if self.ids.iter().any(|id| *id < known) {
+            let new: BooleanArray = self.ids.iter().map(|id| Some(*id >= known)).collect();
+            rows = filter_record_batch(&rows, &new)?;
+            self.ids.retain(|id| *id >= known);
+        }
         for function in &mut self.functions {
             let types = function.accumulator.state_types();
             let state = types.iter().enumerate().map(|(at, data_type)| {
@@ -196,6 +208,9 @@ impl Operator for Aggregate {
         let known = self.index.len();
         let encoded = self.encoded.encode(&keys, batch.num_rows());
         encoded.and_then(|()| self.index.intern(&self.encoded, &mut self.ids)).map_err(|error| data_error(&self.node, error))?;
+        if self.changes.wanted() {
+            self.ids.iter().for_each(|id| self.changes.note(*id));
+        }
         match self.emit {
             Emit::Each => self.each(&batch, keys, out),
             Emit::Final => self.update(&batch),
@@ -217,16 +232,18 @@ impl Operator for Aggregate {
         }
         // Given once: a snapshot from here on has nothing left to give.
         self.index.compact(|_| false);
+        self.changes.forget();
         self.functions.iter_mut().for_each(|function| function.accumulator.clear());
         Ok(())
     }
 
-    fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
-        Ok(Snapshot { tables: vec![(KEYS.to_owned(), self.table()?)] })
+    fn snapshot(&mut self, cut: Cut) -> Result<Snapshot, OperatorError> {
+        let said = self.changes.cut(cut, self.index.len());
+        Ok(Snapshot { tables: vec![(KEYS.to_owned(), self.table(said)?)] })
     }
 
     fn restore(&mut self, parts: &[Snapshot], owned: KeyGroupRange) -> Result<(), OperatorError> {
-        for (name, table) in parts.iter().flat_map(|part| &part.tables) {
+        for (name, table) in parts.iter().flat_map(|part| part.tables.iter().rev()) {
             let restored = if name == KEYS {
                 self.restore_table(table, owned)
             } else {

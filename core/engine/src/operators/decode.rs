@@ -127,7 +127,7 @@ mod tests {
         let value = Field::new("v", DataType::Int64, true);
         let schema = Arc::new(Schema::new(vec![value.clone()]));
         let main = Schema::new(vec![value, Field::new("offset", DataType::Int64, false)]);
-        let step = DecodeStep { format: FormatSpec { kind: FormatKind::Json, on_error }, schema };
+        let step = DecodeStep { format: FormatSpec { on_error, ..FormatKind::Json.into() }, schema };
         Decode::new("sources.readings", &step, Arc::new(main), errors_schema()).unwrap()
     }
 

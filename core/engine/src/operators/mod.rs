@@ -12,12 +12,16 @@ mod testing;
 pub(crate) mod transform;
 pub mod window;
 
-use crate::operator::{Operator, OperatorError};
-use arrow::{datatypes::SchemaRef, error::ArrowError};
+use crate::operator::{Operator, OperatorError, Snapshot};
+use arrow::{
+    datatypes::{Fields, SchemaRef},
+    error::ArrowError,
+};
 use datafusion_common::DataFusionError;
 use decode::Decode;
 use standpipe_loader::{HostServices, InstanceContext};
 use standpipe_pipeline::plan::{Node, Operator as Kind, Plan, SourceNode};
+use standpipe_state::{KeyGroupRange, KeyedStates};
 use stateless::{Encode, Filter, Project, Stateless, Union};
 use std::sync::Arc;
 
@@ -78,6 +82,22 @@ pub(crate) fn transform(
     let schema = if keyed { Some(input(plan, node)?) } else { None };
     let operator = transform::Transform::new(&node.path, instance, schema, &transform.keys, host, plan.settings.max_parallelism)?;
     Ok(Box::new(operator))
+}
+
+/// Whether a plugin's transform takes this keyed state, without the plugin.
+///
+/// # Errors
+/// When it does not.
+pub(crate) fn try_out(plan: &Plan, node: &Node, parts: &[Snapshot], owned: KeyGroupRange) -> Result<(), OperatorError> {
+    let Kind::Transform(transform) = &node.operator else { return Err(data_error(&node.path, "it is no transform")) };
+    if transform.keys.is_empty() {
+        return Ok(());
+    }
+    let schema = input(plan, node)?;
+    let fields: Fields = transform.keys.iter().map(|key| Arc::clone(&schema.fields()[*key])).collect();
+    let states = KeyedStates::new(fields, &transform.validation.states, plan.settings.max_parallelism);
+    let mut states = states.map_err(|error| data_error(&node.path, error))?;
+    parts.iter().try_for_each(|part| states.restore(&part.tables, owned)).map_err(|error| data_error(&node.path, error))
 }
 
 /// The schema of an output.

@@ -13,7 +13,7 @@ use datafusion_common::DataFusionError;
 use datafusion_physical_expr::{PhysicalExpr, expressions::Column};
 use standpipe_formats::{Encoder, FormatSpec, encoder};
 use standpipe_pipeline::plan::{EncodeNode, EvaluationError, FilterNode, ProjectNode};
-use standpipe_state::KeyGroupRange;
+use standpipe_state::{Cut, KeyGroupRange};
 use std::sync::Arc;
 
 /// Batches in, at most one batch out each, nothing kept.
@@ -40,7 +40,7 @@ impl<S: Step> Operator for Stateless<S> {
         Ok(())
     }
 
-    fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
+    fn snapshot(&mut self, _: Cut) -> Result<Snapshot, OperatorError> {
         Ok(Snapshot::default())
     }
 

@@ -12,7 +12,7 @@ use arrow::{
 };
 use proptest::prelude::*;
 use standpipe_pipeline::plan::JobSettings;
-use standpipe_state::range_of;
+use standpipe_state::{Cut, range_of};
 use std::{sync::Arc, time::Duration};
 
 pub(super) const GROUPS: u32 = 32;
@@ -149,7 +149,7 @@ impl<F: Fn() -> Box<dyn Operator>> Subtasks<F> {
     }
 
     pub(super) fn snapshots(&mut self) -> Vec<Snapshot> {
-        self.operators.iter_mut().map(|operator| operator.snapshot().unwrap()).collect()
+        self.operators.iter_mut().map(|operator| operator.snapshot(Cut::ALONE).unwrap()).collect()
     }
 
     /// Goes on from a snapshot with that many subtasks; the old ones take no harm from the snapshot, and are dropped.

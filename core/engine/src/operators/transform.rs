@@ -5,7 +5,7 @@
 //! also those that its own timers set. At the end (`END`) a key's event time goes on to the latest timer that it has then: what its timers set beyond that is void,
 //! for a timer that sets its successor would never end. So are timers of processing time. Then the input is finished.
 //!
-//! Snapshot: keyed: a table `state.NAME` per declared state and `timers`; and `plugin`, the bytes of the plugin's own snapshot, of every former subtask.
+//! Snapshot: keyed: a table `state.NAME` per declared state and `timers`, or what has changed of them; and `plugin`, the bytes of the plugin's own snapshot, of every former subtask.
 
 use super::{arrow_error, data_error};
 use crate::operator::{END, Emitter, Micros, Operator, OperatorError, Snapshot};
@@ -16,7 +16,7 @@ use arrow::{
 use hashbrown::HashMap;
 use standpipe_loader::{CloseReason, Emitted, HostServices, KeyedCall, TimeDomain, Timer, TransformInstance};
 use standpipe_state::{
-    EncodedKeys, KeyGroupRange, KeyedStates, Ordinals,
+    Cut, EncodedKeys, KeyGroupRange, KeyedStates, Ordinals,
     snapshot::{SnapshotError, typed_column},
     timers::DueTimer,
 };
@@ -176,9 +176,9 @@ impl Operator for Transform {
         self.keyed.as_ref().filter(|_| !self.ended)?.states.next_processing_time()
     }
 
-    fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
-        let mut tables = match &self.keyed {
-            Some(keyed) => keyed.states.snapshot().map_err(|error| data_error(&self.node, error))?,
+    fn snapshot(&mut self, cut: Cut) -> Result<Snapshot, OperatorError> {
+        let mut tables = match &mut self.keyed {
+            Some(keyed) => keyed.states.snapshot(cut, self.host.now()).map_err(|error| data_error(&self.node, error))?,
             None => Vec::new(),
         };
         tables.push((PLUGIN.to_owned(), self.plugin_table()?));
@@ -193,7 +193,9 @@ impl Operator for Transform {
                 bytes.extend(typed_column(table, PLUGIN, &DataType::Binary).map_err(misfit)?.as_binary::<i32>().iter().flatten());
             }
             if let Some(keyed) = &mut self.keyed {
-                keyed.states.restore(&part.tables, owned).map_err(misfit)?;
+                for state in keyed.states.restore(&part.tables, owned, self.host.now()).map_err(misfit)? {
+                    tracing::warn!("{}: the plugin no longer declares the state {state:?}: it is left behind", self.node);
+                }
             }
         }
         Ok(self.instance.restore(&bytes)?)

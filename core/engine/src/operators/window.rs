@@ -23,7 +23,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use pane::{Pane, WindowFunction};
 use routes::Routes;
 use standpipe_pipeline::plan::{JobSettings, WindowAssigner, WindowNode};
-use standpipe_state::{EncodedKeys, KeyGroupRange};
+use standpipe_state::{Cut, EncodedKeys, KeyGroupRange};
 use std::{collections::BTreeMap, sync::Arc};
 use time::{Tumbling, event_times};
 
@@ -246,7 +246,7 @@ impl Operator for Window {
         self.lateness
     }
 
-    fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
+    fn snapshot(&mut self, _: Cut) -> Result<Snapshot, OperatorError> {
         self.take_snapshot().map_err(|error| error.at(&self.node))
     }
 

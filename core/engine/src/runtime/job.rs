@@ -11,6 +11,7 @@ use super::{
     metrics::{Metrics, NodeMetrics},
     peers::Peers,
     standstill::Standstill,
+    steps::Step,
     ticker::Ticker,
 };
 use crate::{
@@ -64,6 +65,8 @@ pub struct RunOptions {
     pub start_period: Duration,
     /// Where checkpoints are taken to; `None`: none are taken.
     pub checkpoints: Option<CheckpointOptions>,
+    /// For tests: at this step of that checkpoint the process ends as if it were killed.
+    pub crash_at: Option<(Step, u64)>,
 }
 
 impl RunOptions {
@@ -85,6 +88,7 @@ impl RunOptions {
             stop_patience: Duration::from_secs(10),
             start_period: Duration::from_secs(10),
             checkpoints: None,
+            crash_at: None,
         }
     }
 }

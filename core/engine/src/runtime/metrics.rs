@@ -155,6 +155,8 @@ pub struct Totals {
     pub rejected: u64,
     /// Records that are not read yet, where the sources know.
     pub lag: Option<u64>,
+    /// How long the oldest of them has been waiting, where the sources know.
+    pub lag_time: Option<Duration>,
 }
 
 /// What the engine counts of a node, over all its subtasks: in the first process, those of the others too, as they stood some moments ago. Updated per batch.
@@ -311,6 +313,8 @@ impl Metrics {
                     totals.broken += node.broken_records.get();
                     let lag = node.lag().values().filter_map(|split| split.records).reduce(|a, b| a + b);
                     totals.lag = totals.lag.map_or(lag, |total| Some(total + lag.unwrap_or(0)));
+                    let oldest = node.lag().values().filter_map(|split| split.millis).max().map(Duration::from_millis);
+                    totals.lag_time = totals.lag_time.max(oldest);
                 }
                 Role::Sink => {
                     totals.rows_out += node.rows_out.get();
@@ -437,6 +441,22 @@ mod tests {
         metrics.update(99, 7.0);
         let values: Vec<_> = metrics.snapshot().into_iter().map(|s| s.value).collect();
         assert_eq!(values, [Value::Counter(3.5), Value::Counter(0.0)]);
+    }
+
+    #[test]
+    fn the_lag_of_a_job_is_all_records_and_the_age_of_the_oldest() {
+        let source = |lags: &[(Option<u64>, Option<u64>)]| {
+            let node = NodeMetrics { role: Role::Source, ..NodeMetrics::default() };
+            for (split, (records, millis)) in lags.iter().enumerate() {
+                node.set_lag(split.to_string(), SplitLag { records: *records, millis: *millis });
+            }
+            node
+        };
+        let totals = |nodes| Metrics { nodes, ..empty() }.totals();
+        let unknown = totals(vec![source(&[(None, None)])]);
+        assert_eq!((unknown.lag, unknown.lag_time), (None, None));
+        let known = totals(vec![source(&[(Some(3), Some(1_500)), (Some(0), Some(0))]), source(&[(Some(4), None), (None, None)])]);
+        assert_eq!((known.lag, known.lag_time), (Some(7), Some(Duration::from_millis(1_500))));
     }
 
     #[test]

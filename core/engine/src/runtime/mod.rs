@@ -13,18 +13,21 @@ pub(crate) mod reader;
 mod retry;
 pub(crate) mod sink;
 pub(crate) mod standstill;
+pub(crate) mod steps;
 pub(crate) mod task;
 mod ticker;
 mod worker;
 
 pub use checkpoints::{
-    CheckpointOptions,
+    CheckpointOptions, check_restore,
     savepoint::{PendingSavepoint, SavepointError},
 };
 use error::Phase;
 pub use error::{Cause, ErrorClass, JobError};
 pub use job::{JobControl, JobState, RunOptions, Secrets};
 pub use metrics::{CheckpointTotals, Counter, LastCheckpoint, Metrics, NodeMetrics, Position, Role, Sample, SplitLag, Totals, Value};
+
+pub use steps::Step;
 
 use crate::dataflow::build::Wiring;
 use checkpoints::{Readers, Restored};
@@ -191,6 +194,15 @@ fn start(job: &Arc<Job>, wiring: Wiring, readers: &Senders) -> Result<impl FnOnc
     // From now on the other processes hear of a failure here.
     Peers::start(job, readers).map_err(no_thread)?;
     restore(job)?;
+    if let Some(peers) = &job.peers {
+        if job.is_first() {
+            peers.begin();
+        }
+        crossbeam_channel::select! {
+            recv(peers.begun()) -> _ => {}
+            recv(job.cancel_signal()) -> _ => return Err(engine_error("the job was given up before it began")),
+        }
+    }
     if job.is_first() {
         let readers = reach(job, readers);
         checkpoints::spawn(job, readers.clone());
@@ -215,14 +227,19 @@ fn reach(job: &Job, readers: &Senders) -> Readers {
     readers.iter().map(|(node, subtasks)| (*node, (0..).zip(subtasks).map(|subtask| one(*node, subtask)).collect())).collect()
 }
 
-/// Reads the checkpoint that the job goes on from.
+/// Reads the checkpoint that the job goes on from, and begins.
 fn restore(job: &Job) -> Result<(), JobError> {
-    if let Some(checkpoints) = &job.checkpoints
-        && let Some(restored) = Restored::load(&checkpoints.options, &job.plan)?
-    {
+    let Some(checkpoints) = &job.checkpoints else { return Ok(()) };
+    let options = &checkpoints.options;
+    if let Some(restored) = Restored::load(options, &job.plan)? {
         checkpoints.set_restored(restored);
     }
-    Ok(())
+    if !job.is_first() {
+        return Ok(());
+    }
+    // Only now: what cannot be gone on from must not make later checkpoints passed over.
+    let begun = options.store.begin(options.taken_over.generation, options.taken_over.base.as_ref().map_or(0, |base| base.id));
+    begun.map_err(|error| JobError::new("", Phase::Start, Cause::Checkpoint(error.to_string())))
 }
 
 /// Waits until the workers have ended; once the job is given up for [`GRACE`] at most, because an operator may be deep in a call.

@@ -9,6 +9,7 @@ use super::{
     job::Job,
     metrics::SplitLag,
     retry::Retry,
+    steps::Step,
 };
 use crate::{dataflow::chunk::Origin, operator::Micros};
 use arrow::array::RecordBatch;
@@ -376,9 +377,11 @@ impl ReaderThread {
     }
 
     fn commit(&self, reader: &mut SourceReader, checkpoint: u64, positions: &[(String, Vec<u8>)]) {
+        self.job.reached(Step::Upstream, checkpoint);
         if let Err(error) = self.timer.time("checkpoint_committed", || reader.checkpoint_committed(checkpoint, positions)) {
             tracing::warn!(job = %self.job.options.job_id, "positions are not committed upstream: {error}");
         }
+        self.job.reached(Step::Done, checkpoint);
     }
 
     fn report_lag(&self, reader: &mut SourceReader) {

@@ -8,6 +8,7 @@ use super::{
     host::{Deliveries, InstanceHost},
     job::Job,
     retry::Retry,
+    steps::Step,
 };
 use crate::{dataflow::time::CheckpointId, operator::OperatorError};
 use arrow::array::RecordBatch;
@@ -59,6 +60,7 @@ pub(crate) fn spawn(job: &Arc<Job>, node: NodeId, subtask: u32, queue: Receiver<
         let host = host.for_sink(Arc::clone(&link.deliveries), move || operator());
         let retry = Retry::new(&shared, node);
         let transactional = commits(shared.node(node));
+        let holds = matches!(&shared.node(node).operator, Operator::Sink(sink) if sink.validation.details.capabilities.needs_log);
         let commits = shared.checkpoints.as_ref().filter(|_| transactional).map_or_else(never, |it| it.committer(node, subtask));
         let (written, waiting, phase, uncommitted) = (0, VecDeque::new(), Phase::Start, Vec::new());
         let job = Arc::clone(&shared);
@@ -75,6 +77,7 @@ pub(crate) fn spawn(job: &Arc<Job>, node: NodeId, subtask: u32, queue: Receiver<
             waiting,
             phase,
             transactional,
+            holds: holds && shared.checkpoints.is_some(),
             uncommitted,
             commits,
         };
@@ -97,6 +100,8 @@ struct SinkThread {
     waiting: VecDeque<(u64, Instant)>,
     phase: Phase,
     transactional: bool,
+    /// It keeps rows for the next checkpoint (`needs_log`): a flush before has nothing to deliver.
+    holds: bool,
     /// What is prepared and not committed, oldest first.
     uncommitted: Vec<Committable>,
     /// Checkpoints that are durable.
@@ -144,7 +149,7 @@ impl SinkThread {
             if self.flush_is_due() && !self.flush(instance, 0)? {
                 return Ok(false);
             }
-            let look = self.waiting.front().map_or_else(never, |(_, since)| self.next_look(*since));
+            let look = self.waiting.front().filter(|_| !self.holds).map_or_else(never, |(_, since)| self.next_look(*since));
             let command = select! {
                 recv(self.queue) -> command => command,
                 recv(self.commits) -> checkpoint => match checkpoint {
@@ -178,7 +183,7 @@ impl SinkThread {
     fn flush_is_due(&mut self) -> bool {
         let acknowledged = self.link.deliveries.acknowledged();
         while self.waiting.pop_front_if(|(seq, _)| *seq <= acknowledged).is_some() {}
-        let Some((_, since)) = self.waiting.front() else { return false };
+        let Some((_, since)) = self.waiting.front().filter(|_| !self.holds) else { return false };
         let patience = if self.job.is_throttled() { self.pause() } else { FLUSH_AFTER };
         since.elapsed() >= patience
     }
@@ -241,8 +246,13 @@ impl SinkThread {
     /// After a restart: what became of what former subtasks had prepared. False: the job was given up.
     fn recover(&mut self, instance: &mut SinkInstance) -> Result<bool, PluginError> {
         let restored = self.job.checkpoints.as_ref().and_then(|checkpoints| checkpoints.restored());
-        let Some(restored) = restored.filter(|_| self.transactional) else { return Ok(true) };
+        let Some(restored) = restored else { return Ok(true) };
         let prepared = restored.sink(self.node, self.subtask, self.job.node(self.node).parallelism);
+        if !self.transactional {
+            let message = "the checkpoint holds what this sink had prepared, and it does not commit any more; change it back, or give it another name and restore with \
+                           --allow-non-restored-state if that was committed";
+            return if prepared.is_empty() { Ok(true) } else { Err(instance.failure(Error::data(message))) };
+        }
         let Some(decisions) = self.persist("recover", || instance.recover(&prepared))? else { return Ok(false) };
         let mut open = Vec::new();
         for (committable, decision) in prepared.into_iter().zip(decisions) {
@@ -268,12 +278,15 @@ impl SinkThread {
         // One that was given up meanwhile: what there is belongs to the next.
         let Some(checkpoints) = job.checkpoints.as_ref().filter(|checkpoints| checkpoints.wants(checkpoint)) else { return Ok(true) };
         let number = checkpoint.number();
+        job.reached(Step::Prepare, number);
         if !self.transactional {
             let flushed = self.flush(instance, number)?;
+            job.reached(Step::Prepared, number);
             checkpoints.report(checkpoint, self.node, self.subtask, Ok(Report::default()));
             return Ok(flushed);
         }
         let Some(bytes) = self.persist("prepare", || instance.prepare(number))? else { return Ok(false) };
+        job.reached(Step::Prepared, number);
         self.acknowledge_all();
         self.uncommitted.push(Committable { checkpoint: number, subtask: self.subtask, bytes });
         let path = &job.node(self.node).path;
@@ -285,7 +298,9 @@ impl SinkThread {
 
     /// That checkpoint is durable. False: the job was given up.
     fn commit(&mut self, instance: &mut SinkInstance, checkpoint: u64) -> Result<bool, PluginError> {
+        self.job.reached(Step::Commit, checkpoint);
         let committed = self.commit_up_to(instance, checkpoint)?;
+        self.job.reached(Step::Committed, checkpoint);
         if let Some(checkpoints) = self.job.checkpoints.as_ref().filter(|_| committed) {
             checkpoints.committed(checkpoint, self.node, self.subtask);
         }

@@ -104,8 +104,8 @@ impl TaskThread {
                             self.timer.time("process", || operator.on_watermark(input, time, emitter))?;
                         }
                         TaskInput::Snapshot(checkpoint) => {
-                            let state = self.timer.time("snapshot", || operator.snapshot());
                             if let Some(checkpoints) = &self.job.checkpoints {
+                                let state = self.timer.time("snapshot", || operator.snapshot(checkpoints.cut(checkpoint)));
                                 checkpoints.report(checkpoint, self.node, self.subtask, state.map(Into::into));
                             }
                         }

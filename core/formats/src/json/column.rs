@@ -19,6 +19,12 @@ pub(super) trait Values: Send {
     /// Appends the value at the cursor, which is not null. On a fault a part of it may stay until the next [`Self::truncate`].
     fn decode(&mut self, cursor: &mut Cursor) -> Result<()>;
 
+    /// Appends the value that a text as a whole stands for, without the quotes of JSON; it is UTF-8. `Err`: what was expected. Columns of values in parts have no
+    /// such text.
+    fn decode_text(&mut self, _text: &[u8]) -> std::result::Result<(), String> {
+        Err("expected a value without parts".to_owned())
+    }
+
     /// Appends a value that is masked by a null.
     fn push_masked(&mut self);
 
@@ -29,8 +35,8 @@ pub(super) trait Values: Send {
     fn finish(&mut self, nulls: Option<NullBuffer>) -> std::result::Result<ArrayRef, ArrowError>;
 }
 
-/// A column and its nulls.
-pub(super) struct Column {
+/// A column and its nulls; also of the CSV codec.
+pub(crate) struct Column {
     name: String,
     nullable: bool,
     validity: NullBufferBuilder,
@@ -39,7 +45,7 @@ pub(super) struct Column {
 
 impl Column {
     /// `path` is the column's place for messages.
-    pub(super) fn new(field: &Field, path: &str) -> std::result::Result<Self, FormatError> {
+    pub(crate) fn new(field: &Field, path: &str) -> std::result::Result<Self, FormatError> {
         let values = match nested::values(field, path)? {
             Some(values) => values,
             None => scalar::values(field).ok_or_else(|| super::unsupported(field, path))?,
@@ -63,6 +69,25 @@ impl Column {
         Ok(())
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Appends the value of a text; without one a null, if the column takes one. `Err`: what was expected.
+    #[inline]
+    pub(crate) fn decode_text(&mut self, text: Option<&[u8]>) -> std::result::Result<(), String> {
+        let Some(text) = text else {
+            if !self.nullable {
+                return Err("the column is not nullable".to_owned());
+            }
+            self.push_masked();
+            return Ok(());
+        };
+        self.values.decode_text(text)?;
+        self.validity.append_non_null();
+        Ok(())
+    }
+
     /// Appends a null, if the column takes one.
     fn push_missing(&mut self) -> Result<()> {
         if !self.nullable {
@@ -78,12 +103,12 @@ impl Column {
         self.validity.append_null();
     }
 
-    pub(super) fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         self.values.truncate(len);
         self.validity.truncate(len);
     }
 
-    pub(super) fn finish(&mut self) -> std::result::Result<ArrayRef, ArrowError> {
+    pub(crate) fn finish(&mut self) -> std::result::Result<ArrayRef, ArrowError> {
         // A null that was taken back leaves a buffer without nulls.
         let nulls = self.validity.finish().filter(|nulls| nulls.null_count() > 0);
         self.values.finish(nulls)

@@ -61,7 +61,8 @@ impl Encoder for JsonEncoder {
     }
 }
 
-/// Writes the values of one column; also for the format `raw`.
+/// Writes the values of one column; also for other formats.
+#[derive(Debug)]
 pub(crate) struct ValueEncoder {
     field: FieldRef,
 }
@@ -72,6 +73,11 @@ impl ValueEncoder {
         let data_type =
             plain_type(field.data_type()).filter(|plain| plain == field.data_type() || can_cast_types(field.data_type(), plain));
         Ok(Self { field: Arc::new(field.clone().with_data_type(data_type.ok_or_else(unsupported)?)) })
+    }
+
+    /// The type that is written.
+    pub(crate) fn data_type(&self) -> &DataType {
+        self.field.data_type()
     }
 
     /// The column in the type that is written.

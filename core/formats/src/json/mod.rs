@@ -1,6 +1,6 @@
 //! The JSON codec: one object per record, in one pass, straight into Arrow buffers.
 //!
-//! Ours because it is on the hot path and measured faster than arrow-json (`benches/json.rs`), whose reader it is property-tested against
+//! Ours because it is on the hot path and measured faster than arrow-json (`benches/formats.rs`), whose reader it is property-tested against
 //! (`tests/json_properties.rs`). The grammar is RFC 8259, strictly: no comments, no trailing commas, no leading zeros, no raw control
 //! characters, no lone surrogates, only UTF-8, at most [`cursor::MAX_DEPTH`] levels of nesting. Of a duplicate key the last value wins.
 //!
@@ -16,8 +16,10 @@ mod nested;
 mod number;
 mod scalar;
 
+pub(crate) use column::Column;
 pub(crate) use decode::JsonDecoder;
 pub(crate) use encode::{JsonEncoder, ValueEncoder};
+pub(crate) use encode_values::Cell;
 
 use arrow_schema::Field;
 

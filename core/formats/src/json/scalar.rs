@@ -3,6 +3,7 @@
 //! A number may also be a JSON string that holds just a number, since many writers quote what JavaScript would round. Binary is base64, with or
 //! without padding. Dates, times and ISO timestamps are strings; see `crate::temporal`.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow_array::types::{
@@ -39,17 +40,16 @@ pub(super) fn values(field: &Field) -> Option<Box<dyn Values>> {
         DataType::UInt16 => integers::<UInt16Type>(field),
         DataType::UInt32 => integers::<UInt32Type>(field),
         DataType::UInt64 => integers::<UInt64Type>(field),
-        DataType::Float32 => numbers::<Float32Type>(field, |number| number.float32()),
-        DataType::Float64 => numbers::<Float64Type>(field, |number| number.float64()),
+        DataType::Float32 => numbers::<Float32Type>(field, |number| number.float32(), float_text),
+        DataType::Float64 => numbers::<Float64Type>(field, |number| number.float64(), float_text),
         &DataType::Decimal128(precision, scale) if precision <= 38 => {
             let end = 10_i128.pow(u32::from(precision));
-            numbers::<Decimal128Type>(field, move |number| number.scaled(scale).filter(|value| value.abs() < end))
+            numbers::<Decimal128Type>(field, move |number| number.scaled(scale).filter(|value| value.abs() < end), |_| None)
         }
         &DataType::Decimal256(precision, scale) => {
             let end = i256::from(10).checked_pow(u32::from(precision))?;
-            numbers::<Decimal256Type>(field, move |number| {
-                number.scaled_256(scale).filter(|value| *value < end && value.wrapping_neg() < end)
-            })
+            let convert = move |number: &Number| number.scaled_256(scale).filter(|value| *value < end && value.wrapping_neg() < end);
+            numbers::<Decimal256Type>(field, convert, |_| None)
         }
         DataType::Utf8 => Box::new(Text::default()),
         DataType::Binary => Box::new(Base64Text::default()),
@@ -79,15 +79,27 @@ fn timestamps(field: &Field, unit: TimeUnit) -> Option<Box<dyn Values>> {
 }
 
 fn integers<T: ArrowPrimitiveType<Native: TryFrom<i128>>>(field: &Field) -> Box<dyn Values> {
-    numbers::<T>(field, |number| number.integer().and_then(|value| T::Native::try_from(value).ok()))
+    let convert = |number: &Number| number.integer().and_then(|value| T::Native::try_from(value).ok());
+    numbers::<T>(field, convert, |text| text.parse().ok().and_then(|value: i128| T::Native::try_from(value).ok()))
 }
 
-fn numbers<T: ArrowPrimitiveType>(field: &Field, convert: impl Fn(&Number) -> Option<T::Native> + Send + 'static) -> Box<dyn Values> {
+/// `NaN`, `inf`, `+1.5`, `.5`; but a number that is too large is none.
+fn float_text<F: FromStr + Into<f64> + Copy>(text: &str) -> Option<F> {
+    let value: F = text.parse().ok()?;
+    (!value.into().is_infinite() || text.contains(['i', 'I'])).then_some(value)
+}
+
+/// `from_text` reads what a text may hold, but no JSON number: a plus sign, leading zeros.
+fn numbers<T: ArrowPrimitiveType>(
+    field: &Field,
+    convert: impl Fn(&Number) -> Option<T::Native> + Send + 'static,
+    from_text: fn(&str) -> Option<T::Native>,
+) -> Box<dyn Values> {
     let expected = match field.data_type() {
         DataType::Timestamp(..) => "an epoch number".to_owned(),
         _ => format!("a number that fits {}", types::type_text(field)),
     };
-    Box::new(Numbers::<T, _> { primitives: Primitives::new(field.data_type()), expected, convert })
+    Box::new(Numbers::<T, _> { primitives: Primitives::new(field.data_type()), expected, convert, from_text })
 }
 
 fn texts<T: ArrowPrimitiveType>(data_type: &DataType, expected: &'static str, parse: fn(&[u8]) -> Option<T::Native>) -> Box<dyn Values> {
@@ -119,6 +131,7 @@ struct Numbers<T: ArrowPrimitiveType, F> {
     primitives: Primitives<T>,
     expected: String,
     convert: F,
+    from_text: fn(&str) -> Option<T::Native>,
 }
 
 impl<T: ArrowPrimitiveType, F: Fn(&Number) -> Option<T::Native> + Send> Values for Numbers<T, F> {
@@ -137,6 +150,16 @@ impl<T: ArrowPrimitiveType, F: Fn(&Number) -> Option<T::Native> + Send> Values f
             }
             None => Err(cursor.expected(&self.expected, start)),
         }
+    }
+
+    #[inline]
+    fn decode_text(&mut self, text: &[u8]) -> std::result::Result<(), String> {
+        let mut cursor = Cursor::new(text);
+        let number = cursor.number().ok().filter(|_| cursor.pos == text.len());
+        let value = number.and_then(|number| (self.convert)(&number));
+        let value = value.or_else(|| std::str::from_utf8(text).ok().and_then(self.from_text));
+        self.primitives.values.push(value.ok_or_else(|| format!("expected {}", self.expected))?);
+        Ok(())
     }
 
     fn push_masked(&mut self) {
@@ -182,6 +205,11 @@ impl<T: ArrowPrimitiveType> Values for Texts<T> {
         Ok(())
     }
 
+    fn decode_text(&mut self, text: &[u8]) -> std::result::Result<(), String> {
+        self.primitives.values.push((self.parse)(text).ok_or_else(|| format!("expected {}", self.expected.replace('"', "")))?);
+        Ok(())
+    }
+
     fn push_masked(&mut self) {
         self.primitives.values.push(T::Native::default());
     }
@@ -206,6 +234,15 @@ impl Values for Booleans {
             _ => return Err(cursor.expected("true or false", cursor.pos)),
         };
         self.0.push(value);
+        Ok(())
+    }
+
+    fn decode_text(&mut self, text: &[u8]) -> std::result::Result<(), String> {
+        let is_true = text.eq_ignore_ascii_case(b"true");
+        if !is_true && !text.eq_ignore_ascii_case(b"false") {
+            return Err("expected true or false".to_owned());
+        }
+        self.0.push(is_true);
         Ok(())
     }
 
@@ -266,6 +303,13 @@ impl Values for Text {
         Ok(())
     }
 
+    #[inline]
+    fn decode_text(&mut self, text: &[u8]) -> std::result::Result<(), String> {
+        self.0.bytes.extend_from_slice(text);
+        self.0.offsets.push(self.0.bytes.len());
+        Ok(())
+    }
+
     fn push_masked(&mut self) {
         self.0.push_masked();
     }
@@ -287,6 +331,12 @@ impl Values for Base64Text {
         let start = cursor.pos;
         let text = cursor.string()?;
         BASE64.decode_vec(text, &mut self.0.bytes).map_err(|_| cursor.expected("base64 text", start))?;
+        self.0.offsets.push(self.0.bytes.len());
+        Ok(())
+    }
+
+    fn decode_text(&mut self, text: &[u8]) -> std::result::Result<(), String> {
+        BASE64.decode_vec(text, &mut self.0.bytes).map_err(|_| "expected base64 text".to_owned())?;
         self.0.offsets.push(self.0.bytes.len());
         Ok(())
     }

@@ -7,16 +7,20 @@ use super::{
 };
 use crate::{
     diagnostic::{At, Span},
+    guarantee::{self, Guarantee},
     text::Text,
     yaml::{Data, Node, Value},
 };
 use arrow_schema::Field;
-use standpipe_formats::{FormatKind, FormatSpec, OnError, types};
+use standpipe_formats::{Compression, FormatKind, FormatSpec, OnError, OnNull, types};
 use std::time::Duration;
 
 pub(crate) const SOURCE_KEYS: [&str; 6] = ["connector", "with", "format", "schema", "event_time", "parallelism"];
-pub(crate) const SINK_KEYS: [&str; 5] = ["input", "connector", "with", "format", "parallelism"];
-pub(crate) const FORMAT_KEYS: [&str; 2] = ["type", "on_error"];
+pub(crate) const SINK_KEYS: [&str; 6] = ["input", "connector", "with", "format", "guarantee", "parallelism"];
+/// Of a source, of all formats.
+pub(crate) const FORMAT_KEYS: [&str; 7] = ["type", "on_error", "on_null", "delimiter", "quote", "null_text", "header"];
+/// Of a sink, of all formats.
+pub(crate) const SINK_FORMAT_KEYS: [&str; 6] = ["type", "delimiter", "quote", "null_text", "header", "compression"];
 pub(crate) const EVENT_TIME_KEYS: [&str; 3] = ["column", "out_of_orderness", "idle_timeout"];
 pub(crate) const COLUMN_KEYS: [&str; 2] = ["type", "nullable"];
 
@@ -101,6 +105,8 @@ pub(crate) struct SinkBlock {
     pub(crate) connector: Text,
     pub(crate) with: With,
     pub(crate) format: Option<At<FormatSpec>>,
+    /// What is demanded of it.
+    pub(crate) guarantee: Option<At<Guarantee>>,
     pub(crate) parallelism: Option<At<u32>>,
 }
 
@@ -131,9 +137,18 @@ pub(super) fn sink(name: &str, item: Item<'_>) -> Option<SinkBlock> {
     let input = section.required("input").and_then(|item| input(&item));
     let connector = section.required("connector").and_then(|item| item.text());
     let with = with(&section);
-    let format = section.optional("format", |item| format(&item, &FORMAT_KEYS[..1]));
+    let format = section.optional("format", |item| format(&item, &SINK_FORMAT_KEYS));
+    let guarantee = section.optional("guarantee", |item| item.word(&guarantee::WORDS));
     let parallelism = parallelism(&section);
-    Some(SinkBlock { name: node_name(name, &section), input: input?, connector: connector?, with: with?, format: format?, parallelism })
+    Some(SinkBlock {
+        name: node_name(name, &section),
+        input: input?,
+        connector: connector?,
+        with: with?,
+        format: format?,
+        guarantee: guarantee?,
+        parallelism,
+    })
 }
 
 pub(super) fn node_name(name: &str, section: &Section<'_>) -> Name {
@@ -183,30 +198,83 @@ pub(super) fn expression(item: &Item<'_>) -> Option<Text> {
     }
 }
 
-/// `json`, or `{type: json, on_error: skip}`; a sink has no `on_error`.
+/// `json`, or `{type: json, on_error: skip}`; the keys of all formats, of which one takes some.
 fn format(item: &Item<'_>, keys: &[&'static str]) -> Option<At<FormatSpec>> {
-    let formats = [("raw", FormatKind::Raw), ("json", FormatKind::Json)];
+    if matches!(item.node.data, Data::Scalar(_)) {
+        return Some(At { value: format_kind(item)?.into(), span: item.span() });
+    }
+    // What is known depends on the type.
+    let kind = Section::open_any(item.clone())?.get("type").and_then(|item| item.scalar()).and_then(|scalar| match &scalar.value {
+        Value::Text(text) => FormatKind::ALL.into_iter().find(|kind| kind.name() == text),
+        _ => None,
+    });
+    let of_kind =
+        |key: &&'static str| kind.is_none_or(|kind| matches!(*key, "type" | "on_error" | "on_null") || kind.options().contains(key));
+    let known: Vec<&'static str> = keys.iter().copied().filter(of_kind).collect();
+    let section = Section::open(item.clone(), &known)?;
     let policies = [("fail", OnError::Fail), ("skip", OnError::Skip), ("dead-letter", OnError::DeadLetter)];
-    let kind = |item: &Item<'_>| {
-        let text = item.text()?;
-        let found = formats.iter().find(|(name, _)| *name == text.value).map(|(_, kind)| *kind);
-        if found.is_none() {
-            item.error(format!("unknown format {text:?}{}", text.or_list(formats.map(|(name, _)| name), "formats")));
+    let compressions = [("none", Compression::None), ("snappy", Compression::Snappy), ("zstd", Compression::Zstd)];
+    let on_error = if known.contains(&"on_error") { section.optional("on_error", |item| item.word(&policies)) } else { Some(None) };
+    let nulls = [("broken", OnNull::Broken), ("skip", OnNull::Skip), ("row", OnNull::Row)];
+    let on_null = if known.contains(&"on_null") { section.optional("on_null", |item| item.word(&nulls)) } else { Some(None) };
+    let delimiter = section.optional("delimiter", |item| character(&item));
+    let quote = section.optional("quote", |item| character(&item));
+    let null_text = section.optional("null_text", |item| any_text(&item));
+    let header = section.optional("header", |item| boolean(&item));
+    let compression = section.optional("compression", |item| item.word(&compressions));
+    let value = FormatSpec {
+        kind: format_kind(&section.required("type")?)?,
+        on_error: on_error?.map_or_else(OnError::default, |policy| policy.value),
+        on_null: on_null?.map_or_else(OnNull::default, |policy| policy.value),
+        delimiter: delimiter?,
+        quote: quote?,
+        null_text: null_text?,
+        header: header?,
+        compression: compression?.map(|compression| compression.value),
+    };
+    Some(At { value, span: item.span() })
+}
+
+fn format_kind(item: &Item<'_>) -> Option<FormatKind> {
+    let text = item.text()?;
+    let found = FormatKind::ALL.into_iter().find(|kind| kind.name() == text.value);
+    if found.is_none() {
+        item.error(format!("unknown format {text:?}{}", text.or_list(FormatKind::ALL.map(FormatKind::name), "formats")));
+    }
+    found
+}
+
+fn character(item: &Item<'_>) -> Option<char> {
+    let text = any_text(item)?;
+    let mut characters = text.chars();
+    match (characters.next(), characters.next()) {
+        (Some(character), None) => Some(character),
+        _ => {
+            item.expected("one character");
+            None
         }
-        found
-    };
-    let spec = if matches!(item.node.data, Data::Scalar(_)) {
-        kind(item)?.into()
-    } else {
-        let section = Section::open(item.clone(), keys)?;
-        let on_error = if keys.contains(&"on_error") {
-            section.optional("on_error", |item| item.word(&policies))?.map_or_else(OnError::default, |policy| policy.value)
-        } else {
-            OnError::default()
-        };
-        FormatSpec { kind: kind(&section.required("type")?)?, on_error }
-    };
-    Some(At { value: spec, span: item.span() })
+    }
+}
+
+/// A text, which may be empty or white space.
+fn any_text(item: &Item<'_>) -> Option<String> {
+    match item.scalar().map(|scalar| &scalar.value) {
+        Some(Value::Text(text)) => Some(text.clone()),
+        _ => {
+            item.expected("text");
+            None
+        }
+    }
+}
+
+fn boolean(item: &Item<'_>) -> Option<bool> {
+    match item.scalar().map(|scalar| &scalar.value) {
+        Some(Value::Bool(value)) => Some(*value),
+        _ => {
+            item.expected("true or false");
+            None
+        }
+    }
 }
 
 /// `{host: string, ts: {type: timestamp_ms, nullable: false}}`
@@ -247,13 +315,7 @@ fn field(name: &str, item: &Item<'_>) -> Option<Field> {
         }
     }
     let section = Section::open(item.clone(), &COLUMN_KEYS)?;
-    let nullable = section.optional("nullable", |item| match item.scalar().map(|scalar| &scalar.value) {
-        Some(Value::Bool(nullable)) => Some(*nullable),
-        _ => {
-            item.expected("true or false");
-            None
-        }
-    });
+    let nullable = section.optional("nullable", |item| boolean(&item));
     let field = section.required("type").and_then(|item| typed(name, &item));
     Some(field?.with_nullable(nullable?.unwrap_or(true)))
 }

@@ -75,7 +75,8 @@ impl Stream {
 
     /// What a plugin is told of it.
     pub(super) fn told(&self, key: Vec<String>) -> NodeInput {
-        NodeInput { schema: self.schema().clone(), details: InputDetails { name: self.name.clone(), mode: self.columns.mode, key } }
+        let details = InputDetails { name: self.name.clone(), mode: self.columns.mode, key, format: None };
+        NodeInput { schema: self.schema().clone(), details }
     }
 
     pub(super) fn read(&self, exchange: Exchange) -> DraftInput {

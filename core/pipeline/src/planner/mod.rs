@@ -15,6 +15,7 @@ use crate::{
     diagnostic::{At, Diagnostic, Diagnostics, Report, Span},
     expression::Expressions,
     file::{InputName, Name, PipelineFile, RestartStrategy, TransformBlock, Verb},
+    guarantee::{self, Guarantee, SinkGuarantee, Weakness},
     plan::{Operator, Plan},
     resolve::{self, Block},
     suggest,
@@ -67,7 +68,36 @@ impl PipelineFile {
         report.check()?;
         self.warn_of_repetition(&report);
         let plan = planner.assemble();
+        self.check_guarantees(&plan, &report);
+        report.check()?;
         Ok(Planned { plan, warnings: report.take_warnings() })
+    }
+
+    /// Refuses a sink that does not hold what is demanded of it.
+    fn check_guarantees(&self, plan: &Plan, report: &Report) {
+        let demanded = self.sinks.iter().filter_map(|block| Some((&block.name, block.guarantee.as_ref()?)));
+        let demanded: Vec<_> = demanded.collect();
+        if demanded.is_empty() {
+            return;
+        }
+        for SinkGuarantee { sink, guarantee, weaknesses } in guarantee::of(plan) {
+            let path = &plan.node(sink).path;
+            let Some((_, wanted)) = demanded.iter().find(|(name, _)| name.path == *path) else { continue };
+            if !guarantee.satisfies(wanted.value) {
+                let message = format!("{} is demanded, and it is {guarantee}", wanted.value);
+                let matters = |weak: &&Weakness| {
+                    weak.loses && wanted.value != Guarantee::AtMostOnce || weak.repeats && wanted.value != Guarantee::AtLeastOnce
+                };
+                let because: Vec<String> = weaknesses.iter().filter(matters).map(Weakness::to_string).collect();
+                // Where nothing weakens it, it is as strong as its sink makes it.
+                let because = if because.is_empty() {
+                    "the sink is not transactional, it replaces what it writes again".to_owned()
+                } else {
+                    because.join("; ")
+                };
+                report.error_with_hint(wanted.span, &format!("{path}.guarantee"), message, because);
+            }
+        }
     }
 
     /// A job that is started again without a checkpoint reads everything again.

@@ -5,14 +5,15 @@ use super::{
     draft::{Draft, DraftInput, Stream, append, text_field},
 };
 use crate::{
+    diagnostic::Span,
     file::SinkBlock,
     modes,
     plan::{ChangeMode, EncodeNode, Exchange, Operator, Output, SinkNode},
 };
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use standpipe_formats::{FormatKind, FormatSpec};
+use standpipe_formats::{FormatError, FormatKind, FormatSpec};
 use standpipe_loader::{NodeInput, SinkValidation};
-use standpipe_sdk::wire::{Encoding, ROLE, ROLE_REASON, VALUE_COLUMN};
+use standpipe_sdk::wire::{Encoding, InputDetails, ROLE, ROLE_REASON, VALUE_COLUMN};
 use std::sync::Arc;
 
 impl Planner<'_> {
@@ -23,18 +24,28 @@ impl Planner<'_> {
         let kind = kind?;
         let config = self.configuration(&block.with, name, kind.config_schema());
         let (stream, config) = (stream?, config?);
-        let rows = stream.told_rows();
+        let mut rows = stream.told_rows();
+        rows.details.format = block.format.as_ref().and_then(|format| serde_json::to_value(&format.value).ok());
         let validation = self.answer(kind.validate(&config, &rows, &name.path), |answer| &answer.details, &block.with, name)?;
         self.accepts(block, &stream, &validation)?;
+        if validation.details.capabilities.needs_log && self.file.checkpoint.is_none() {
+            let message = "with this configuration rows are written when a checkpoint is durable, and the pipeline takes none: add `checkpoint: {interval: 10s}`";
+            self.report.error(block.with.span, &format!("{}.with", name.path), message);
+            return None;
+        }
         let parallelism = self.within(block.parallelism.as_ref(), name, validation.details.max_subtasks)?;
         let parallelism = stream.fitting(parallelism, block.parallelism.is_some());
         let (input, edge) = match validation.details.encoding {
-            Encoding::Rows => {
-                self.refuse_format(block)?;
+            encoding @ (Encoding::Rows | Encoding::Files) => {
+                if encoding == Encoding::Files {
+                    self.can_encode(block, &stream)?
+                } else {
+                    self.refuse_format(block)?
+                }
                 self.takes_types(&stream, &validation.details.types, &format!("the sink {:?}", block.connector))?;
                 (rows, self.spread(&stream, parallelism)?)
             }
-            Encoding::Records => self.encode(block, &stream, &validation, parallelism)?,
+            Encoding::Records => self.encode(block, &stream, &validation, parallelism, rows.details)?,
         };
         Some(Draft {
             name: name.name.clone(),
@@ -70,6 +81,14 @@ impl Planner<'_> {
         None
     }
 
+    /// Whether a sink that writes files can write these in the format.
+    fn can_encode(&self, block: &SinkBlock, stream: &Stream) -> Option<()> {
+        let made = standpipe_formats::file_encoder(&block.format_or_json(), stream.schema());
+        let refused =
+            |error: FormatError| self.report.error(block.format_span(stream), &format!("{}.format", block.name.path), error.to_string());
+        made.map(|_| ()).map_err(refused).ok()
+    }
+
     /// Plans the encode step and gives what the sink gets of it.
     fn encode(
         &mut self,
@@ -77,12 +96,16 @@ impl Planner<'_> {
         stream: &Stream,
         validation: &SinkValidation,
         parallelism: u32,
+        told: InputDetails,
     ) -> Option<(NodeInput, DraftInput)> {
         let name = &block.name;
-        let format = block.format.as_ref().map_or_else(|| FormatSpec::from(FormatKind::Json), |format| format.value.clone());
-        if let Err(error) = standpipe_formats::encoder(&format, stream.schema().clone()) {
-            let span = block.format.as_ref().map_or(stream.span, |format| format.span);
-            self.report.error(span, &format!("{}.format", name.path), error.to_string());
+        let format = block.format_or_json();
+        let refused = match (format.of_files(), standpipe_formats::encoder(&format, stream.schema().clone())) {
+            (Some(why), _) => Some(format!("{} takes records, one by one: {why}", block.connector)),
+            (None, made) => made.err().map(|error| error.to_string()),
+        };
+        if let Some(message) = refused {
+            self.report.error(block.format_span(stream), &format!("{}.format", name.path), message);
             return None;
         }
         let columns = self.asked_columns(block, stream, &validation.details.columns)?;
@@ -104,7 +127,7 @@ impl Planner<'_> {
         let exchange = if own == parallelism { Exchange::Forward } else { Exchange::Rebalance };
         let edge = DraftInput { from: self.drafts.len(), output: 0, exchange };
         self.drafts.push(encode);
-        let input = NodeInput { schema, details: stream.told_rows().details };
+        let input = NodeInput { schema, details: told };
         Some((input, edge))
     }
 
@@ -120,6 +143,17 @@ impl Planner<'_> {
             })
         };
         asked.iter().map(|column| find(column).ok()).collect()
+    }
+}
+
+impl SinkBlock {
+    fn format_or_json(&self) -> FormatSpec {
+        self.format.as_ref().map_or_else(|| FormatSpec::from(FormatKind::Json), |format| format.value.clone())
+    }
+
+    /// Where what is wrong with the format is shown.
+    fn format_span(&self, stream: &Stream) -> Span {
+        self.format.as_ref().map_or(stream.span, |format| format.span)
     }
 }
 

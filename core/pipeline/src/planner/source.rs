@@ -6,12 +6,12 @@ use super::{
     sink::reason_field,
 };
 use crate::{
-    diagnostic::Span,
+    diagnostic::{At, Span},
     file::SourceBlock,
     plan::{DecodeStep, EventTime, Operator, SourceNode},
 };
 use arrow_schema::{DataType, Field, Schema};
-use standpipe_formats::{FormatKind, FormatSpec};
+use standpipe_formats::{FormatError, FormatKind, FormatSpec};
 use standpipe_loader::SourceValidation;
 use standpipe_sdk::wire::{Encoding, VALUE_COLUMN};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl Planner<'_> {
     /// The decode step, if the source gives records. The inner `None` is a source of rows.
     fn decode(&self, block: &SourceBlock, validation: &SourceValidation) -> Option<Option<DecodeStep>> {
         let name = &block.name;
-        if validation.details.encoding == Encoding::Rows {
+        if validation.details.encoding != Encoding::Records {
             return self.refuse_decoding(block).map(|()| None);
         }
         let Some(format) = &block.format else {
@@ -60,20 +60,26 @@ impl Planner<'_> {
         let schema = match (&block.schema, format.value.kind) {
             (Some(schema), _) => Schema::new(schema.fields.iter().map(|field| field.value.clone()).collect::<Vec<_>>()),
             (None, FormatKind::Raw) => Schema::new(vec![Field::new(VALUE_COLUMN, DataType::Utf8, true)]),
-            (None, FormatKind::Json) => {
-                self.report.error(name.span, &name.path, "missing key \"schema\": the format json needs the columns of the records");
+            (None, kind) => {
+                let message = format!("missing key \"schema\": the format {} needs the columns of the records", kind.name());
+                self.report.error(name.span, &name.path, message);
                 return None;
             }
         };
         let schema = Arc::new(schema);
         let span = block.schema.as_ref().map_or(format.span, |schema| schema.span);
-        self.can_decode(&format.value, &schema, span, &name.path)?;
+        self.can_decode(format, &schema, span, &name.path)?;
         Some(Some(DecodeStep { format: format.value.clone(), schema }))
     }
 
-    fn can_decode(&self, format: &FormatSpec, schema: &Arc<Schema>, span: Span, path: &str) -> Option<()> {
-        let made = standpipe_formats::decoder(format, Arc::clone(schema));
-        made.map(|_| ()).map_err(|error| self.report.error(span, &format!("{path}.schema"), error.to_string())).ok()
+    fn can_decode(&self, format: &At<FormatSpec>, schema: &Arc<Schema>, span: Span, path: &str) -> Option<()> {
+        let refused = |error: FormatError| match error {
+            FormatError::Option { .. } | FormatError::OfFiles { .. } => {
+                self.report.error(format.span, &format!("{path}.format"), error.to_string())
+            }
+            _ => self.report.error(span, &format!("{path}.schema"), error.to_string()),
+        };
+        standpipe_formats::decoder(&format.value, Arc::clone(schema)).map(|_| ()).map_err(refused).ok()
     }
 
     /// A source of rows has its columns already.

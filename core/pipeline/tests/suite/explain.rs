@@ -54,6 +54,9 @@ sinks.out.encode: encode, parallelism 1, chain 2
 sinks.out: sink file, parallelism 1, chain 3
   <- out.encode, forward
   plugin stand-ins linked
+  guarantee at-least-once
+    checkpoint: there is none: after a failure everything is read and written again; add checkpoint: {interval: 10s}
+    sinks.out: file is neither transactional nor idempotent as it is configured: rows that come again are there twice; see whether a key of it, such as an id, changes that
   -> errors: append
      value binary, reason string, details string
 
@@ -122,12 +125,16 @@ sinks.out.encode: encode, parallelism 2, chain 2
 sinks.out: sink records, parallelism 1, chain 3
   <- out.encode, rebalance
   plugin fixture linked
+  guarantee at-least-once
+    sinks.out: records is neither transactional nor idempotent as it is configured: rows that come again are there twice; see whether a key of it, such as an id, changes that
   -> errors: append
      value binary, reason string, details string
 
 sinks.index: sink rows, parallelism 2, chain 4
   <- stats, forward
   plugin fixture linked
+  guarantee at-least-once
+    sinks.index: rows is neither transactional nor idempotent as it is configured: rows that come again are there twice; see whether a key of it, such as an id, changes that
   -> errors: append
      host string, metric string, window_start timestamp_ms not null, window_end timestamp_ms not null, n int64 not null, mean float64, low float64, high float64, reason string, details string
 
@@ -144,7 +151,7 @@ fn expressions_are_shown_as_written_and_chained() {
     let text = "
 name: m
 sources:
-  s: {connector: lines, with: {path: x, follow: true, offsets: true}, format: {type: json, on_error: dead-letter}, schema: {host: string, value: float64}}
+  s: {connector: lines, with: {path: x, follow: true, offsets: true}, format: {type: json, on_error: dead-letter, on_null: row}, schema: {host: string, value: float64}}
 transforms:
   hot: {input: s, filter: value > 90}
   shaped: {input: hot, select: {'*': true, value: value * 2, upper: upper(host)}}
@@ -162,7 +169,7 @@ m: 7 nodes, 4 chains, 1 slot, plan HASH
 sources.s: source lines, parallelism 1, chain 0
   plugin fixture linked
   unbounded
-  decode json, on error dead-letter
+  decode json, on error dead-letter, tombstones are rows
   -> main: append
      host string, value float64, offset int64 not null
   -> errors: append
@@ -190,6 +197,9 @@ sinks.out.encode: encode, parallelism 1, chain 0
 sinks.out: sink records, parallelism 1, chain 1
   <- out.encode, forward
   plugin fixture linked
+  guarantee none
+    checkpoint: there is none: after a failure sources.s begins anew, wherever that is by then; add checkpoint: {interval: 10s}
+    sinks.out: records is neither transactional nor idempotent as it is configured: rows that come again are there twice; see whether a key of it, such as an id, changes that
   -> errors: append
      value binary, reason string, details string
 
@@ -202,6 +212,9 @@ sinks.broken.encode: encode, parallelism 1, chain 2
 sinks.broken: sink records, parallelism 1, chain 3
   <- broken.encode, forward
   plugin fixture linked
+  guarantee none
+    checkpoint: there is none: after a failure sources.s begins anew, wherever that is by then; add checkpoint: {interval: 10s}
+    sinks.broken: records is neither transactional nor idempotent as it is configured: rows that come again are there twice; see whether a key of it, such as an id, changes that
   -> errors: append
      value binary, reason string, details string
 

@@ -5,6 +5,7 @@
 mod errors;
 mod explain;
 mod fixture;
+mod guarantees;
 mod hash;
 mod mutations;
 mod placement;

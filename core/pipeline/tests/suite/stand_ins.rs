@@ -66,7 +66,7 @@ macro_rules! source {
             fn declare(config: &Anything) -> Result<SourceDeclaration> {
                 let mut fields = vec![Field::new("value", DataType::Binary, false)];
                 fields.extend(metadata(config));
-                let capabilities = Capabilities { bounded: $bounded, ..Default::default() };
+                let capabilities = Capabilities { bounded: $bounded, replayable: true, ..Default::default() };
                 Ok(SourceDeclaration {
                     encoding: Encoding::Records,
                     schema: Arc::new(Schema::new(fields)),

@@ -33,9 +33,9 @@ impl<O, C: Config> Instance<O, C> {
         let create = || {
             // SAFETY: by the caller's word.
             let host = unsafe { Host::from_abi(host) }?;
-            let context = unsafe { Context::from_abi(context, host.clone()) }?;
+            let mut context = unsafe { Context::from_abi(context, host.clone()) }?;
             let mut value = config::read(unsafe { config.as_bytes() })?;
-            config::resolve(&mut value, &host)?;
+            context.references = config::resolve(&mut value, &host)?;
             let config = config::parse::<C>(value).map_err(first)?;
             let this = Box::new(Self { life: Life::Created(Box::new((config, context))), host });
             let this = Box::into_raw(this).cast::<c_void>();

@@ -46,6 +46,7 @@ impl<S: Sink> SinkGlue<S> {
                 capabilities: declared.capabilities,
                 encoding: declared.encoding,
                 columns: declared.columns,
+                id: declared.id,
                 accepts: declared.accepts,
                 max_subtasks: declared.max_subtasks,
                 types: declared.types,
@@ -172,7 +173,7 @@ unsafe fn sink_input(input: *const ValidationInput) -> Result<SinkInput> {
     let (details, schemas) = unsafe { answer::inputs(input) }?;
     let node = details.node;
     match details.inputs.into_iter().zip(schemas).next() {
-        Some((input, schema)) => Ok(SinkInput { node, schema, mode: input.mode, key: input.key }),
+        Some((input, schema)) => Ok(SinkInput { node, schema, mode: input.mode, key: input.key, format: input.format }),
         None => Err(out_of_range("the host passed no input")),
     }
 }

@@ -45,7 +45,7 @@ use crate::{
     Sink, Source, Transform,
     export::{self, Kind},
     hosting::{InstanceContext, NodeInput, SinkKind, SourceKind, Tables, TransformKind},
-    wire::{ChangeMode, InputDetails, KindDescription},
+    wire::{InputDetails, KindDescription},
 };
 use arrow_schema::SchemaRef;
 use serde_json::Value;
@@ -98,5 +98,5 @@ fn context() -> InstanceContext {
 }
 
 fn input(schema: SchemaRef) -> NodeInput {
-    NodeInput { schema, details: InputDetails { name: "input".to_owned(), mode: ChangeMode::Append, key: Vec::new() } }
+    NodeInput { schema, details: InputDetails { name: "input".to_owned(), ..Default::default() } }
 }

@@ -51,6 +51,13 @@ impl SinkHarness {
         self
     }
 
+    /// The pipeline's `format`, in its long form.
+    #[must_use]
+    pub fn with_format(mut self, format: Value) -> Self {
+        self.rows.details.format = Some(format);
+        self
+    }
+
     /// What the sink declares, and everything that is wrong with its configuration.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! Against a naive model: random calls, some of which fail, with restores at random parallelism in between.
 
 use super::*;
+use crate::changes::{Base, Cut};
 use crate::key_group::{KeyGroupRange, key_group, range_of, subtask_of};
+use crate::snapshot::{merged, since};
 use arrow::array::*;
 use arrow::datatypes::Int64Type;
 use arrow_schema::{DataType, Field};
@@ -175,14 +177,51 @@ fn read(call: &mut CallState<'_>) -> Vec<Truth> {
 enum Step {
     /// A call for these keys: operations by ordinal; whether it succeeds.
     Call(Vec<u8>, Vec<(prop::sample::Index, Op)>, bool),
-    /// Snapshot, then restore with that parallelism.
+    /// A checkpoint, which is given up or becomes durable.
+    Checkpoint(bool),
+    /// A savepoint.
+    Savepoint,
+    /// Another checkpoint, then restore from it with that parallelism.
     Rescale(u32),
+}
+
+/// The tables of one former subtask, in the order in which they are applied, each with its checkpoint: what a manifest has.
+type Chain = Vec<(u64, String, RecordBatch)>;
+
+/// What a manifest has of a subtask after a snapshot.
+fn chained(base: Option<&Chain>, id: u64, tables: Vec<(String, RecordBatch)>) -> Chain {
+    let mut chain = Chain::new();
+    for (name, table) in tables {
+        if let Some(cut) = since(&table) {
+            let base = base.expect("changes need something to be changes of");
+            chain.extend(base.iter().filter(|(of, former, _)| *of <= cut && *former == name).cloned());
+        }
+        if table.num_rows() > 0 {
+            chain.push((id, name, table));
+        }
+    }
+    chain
+}
+
+/// Every key's row, whatever the order: what `merged` makes of the chain of a table.
+fn rows(chain: &Chain) -> BTreeSet<String> {
+    let names: BTreeSet<&String> = chain.iter().map(|(_, name, _)| name).collect();
+    let text = |name: &String| {
+        let tables: Vec<RecordBatch> = chain.iter().filter(|(_, of, _)| of == name).map(|(_, _, table)| table.clone()).collect();
+        let of_table = |table: &RecordBatch| {
+            (0..table.num_rows()).map(|row| format!("{name} {:?}", table.slice(row, 1).columns())).collect::<Vec<_>>()
+        };
+        merged(&tables).unwrap().iter().flat_map(of_table).collect::<Vec<_>>()
+    };
+    names.into_iter().flat_map(text).collect()
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let keys = prop::collection::btree_set(0_u8..12, 1..6).prop_map(|keys| keys.into_iter().collect::<Vec<_>>()).prop_shuffle();
     prop_oneof![
         4 => (keys, prop::collection::vec((any::<prop::sample::Index>(), op()), 0..8), any::<bool>()).prop_map(|(keys, ops, ok)| Step::Call(keys, ops, ok)),
+        3 => any::<bool>().prop_map(Step::Checkpoint),
+        1 => Just(Step::Savepoint),
         1 => (1_u32..5).prop_map(Step::Rescale),
     ]
 }
@@ -235,19 +274,42 @@ proptest! {
     fn states_are_what_was_written_wherever_they_run(steps in prop::collection::vec(step(), 1..25)) {
         let mut truth: BTreeMap<u8, Truth> = BTreeMap::new();
         let mut subtasks = vec![subtask(None)];
+        let (mut id, mut durable): (u64, Option<(u64, Vec<Chain>)>) = (0, None);
         for step in steps {
+            id += 1;
+            let base = durable.as_ref().map_or(Base::Nothing, |(id, _)| Base::Checkpoint(*id));
+            let mut taken = |base: Base| -> Vec<Chain> {
+                let former = |at: usize| durable.as_ref().map(|(_, chains)| &chains[at]);
+                let chain = |(at, states): (usize, &mut KeyedStates)| chained(former(at), id, states.snapshot(Cut { id, base }, 0).unwrap());
+                subtasks.iter_mut().enumerate().map(chain).collect()
+            };
             match step {
-                Step::Call(keys, ops, ok) => {
-                    call_all(&mut subtasks, &mut truth, &keys, &ops, ok)?;
+                Step::Call(keys, ops, ok) => call_all(&mut subtasks, &mut truth, &keys, &ops, ok)?,
+                Step::Checkpoint(succeeds) => {
+                    let chains = taken(base);
+                    if succeeds {
+                        let alone = taken(Base::Alone);
+                        chains.iter().zip(&alone).for_each(|(chain, alone)| assert_eq!(rows(chain), rows(alone)));
+                        durable = Some((id, chains));
+                    }
+                }
+                Step::Savepoint => {
+                    let chains = taken(Base::Alone);
+                    prop_assert!(chains.iter().flatten().all(|(of, _, table)| *of == id && since(table).is_none()));
                 }
                 Step::Rescale(parallelism) => {
-                    let snapshots: Vec<_> = subtasks.iter().map(|states| states.snapshot().unwrap()).collect();
+                    let chains = taken(base);
                     let restored = |at: u32| {
                         let mut states = subtask(None);
-                        snapshots.iter().for_each(|tables| states.restore(tables, range_of(at, parallelism, GROUPS)).unwrap());
+                        for chain in &chains {
+                            let tables: Vec<_> = chain.iter().map(|(_, name, table)| (name.clone(), table.clone())).collect();
+                            let dropped = states.restore(&tables, range_of(at, parallelism, GROUPS), 0).unwrap();
+                            assert!(dropped.is_empty());
+                        }
                         states
                     };
                     subtasks = (0..parallelism).map(restored).collect();
+                    durable = None;
                 }
             }
         }
@@ -284,7 +346,7 @@ fn a_time_to_live_counts_from_the_last_write() {
     assert_eq!(counts(&mut states, 10 * MILLI - 1), [(Some(1), 1, 1), (Some(2), 2, 1)]);
 
     let mut restored = subtask(Some(10));
-    restored.restore(&states.snapshot().unwrap(), range_of(0, 1, GROUPS)).unwrap();
+    restored.restore(&states.snapshot(Cut::ALONE, 5 * MILLI).unwrap(), range_of(0, 1, GROUPS), 5 * MILLI).unwrap();
     for states in [&mut states, &mut restored] {
         assert_eq!(counts(states, 10 * MILLI), [(None, 0, 0), (Some(2), 2, 1)]);
         let text = read(&mut states.call(&[0], 10 * MILLI))[0].text.clone();
@@ -313,41 +375,121 @@ fn keys_that_hold_nothing_are_forgotten() {
 }
 
 #[test]
-fn only_a_snapshot_of_the_same_states_is_restored() {
-    let mut states = subtask(None);
+fn what_has_expired_is_in_no_snapshot() {
+    let mut states = subtask(Some(10));
+    let mut ids = Vec::new();
+    states.intern(&encoded(&[1, 2]), &mut ids).unwrap();
+    let write = |states: &mut KeyedStates, ordinal: u32, now: i64| {
+        let mut call = states.call(&ids, now);
+        call.value_set(COUNT, &[ordinal], integers(7)).unwrap();
+        call.list_append(LOG, &[ordinal], integers(7)).unwrap();
+        call.map_put(TABLE, &[ordinal], integers(7), strings("seven")).unwrap();
+        call.commit();
+    };
+    write(&mut states, 0, 0);
+    write(&mut states, 1, 5 * MILLI);
+    let rows = |tables: &[(String, RecordBatch)]| tables.iter().map(|(_, table)| table.num_rows()).collect::<Vec<_>>();
+    assert_eq!(rows(&states.snapshot(Cut { id: 1, base: Base::Nothing }, 9 * MILLI).unwrap()), [2, 0, 2, 2, 0]);
+    assert_eq!(rows(&states.snapshot(Cut::ALONE, 10 * MILLI).unwrap()), [1, 0, 1, 1, 0]);
+    assert_eq!(rows(&states.snapshot(Cut::ALONE, 15 * MILLI).unwrap()), [0, 0, 0, 0, 0]);
+    // A later call finds it gone, and the next checkpoint says so.
+    drop(states.call(&ids[..1], 10 * MILLI));
+    let changed = states.snapshot(Cut { id: 2, base: Base::Checkpoint(1) }, 10 * MILLI).unwrap();
+    assert_eq!((since(&changed[0].1), changed[0].1.num_rows()), (Some(1), 1));
+    assert!(changed[0].1.column_by_name("removed").unwrap().as_boolean().value(0));
+}
+
+/// A snapshot of one key with a value in every state.
+fn filled(states: &[(StateDetails, FieldRef)]) -> Vec<(String, RecordBatch)> {
+    let mut states = KeyedStates::new(key_fields(), states, GROUPS).unwrap();
     let mut ids = Vec::new();
     states.intern(&encoded(&[1]), &mut ids).unwrap();
     let mut call = states.call(&ids, 0);
     call.value_set(COUNT, &[0], integers(7)).unwrap();
+    call.list_append(LOG, &[0], integers(8)).unwrap();
+    call.map_put(TABLE, &[0], integers(9), strings("nine")).unwrap();
     call.commit();
-    let tables = states.snapshot().unwrap();
-    let all = KeyGroupRange { start: 0, end: 16 };
-    let restore = |states: Vec<(StateDetails, FieldRef)>, keys: Fields| {
-        KeyedStates::new(keys, &states, GROUPS).unwrap().restore(&tables, all).unwrap_err().to_string()
-    };
-    let misfit = "the snapshot does not fit: state \"count\": ";
-    assert_eq!(restore(states_of(1..4), key_fields()), format!("{misfit}the transform no longer declares it"));
-    let mut newer = self::states(None);
-    newer[0].0.version = 2;
-    assert_eq!(restore(newer, key_fields()), format!("{misfit}it has version 1 there and 2 here; there is no migration"));
-    let mut retyped = self::states(None);
-    retyped[0].1 = Arc::new(Field::new("item", DataType::Int32, true));
-    assert_eq!(restore(retyped, key_fields()), format!("{misfit}its column \"value\" is Int64, not Int32"));
-    let fewer: Fields = vec![Field::new("name", DataType::Utf8, true)].into();
-    assert!(restore(self::states(None), fewer).contains("its key is Struct("));
+    states.snapshot(Cut::ALONE, 0).unwrap()
 }
 
-fn states_of(range: std::ops::Range<usize>) -> Vec<(StateDetails, FieldRef)> {
-    states(None)[range].to_vec()
+const ALL: KeyGroupRange = KeyGroupRange { start: 0, end: 16 };
+
+#[test]
+fn a_changed_declaration_is_taken_over_where_that_is_safe() {
+    let narrow =
+        |data_type: DataType| DataType::Struct(vec![Field::new("key", data_type, false), Field::new("value", DataType::Utf8, true)].into());
+    let mut old = states(None);
+    old[0].1 = Arc::new(Field::new("item", DataType::Int64, true));
+    old.push(declared("gone", StateKind::Value, DataType::Int64, None));
+    let tables = filled(&old);
+
+    let mut new = states(Some(10));
+    // What was int64 keeps its values in an int64 of another kind; a time to live comes, a state goes, another comes.
+    new[0].0.kind = StateKind::Reducing;
+    new.push(declared("came", StateKind::List, DataType::Utf8, None));
+    let mut restored = KeyedStates::new(key_fields(), &new, GROUPS).unwrap();
+    assert_eq!(restored.restore(&tables, ALL, 100 * MILLI).unwrap(), ["gone"]);
+    let mut ids = Vec::new();
+    restored.intern(&encoded(&[1]), &mut ids).unwrap();
+    let found = read(&mut restored.call(&ids, 109 * MILLI)).remove(0);
+    assert_eq!((found.count, found.log, found.table), (Some(7), vec![8], BTreeMap::from([(9, "nine".to_owned())])));
+    assert_eq!(read(&mut restored.call(&ids, 110 * MILLI)).remove(0), Truth::default(), "a new time to live counts from the restore");
+
+    // The same from int32.
+    let mut small = states(None);
+    small[0].1 = Arc::new(Field::new("item", DataType::Int32, true));
+    small[3].1 = Arc::new(Field::new("item", narrow(DataType::Int32), true));
+    let mut narrow = KeyedStates::new(key_fields(), &small, GROUPS).unwrap();
+    narrow.intern(&encoded(&[1]), &mut ids).unwrap();
+    let mut call = narrow.call(&ids, 0);
+    call.value_set(COUNT, &[0], Arc::new(Int32Array::from(vec![-5]))).unwrap();
+    call.map_put(TABLE, &[0], Arc::new(Int32Array::from(vec![-6])), strings("six")).unwrap();
+    call.commit();
+    let mut wide = subtask(None);
+    wide.restore(&narrow.snapshot(Cut::ALONE, 0).unwrap(), ALL, 0).unwrap();
+    let found = read(&mut wide.call(&ids, 0)).remove(0);
+    assert_eq!((found.count, found.table), (Some(-5), BTreeMap::from([(-6, "six".to_owned())])));
+}
+
+#[test]
+fn a_changed_declaration_is_refused_with_both_where_it_is_not_safe() {
+    let tables = filled(&states(None));
+    let restore = |states: Vec<(StateDetails, FieldRef)>, keys: Fields| {
+        KeyedStates::new(keys, &states, GROUPS).unwrap().restore(&tables, ALL, 0).unwrap_err().to_string()
+    };
+    let changed = |at: usize, change: fn(&mut (StateDetails, FieldRef))| {
+        let mut states = states(None);
+        change(&mut states[at]);
+        restore(states, key_fields())
+    };
+    let misfit = "the snapshot does not fit: state \"count\": ";
+    assert_eq!(
+        changed(0, |state| state.0.version = 2),
+        format!("{misfit}it has version 1 there and 2 here: its meaning has changed, which nothing can convert")
+    );
+    assert_eq!(
+        changed(0, |state| state.1 = Arc::new(Field::new("item", DataType::Int32, true))),
+        format!("{misfit}its values are Int64 in the checkpoint and Int32 in the plugin: Int64 cannot be turned into Int32 without loss")
+    );
+    assert_eq!(
+        changed(0, |state| state.0.kind = StateKind::List),
+        format!("{misfit}it was a value state, and is a list state now; give the new one another name")
+    );
+    let entry = changed(3, |state| {
+        let entry = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)];
+        state.1 = Arc::new(Field::new("item", DataType::Struct(entry.into()), true));
+    });
+    assert_eq!(
+        entry,
+        "the snapshot does not fit: state \"table\": its keys are Int64 in the checkpoint and Utf8 in the plugin: Int64 cannot be turned into Utf8 without loss"
+    );
+    let fewer: Fields = vec![Field::new("name", DataType::Utf8, true)].into();
+    assert!(restore(self::states(None), fewer).contains("its key is Struct("));
 }
 
 #[test]
 fn what_cannot_be_stored_is_refused_with_its_name() {
     let refused = |state| KeyedStates::new(key_fields(), &[state], GROUPS).unwrap_err().message;
-    assert_eq!(
-        refused(declared("sum", StateKind::Reducing, DataType::Int64, None)),
-        "state \"sum\": reducing state is not supported by this host"
-    );
     let map = refused(declared("m", StateKind::Map, DataType::Int64, None));
     assert!(map.starts_with("state \"m\": ") && map.contains("a struct of key and value"), "{map}");
     let forever = refused(declared("ttl", StateKind::Value, DataType::Int64, Some(u64::MAX)));

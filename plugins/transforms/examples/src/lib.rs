@@ -1,18 +1,24 @@
-//! Example transforms, one for each way to write one: [`split_words`] makes many rows of one, [`flag`] adds a column, [`run_length`] keeps state by key.
+//! Example transforms, one for each way to write one: [`split_words`] makes many rows of one, [`flag`] adds a column, [`run_length`] and [`pair_average`] keep a value
+//! by key, [`running_sum`] a reduced one.
 //!
-//! All three are pure: their output depends on their input rows alone, so that what a pipeline must give can be computed elsewhere by plain code. The pipelines of
+//! All are pure: their output depends on their input rows alone, so that what a pipeline must give can be computed elsewhere by plain code. The pipelines of
 //! the repository's `examples/` use them.
 #![deny(unsafe_code)]
 
 pub mod flag;
+mod numbers;
+pub mod pair_average;
 pub mod run_length;
+pub mod running_sum;
 pub mod split_words;
 
 pub use flag::Flag;
+pub use pair_average::PairAverage;
 pub use run_length::RunLength;
+pub use running_sum::RunningSum;
 pub use split_words::SplitWords;
 
-standpipe_sdk::export_plugin! { transforms: [SplitWords, Flag, RunLength] }
+standpipe_sdk::export_plugin! { transforms: [SplitWords, Flag, RunLength, PairAverage, RunningSum] }
 
 use arrow_schema::{Field, Schema};
 use standpipe_sdk::{

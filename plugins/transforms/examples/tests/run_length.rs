@@ -147,7 +147,7 @@ fn wrong_values_are_named_with_their_path() {
 
 #[test]
 fn a_stream_of_changes_is_refused() {
-    let details = InputDetails { name: "totals".to_owned(), mode: ChangeMode::Upsert, key: vec!["id".to_owned()] };
+    let details = InputDetails { name: "totals".to_owned(), mode: ChangeMode::Upsert, key: vec!["id".to_owned()], ..Default::default() };
     let upsert = transform(json!({ "column": "flag" })).with_inputs(vec![NodeInput { schema: batch(&[]).schema(), details }]);
     let problems = upsert.validate().unwrap().details.problems;
     assert!(problems[0].message.contains("totals changes rows"), "{problems:?}");

@@ -245,7 +245,7 @@ fn without_keys_the_plugin_keeps_its_state_itself() {
     one.on_batch(0, batch(10, &[testing_row(); 3]), &mut out).unwrap();
     two.on_batch(0, batch(100, &[testing_row()]), &mut out).unwrap();
     assert_eq!(one.next_wakeup(), None);
-    let parts = [one.snapshot().unwrap(), two.snapshot().unwrap()];
+    let parts = [one.snapshot(Cut::ALONE).unwrap(), two.snapshot(Cut::ALONE).unwrap()];
     let mut restored = make();
     restored.restore(&parts, KeyGroupRange { start: 0, end: GROUPS as u16 }).unwrap();
     restored.on_watermark(0, END, &mut out).unwrap();

@@ -40,7 +40,7 @@ pub(super) fn windowed(function: &Arc<AggregateUDF>, batches: &[ArrayRef], disti
         let mut operator = window(&input, function, distinct);
         for values in batches {
             operator.on_batch(0, batch(Arc::clone(values)), &mut out)?;
-            let snapshot = operator.snapshot()?;
+            let snapshot = operator.snapshot(Cut::ALONE)?;
             operator = window(&input, function, distinct);
             operator.restore(&[snapshot], EVERYTHING)?;
         }

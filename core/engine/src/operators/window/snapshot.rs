@@ -71,7 +71,8 @@ impl Window {
         let mut states = Vec::with_capacity(self.functions.len());
         for function in &self.functions {
             let fields = function.function.state_fields()?;
-            let of_function = (0..fields.len()).map(|at| column(&rows, &state_column(&function.name, at)).cloned());
+            let of_function =
+                fields.iter().enumerate().map(|(at, field)| state(&rows, &state_column(&function.name, at), field.data_type()));
             states.push(of_function.collect::<Result<Vec<_>, _>>()?);
         }
         for (start, rows) in rows_of_pane {
@@ -88,6 +89,15 @@ impl Window {
         }
         Ok(())
     }
+}
+
+/// A state column; accumulators take any type, and panic later. Names inside of a type may differ.
+fn state(rows: &RecordBatch, name: &str, data_type: &DataType) -> Result<ArrayRef, SnapshotError> {
+    let found = column(rows, name)?;
+    if !found.data_type().equals_datatype(data_type) {
+        return Err(SnapshotError::Misfit(format!("its column {name:?} is {}, not {data_type}", found.data_type())));
+    }
+    Ok(Arc::clone(found))
 }
 
 fn watermark_table(watermark: i64) -> Result<RecordBatch, arrow::error::ArrowError> {

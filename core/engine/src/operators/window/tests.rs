@@ -231,7 +231,7 @@ fn a_window_without_keys_has_one_row() {
     let mut window = make();
     let mut out = Emitter::default();
     window.on_batch(0, rows(&[(1, 20), (2, 69), (3, 70)]), &mut out).unwrap();
-    let snapshot = window.snapshot().unwrap();
+    let snapshot = window.snapshot(Cut::ALONE).unwrap();
     let mut restored = make();
     restored.restore(&[snapshot], KeyGroupRange { start: 0, end: GROUPS as u16 }).unwrap();
     for mut window in [window, restored] {
@@ -246,7 +246,7 @@ fn snapshots_are_tables_for_others_to_read() {
     let mut window = window(0);
     window.on_batch(0, rows(&[(1, 20), (2, 20), (1, 70)]), &mut Emitter::default()).unwrap();
     window.on_watermark(0, 5, &mut Emitter::default()).unwrap();
-    let snapshot = window.snapshot().unwrap();
+    let snapshot = window.snapshot(Cut::ALONE).unwrap();
     let names: Vec<_> = snapshot.tables.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["watermark", "panes"]);
     let panes = &snapshot.tables[1].1;

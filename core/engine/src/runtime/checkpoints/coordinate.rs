@@ -26,6 +26,7 @@ use standpipe_checkpoint::{
     manifest::FORMAT,
 };
 use standpipe_pipeline::plan::{Node, NodeId, Operator};
+use standpipe_state::Base;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -59,6 +60,8 @@ struct Collected {
     nodes: BTreeMap<String, NodeState>,
     /// Who waits for it, if it is a savepoint.
     wanted: Vec<Reply>,
+    /// Its manifest is on its way.
+    complete: bool,
 }
 
 struct Thread<'a> {
@@ -71,6 +74,8 @@ struct Thread<'a> {
     coordinator: Option<Coordinator>,
     clock: Instant,
     collected: Option<Collected>,
+    /// The newest durable checkpoint, if nothing else may have become the newest since: on it the next one builds.
+    base: Option<u64>,
     /// By checkpoint that is not committed upstream.
     positions: BTreeMap<u64, Vec<(NodeId, u32, Positions)>>,
     /// Source subtasks that have not ended.
@@ -96,6 +101,7 @@ impl<'a> Thread<'a> {
             coordinator: None,
             clock,
             collected: None,
+            base: None,
             positions,
             reading,
             wanted: Vec::new(),
@@ -160,8 +166,8 @@ impl<'a> Thread<'a> {
                     self.on(Event::Requested);
                 }
             }
-            // What it says it has decided itself.
-            Message::Over => {}
+            // What a coordinator says.
+            Message::Newest(_) | Message::Over => {}
         }
     }
 
@@ -205,8 +211,8 @@ impl<'a> Thread<'a> {
     fn act(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Ask(id) => self.ask(id),
-                Action::Trigger(id, reason) => self.trigger(id, reason),
+                Action::Ask(id, reason) => self.ask(id, reason),
+                Action::Trigger(id, _) => self.trigger(id),
                 Action::Write(id, _) => self.write(id),
                 Action::CommitSinks(id) => {
                     self.checkpoints.commit_sinks(id);
@@ -236,7 +242,12 @@ impl<'a> Thread<'a> {
         self.collecting(0);
         self.positions.remove(&id);
         drop(self.writer.send(Work::GivenUp(id)));
-        let wanted = self.collected.take().map(|collected| collected.wanted).unwrap_or_default();
+        let collected = self.collected.take();
+        if collected.as_ref().is_some_and(|collected| collected.complete) {
+            // It may be there all the same, or come: then the one before it may be removed.
+            self.base = None;
+        }
+        let wanted = collected.map(|collected| collected.wanted).unwrap_or_default();
         // Somebody waits for the last one, whether the sources have stopped or ended.
         let waiting = self.job.stopping() && self.reading.is_empty();
         if !waiting {
@@ -257,11 +268,14 @@ impl<'a> Thread<'a> {
     }
 
     /// Takes what the enumerators have found by now.
-    fn ask(&mut self, id: u64) {
+    fn ask(&mut self, id: u64, reason: Reason) {
         self.collecting(id);
         let triggered = host::now();
-        self.collected =
-            Some(Collected { id, kind: Kind::Checkpoint, begun: Instant::now(), triggered, nodes: BTreeMap::new(), wanted: Vec::new() });
+        // Whoever asks from now on is for the next one.
+        let wanted = if reason == Reason::Interval { Vec::new() } else { std::mem::take(&mut self.wanted) };
+        let kind = if wanted.is_empty() { Kind::Checkpoint } else { Kind::Savepoint };
+        let begun = Instant::now();
+        self.collected = Some(Collected { id, kind, begun, triggered, nodes: BTreeMap::new(), wanted, complete: false });
         let sources: Vec<NodeId> = self.readers.iter().map(|(node, _)| *node).collect();
         for source in sources {
             let tables = self.checkpoints.enumerators.lock().get(&source).map(|state| state.tables());
@@ -272,14 +286,16 @@ impl<'a> Thread<'a> {
         }
     }
 
-    fn trigger(&mut self, id: u64, reason: Reason) {
-        if let Some(collected) = &mut self.collected
-            && reason != Reason::Interval
-            && !self.wanted.is_empty()
-        {
-            collected.kind = Kind::Savepoint;
-            collected.wanted = std::mem::take(&mut self.wanted);
-        }
+    fn trigger(&mut self, id: u64) {
+        let kind = self.collected.as_ref().map(|collected| collected.kind);
+        // Whoever removes a savepoint need not ask who refers to it, nor whoever moves one what it refers to.
+        let base = match (kind, self.base) {
+            (Some(Kind::Savepoint), _) => Base::Alone,
+            (_, None) => Base::Nothing,
+            (_, Some(base)) => Base::Checkpoint(base),
+        };
+        self.checkpoints.build_on(base);
+        self.job.tell_others(&Frame::BuildOn(base.into()));
         match CheckpointId::new(id) {
             Some(id) => self.job.ticker.enter(id),
             None => self.fail(Cause::Checkpoint(format!("checkpoint {id}: there cannot be so many"))),
@@ -324,7 +340,8 @@ impl<'a> Thread<'a> {
 
     /// All parts are in: the manifest may be created.
     fn write(&mut self, id: u64) {
-        let Some(collected) = self.collected.as_ref().filter(|collected| collected.id == id) else { return };
+        let Some(collected) = self.collected.as_mut().filter(|collected| collected.id == id) else { return };
+        collected.complete = true;
         let (plan, options) = (&self.job.plan, &self.checkpoints.options);
         let mut nodes = collected.nodes.clone();
         // Subtasks have come in any order.
@@ -351,11 +368,16 @@ impl<'a> Thread<'a> {
     fn durable(&mut self, id: u64) {
         let Some(collected) = self.collected.take_if(|collected| collected.id == id) else { return };
         let took = collected.begun.elapsed();
-        let bytes = collected.nodes.values().flat_map(|node| node.tables.values().flatten()).map(|file| file.bytes).sum();
+        if collected.kind == Kind::Checkpoint {
+            self.base = Some(id);
+        }
+        let files = || collected.nodes.values().flat_map(|node| node.tables.values().flatten());
+        let bytes: u64 = files().map(|file| file.bytes).sum();
+        let written: u64 = files().filter(|file| file.checkpoint == id).map(|file| file.bytes).sum();
         self.collecting(0);
         self.job.metrics.checkpoint_completed(id, took, bytes);
         let millis = took.as_secs_f64() * 1000.0;
-        tracing::info!(job = %self.job.options.job_id, checkpoint = id, bytes, "checkpoint {id} is durable after {millis:.0} ms");
+        tracing::info!(job = %self.job.options.job_id, checkpoint = id, bytes, written, "checkpoint {id} is durable after {millis:.0} ms");
         collected.wanted.into_iter().for_each(|reply| reply.send(Ok(id)));
     }
 

@@ -14,6 +14,7 @@ mod write;
 
 pub(crate) use coordinate::{Readers, commits, spawn};
 pub(crate) use restore::Restored;
+pub use restore::check_restore;
 
 use crate::{
     dataflow::time::CheckpointId,
@@ -24,9 +25,10 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 use savepoint::When;
 use splits::{EnumeratorState, Positions};
-use standpipe_checkpoint::{CheckpointError, FileRef, Store, TakenOver, coordinator::Part, store::NewTable};
+use standpipe_checkpoint::{CheckpointError, FileRef, Manifest, Store, TakenOver, coordinator::Part, store::NewTable};
 use standpipe_loader::Committable;
 use standpipe_pipeline::plan::NodeId;
+use standpipe_state::{Base, Cut};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -102,7 +104,9 @@ pub(crate) enum Message {
     Ended(NodeId, u32),
     /// Somebody wants a savepoint: now, or of the job as it stops.
     Wanted(savepoint::Reply, When),
-    /// The last checkpoint is committed: where the coordinator is in another process.
+    /// From the coordinator, where it is in another process: the newest durable checkpoint, on which the next one may build.
+    Newest(Box<Manifest>),
+    /// From there, too: the last one is committed.
     Over,
 }
 
@@ -111,6 +115,8 @@ pub(crate) struct Checkpoints {
     pub(crate) options: CheckpointOptions,
     /// The number of the checkpoint that is collected; 0: none.
     wanted: AtomicU64,
+    /// On which checkpoint that one may build.
+    base: Mutex<Base>,
     messages: Sender<Message>,
     /// Until the coordinator's thread takes it.
     inbox: Mutex<Option<Receiver<Message>>>,
@@ -128,6 +134,7 @@ impl Checkpoints {
         Self {
             options,
             wanted: AtomicU64::new(0),
+            base: Mutex::new(Base::Nothing),
             messages,
             inbox: Mutex::new(Some(inbox)),
             committers: Mutex::default(),
@@ -152,9 +159,15 @@ impl Checkpoints {
         self.wanted.load(SeqCst) == checkpoint.number()
     }
 
-    /// That checkpoint is being collected; 0: none.
+    /// That checkpoint is being collected; 0: none. Until its trigger nothing refers to another one.
     pub(crate) fn collecting(&self, checkpoint: u64) {
+        self.build_on(Base::Nothing);
         self.wanted.store(checkpoint, SeqCst);
+    }
+
+    /// It is triggered, and may refer to that one.
+    pub(crate) fn build_on(&self, base: Base) {
+        *self.base.lock() = base;
     }
 
     /// That checkpoint is durable: the sinks of this process commit it.
@@ -165,6 +178,11 @@ impl Checkpoints {
     /// The last one is committed.
     pub(crate) fn set_over(&self) {
         self.over.store(true, SeqCst);
+    }
+
+    /// How the state is to be taken for the checkpoint that is being collected.
+    pub(crate) fn cut(&self, checkpoint: CheckpointId) -> Cut {
+        Cut { id: checkpoint.number(), base: *self.base.lock() }
     }
 
     /// All plugins are open and all operators are made: checkpoints may begin.
@@ -221,20 +239,22 @@ impl Checkpoints {
     }
 }
 
-/// The tables of a subtask that are to be written. One without rows needs no file.
+/// The tables of a subtask that are to be written.
 fn tables_of(job: &Job, node: NodeId, subtask: u32, tables: Vec<(String, arrow::array::RecordBatch)>) -> Vec<NewTable> {
     let path = &job.node(node).path;
-    let filled = tables.into_iter().filter(|(_, batch)| batch.num_rows() > 0);
-    filled.map(|(name, batch)| NewTable { node: path.clone(), subtask, name, batch }).collect()
+    tables.into_iter().map(|(name, batch)| NewTable { node: path.clone(), subtask, name, batch, same: None }).collect()
 }
 
 /// What a sink has prepared and not committed, as a table.
 pub(crate) fn committables_table(committables: &[Committable]) -> Result<arrow::array::RecordBatch, arrow::error::ArrowError> {
-    use arrow::array::{ArrayRef, BinaryArray, UInt32Array, UInt64Array};
+    use arrow::array::{ArrayRef, BinaryBuilder, UInt32Array, UInt64Array};
+    // They may be large: no room beyond what is needed.
+    let mut bytes = BinaryBuilder::with_capacity(committables.len(), committables.iter().map(|c| c.bytes.len()).sum());
+    committables.iter().for_each(|committable| bytes.append_value(&committable.bytes));
     let columns: [(&str, ArrayRef); 3] = [
         ("checkpoint", Arc::new(UInt64Array::from_iter_values(committables.iter().map(|c| c.checkpoint)))),
         ("subtask", Arc::new(UInt32Array::from_iter_values(committables.iter().map(|c| c.subtask)))),
-        ("bytes", Arc::new(BinaryArray::from_iter_values(committables.iter().map(|c| &c.bytes)))),
+        ("bytes", Arc::new(bytes.finish())),
     ];
     arrow::array::RecordBatch::try_from_iter(columns)
 }

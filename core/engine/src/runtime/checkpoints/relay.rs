@@ -43,6 +43,7 @@ fn run(job: &Job, peers: &Peers, inbox: &Receiver<Message>, writer: &Sender<Work
 
 fn relay(job: &Job, peers: &Peers, writer: &Sender<Work>, message: Message) {
     match message {
+        Message::Newest(manifest) => drop(writer.send(Work::Newest(manifest))),
         Message::Reported(id, node, subtask, report) => {
             if !report.positions.is_empty() {
                 peers.tell_first(Frame::Positions { checkpoint: id, node: node.0, subtask, positions: report.positions });

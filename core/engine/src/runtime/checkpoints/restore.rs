@@ -2,7 +2,8 @@
 
 use super::{COMMITTABLES, CheckpointOptions, splits::RestoredSource};
 use crate::{
-    operator::Snapshot,
+    operator::{OperatorError, Snapshot},
+    operators,
     runtime::error::{Cause, JobError, Phase},
 };
 use arrow::{
@@ -12,7 +13,10 @@ use arrow::{
 use standpipe_checkpoint::{Manifest, NodeState, Store};
 use standpipe_loader::Committable;
 use standpipe_pipeline::plan::{Node, NodeId, Operator, Plan};
-use standpipe_state::snapshot::{SnapshotError, typed_column};
+use standpipe_state::{
+    range_of,
+    snapshot::{SnapshotError, typed_column},
+};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// What a job goes on from.
@@ -50,6 +54,7 @@ impl Restored {
             let Some(node) = plan.nodes.iter().find(|node| node.path == *path) else { continue };
             let of_node = |message: String| refuse(format!("{path}: {message}"));
             let parts = read(&options.store, state).map_err(of_node)?;
+            try_out(plan, node, &parts).map_err(|error| refuse(error.to_string()))?;
             restored.add(node, parts).map_err(|error| of_node(error.to_string()))?;
         }
         let goes_on = |source: &RestoredSource| source.splits.is_empty() || source.splits.values().any(|split| !split.ended);
@@ -98,8 +103,36 @@ impl Restored {
     }
 }
 
+/// Whether a plan can take over the state of a checkpoint, as far as its manifest says; what is in its files comes out when they are read.
+///
+/// # Errors
+/// When it cannot.
+pub fn check_restore(manifest: &Manifest, plan: &Plan, allow_non_restored_state: bool) -> Result<(), JobError> {
+    check(manifest, plan, allow_non_restored_state)
+        .map_err(|message| JobError::new("", Phase::Start, Cause::Restore { checkpoint: manifest.id, message }))
+}
+
+/// Whether an operator takes its state, by its tables without their rows: what does not fit is found before anything is opened, which may change what is outside.
+fn try_out(plan: &Plan, node: &Node, parts: &[Snapshot]) -> Result<(), OperatorError> {
+    let rowless = |part: &Snapshot| {
+        let mut rowless = Snapshot::default();
+        rowless.tables.extend(part.tables.iter().map(|(name, table)| (name.clone(), table.slice(0, 0))));
+        rowless
+    };
+    let parts: Vec<Snapshot> = parts.iter().map(rowless).collect();
+    let all = range_of(0, 1, plan.settings.max_parallelism);
+    match &node.operator {
+        Operator::Window(_) | Operator::Aggregate(_) => operators::operator(plan, node)?.restore(&parts, all),
+        Operator::Transform(_) => operators::try_out(plan, node, &parts, all),
+        _ => Ok(()),
+    }
+}
+
 /// Whether the plan can take over the state.
 fn check(manifest: &Manifest, plan: &Plan, allow_non_restored_state: bool) -> Result<(), String> {
+    if manifest.job != plan.name {
+        return Err(format!("it is of the job {:?}, this is {:?}", manifest.job, plan.name));
+    }
     if manifest.max_parallelism != plan.settings.max_parallelism {
         return Err(format!(
             "its state is in {} key groups, the pipeline's engine.max_parallelism is {}; that is fixed with a job's first start",

@@ -1,9 +1,16 @@
 //! The thread that waits for the store: it encodes and writes the tables of a checkpoint, creates its manifest, and removes what is not needed any more.
+//!
+//! What has not changed is not written: a table of changes is the last file of a chain whose former ones the base has, and a table whose content is that of the base's
+//! file is that file. The base is the newest durable checkpoint, which nobody removes before a newer one is durable; so what a manifest refers to is there.
 
 use super::{Checkpoints, Message};
-use crate::runtime::job::Job;
+use crate::{
+    cluster::frame::Frame,
+    runtime::{job::Job, steps::Step},
+};
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use standpipe_checkpoint::{Manifest, coordinator::Part, store::NewTable};
+use standpipe_checkpoint::{CheckpointError, FileRef, Kind, Manifest, coordinator::Part, store::NewTable};
+use standpipe_state::{Base, snapshot::since};
 use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 /// What there is to write.
@@ -12,6 +19,8 @@ pub(super) enum Work {
     Tables(u64, Part, Vec<NewTable>),
     /// All of them are written.
     Manifest(Box<Manifest>),
+    /// Another process has created that one, on which the next one may build.
+    Newest(Box<Manifest>),
     /// That checkpoint is given up: what was written for it is garbage.
     GivenUp(u64),
 }
@@ -30,6 +39,8 @@ pub(super) fn spawn(job: &Arc<Job>) -> Sender<Work> {
 
 fn run(job: &Job, checkpoints: &Checkpoints, work: &Receiver<Work>) {
     let (store, generation) = (&checkpoints.options.store, checkpoints.options.taken_over.generation);
+    // The newest checkpoint, on which the next one may build.
+    let mut newest: Option<Box<Manifest>> = None;
     // The newest checkpoint that was given up and not swept away; 0: what a former process left that was killed.
     let mut garbage = job.is_first().then_some(0);
     let sweep = |garbage: &mut Option<u64>| {
@@ -45,21 +56,35 @@ fn run(job: &Job, checkpoints: &Checkpoints, work: &Receiver<Work>) {
             return;
         }
         match work {
+            Work::Newest(manifest) => newest = Some(manifest),
             Work::GivenUp(id) => {
+                // It may be the disk that is full. But a store that does not work may also show less than there is: so once more when it has proved to.
+                sweep(&mut Some(id));
                 garbage = Some(id);
-                sweep(&mut garbage);
             }
             // It has been given up meanwhile.
             Work::Tables(id, ..) if checkpoints.wanted.load(SeqCst) != id => {}
             Work::Tables(id, part, tables) => {
-                let names: Vec<String> = tables.iter().map(|table| table.name.clone()).collect();
-                let files = store.write(generation, id, tables);
-                checkpoints.tell(Message::Written(id, part, files.map(|files| names.into_iter().zip(files).collect())));
+                let base = match *checkpoints.base.lock() {
+                    Base::Checkpoint(base) => newest.as_deref().filter(|newest| newest.id == base),
+                    Base::Nothing | Base::Alone => None,
+                };
+                checkpoints.tell(Message::Written(id, part, write(checkpoints, id, tables, base)));
             }
             Work::Manifest(manifest) => {
+                job.reached(Step::Write, manifest.id);
                 let result = store.commit(&manifest);
                 let durable = result.is_ok();
-                checkpoints.tell(Message::Manifest(manifest.id, result));
+                let id = manifest.id;
+                if durable {
+                    job.reached(Step::Durable, id);
+                }
+                if durable && manifest.kind == Kind::Checkpoint {
+                    // Before they hear that anything builds on it.
+                    job.tell_others(&Frame::Newest(manifest.clone()));
+                    newest = Some(manifest);
+                }
+                checkpoints.tell(Message::Manifest(id, result));
                 if durable {
                     sweep(&mut garbage);
                 }
@@ -69,4 +94,37 @@ fn run(job: &Job, checkpoints: &Checkpoints, work: &Receiver<Work>) {
             }
         }
     }
+}
+
+/// Writes what is new in the tables of a part, and gives all of their files, in the order in which they are applied.
+fn write(
+    checkpoints: &Checkpoints,
+    id: u64,
+    tables: Vec<NewTable>,
+    base: Option<&Manifest>,
+) -> Result<Vec<(String, FileRef)>, CheckpointError> {
+    let (store, generation) = (&checkpoints.options.store, checkpoints.options.taken_over.generation);
+    let mut files = Vec::new();
+    let mut new = Vec::new();
+    for mut table in tables {
+        let former = base.map(|base| base.files_of(&table.node, &table.name, table.subtask)).unwrap_or_default();
+        match since(&table.batch) {
+            Some(_) if base.is_none() => {
+                let reason = format!("table {}: there are changes, and nothing that they are changes of", table.name);
+                return Err(CheckpointError::Damaged { object: table.node, reason });
+            }
+            Some(cut) => {
+                let unchanged = former.into_iter().filter(|file| file.checkpoint <= cut);
+                files.extend(unchanged.map(|file| (table.name.clone(), file.clone())));
+            }
+            None => table.same = former.first().copied().filter(|_| former.len() == 1).cloned(),
+        }
+        // One without rows needs no file.
+        if table.batch.num_rows() > 0 {
+            new.push(table);
+        }
+    }
+    let names: Vec<String> = new.iter().map(|table| table.name.clone()).collect();
+    files.extend(names.into_iter().zip(store.write(generation, id, new)?));
+    Ok(files)
 }

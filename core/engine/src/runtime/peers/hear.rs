@@ -61,6 +61,9 @@ impl Peers {
                 }
             }
             Frame::Collecting(id) => with_checkpoints(job, |checkpoints| checkpoints.collecting(id)),
+            Frame::Begun => self.begin(),
+            Frame::BuildOn(base) => with_checkpoints(job, |checkpoints| checkpoints.build_on(base.into())),
+            Frame::Newest(manifest) => with_checkpoints(job, |checkpoints| checkpoints.tell(Message::Newest(manifest))),
             Frame::CommitSinks(id) => with_checkpoints(job, |checkpoints| checkpoints.commit_sinks(id)),
             Frame::Over => {
                 with_checkpoints(job, |checkpoints| {

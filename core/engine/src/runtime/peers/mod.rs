@@ -55,6 +55,9 @@ pub(crate) struct Peers {
     /// The first process knows why something stands still.
     explained: AtomicBool,
     lease: Duration,
+    /// Dropped when plugins may be opened.
+    beginning: Mutex<Option<Sender<()>>>,
+    begun: Receiver<()>,
     /// Dropped when all has been said.
     open: Mutex<Option<Sender<()>>>,
     closed: Receiver<()>,
@@ -135,6 +138,7 @@ impl Peers {
     pub(crate) fn new(cluster: &Cluster, lease: Duration) -> Option<Self> {
         let Connections { data, control } = cluster.take()?;
         let (open, closed) = bounded(0);
+        let (beginning, begun) = bounded(0);
         Some(Self {
             process: cluster.process(),
             processes: cluster.processes(),
@@ -145,6 +149,8 @@ impl Peers {
             waiting_elsewhere: AtomicBool::new(false),
             explained: AtomicBool::new(false),
             lease,
+            beginning: Mutex::new(Some(beginning)),
+            begun,
             open: Mutex::new(Some(open)),
             closed,
             alone: AtomicBool::new(false),
@@ -169,6 +175,17 @@ impl Peers {
     pub(crate) fn reach(&self, process: u32, node: NodeId, subtask: u32) -> Option<Reach> {
         let other = self.others.iter().find(|other| other.process == process)?;
         Some(Reach::There { node, subtask, outbox: other.outbox.clone() })
+    }
+
+    /// What the job goes on from fits, and is noted in the store. The first process says so to the others, which wait for it: before that nothing may be changed outside.
+    pub(crate) fn begin(&self) {
+        self.tell_all(&Frame::Begun);
+        drop(self.beginning.lock().take());
+    }
+
+    /// Disconnected once [`Self::begin`] was called in the first process; also there.
+    pub(crate) fn begun(&self) -> &Receiver<()> {
+        &self.begun
     }
 
     /// Tells the first process, from another one.
@@ -274,11 +291,13 @@ impl Peers {
             std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset => "has ended without a word".to_owned(),
             _ => format!("is not understood: {error}"),
         };
-        self.fail(job, other, &why);
+        // A second signal ends the first process at once, and the user knows.
+        self.fail(job, other, &why, !job.stopping());
     }
 
-    fn fail(&self, job: &Job, other: &Other, why: &str) {
-        if !self.is_first() && !job.cancelled() {
+    /// `tells`: this process is the one to tell the user, if the first one is gone.
+    fn fail(&self, job: &Job, other: &Other, why: &str, tells: bool) {
+        if tells && !self.is_first() && !job.cancelled() {
             self.alone.store(true, SeqCst);
         }
         let message = format!("process {} (pid {}) {why}", other.process, other.id);
@@ -296,7 +315,7 @@ impl Peers {
             }
             for other in self.others.iter().filter(|other| !other.done.load(SeqCst)) {
                 if other.missed.fetch_add(1, SeqCst) >= BEATS {
-                    self.fail(job, other, &format!("has not been heard of for {:.0} s", self.lease.as_secs_f64()));
+                    self.fail(job, other, &format!("has not been heard of for {:.0} s", self.lease.as_secs_f64()), true);
                 }
             }
         }

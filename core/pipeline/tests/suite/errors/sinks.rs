@@ -66,6 +66,21 @@ fn sinks() {
             "pipeline.yaml:17:76: sinks.out.format: the format raw has exactly one column, but the schema has 5",
         ),
         (
+            "with: {path: out.jsonl}",
+            "with: {path: out.jsonl}, format: parquet",
+            "pipeline.yaml:17:76: sinks.out.format: records takes records, one by one: a parquet file has no records that could be written one by one",
+        ),
+        (
+            "with: {path: out.jsonl}",
+            "with: {path: out.jsonl}, format: {type: csv, delimitr: x}",
+            "pipeline.yaml:17:88: sinks.out.format: unknown key \"delimitr\", did you mean \"delimiter\"?",
+        ),
+        (
+            "with: {path: out.jsonl}",
+            "with: {path: out.jsonl}, format: {type: csv, delimiter: x}",
+            "pipeline.yaml:17:76: sinks.out.format: delimiter: 'x' is no delimiter: it must be one ASCII character that is not part of numbers and times",
+        ),
+        (
             "connector: records, with: {path: out.jsonl}",
             "connector: rows, with: {hosts: [x]}",
             "pipeline.yaml:17:55: sinks.out.with.hosts[0]: \"x\" is no URL",

@@ -45,6 +45,11 @@ fn sources() {
         ),
         (
             "format: json",
+            "format: {type: json, on_null: drop}",
+            "pipeline.yaml:6:35: sources.readings.format.on_null: unknown value \"drop\"; possible values: broken, skip, row",
+        ),
+        (
+            "format: json",
             "format: {type: json, on_error: dead-letter}",
             "pipeline.yaml:6:13: sources.readings.format: on_error: dead-letter sends broken records to readings.errors, which nothing reads; add a sink with input: readings.errors, or write on_error: skip",
         ),

@@ -45,7 +45,7 @@ pipeline.yaml:16:3: transforms.loop: \"loop\" reads itself
 pipeline.yaml:17:37: transforms.call.transform: there is no transform \"tagg\", did you mean \"tag\"? Found: run-length, tag. Searched: nothing
 pipeline.yaml:19:16: sinks.one.input: there is no node \"numbrs\", did you mean \"numbers\"?
 pipeline.yaml:20:58: sinks.two.with.path: the environment variable STANDPIPE_NO_SUCH is not set
-pipeline.yaml:20:101: sinks.two.format: unknown format \"xml\"; formats: raw, json
+pipeline.yaml:20:101: sinks.two.format: unknown format \"xml\"; formats: raw, json, csv, parquet
 pipeline.yaml:21:3: sinks.three: missing key \"input\"
 pipeline.yaml:21:42: sinks.three.parallelism: expected a whole number from 1 to 32768, found \"0\"
 pipeline.yaml:22:59: sinks.four.with.path: expected text, found \"5\"
@@ -80,7 +80,11 @@ fn one_mistake_is_one_finding() {
             "fliter: value > 90",
             "pipeline.yaml:10:26: transforms.hot: unknown key \"fliter\", did you mean \"filter\"?",
         ),
-        ("format: json", "format: xml", "pipeline.yaml:6:13: sources.readings.format: unknown format \"xml\"; formats: raw, json"),
+        (
+            "format: json",
+            "format: xml",
+            "pipeline.yaml:6:13: sources.readings.format: unknown format \"xml\"; formats: raw, json, csv, parquet",
+        ),
         (
             "value: float64}",
             "value: flaot64}",

@@ -1,4 +1,4 @@
-//! Durations (`200ms`, `1m30s`) and sizes (`5MiB`) of the configuration, written as in the rest of a pipeline file: a unit is required.
+//! Durations (`200ms`, `1m30s`) and sizes (`5MiB`) of a configuration, written as in the rest of a pipeline file: a unit is required.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};

@@ -1,0 +1,60 @@
+//! What a sink gets, and what becomes of it: records, which are written as they are, or rows of a format of whole files, which it encodes itself.
+
+use arrow_array::{BinaryArray, RecordBatch, cast::AsArray};
+use arrow_schema::SchemaRef;
+use standpipe_formats::{FileEncoder, FormatKind, FormatSpec, file_encoder};
+use standpipe_sdk::{Error, Result, SinkInput};
+
+/// What a sink writes.
+pub(crate) enum Content {
+    /// The first column of a batch, each record with a newline behind it or not.
+    Records { newline: bool },
+    /// All columns.
+    Rows { spec: FormatSpec, schema: SchemaRef },
+}
+
+/// The pipeline's `format`.
+pub(crate) fn format_of(input: &SinkInput) -> Result<FormatSpec> {
+    match &input.format {
+        None => Ok(FormatKind::Json.into()),
+        Some(format) => serde_json::from_value(format.clone())
+            .map_err(|error| Error::unsupported(format!("a format that this plugin does not know: {error}"))),
+    }
+}
+
+impl Content {
+    pub(crate) fn new(input: &SinkInput, newline: bool) -> Result<Self> {
+        let spec = format_of(input)?;
+        Ok(match spec.of_files() {
+            Some(_) => Self::Rows { spec, schema: input.schema.clone() },
+            None => Self::Records { newline },
+        })
+    }
+
+    /// What encodes the rows of one file; records are encoded already.
+    pub(crate) fn encoder(&self) -> Result<Option<Box<dyn FileEncoder>>> {
+        match self {
+            Self::Records { .. } => Ok(None),
+            Self::Rows { spec, schema } => Ok(Some(file_encoder(spec, schema)?)),
+        }
+    }
+
+    /// Whether a file that was cut somewhere between two rows can be written on.
+    pub(crate) fn is_text(&self) -> bool {
+        match self {
+            Self::Records { .. } => true,
+            Self::Rows { spec, .. } => spec.kind != FormatKind::Parquet,
+        }
+    }
+
+    /// What stands behind each record.
+    pub(crate) fn newline(&self) -> &'static [u8] {
+        if matches!(self, Self::Records { newline: true }) { b"\n" } else { b"" }
+    }
+}
+
+/// The records of a batch.
+pub(crate) fn records(batch: &RecordBatch) -> Result<&BinaryArray> {
+    let values = batch.columns().first().and_then(|column| column.as_binary_opt::<i32>());
+    values.ok_or_else(|| Error::data("a batch of records must begin with a binary column"))
+}

@@ -1,0 +1,381 @@
+//! A sink that writes parts into a folder: each row into the folder that its values name, parts cut by size and age, each to be seen when a checkpoint has it.
+//!
+//! Exactly once: what is prepared for a checkpoint is durable, but not to be seen: sealed parts, and, of text on a disk, the lengths of those that are written on.
+//! A commit lets sealed parts be seen. A restart lets what its checkpoint has be seen, open parts cut to their length there, and takes away whatever its
+//! own runs have begun behind that checkpoint, seen or not: their rows come again. Names are never given twice ([`name`]).
+//!
+//! Without checkpoints all parts are to be seen when the job has ended well.
+
+mod depot;
+mod disk;
+mod folders;
+mod name;
+pub(crate) mod store;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    content::{Content, format_of, records},
+    sink::{FileSinkConfig, Roll},
+};
+use arrow_array::{RecordBatch, UInt32Array};
+use arrow_schema::Schema;
+use arrow_select::take::take_record_batch;
+use depot::{Depot, Draft, Found, Sealed, State};
+use folders::{Folders, Group};
+use name::{Names, PartId};
+use serde::{Deserialize, Serialize};
+use standpipe_formats::FileEncoder;
+use standpipe_sdk::{CloseReason, Committable, Context, Error, Host, Recovered, Result, SinkInput, Written, is_reference};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Instant,
+};
+use store::Store;
+
+/// Parts that are written at the same time. With more folders the one that has waited longest for a row is sealed.
+const MAX_OPEN: usize = 64;
+/// Bytes that encoders hold in memory, all together: parquet writes nothing out before a row group is whole.
+const MAX_BUFFERED: usize = 128 << 20;
+
+/// A path without its references, of which nobody knows yet what they stand for: their braces are no columns'.
+pub(crate) fn without_references(path: &str) -> String {
+    let mut rest = path;
+    let mut plain = String::new();
+    while let Some((before, behind)) = rest.split_once("${") {
+        plain.push_str(before);
+        rest = behind.split_once('}').map_or("", |(_, rest)| rest);
+    }
+    plain + rest
+}
+
+/// What is wrong with the path of a folder, and what was probably meant.
+pub(crate) fn check(path: &str, schema: &Schema) -> Result<(), (String, Option<String>)> {
+    if is_reference(path) {
+        let path = without_references(path);
+        let below = folders::split(&path).1;
+        return Folders::compile(below, schema).map(|_| ()).map_err(|error| (error.message, error.suggestion));
+    }
+    if !path.ends_with('/') {
+        return Err((
+            format!("{path:?} is an object: an object store takes parts, into a folder that ends with /"),
+            Some(format!("{path}/")),
+        ));
+    }
+    let (root, below) = folders::split(path);
+    store::check_url(root).map_err(|message| (message, None))?;
+    Folders::compile(below, schema).map(|_| ()).map_err(|error| (error.message, error.suggestion))
+}
+
+/// What a subtask has at a checkpoint.
+#[derive(Serialize, Deserialize)]
+struct Prepared {
+    run: u64,
+    /// The number that its next part would have.
+    next: u64,
+    sealed: Vec<Sealed>,
+    /// Text on a disk.
+    open: Vec<OpenPart>,
+}
+
+/// A part that is written on behind a checkpoint.
+#[derive(Serialize, Deserialize)]
+struct OpenPart {
+    name: String,
+    length: u64,
+}
+
+/// A part that is being written.
+struct Writing {
+    name: String,
+    draft: Box<dyn Draft>,
+    /// Of rows.
+    encoder: Option<Box<dyn FileEncoder>>,
+    since: Instant,
+    /// The batch that its last row came with.
+    used: u64,
+}
+
+/// Writes parts.
+pub(crate) struct Parts {
+    depot: Box<dyn Depot>,
+    names: Names,
+    folders: Folders,
+    content: Content,
+    roll: Roll,
+    host: Host,
+    run: u64,
+    subtask: u32,
+    parallelism: u32,
+    next: u64,
+    /// By folder.
+    writing: HashMap<String, Writing>,
+    /// Whole, but not all of it durable.
+    full: Vec<Box<dyn Draft>>,
+    /// In no checkpoint yet.
+    sealed: Vec<Sealed>,
+    /// A checkpoint may refer to what has been written.
+    is_remembered: bool,
+}
+
+impl Parts {
+    pub(crate) fn open(config: &FileSinkConfig, input: &SinkInput, context: Context) -> Result<Self> {
+        let content = Content::new(input, config.newline)?;
+        let (root, below) = folders::split(&config.path);
+        // Of records the first column is the record, and none of the row's.
+        let columns = match content {
+            Content::Records { .. } => Schema::new(input.schema.fields().iter().skip(1).cloned().collect::<Vec<_>>()),
+            Content::Rows { .. } => input.schema.as_ref().clone(),
+        };
+        let folders = Folders::compile(below, &columns).map_err(|error| Error::config("path", error.message))?;
+        let names = Names::new(&context.job_name, &context.node, format_of(input)?.kind.extension());
+        let depot: Box<dyn Depot> = match store::local_root(root)? {
+            Some(root) => Box::new(disk::Disk::open(&root, names.clone(), config.create_dirs)?),
+            None => {
+                let run = (context.generation, context.subtask);
+                Box::new(Store::open(root, &config.options, names.clone(), run)?)
+            }
+        };
+        let mut parts = Self {
+            depot,
+            names,
+            folders,
+            content,
+            roll: config.roll.unwrap_or_default(),
+            host: context.host,
+            run: context.generation,
+            subtask: context.subtask,
+            parallelism: context.parallelism,
+            next: 0,
+            writing: HashMap::new(),
+            full: Vec::new(),
+            sealed: Vec::new(),
+            is_remembered: context.restored,
+        };
+        if !context.restored {
+            parts.begin_with_nothing()?;
+        }
+        Ok(parts)
+    }
+
+    /// Refuses a folder with parts of an earlier life of the sink: their rows would be there twice. What that has not finished goes.
+    fn begin_with_nothing(&mut self) -> Result<()> {
+        // Another subtask may have begun.
+        let is_other = |found: &Found| found.part.subtask != self.subtask && (self.subtask > 0 || found.part.subtask < self.parallelism);
+        let mut found = self.depot.find()?;
+        found.retain(|found| !(found.part.run == self.run && is_other(found)));
+        if let Some(old) = found.iter().find(|found| found.state == State::Visible) {
+            let (place, path) = (self.depot.place(), &old.path);
+            return Err(Error::external(format!(
+                "{place} has parts of an earlier run of this sink, {path} for one: move them away, or write to another folder"
+            )));
+        }
+        if self.subtask > 0 {
+            found.retain(|found| found.part.run == self.run);
+        }
+        self.clean(found, |_| true)
+    }
+
+    fn clean(&mut self, found: Vec<Found>, goes: impl Fn(&Found) -> bool) -> Result<()> {
+        let mut gone = 0;
+        // A list goes when what it lists is gone.
+        let (lists, others): (Vec<_>, Vec<_>) = found.into_iter().filter(goes).partition(|found| found.state == State::List);
+        for found in others.iter().chain(&lists) {
+            self.depot.remove(found)?;
+            gone += usize::from(found.state != State::List);
+        }
+        if gone > 0 {
+            self.host.info(format!("{gone} parts of an earlier run that no checkpoint has are removed from {}", self.depot.place()), &[]);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn write(&mut self, seq: u64, batch: &RecordBatch) -> Result<Written> {
+        // Before the batch is taken: this may fail and be tried again.
+        self.settle()?;
+        let columns = match self.content {
+            Content::Records { .. } => batch.columns().get(1..).unwrap_or_default(),
+            Content::Rows { .. } => batch.columns(),
+        };
+        for group in self.folders.groups(columns, batch.num_rows())? {
+            self.append(seq, batch, group)?;
+        }
+        self.bound_memory()?;
+        self.host.ack(seq);
+        Ok(Written::Taken)
+    }
+
+    fn append(&mut self, seq: u64, batch: &RecordBatch, group: Group) -> Result<()> {
+        let (newline, roll) = (self.content.newline(), self.roll);
+        let part = match self.writing.contains_key(&group.folder) {
+            true => self.writing.get_mut(&group.folder),
+            false => self.begin(&group.folder)?,
+        };
+        let Some(part) = part else { return Ok(()) };
+        part.used = seq;
+        match (&mut part.encoder, &group.rows) {
+            (Some(encoder), None) => encoder.write(batch, part.draft.buffer())?,
+            (Some(encoder), Some(rows)) => {
+                let rows = take_record_batch(batch, &UInt32Array::from(rows.clone()))?;
+                encoder.write(&rows, part.draft.buffer())?;
+            }
+            (None, rows) => {
+                let (records, buffer) = (records(batch)?, part.draft.buffer());
+                let mut add = |record: Option<&[u8]>| {
+                    // A record that is null (a tombstone) has no bytes; its line stays empty.
+                    buffer.extend_from_slice(record.unwrap_or_default());
+                    buffer.extend_from_slice(newline);
+                };
+                match rows {
+                    None => records.iter().for_each(add),
+                    Some(rows) => rows.iter().for_each(|row| add(Some(records.value(*row as usize)))),
+                }
+            }
+        }
+        if is_full(part, roll) {
+            self.close_part(&group.folder)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the largest parts, as long as all of them hold too much in memory.
+    fn bound_memory(&mut self) -> Result<()> {
+        while self.writing.values().map(buffered).sum::<usize>() > MAX_BUFFERED
+            && let Some(largest) = self.writing.iter().max_by_key(|(_, part)| buffered(part)).map(|(folder, _)| folder.clone())
+        {
+            self.close_part(&largest)?;
+        }
+        Ok(())
+    }
+
+    /// Begins a part of a folder.
+    fn begin(&mut self, folder: &str) -> Result<Option<&mut Writing>> {
+        if self.writing.len() >= MAX_OPEN
+            && let Some(idle) = self.writing.iter().min_by_key(|(_, part)| part.used).map(|(folder, _)| folder.clone())
+        {
+            self.close_part(&idle)?;
+        }
+        let id = PartId { run: self.run, subtask: self.subtask, number: self.next };
+        let name = format!("{folder}{}", self.names.of(id));
+        let mut draft = self.depot.begin(id, &name)?;
+        self.next += 1;
+        let mut encoder = self.content.encoder()?;
+        if let Some(encoder) = &mut encoder {
+            encoder.begin(draft.buffer())?;
+        }
+        let part = Writing { name, draft, encoder, since: Instant::now(), used: 0 };
+        Ok(Some(self.writing.entry(folder.to_owned()).or_insert(part)))
+    }
+
+    /// The part of a folder is whole.
+    fn close_part(&mut self, folder: &str) -> Result<()> {
+        let Some(mut part) = self.writing.remove(folder) else { return Ok(()) };
+        if let Some(encoder) = &mut part.encoder {
+            encoder.finish(part.draft.buffer())?;
+        }
+        self.full.push(part.draft);
+        Ok(())
+    }
+
+    /// Hands over what there is. What fails may be tried again.
+    fn settle(&mut self) -> Result<()> {
+        while let Some(draft) = self.full.last_mut() {
+            self.sealed.extend(draft.seal()?);
+            self.full.pop();
+        }
+        self.writing.values_mut().try_for_each(|part| part.draft.settle())
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.settle()
+    }
+
+    pub(crate) fn prepare(&mut self) -> Result<Vec<u8>> {
+        let stays = self.content.is_text() && self.depot.can_cut();
+        let whole = |part: &Writing| !stays || is_full(part, self.roll);
+        let due: Vec<String> = self.writing.iter().filter(|(_, part)| whole(part)).map(|(folder, _)| folder.clone()).collect();
+        due.iter().try_for_each(|folder| self.close_part(folder))?;
+        self.settle()?;
+        let mut open = Vec::with_capacity(self.writing.len());
+        for part in self.writing.values_mut() {
+            part.draft.sync()?;
+            open.push(OpenPart { name: part.name.clone(), length: part.draft.length() });
+        }
+        let prepared = Prepared { run: self.run, next: self.next, sealed: std::mem::take(&mut self.sealed), open };
+        self.is_remembered = true;
+        Ok(serde_json::to_vec(&prepared)?)
+    }
+
+    pub(crate) fn commit(&mut self, prepared: &[Committable]) -> Result<()> {
+        for committable in prepared {
+            let prepared: Prepared = serde_json::from_slice(&committable.bytes)?;
+            prepared.sealed.iter().try_for_each(|sealed| self.depot.publish(sealed))?;
+        }
+        Ok(())
+    }
+
+    /// What the checkpoint has is to be seen; what came behind it is not.
+    pub(crate) fn recover(&mut self, prepared: &[Committable]) -> Result<Vec<Recovered>> {
+        self.commit(prepared)?;
+        let mut newest: BTreeMap<u32, (u64, Prepared)> = BTreeMap::new();
+        for committable in prepared {
+            let is_newer = newest.get(&committable.subtask).is_none_or(|(checkpoint, _)| *checkpoint < committable.checkpoint);
+            if is_newer {
+                newest.insert(committable.subtask, (committable.checkpoint, serde_json::from_slice(&committable.bytes)?));
+            }
+        }
+        for (_, prepared) in newest.values() {
+            prepared.open.iter().try_for_each(|part| self.depot.publish_cut(&part.name, part.length))?;
+        }
+        let Some(base) = newest.values().map(|(_, prepared)| prepared.run).max() else { return Ok(Vec::new()) };
+        let (run, is_first) = (self.run, self.subtask == 0);
+        let goes = |found: &Found| match newest.get(&found.part.subtask) {
+            Some((_, prepared)) if prepared.run == found.part.run => found.state != State::Visible || found.part.number >= prepared.next,
+            // Of runs between that of the checkpoint and this one no row counts.
+            _ => is_first && base < found.part.run && found.part.run < run,
+        };
+        let found = self.depot.find()?;
+        self.clean(found, goes)?;
+        Ok(vec![Recovered::Committed; prepared.len()])
+    }
+
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        let folders: Vec<String> = self.writing.keys().cloned().collect();
+        folders.iter().try_for_each(|folder| self.close_part(folder))?;
+        self.settle()?;
+        while let Some(sealed) = self.sealed.last() {
+            self.depot.publish(sealed)?;
+            self.sealed.pop();
+        }
+        self.depot.end()
+    }
+
+    pub(crate) fn close(&mut self, reason: CloseReason) -> Result<()> {
+        let is_unfinished = !self.writing.is_empty() || !self.full.is_empty() || !self.sealed.is_empty();
+        if reason == CloseReason::Failed && !self.is_remembered {
+            self.writing.drain().for_each(|(_, part)| part.draft.discard());
+            self.full.drain(..).for_each(|draft| draft.discard());
+            // What is sealed has let go of its file: it is found by its name.
+            let run = self.run;
+            let own = |found: &Found| found.part.run == run && found.state != State::Visible;
+            let mut found = self.depot.find()?;
+            found.retain(|found| found.part.subtask == self.subtask);
+            return self.clean(found, own);
+        }
+        if is_unfinished {
+            self.writing.values_mut().try_for_each(|part| part.draft.sync())?;
+            self.host.info(format!("parts in {} are not finished; the job goes on with them from its checkpoint", self.depot.place()), &[]);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a part has the size or the age of one.
+fn is_full(part: &Writing, roll: Roll) -> bool {
+    part.draft.length() + buffered(part) as u64 >= roll.size.0 as u64 || part.since.elapsed() >= roll.interval.0
+}
+
+/// Bytes that its encoder holds in memory.
+fn buffered(part: &Writing) -> usize {
+    part.encoder.as_ref().map_or(0, |encoder| encoder.buffered())
+}

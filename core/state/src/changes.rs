@@ -1,0 +1,257 @@
+//! Which keys have changed since which checkpoint, so that a snapshot says only that and refers to former ones for the rest.
+//!
+//! A table of keyed state is a chain of files: a whole one, then changes, each later one smaller. When a new one would be about as large as the one before it, the two
+//! are written as one; when changes are of more than half of the keys, all is written anew. So a checkpoint costs what has changed, a chain has few files (about the
+//! logarithm of the number of keys), and what is written on the whole is a small multiple of what has changed.
+//!
+//! Only durable checkpoints are built upon: what was said in one that was given up is said again.
+
+/// A cut at which a snapshot is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// The checkpoint's number: higher than those of all former cuts.
+    pub id: u64,
+    /// What the snapshot may refer to.
+    pub base: Base,
+}
+
+/// What a snapshot may refer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// To nothing, and nothing will refer to it: a savepoint.
+    Alone,
+    /// To nothing; a later one may refer to it.
+    Nothing,
+    /// To this durable checkpoint, and so to what that refers to.
+    Checkpoint(u64),
+}
+
+impl Cut {
+    /// A snapshot for itself.
+    pub const ALONE: Self = Self { id: 0, base: Base::Alone };
+}
+
+/// What a snapshot has to say of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// All rows.
+    Whole,
+    /// The rows of these keys, which have changed since that cut. Sorted.
+    Since(u64, Vec<u32>),
+}
+
+/// Ids that were noted, each once.
+#[derive(Debug, Default)]
+pub struct Marks {
+    ids: Vec<u32>,
+    /// A bit per id.
+    seen: Vec<u64>,
+}
+
+impl Marks {
+    /// Notes an id.
+    #[inline]
+    pub fn add(&mut self, id: u32) {
+        let (word, bit) = (id as usize / 64, 1 << (id % 64));
+        if word >= self.seen.len() {
+            self.seen.resize(word + 1, 0);
+        }
+        if self.seen[word] & bit == 0 {
+            self.seen[word] |= bit;
+            self.ids.push(id);
+        }
+    }
+
+    /// The ids in order; none is noted any more.
+    pub fn take(&mut self) -> Vec<u32> {
+        self.ids.iter().for_each(|id| self.seen[*id as usize / 64] = 0);
+        let mut ids = std::mem::take(&mut self.ids);
+        ids.sort_unstable();
+        ids
+    }
+}
+
+/// The changes of a table, see the module's documentation.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// The cut of the last whole snapshot, since which all changes are known; `None`: nothing is noted.
+    whole: Option<u64>,
+    now: Marks,
+    /// Oldest first; their files are the chain behind the whole one.
+    former: Vec<Interval>,
+}
+
+/// What has changed up to a cut since the interval before.
+#[derive(Debug)]
+struct Interval {
+    cut: u64,
+    ids: Vec<u32>,
+}
+
+impl Changes {
+    /// Whether changes need be noted.
+    #[must_use]
+    pub fn wanted(&self) -> bool {
+        self.whole.is_some()
+    }
+
+    /// The entry of a key has changed, or is no more.
+    #[inline]
+    pub fn note(&mut self, id: u32) {
+        if self.whole.is_some() {
+            self.now.add(id);
+        }
+    }
+
+    /// A snapshot is taken, of a table of at most so many keys.
+    pub fn cut(&mut self, cut: Cut, keys: usize) -> Said {
+        let mut ids = self.now.take();
+        let base = match cut.base {
+            Base::Alone => {
+                // Nobody builds on it: for the next one it has not been.
+                ids.into_iter().for_each(|id| self.now.add(id));
+                return Said::Whole;
+            }
+            Base::Nothing => None,
+            Base::Checkpoint(base) => Some(base),
+        };
+        if let (Some(whole), Some(base)) = (self.whole, base)
+            && base >= whole
+        {
+            while let Some(last) = self.former.pop_if(|last| last.cut > base || last.ids.len() <= 2 * ids.len()) {
+                ids.extend(last.ids);
+                ids.sort_unstable();
+                ids.dedup();
+            }
+            let since = self.former.last().map_or(whole, |last| last.cut);
+            if ids.len() <= keys / 2 {
+                if !ids.is_empty() {
+                    self.former.push(Interval { cut: cut.id, ids: ids.clone() });
+                }
+                return Said::Since(since, ids);
+            }
+        }
+        self.former.clear();
+        self.whole = Some(cut.id);
+        Said::Whole
+    }
+
+    /// The next snapshot is whole.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Says of every id that a snapshot must still name: that it is needed, also where its key holds nothing any more.
+    pub fn needs(&self, needed: &mut [bool]) {
+        for id in self.now.ids.iter().chain(self.former.iter().flat_map(|interval| &interval.ids)) {
+            if let Some(needed) = needed.get_mut(*id as usize) {
+                *needed = true;
+            }
+        }
+    }
+
+    /// Ids have moved, in the same order.
+    pub fn renumber(&mut self, moved: &[Option<u32>]) {
+        let new = |id: &u32| moved.get(*id as usize).copied().flatten();
+        let now = self.now.take();
+        now.iter().filter_map(new).for_each(|id| self.now.add(id));
+        for interval in &mut self.former {
+            interval.ids = interval.ids.iter().filter_map(new).collect();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn on(id: u64, base: u64) -> Cut {
+        Cut { id, base: Base::Checkpoint(base) }
+    }
+
+    fn note(changes: &mut Changes, ids: impl IntoIterator<Item = u32>) {
+        ids.into_iter().for_each(|id| changes.note(id));
+    }
+
+    #[test]
+    fn changes_are_said_once_and_small_ones_together() {
+        let mut changes = Changes::default();
+        note(&mut changes, [1]);
+        assert_eq!(changes.cut(Cut { id: 1, base: Base::Nothing }, 100), Said::Whole);
+        note(&mut changes, [5, 3, 5, 9, 7, 1, 2]);
+        assert_eq!(changes.cut(on(2, 1), 100), Said::Since(1, vec![1, 2, 3, 5, 7, 9]));
+        assert_eq!(changes.cut(on(3, 2), 100), Said::Since(2, vec![]));
+        note(&mut changes, [4]);
+        assert_eq!(changes.cut(on(4, 3), 100), Said::Since(2, vec![4]), "six are not written again for one");
+        note(&mut changes, [4]);
+        assert_eq!(changes.cut(on(5, 4), 100), Said::Since(2, vec![4]), "one and one are as one");
+        note(&mut changes, [10, 11, 12]);
+        assert_eq!(changes.cut(on(6, 5), 100), Said::Since(1, vec![1, 2, 3, 4, 5, 7, 9, 10, 11, 12]));
+        note(&mut changes, 20..60);
+        assert_eq!(changes.cut(on(7, 6), 100), Said::Since(1, (1..=5).chain([7]).chain(9..=12).chain(20..60).collect()));
+        note(&mut changes, 60..62);
+        assert_eq!(changes.cut(on(8, 7), 100), Said::Since(7, vec![60, 61]));
+        note(&mut changes, 0..51);
+        assert_eq!(changes.cut(on(9, 8), 100), Said::Whole, "more than half");
+    }
+
+    #[test]
+    fn what_was_given_up_is_said_again_and_a_savepoint_changes_nothing() {
+        let mut changes = Changes::default();
+        changes.cut(Cut { id: 1, base: Base::Nothing }, 100);
+        note(&mut changes, [1]);
+        assert_eq!(changes.cut(on(2, 1), 100), Said::Since(1, vec![1]));
+        note(&mut changes, [2]);
+        assert_eq!(changes.cut(on(3, 1), 100), Said::Since(1, vec![1, 2]), "2 was given up");
+        note(&mut changes, [3]);
+        assert_eq!(changes.cut(Cut { id: 4, base: Base::Alone }, 100), Said::Whole);
+        assert_eq!(changes.cut(on(5, 3), 100), Said::Since(1, vec![1, 2, 3]));
+        assert_eq!(changes.cut(Cut { id: 6, base: Base::Nothing }, 100), Said::Whole, "nobody knows whether 5 is there");
+        assert_eq!(changes.cut(on(7, 5), 100), Said::Whole, "6 was given up, and 5 is from before");
+    }
+
+    proptest! {
+        /// A chain of files as a manifest has it: what a reader puts together is what was there.
+        #[test]
+        fn a_chain_says_all(steps in prop::collection::vec((prop::collection::vec(0_u32..40, 0..30), any::<bool>(), 0_u8..8), 1..40)) {
+            let mut changes = Changes::default();
+            let mut truth: BTreeMap<u32, u64> = BTreeMap::new();
+            // (cut, whole, rows); of the durable checkpoint: its number and its files.
+            type File = (u64, bool, BTreeMap<u32, u64>);
+            let mut durable: Option<(u64, Vec<File>)> = None;
+            for (step, (ids, succeeds, how)) in (1_u64..).zip(steps) {
+                for id in ids {
+                    truth.insert(id, step);
+                    changes.note(id);
+                }
+                let base = match (&durable, how) {
+                    (_, 0) => Base::Alone,
+                    (Some((base, _)), 2..) => Base::Checkpoint(*base),
+                    _ => Base::Nothing,
+                };
+                let files = match changes.cut(Cut { id: step, base }, 40) {
+                    Said::Whole => vec![(step, true, truth.clone())],
+                    Said::Since(since, ids) => {
+                        let mut files = durable.clone().unwrap().1;
+                        files.retain(|file| file.0 <= since);
+                        files.push((step, false, ids.iter().map(|id| (*id, truth[id])).collect()));
+                        files
+                    }
+                };
+                let mut read = BTreeMap::new();
+                files.iter().for_each(|file| read.extend(file.2.iter().map(|(id, at)| (*id, *at))));
+                prop_assert_eq!(&read, &truth);
+                prop_assert!(files[0].1 && files.len() <= 8);
+                let ids: BTreeSet<u64> = files.iter().map(|file| file.0).collect();
+                prop_assert_eq!(ids.len(), files.len());
+                if succeeds && how != 0 {
+                    durable = Some((step, files));
+                } else if how == 1 {
+                    durable = None;
+                }
+            }
+        }
+    }
+}
