@@ -85,13 +85,17 @@ fn every_signal_is_in_a_window() {
 fn payments_give_their_golden_outputs_at_every_parallelism() {
     let outputs = ["team-totals", "platform-pairs"];
     assert_eq!(outputs.map(|name| golden(name).len()), [200, 99]);
-    for parallelism in ["1", "3"] {
+    for (parallelism, backend) in [("1", "memory"), ("3", "memory"), ("2", "disk")] {
         let folder = Folder::new();
-        let mut run = standpipe(["run", "examples/payments.yaml", "--parallelism", parallelism]);
+        let mut run = standpipe(["run", "examples/payments.yaml", "--parallelism", parallelism]).set("engine.state.backend", backend);
+        if backend == "disk" {
+            run = run.set("engine.state.dir", folder.at("state"));
+        }
         for name in outputs {
             run = run.set(&format!("sinks.{name}.with.path"), folder.at(name));
         }
-        run.finish().code(0);
+        run.finish().success();
+        assert_eq!(fs::read_dir(folder.at("state")).map_or(0, Iterator::count), 0, "state on disk is scratch");
         for name in outputs {
             assert_same_rows(&format!("{name} at parallelism {parallelism}"), &read_rows(folder.at(name)), &golden(name));
         }

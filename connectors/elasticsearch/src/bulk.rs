@@ -3,7 +3,7 @@
 
 use crate::{
     config::{Config, OpType},
-    document,
+    document::Rows,
     id::{self, Ids},
     index_name::IndexName,
     operation::{Action, Operation},
@@ -11,7 +11,7 @@ use crate::{
     response::{Fault, Ours},
     text, version,
 };
-use arrow_array::{Array, RecordBatch};
+use arrow_array::RecordBatch;
 use standpipe_sdk::{Error, Rejection, Result};
 use std::hash::{DefaultHasher, Hasher};
 
@@ -79,21 +79,11 @@ impl Encoder {
         let documents = self.plan.layout.rows(batch).map_err(unfit)?;
         let ids = Ids::new(&self.plan.id, batch).map_err(unfit)?;
         let mut names = self.index.names(batch).map_err(unfit)?;
-        let kinds = self.plan.row_kind.map(|column| document::plain(batch.column(column))).transpose().map_err(unfit)?;
+        let mut actions = operation.actions(self.plan.row_kind, batch).map_err(unfit)?;
         let versions = operation.version.map(|column| version::versions(batch.column(column))).transpose().map_err(unfit)?;
-        let tombstones = operation.tombstone.and_then(|column| batch.column(column).logical_nulls());
-        let (mut id, mut kind) = (Vec::new(), Vec::new());
+        let mut id = Vec::new();
         for row in 0..batch.num_rows() {
-            let action = match &kinds {
-                None => operation.write(),
-                Some(cell) => {
-                    kind.clear();
-                    cell(row, &mut kind);
-                    operation.action(&kind).ok_or_else(|| no_kind(&kind))?
-                }
-            };
-            let is_tombstone = || tombstones.as_ref().is_some_and(|nulls| nulls.is_null(row));
-            let action = if matches!(action, Action::Write(_)) && is_tombstone() { Action::Delete } else { action };
+            let action = actions.of(row)?;
             if action == Action::Ignore {
                 encoded.ignored += 1;
                 continue;
@@ -127,18 +117,7 @@ impl Encoder {
             let lane = if has_id { lane_of(&id, self.lanes) } else { turn(&mut self.turn, self.block, self.lanes) };
             let items = &mut encoded.lanes[lane];
             action_line(&mut items.bytes, action, version, index, has_id.then_some(&id));
-            match action {
-                Action::Write(OpType::Update) => {
-                    items.bytes.extend_from_slice(b"{\"doc\":");
-                    documents.write(row, &mut items.bytes);
-                    items.bytes.extend_from_slice(b",\"doc_as_upsert\":true}\n");
-                }
-                Action::Write(_) => {
-                    documents.write(row, &mut items.bytes);
-                    items.bytes.push(b'\n');
-                }
-                Action::Delete | Action::Ignore => {}
-            }
+            document_line(&mut items.bytes, action, row, &documents);
             items.end(row);
         }
         let bytes: usize = encoded.lanes.iter().map(|items| items.bytes.len()).sum();
@@ -194,8 +173,20 @@ fn action_line(out: &mut Vec<u8>, action: Action, version: Option<u64>, index: &
     out.extend_from_slice(b"}}\n");
 }
 
-fn no_kind(kind: &[u8]) -> Error {
-    Error::data(format!("a row has the kind {:?}; there are +I, -U, +U and -D", String::from_utf8_lossy(kind)))
+/// The document, if the action has one.
+fn document_line(out: &mut Vec<u8>, action: Action, row: usize, documents: &Rows<'_>) {
+    match action {
+        Action::Write(OpType::Update) => {
+            out.extend_from_slice(b"{\"doc\":");
+            documents.write(row, out);
+            out.extend_from_slice(b",\"doc_as_upsert\":true}\n");
+        }
+        Action::Write(_) => {
+            documents.write(row, out);
+            out.push(b'\n');
+        }
+        Action::Delete | Action::Ignore => {}
+    }
 }
 
 fn lane_of(id: &[u8], lanes: usize) -> usize {
@@ -222,7 +213,7 @@ fn rejection(row: usize, kind: &str, why: String, index: Option<&[u8]>) -> Rejec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow_array::{Int64Array, StringArray, TimestampMillisecondArray};
+    use arrow_array::{Array, Int64Array, StringArray, TimestampMillisecondArray};
     use arrow_schema::{DataType, Field, Schema, TimeUnit};
     use serde_json::{Value, json};
     use standpipe_sdk::{

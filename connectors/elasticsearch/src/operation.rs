@@ -3,12 +3,13 @@
 
 use crate::{
     config::{Config, OpType, Version},
-    document,
+    document::{self, Cell},
     plan::{problem, suggest},
     version,
 };
+use arrow_array::{Array, RecordBatch};
 use standpipe_sdk::{
-    SinkInput,
+    Error, Result, SinkInput,
     wire::{ChangeMode, Problem, ROLE, ROLE_POSITION},
 };
 
@@ -75,8 +76,16 @@ impl Operation {
         Self { op_type, tombstone, version: version_column(config, input, problems) }
     }
 
+    /// What the rows of a batch do. `row_kind` is the column of their kinds.
+    pub(crate) fn actions(self, row_kind: Option<usize>, batch: &RecordBatch) -> Result<Actions<'_>, String> {
+        let kinds = row_kind.map(|column| document::plain(batch.column(column))).transpose()?;
+        let nulls = self.tombstone.and_then(|column| batch.column(column).logical_nulls());
+        let is_tombstone = nulls.map(|nulls| Box::new(move |row| nulls.is_null(row)) as Box<dyn Fn(usize) -> bool>);
+        Ok(Actions { operation: self, kinds, is_tombstone, kind: Vec::new() })
+    }
+
     /// What the rows of a kind do; `None`: there is no such kind.
-    pub(crate) fn action(self, kind: &[u8]) -> Option<Action> {
+    fn action(self, kind: &[u8]) -> Option<Action> {
         match kind {
             b"+I" | b"+U" => Some(self.write()),
             b"-D" => Some(Action::Delete),
@@ -86,7 +95,7 @@ impl Operation {
     }
 
     /// What a row of an append stream does.
-    pub(crate) fn write(self) -> Action {
+    fn write(self) -> Action {
         if self.op_type == OpType::Delete { Action::Delete } else { Action::Write(self.op_type) }
     }
 
@@ -94,6 +103,34 @@ impl Operation {
     pub(crate) const fn is_cumulative(self) -> bool {
         matches!(self.op_type, OpType::Create | OpType::Update)
     }
+}
+
+/// What the rows of a batch do.
+pub(crate) struct Actions<'a> {
+    operation: Operation,
+    kinds: Option<Cell<'a>>,
+    is_tombstone: Option<Box<dyn Fn(usize) -> bool>>,
+    kind: Vec<u8>,
+}
+
+impl Actions<'_> {
+    /// What a row does.
+    pub(crate) fn of(&mut self, row: usize) -> Result<Action> {
+        let action = match &self.kinds {
+            None => self.operation.write(),
+            Some(cell) => {
+                self.kind.clear();
+                cell(row, &mut self.kind);
+                self.operation.action(&self.kind).ok_or_else(|| no_kind(&self.kind))?
+            }
+        };
+        let is_deleted = matches!(action, Action::Write(_)) && self.is_tombstone.as_ref().is_some_and(|is_tombstone| is_tombstone(row));
+        Ok(if is_deleted { Action::Delete } else { action })
+    }
+}
+
+fn no_kind(kind: &[u8]) -> Error {
+    Error::data(format!("a row has the kind {:?}; there are +I, -U, +U and -D", String::from_utf8_lossy(kind)))
 }
 
 impl Action {
@@ -173,7 +210,7 @@ mod tests {
         let mut config = json!({ "hosts": ["http://a:9200"], "index": "i" });
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let config: Config = serde_json::from_value(config).unwrap();
-        let input = SinkInput { node: "s".to_owned(), schema: Arc::new(schema), mode, key: vec!["host".to_owned()] };
+        let input = SinkInput { node: "s".to_owned(), schema: Arc::new(schema), mode, key: vec!["host".to_owned()], format: None };
         let mut problems = Vec::new();
         let has_id = config.id.is_some() || mode == ChangeMode::Upsert;
         let operation = Operation::new(&config, &input, has_id, &mut problems);

@@ -139,6 +139,7 @@ impl Sink for FileSink {
             capabilities: Capabilities { ordered: true, transactional: config.path != STDOUT, ..Capabilities::default() },
             max_subtasks: (!config.is_folder() && !config.path.contains(SUBTASK)).then_some(1),
             problems: config.problems(input, &spec),
+            ..SinkDeclaration::default()
         })
     }
 

@@ -99,7 +99,8 @@ impl Source for GeneratorSource {
             Ok(columns) => columns.schema(),
             Err(_) => std::sync::Arc::new(arrow_schema::Schema::empty()),
         };
-        let capabilities = Capabilities { bounded: config.count.is_some(), replayable: true, ordered: true, ..Capabilities::default() };
+        let capabilities =
+            Capabilities { bounded: config.count.is_some(), replayable: true, rewinds: true, ordered: true, ..Capabilities::default() };
         Ok(SourceDeclaration { encoding: Encoding::Rows, schema, capabilities, problems })
     }
 

@@ -5,7 +5,7 @@ use crate::{
     batch::{self, Collector},
     client::{self, Callbacks, Role},
     cluster::Asker,
-    config::SourceConfig,
+    config::{SourceConfig, Start},
     enumerator::KafkaEnumerator,
     lag::LagMonitor,
     prefetch,
@@ -245,7 +245,13 @@ impl Source for KafkaSource {
         Ok(SourceDeclaration {
             encoding: Encoding::Records,
             schema: batch::schema(&config.metadata),
-            capabilities: Capabilities { bounded: config.bounded, replayable: true, ordered: true, ..Capabilities::default() },
+            capabilities: Capabilities {
+                bounded: config.bounded,
+                replayable: true,
+                rewinds: !matches!(config.start, Start::Latest),
+                ordered: true,
+                ..Capabilities::default()
+            },
             problems: config.problems(),
         })
     }

@@ -40,6 +40,8 @@ pub struct NewTable {
     pub subtask: u32,
     /// The table's name, unique in the node.
     pub name: String,
+    /// Of a table in several files: which one, from 0.
+    pub piece: u32,
     /// Its rows.
     pub batch: RecordBatch,
     /// A file that may have the very same content: if so, it is not written again.
@@ -260,7 +262,8 @@ impl Store {
     /// When one cannot be written.
     pub fn write(&self, generation: u64, checkpoint: u64, tables: Vec<NewTable>) -> Result<Vec<FileRef>, CheckpointError> {
         let write = |new: NewTable| async move {
-            let name = format!("{generation:06}-{checkpoint:08}-{}-{}-{}.arrow", new.node, new.subtask, new.name);
+            let piece = if new.piece == 0 { String::new() } else { format!(".{}", new.piece) };
+            let name = format!("{generation:06}-{checkpoint:08}-{}-{}-{}{piece}.arrow", new.node, new.subtask, new.name);
             let path = self.path(DATA, &name);
             let content = table::encode(&new.name, &new.batch)?;
             let file = FileRef {

@@ -6,7 +6,8 @@
 
 use arrow::array::RecordBatch;
 use standpipe_loader::CloseReason;
-use standpipe_state::{Cut, KeyGroupRange};
+use standpipe_state::{Cut, KeyGroupRange, LazyTables};
+use std::sync::Arc;
 
 /// Event time in microseconds since the epoch.
 pub type Micros = i64;
@@ -37,10 +38,29 @@ impl Emitter {
 
 /// State of one operator subtask at a cut: named tables that other tools can read, each with a `key_group` column (uint16) where the state is keyed. A table may have
 /// changes alone, if the cut allows it: then it says since when ([`standpipe_state::snapshot::since`]), also where there are none.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Snapshot {
     /// By name, unique in the operator: `panes`, `keys`, `timers`, `state.run`.
     pub tables: Vec<(String, RecordBatch)>,
+    /// Of a snapshot that was taken: tables that are still to be read, by whoever writes them.
+    pub rest: Option<LazyTables>,
+    /// Of a snapshot to restore from: tables that are read one by one, after the others.
+    pub stored: Option<Arc<dyn StoredTables>>,
+}
+
+impl From<Vec<(String, RecordBatch)>> for Snapshot {
+    fn from(tables: Vec<(String, RecordBatch)>) -> Self {
+        Self { tables, rest: None, stored: None }
+    }
+}
+
+/// Tables of a checkpoint that are not read at once, because they may be larger than memory.
+pub trait StoredTables: std::fmt::Debug + Send + Sync {
+    /// Gives those that may have rows of these key groups, in their order.
+    ///
+    /// # Errors
+    /// When one cannot be read, or as `take`, in words.
+    fn read(&self, owned: KeyGroupRange, take: &mut dyn FnMut(&str, RecordBatch) -> Result<(), String>) -> Result<(), String>;
 }
 
 /// Why an operator cannot go on; ends the job with this cause.

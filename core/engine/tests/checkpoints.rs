@@ -10,7 +10,7 @@ use arrow::{
 use serde_json::json;
 use standpipe_checkpoint::{Kind, Location, Manifest, Start, Store};
 use standpipe_engine::{CheckpointOptions, JobError, JobHandle, JobState, Outcome, RunOptions, SavepointError, run};
-use standpipe_pipeline::plan::Plan;
+use standpipe_pipeline::plan::{DiskState, Plan, StateBackend};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -156,6 +156,15 @@ fn start_somewhere(plan: Plan, folder: &Path, several: bool, random: &mut Random
 
 fn killed_again_and_again(seed: u64, several: bool) {
     let folder = tempfile::tempdir().unwrap();
+    // State in memory and on disk by turns, nearly all of it: what one has written the other goes on from.
+    let scratch = folder.path().join("scratch").display().to_string();
+    let everything = |name: &str, random: &mut Random| {
+        let mut plan = everything(name, random);
+        if random.below(2) == 0 {
+            plan.state = StateBackend::Disk(DiskState::new(&scratch, 1 << 10));
+        }
+        plan
+    };
     let name = format!("killed-{seed}");
     let mut random = Random(seed);
     let runs = 12;
@@ -189,6 +198,7 @@ fn killed_again_and_again(seed: u64, several: bool) {
     job.control().stop(true);
     assert_eq!(over.ended().unwrap().end, Outcome::Stopped);
     check_everything(&name, runs);
+    assert_eq!(fs::read_dir(&scratch).map_or(0, Iterator::count), 0, "state on disk is removed with its run");
 }
 
 fn check_everything(name: &str, runs: usize) {

@@ -5,7 +5,7 @@ use crate::{
     guarantee::{self, SinkGuarantee},
     modes,
     placement::Placement,
-    plan::{Exchange, Node, Operator, Output, Plan, SourceNode, WindowAssigner},
+    plan::{Exchange, Node, Operator, Output, Plan, SourceNode, StateBackend, WindowAssigner},
     units::{duration_text, size_text},
 };
 use serde_json::Value;
@@ -42,6 +42,9 @@ fn write(plan: &Plan, slots_of_process: &[u32], out: &mut String) -> Result {
         size_text(settings.in_flight_bytes),
         duration_text(settings.flush_interval)
     )?;
+    if let StateBackend::Disk(disk) = &plan.state {
+        writeln!(out, "  keyed state on disk, in {}, {} of each subtask's in memory", disk.written(), size_text(disk.cache))?;
+    }
     for node in &plan.nodes {
         let chain = plan.chains.iter().position(|chain| chain.nodes.contains(&node.id)).unwrap_or_default();
         writeln!(out, "\n{}: {}, parallelism {}, chain {chain}", node.path, title(&node.operator), node.parallelism)?;

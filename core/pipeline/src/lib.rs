@@ -34,6 +34,6 @@ pub mod units;
 mod yaml;
 
 pub use diagnostic::{Class, Diagnostic, Diagnostics};
-pub use file::{Checkpoint, LoadOptions, PipelineFile, Restart, RestartStrategy};
+pub use file::{Checkpoint, DiskState, LoadOptions, PipelineFile, Restart, RestartStrategy, StateBackend};
 pub use plan::Plan;
 pub use planner::{Defaults, Planned};

@@ -5,6 +5,7 @@
 //! Nodes are in topological order and named by [`NodeId`], their index. The engine builds one timely operator per [`Chain`].
 
 use crate::file::{Checkpoint, RestartStrategy};
+pub use crate::file::{DiskState, StateBackend};
 use arrow_schema::SchemaRef;
 use datafusion_physical_expr::{PhysicalExpr, aggregate::AggregateFunctionExpr};
 use standpipe_formats::FormatSpec;
@@ -33,6 +34,8 @@ pub struct Plan {
     pub settings: JobSettings,
     /// `checkpoint:`: when checkpoints are taken and where they are kept. No part of the hash: it decides no result.
     pub checkpoint: Option<Checkpoint>,
+    /// `engine.state`: where keyed state of plugins is kept. No part of the hash.
+    pub state: StateBackend,
     /// `restart:`: when the job is started again after a failure. No part of the hash either.
     pub restart: RestartStrategy,
     /// In topological order.

@@ -137,6 +137,20 @@ struct Engine {
     in_flight_bytes: Option<Size>,
     /// How long a source holds rows back to fill a batch. Default 10ms: short, because most jobs want their rows soon; longer batches better at low rates.
     flush_interval: Option<Duration>,
+    /// Where keyed state of plugins is kept while the job runs.
+    state: Option<State>,
+}
+
+/// Where keyed state of plugins is kept while the job runs.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct State {
+    /// `memory`, or `disk` for state larger than memory.
+    backend: Backend,
+    /// disk: a directory on this machine, `state` if nothing is said. It is scratch: emptied at the end.
+    dir: Option<String>,
+    /// disk: what each subtask may have in memory. Default 64MiB, at least 1MiB.
+    cache: Option<Size>,
 }
 
 /// Checkpoints.
@@ -182,6 +196,13 @@ struct Restart {
     failures: Option<u32>,
     /// failure-rate: the interval.
     interval: Option<Duration>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+enum Backend {
+    Memory,
+    Disk,
 }
 
 #[derive(JsonSchema)]

@@ -94,7 +94,7 @@ pub struct StateDeclaration {
     pub field: FieldRef,
     /// Grows when the meaning changes.
     pub version: u32,
-    /// How long a value lives after its last write.
+    /// How long a key's value, list or map lives after its last write, by the processing time; whoever looks later finds nothing.
     pub time_to_live: Option<std::time::Duration>,
 }
 

@@ -40,6 +40,8 @@ pub struct Capabilities {
     pub bounded: bool,
     /// A source that reads the same rows again from a position.
     pub replayable: bool,
+    /// A source that passes over nothing where it has no position: it begins where it began the first time. A bounded one does by its nature.
+    pub rewinds: bool,
     /// A sink that makes rows visible at `commit` only.
     pub transactional: bool,
     /// A sink in which writing a row twice is the same as once.

@@ -11,12 +11,43 @@ use arrow_schema::{DataType, FieldRef, Fields};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// What an item of a list, or half of an entry of a map, takes besides its bytes.
+const ITEM: usize = 32;
+
+fn list_bytes(list: &[RowBytes]) -> usize {
+    list.iter().map(|item| ITEM + item.len()).sum()
+}
+
+fn entry_bytes(key: &[u8], value: &[u8]) -> usize {
+    2 * ITEM + key.len() + value.len()
+}
+
+fn map_bytes(map: &BTreeMap<RowBytes, RowBytes>) -> usize {
+    map.iter().map(|(key, value)| entry_bytes(key, value)).sum()
+}
+
+/// Bytes behind their length.
+fn put_bytes(bytes: &[u8], into: &mut Vec<u8>) {
+    into.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    into.extend_from_slice(bytes);
+}
+
+/// The next of those; `None` at the end.
+fn take_bytes<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, rest) = from.split_first_chunk::<4>()?;
+    let (bytes, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    *from = rest;
+    Some(bytes)
+}
+
 /// A list per key.
 #[derive(Debug)]
 pub struct ListStore {
     item: FieldRef,
     codec: RowCodec,
     lists: Vec<Vec<RowBytes>>,
+    /// Of all items, about.
+    bytes: usize,
     undo: Vec<ListUndo>,
 }
 
@@ -34,7 +65,7 @@ impl ListStore {
     /// # Errors
     /// When values of the type cannot be stored.
     pub fn new(item: FieldRef) -> Result<Self, ArrowError> {
-        Ok(Self { codec: RowCodec::new(item.data_type().clone())?, item, lists: Vec::new(), undo: Vec::new() })
+        Ok(Self { codec: RowCodec::new(item.data_type().clone())?, item, lists: Vec::new(), bytes: 0, undo: Vec::new() })
     }
 
     /// The lists of some keys, null where there is none.
@@ -60,6 +91,7 @@ impl ListStore {
             if at >= self.lists.len() {
                 self.lists.resize_with(at + 1, Vec::new);
             }
+            self.bytes += ITEM + row.data().len();
             self.lists[at].push(row.data().into());
             self.undo.push(ListUndo::Appended(*id));
         }
@@ -69,8 +101,30 @@ impl ListStore {
     /// Empties a list.
     pub fn clear(&mut self, id: u32) {
         if let Some(list) = self.lists.get_mut(id as usize) {
+            self.bytes -= list_bytes(list);
             self.undo.push(ListUndo::Cleared(id, std::mem::take(list)));
         }
+    }
+
+    /// Appends the bytes of a key's list, as only [`Self::import`] of the same process knows them.
+    pub(crate) fn export(&self, id: u32, into: &mut Vec<u8>) {
+        self.lists.get(id as usize).into_iter().flatten().for_each(|item| put_bytes(item, into));
+    }
+
+    /// Sets a key's list; it counts as committed.
+    pub(crate) fn import(&mut self, id: u32, mut bytes: &[u8]) {
+        let at = id as usize;
+        if at >= self.lists.len() {
+            self.lists.resize_with(at + 1, Vec::new);
+        }
+        let list = std::iter::from_fn(|| take_bytes(&mut bytes)).map(Into::into).collect();
+        let old = std::mem::replace(&mut self.lists[at], list);
+        self.bytes = self.bytes + list_bytes(&self.lists[at]) - list_bytes(&old);
+    }
+
+    /// About the bytes that it holds.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes + self.lists.len() * size_of::<Vec<RowBytes>>()
     }
 
     /// Whether the key's list has items.
@@ -96,8 +150,14 @@ impl ListStore {
     pub fn rollback(&mut self) {
         while let Some(undo) = self.undo.pop() {
             match undo {
-                ListUndo::Appended(id) => drop(self.lists[id as usize].pop()),
-                ListUndo::Cleared(id, items) => self.lists[id as usize] = items,
+                ListUndo::Appended(id) => {
+                    let item = self.lists[id as usize].pop();
+                    self.bytes -= item.map_or(0, |item| ITEM + item.len());
+                }
+                ListUndo::Cleared(id, items) => {
+                    self.bytes += list_bytes(&items);
+                    self.lists[id as usize] = items;
+                }
             }
         }
     }
@@ -106,6 +166,7 @@ impl ListStore {
     pub fn renumber(&mut self, moved: &[Option<u32>]) {
         self.commit();
         renumber(&mut self.lists, moved);
+        self.bytes = self.lists.iter().map(|list| list_bytes(list)).sum();
     }
 }
 
@@ -116,6 +177,8 @@ pub struct MapStore {
     keys: RowCodec,
     values: RowCodec,
     maps: Vec<BTreeMap<RowBytes, RowBytes>>,
+    /// Of all entries, about.
+    bytes: usize,
     /// What stood behind the key of that map.
     undo: Vec<(u32, RowBytes, Option<RowBytes>)>,
 }
@@ -133,7 +196,7 @@ impl MapStore {
             return Err(ArrowError::SchemaError(format!("the entries of a map have a key and a value, not {} fields", fields.len())));
         };
         let (keys, values) = (RowCodec::new(key.data_type().clone())?, RowCodec::new(value.data_type().clone())?);
-        Ok(Self { entry: fields.clone(), keys, values, maps: Vec::new(), undo: Vec::new() })
+        Ok(Self { entry: fields.clone(), keys, values, maps: Vec::new(), bytes: 0, undo: Vec::new() })
     }
 
     /// The fields of an entry.
@@ -164,7 +227,9 @@ impl MapStore {
                 self.maps.resize_with(at + 1, BTreeMap::new);
             }
             let key: RowBytes = key.data().into();
+            self.bytes += entry_bytes(&key, value.data());
             let old = self.maps[at].insert(key.clone(), value.data().into());
+            self.bytes -= old.as_ref().map_or(0, |old| entry_bytes(&key, old));
             self.undo.push((*id, key, old));
         }
         Ok(())
@@ -178,6 +243,7 @@ impl MapStore {
         let rows = self.keys.encode(keys)?;
         for (id, row) in ids.iter().zip(&rows) {
             let Some((key, value)) = self.maps.get_mut(*id as usize).and_then(|map| map.remove_entry(row.data())) else { continue };
+            self.bytes -= entry_bytes(&key, &value);
             self.undo.push((*id, key, Some(value)));
         }
         Ok(())
@@ -219,8 +285,33 @@ impl MapStore {
     /// Empties a map.
     pub fn clear(&mut self, id: u32) {
         if let Some(map) = self.maps.get_mut(id as usize) {
+            self.bytes -= map_bytes(map);
             self.undo.extend(std::mem::take(map).into_iter().map(|(key, value)| (id, key, Some(value))));
         }
+    }
+
+    /// Appends the bytes of a key's map, as only [`Self::import`] of the same process knows them.
+    pub(crate) fn export(&self, id: u32, into: &mut Vec<u8>) {
+        for (key, value) in self.maps.get(id as usize).into_iter().flatten() {
+            put_bytes(key, into);
+            put_bytes(value, into);
+        }
+    }
+
+    /// Sets a key's map; it counts as committed.
+    pub(crate) fn import(&mut self, id: u32, mut bytes: &[u8]) {
+        let at = id as usize;
+        if at >= self.maps.len() {
+            self.maps.resize_with(at + 1, BTreeMap::new);
+        }
+        let entry = || Some((take_bytes(&mut bytes)?.into(), take_bytes(&mut bytes)?.into()));
+        let old = std::mem::replace(&mut self.maps[at], std::iter::from_fn(entry).collect());
+        self.bytes = self.bytes + map_bytes(&self.maps[at]) - map_bytes(&old);
+    }
+
+    /// About the bytes that it holds.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes + self.maps.len() * size_of::<BTreeMap<RowBytes, RowBytes>>()
     }
 
     /// Whether the key's map has entries.
@@ -243,10 +334,12 @@ impl MapStore {
     pub fn rollback(&mut self) {
         while let Some((id, key, old)) = self.undo.pop() {
             let map = &mut self.maps[id as usize];
-            match old {
-                Some(old) => map.insert(key, old),
+            self.bytes += old.as_ref().map_or(0, |old| entry_bytes(&key, old));
+            let undone = match old {
+                Some(old) => map.insert(key.clone(), old),
                 None => map.remove(&key),
             };
+            self.bytes -= undone.map_or(0, |value| entry_bytes(&key, &value));
         }
     }
 
@@ -254,6 +347,7 @@ impl MapStore {
     pub fn renumber(&mut self, moved: &[Option<u32>]) {
         self.commit();
         renumber(&mut self.maps, moved);
+        self.bytes = self.maps.iter().map(map_bytes).sum();
     }
 }
 

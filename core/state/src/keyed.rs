@@ -4,22 +4,29 @@
 //! A state with a time to live forgets a key's value, list or map as a whole, `time_to_live` of processing time after the last write to it: from then on nobody sees
 //! it, no snapshot has it, and it is removed when the key is next touched or keys are compacted. Keys without any state or timer are forgotten by and by, so that what a plugin clears costs nothing.
 
-use crate::changes::Changes;
+use crate::changes::{Changes, Marks};
 use crate::collections::{ListStore, MapStore};
 use crate::key::{EncodedKeys, KeyError};
 use crate::keys::KeyIndex;
+use crate::scratch::{Scratch, ScratchError};
 use crate::snapshot::SnapshotError;
 use crate::timers::{DueTimer, Timers};
 use crate::value::{ValueStore, renumber};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::error::ArrowError;
 use arrow_schema::{FieldRef, Fields, Schema, SchemaRef};
+use disk::Disk;
 use standpipe_sdk::hosting::{KeyedState, LentColumn, StateError};
 use standpipe_sdk::wire::{StateDetails, StateKind};
 use standpipe_sdk::{ErrorCode, TimeDomain};
 use std::sync::Arc;
 
+mod disk;
+mod lazy;
 mod tables;
+
+pub use lazy::LazyTables;
+pub use tables::{Tables, is_state};
 
 /// Keys, states and timers of a subtask.
 #[derive(Debug)]
@@ -33,6 +40,7 @@ pub struct KeyedStates {
     timer_changes: Changes,
     /// How many keys there may be before it looks for those that hold nothing.
     compact_at: usize,
+    disk: Option<Disk>,
 }
 
 /// A declared state.
@@ -43,6 +51,8 @@ struct Slot {
     store: Store,
     expiry: Option<Expiry>,
     changes: Changes,
+    /// Where state is on disk: what has changed in memory since it was written there.
+    dirty: Option<Marks>,
 }
 
 #[derive(Debug)]
@@ -81,7 +91,18 @@ impl KeyedStates {
             processing_timers: Timers::default(),
             timer_changes: Changes::default(),
             compact_at: COMPACT_FLOOR,
+            disk: None,
         })
+    }
+
+    /// The same with all but the `budget` bytes that were used last on disk. `name` is the subtask's, unique in the process.
+    ///
+    /// # Errors
+    /// When the disk cannot be used.
+    pub fn on_disk(mut self, scratch: Arc<Scratch>, name: &str, budget: usize) -> Result<Self, ScratchError> {
+        self.disk = Some(Disk::new(scratch, name, self.slots.len(), budget)?);
+        self.slots.iter_mut().for_each(|slot| slot.dirty = Some(Marks::default()));
+        Ok(self)
     }
 
     /// The ids of all rows' keys. Ids hold until the next call of [`Self::compact`].
@@ -108,11 +129,15 @@ impl KeyedStates {
     }
 
     /// Opens the state of one call for the keys `ids`, by ordinal; `now` is the processing time.
-    pub fn call<'a>(&'a mut self, ids: &'a [u32], now: i64) -> CallState<'a> {
+    ///
+    /// # Errors
+    /// When state that is on disk cannot be read.
+    pub fn call<'a>(&'a mut self, ids: &'a [u32], now: i64) -> Result<CallState<'a>, ScratchError> {
+        self.load(ids)?;
         for slot in &mut self.slots {
             slot.forget_expired(ids.iter().copied(), now);
         }
-        CallState { states: self, ids, now }
+        Ok(CallState { states: self, ids, now })
     }
 
     /// The timers of a domain.
@@ -130,12 +155,19 @@ impl KeyedStates {
     }
 
     /// Forgets the keys that hold nothing, if there are so many keys that it is worth looking: ids change. Call it between batches; its cost is spread over the
-    /// keys that came since it last did something.
-    pub fn compact(&mut self, now: i64) {
+    /// keys that came since it last did something. Where state is on disk, it makes room in memory.
+    ///
+    /// # Errors
+    /// When state cannot be written to disk.
+    pub fn compact(&mut self, now: i64) -> Result<(), ScratchError> {
+        if self.disk.is_some() {
+            return self.make_room().map(|_| ());
+        }
         if self.keys.len() >= self.compact_at {
             self.forget_empty_keys(now);
             self.compact_at = (self.keys.len() * 2).max(COMPACT_FLOOR);
         }
+        Ok(())
     }
 
     fn forget_empty_keys(&mut self, now: i64) {
@@ -191,6 +223,7 @@ impl Slot {
             store: store.map_err(|error| refuse(error.to_string()))?,
             expiry,
             changes: Changes::default(),
+            dirty: None,
         })
     }
 
@@ -229,8 +262,10 @@ impl Slot {
     }
 
     fn commit(&mut self) {
-        let Self { store, changes, .. } = self;
-        if changes.wanted() {
+        let Self { store, changes, dirty, .. } = self;
+        if let Some(dirty) = dirty {
+            store.each_written(|id| dirty.add(id));
+        } else if changes.wanted() {
             store.each_written(|id| changes.note(id));
         }
         match &mut self.store {
@@ -472,6 +507,12 @@ impl From<KeyError> for StateError {
     fn from(error: KeyError) -> Self {
         let code = if matches!(error, KeyError::Type(_)) { ErrorCode::UNSUPPORTED } else { ErrorCode::OTHER };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<ScratchError> for StateError {
+    fn from(error: ScratchError) -> Self {
+        Self::new(ErrorCode::EXTERNAL, error.to_string())
     }
 }
 

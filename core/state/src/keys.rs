@@ -7,6 +7,7 @@ use arrow::array::ArrayRef;
 use arrow_schema::DataType;
 use hashbrown::HashTable;
 use std::ops::Range;
+use xxhash_rust::xxh3::xxh3_64;
 
 mod decode;
 
@@ -97,6 +98,14 @@ impl KeyIndex {
             ids.push(self.intern_one(keys.key(row), keys.hashes()[row])?);
         }
         Ok(())
+    }
+
+    /// The id of a key of which the encoding is at hand.
+    ///
+    /// # Errors
+    /// When there are more keys than ids.
+    pub fn intern_encoded(&mut self, key: &[u8]) -> Result<u32, KeyError> {
+        self.intern_one(key, xxh3_64(key))
     }
 
     #[inline]

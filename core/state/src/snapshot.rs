@@ -11,6 +11,7 @@
 use crate::key::{EncodedKeys, KeyError};
 use crate::key_group::{KeyGroupRange, key_group};
 use crate::keys::KeyIndex;
+use crate::scratch::ScratchError;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StructArray, UInt16Array};
 use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
@@ -46,6 +47,9 @@ pub enum SnapshotError {
     /// Arrow refused.
     #[error(transparent)]
     Arrow(#[from] ArrowError),
+    /// Of state on disk.
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
 }
 
 impl SnapshotError {

@@ -26,7 +26,7 @@ impl ValueStore {
     pub fn new(data_type: &DataType) -> Result<Self, ArrowError> {
         Ok(match fixed_width(data_type) {
             Some(width) => Self::Fixed(FixedValues::new(data_type.clone(), width)),
-            None => Self::Rows(RowValues { codec: RowCodec::new(data_type.clone())?, values: Vec::new(), undo: Vec::new() }),
+            None => Self::Rows(RowValues { codec: RowCodec::new(data_type.clone())?, values: Vec::new(), bytes: 0, undo: Vec::new() }),
         })
     }
 
@@ -77,6 +77,33 @@ impl ValueStore {
         }
     }
 
+    /// Appends the bytes of a key's value, as only [`Self::import`] of the same process knows them.
+    pub(crate) fn export(&self, id: u32, into: &mut Vec<u8>) {
+        let value = match self {
+            Self::Fixed(store) => store.value(id),
+            Self::Rows(store) => store.values.get(id as usize).and_then(Option::as_deref),
+        };
+        into.extend_from_slice(value.unwrap_or_default());
+    }
+
+    /// Sets a key's value; it counts as committed.
+    pub(crate) fn import(&mut self, id: u32, bytes: &[u8]) {
+        match self {
+            Self::Fixed(store) if bytes.len() == store.width => store.write(id, Some(bytes)),
+            Self::Fixed(_) => {}
+            Self::Rows(store) => store.write(id, Some(bytes.into())),
+        }
+        self.commit();
+    }
+
+    /// About the bytes that it holds.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Fixed(store) => store.bytes.len() + store.valid.len(),
+            Self::Rows(store) => store.bytes + store.values.len() * size_of::<Option<RowBytes>>(),
+        }
+    }
+
     /// What was written holds.
     pub fn commit(&mut self) {
         match self {
@@ -91,7 +118,7 @@ impl ValueStore {
             Self::Fixed(store) => store.rollback(),
             Self::Rows(store) => {
                 while let Some((id, old)) = store.undo.pop() {
-                    store.values[id as usize] = old;
+                    store.replace(id, old);
                 }
             }
         }
@@ -102,7 +129,10 @@ impl ValueStore {
         self.commit();
         match self {
             Self::Fixed(store) => store.renumber(moved),
-            Self::Rows(store) => renumber(&mut store.values, moved),
+            Self::Rows(store) => {
+                renumber(&mut store.values, moved);
+                store.bytes = store.values.iter().flatten().map(|value| value.len()).sum();
+            }
         }
     }
 }
@@ -280,6 +310,8 @@ impl FixedValues {
 pub struct RowValues {
     codec: RowCodec,
     values: Vec<Option<RowBytes>>,
+    /// Of all values.
+    bytes: usize,
     undo: Vec<(u32, Option<RowBytes>)>,
 }
 
@@ -299,8 +331,16 @@ impl RowValues {
         if at >= self.values.len() {
             self.values.resize_with(at + 1, || None);
         }
-        let old = std::mem::replace(&mut self.values[at], value);
+        let old = self.replace(id, value);
         self.undo.push((id, old));
+    }
+
+    fn replace(&mut self, id: u32, value: Option<RowBytes>) -> Option<RowBytes> {
+        let length = |value: &Option<RowBytes>| value.as_ref().map_or(0, |value| value.len());
+        self.bytes += length(&value);
+        let old = std::mem::replace(&mut self.values[id as usize], value);
+        self.bytes -= length(&old);
+        old
     }
 }
 

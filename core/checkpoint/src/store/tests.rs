@@ -11,7 +11,7 @@ fn table(node: &str, name: &str, values: Vec<i64>) -> NewTable {
     let groups: ArrayRef = Arc::new(UInt16Array::from_iter_values(values.iter().map(|value| *value as u16)));
     let values: ArrayRef = Arc::new(Int64Array::from(values));
     let batch = RecordBatch::try_from_iter([("key_group", groups), ("value", values)]).unwrap();
-    NewTable { node: node.to_owned(), subtask: 0, name: name.to_owned(), batch, same: None }
+    NewTable { node: node.to_owned(), subtask: 0, name: name.to_owned(), piece: 0, batch, same: None }
 }
 
 fn manifest(id: u64, generation: u64, kind: Kind, files: Vec<FileRef>) -> Manifest {
@@ -186,4 +186,31 @@ fn damage_is_found() {
     assert_eq!(error, "job/checkpoints/00000001-000001.json: it is of format 2, by standpipe 0.1.0; this release reads up to 1");
     fs::write(&of_manifest, "{}").unwrap();
     assert!(store.latest().unwrap_err().to_string().starts_with("job/checkpoints/00000001-000001.json: missing field `format`"));
+}
+
+#[test]
+fn a_table_that_is_there_already_is_not_written_again_and_stays_as_long_as_it_is_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let generation = store.claim("a").unwrap();
+    store.begin(generation, 0).unwrap();
+    let first = add(&store, 1, generation, Kind::Checkpoint, vec![]);
+    let file = first.files().next().unwrap().clone();
+    let written = |id: u64, value: i64| {
+        let table = NewTable { same: Some(file.clone()), ..table("transforms.stats", "panes", vec![value]) };
+        store.write(generation, id, vec![table]).unwrap().remove(0)
+    };
+    assert_eq!(written(2, 1), file);
+    let changed = written(2, 7);
+    assert_ne!(changed, file);
+    assert_eq!(store.table(&changed).unwrap()[0].num_rows(), 1);
+
+    store.commit(&manifest(2, generation, Kind::Checkpoint, vec![file.clone(), changed])).unwrap();
+    store.retain(1).unwrap();
+    assert_eq!(store.list().unwrap(), [2]);
+    assert_eq!(files(folder.path(), "data").len(), 2, "the first checkpoint is gone, and its file is there");
+    store.table(&file).unwrap();
+    store.commit(&manifest(3, generation, Kind::Checkpoint, vec![])).unwrap();
+    store.retain(1).unwrap();
+    assert!(files(folder.path(), "data").is_empty());
 }

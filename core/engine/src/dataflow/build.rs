@@ -340,8 +340,9 @@ impl Place<'_> {
         let state = restored_state(job, head)?;
         let standing = state.is_some().then_some(self.rights);
         let owned = key_groups(job, job.node(head), subtask);
+        let scratch = job.scratch.lock().clone();
         let make = move || {
-            let mut operator = operators::transform(&plan, plan.node(head), &context, Arc::new(host))?;
+            let mut operator = operators::transform(&plan, plan.node(head), &context, Arc::new(host), scratch)?;
             state.map_or(Ok(()), |parts| operator.restore(&parts, owned))?;
             Ok(operator)
         };

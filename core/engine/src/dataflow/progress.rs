@@ -61,6 +61,6 @@ impl Progress {
         let splits: Vec<ReadSplit> = reading.chain(ended).collect();
         let table = splits::read_table(&splits).map_err(|source| OperatorError::Arrow { node: node.to_owned(), source })?;
         let at = |(split, position): (&Arc<str>, &Option<Arc<[u8]>>)| Some((split.to_string(), position.as_deref()?.to_vec()));
-        Ok(Report { tables: vec![(splits::SPLITS.to_owned(), table)], positions: self.reading.iter().filter_map(at).collect() })
+        Ok(Report { tables: vec![(splits::SPLITS.to_owned(), table)], rest: None, positions: self.reading.iter().filter_map(at).collect() })
     }
 }

@@ -239,7 +239,7 @@ impl Operator for Aggregate {
 
     fn snapshot(&mut self, cut: Cut) -> Result<Snapshot, OperatorError> {
         let said = self.changes.cut(cut, self.index.len());
-        Ok(Snapshot { tables: vec![(KEYS.to_owned(), self.table(said)?)] })
+        Ok(vec![(KEYS.to_owned(), self.table(said)?)].into())
     }
 
     fn restore(&mut self, parts: &[Snapshot], owned: KeyGroupRange) -> Result<(), OperatorError> {

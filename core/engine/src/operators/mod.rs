@@ -20,8 +20,8 @@ use arrow::{
 use datafusion_common::DataFusionError;
 use decode::Decode;
 use standpipe_loader::{HostServices, InstanceContext};
-use standpipe_pipeline::plan::{Node, Operator as Kind, Plan, SourceNode};
-use standpipe_state::{KeyGroupRange, KeyedStates};
+use standpipe_pipeline::plan::{Node, Operator as Kind, Plan, SourceNode, StateBackend};
+use standpipe_state::{KeyGroupRange, KeyedStates, scratch::Scratch};
 use stateless::{Encode, Filter, Project, Stateless, Union};
 use std::sync::Arc;
 
@@ -65,7 +65,8 @@ pub(crate) fn operator(plan: &Plan, node: &Node) -> Result<Box<dyn Operator>, Op
     })
 }
 
-/// A plugin's transform, created and opened, for the subtask that `context` names. To be called on its task thread.
+/// A plugin's transform, created and opened, for the subtask that `context` names; `scratch` is for its keyed state, where the plan wants that on disk. To be called on
+/// its task thread.
 ///
 /// # Errors
 /// As the plugin says, and when its keyed state cannot be held.
@@ -74,13 +75,21 @@ pub(crate) fn transform(
     node: &Node,
     context: &InstanceContext,
     host: Arc<dyn HostServices>,
+    scratch: Option<Arc<Scratch>>,
 ) -> Result<Box<dyn Operator>, OperatorError> {
     let Kind::Transform(transform) = &node.operator else { return Err(data_error(&node.path, "it is no transform")) };
     let keyed = !transform.keys.is_empty();
     let mut instance = transform.kind.instance(&transform.config, &node.path, &transform.inputs, keyed, context, Arc::clone(&host))?;
     instance.open()?;
     let schema = if keyed { Some(input(plan, node)?) } else { None };
-    let operator = transform::Transform::new(&node.path, instance, schema, &transform.keys, host, plan.settings.max_parallelism)?;
+    let on_disk = match (&plan.state, scratch) {
+        (StateBackend::Disk(disk), Some(scratch)) => {
+            let cache = usize::try_from(disk.cache).unwrap_or(usize::MAX);
+            Some(transform::OnDisk { scratch, name: format!("{}-{}", node.path, context.subtask), cache })
+        }
+        _ => None,
+    };
+    let operator = transform::Transform::new(&node.path, instance, schema, &transform.keys, host, plan.settings.max_parallelism, on_disk)?;
     Ok(Box::new(operator))
 }
 
@@ -97,7 +106,7 @@ pub(crate) fn try_out(plan: &Plan, node: &Node, parts: &[Snapshot], owned: KeyGr
     let fields: Fields = transform.keys.iter().map(|key| Arc::clone(&schema.fields()[*key])).collect();
     let states = KeyedStates::new(fields, &transform.validation.states, plan.settings.max_parallelism);
     let mut states = states.map_err(|error| data_error(&node.path, error))?;
-    parts.iter().try_for_each(|part| states.restore(&part.tables, owned)).map_err(|error| data_error(&node.path, error))
+    parts.iter().try_for_each(|part| states.restore(&part.tables, owned, 0).map(drop)).map_err(|error| data_error(&node.path, error))
 }
 
 /// The schema of an output.

@@ -16,11 +16,12 @@ use arrow::{
 use hashbrown::HashMap;
 use standpipe_loader::{CloseReason, Emitted, HostServices, KeyedCall, TimeDomain, Timer, TransformInstance};
 use standpipe_state::{
-    Cut, EncodedKeys, KeyGroupRange, KeyedStates, Ordinals,
+    Cut, EncodedKeys, KeyGroupRange, KeyedStates, Ordinals, Tables,
+    scratch::Scratch,
     snapshot::{SnapshotError, typed_column},
     timers::DueTimer,
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,15 @@ pub(crate) struct Transform {
     host: Arc<dyn HostServices>,
     /// Its input has ended: timers of processing time are void.
     ended: bool,
+}
+
+/// That keyed state is kept on disk.
+pub(crate) struct OnDisk {
+    pub(crate) scratch: Arc<Scratch>,
+    /// The subtask's, unique in the process.
+    pub(crate) name: String,
+    /// Bytes that stay in memory.
+    pub(crate) cache: usize,
 }
 
 /// What a keyed transform has besides.
@@ -59,12 +69,16 @@ impl Transform {
         keys: &[usize],
         host: Arc<dyn HostServices>,
         max_parallelism: u32,
+        on_disk: Option<OnDisk>,
     ) -> Result<Self, OperatorError> {
         let keyed = match input {
             None => None,
             Some(schema) => {
                 let fields: Fields = keys.iter().map(|key| schema.fields()[*key].clone()).collect();
-                let states = KeyedStates::new(fields, instance.states(), max_parallelism).map_err(|error| data_error(node, error))?;
+                let mut states = KeyedStates::new(fields, instance.states(), max_parallelism).map_err(|error| data_error(node, error))?;
+                if let Some(OnDisk { scratch, name, cache }) = on_disk {
+                    states = states.on_disk(scratch, &name, cache).map_err(|error| data_error(node, error))?;
+                }
                 Some(Keyed {
                     columns: keys.to_vec(),
                     states,
@@ -81,13 +95,13 @@ impl Transform {
     fn process(&mut self, input: u32, batch: &RecordBatch) -> Result<Vec<Emitted>, OperatorError> {
         let Some(keyed) = &mut self.keyed else { return Ok(self.instance.process(input, batch, None)?) };
         let now = self.host.now();
-        keyed.states.compact(now);
+        keyed.states.compact(now).map_err(|error| data_error(&self.node, error))?;
         let columns: Vec<_> = keyed.columns.iter().map(|column| Arc::clone(batch.column(*column))).collect();
         let interned = keyed.encoded.encode(&columns, batch.num_rows()).and_then(|()| keyed.states.intern(&keyed.encoded, &mut keyed.ids));
         interned.map_err(|error| data_error(&self.node, error))?;
         keyed.ordinals.assign(&keyed.ids, keyed.states.keys().len());
         let keys = keyed.states.key_batch(keyed.ordinals.ids()).map_err(|error| data_error(&self.node, error))?;
-        let mut state = keyed.states.call(keyed.ordinals.ids(), now);
+        let mut state = keyed.states.call(keyed.ordinals.ids(), now).map_err(|error| data_error(&self.node, error))?;
         let call = KeyedCall { key_of_row: keyed.ordinals.of_row(), keys: &keys, state: &mut state };
         Ok(self.instance.process(input, batch, Some(call))?)
     }
@@ -95,7 +109,7 @@ impl Transform {
     /// Fires the timers of a domain that are due at `until`.
     fn fire(&mut self, domain: TimeDomain, until: Micros, now: Micros, out: &mut Emitter) -> Result<(), OperatorError> {
         let Some(keyed) = &mut self.keyed else { return Ok(()) };
-        let limits: Option<HashMap<u32, Micros>> = (until == END).then(|| keyed.states.timers(domain).last_times().collect());
+        let mut limits: Option<HashMap<u32, Micros>> = (until == END).then(|| keyed.states.timers(domain).last_times().collect());
         loop {
             let mut round = keyed.states.timers(domain).next_round(until);
             if round.is_empty() {
@@ -106,6 +120,12 @@ impl Transform {
             }
             if !round.is_empty() {
                 emit(keyed.fire_round(&self.node, &mut self.instance, domain, &round, now)?, out);
+            }
+            // Keys that have a timer keep an id, if not the same.
+            let moved = keyed.states.make_room().map_err(|error| data_error(&self.node, error))?;
+            if let (Some(limits), Some(moved)) = (&mut limits, moved) {
+                let new = |(id, limit): (u32, Micros)| Some((moved.get(id as usize).copied().flatten()?, limit));
+                *limits = std::mem::take(limits).into_iter().filter_map(new).collect();
             }
         }
     }
@@ -134,7 +154,7 @@ impl Keyed {
         self.timers.extend((0..).zip(round).map(|(ordinal, timer)| Timer { ordinal, slot: timer.slot, time: timer.time }));
         self.ordinals.assign(&self.ids, self.states.keys().len());
         let keys = self.states.key_batch(&self.ids).map_err(|error| data_error(node, error))?;
-        let mut state = self.states.call(&self.ids, now);
+        let mut state = self.states.call(&self.ids, now).map_err(|error| data_error(node, error))?;
         Ok(instance.on_timer(domain, &self.timers, KeyedCall { key_of_row: self.ordinals.of_row(), keys: &keys, state: &mut state })?)
     }
 }
@@ -177,12 +197,12 @@ impl Operator for Transform {
     }
 
     fn snapshot(&mut self, cut: Cut) -> Result<Snapshot, OperatorError> {
-        let mut tables = match &mut self.keyed {
+        let Tables { mut tables, rest } = match &mut self.keyed {
             Some(keyed) => keyed.states.snapshot(cut, self.host.now()).map_err(|error| data_error(&self.node, error))?,
-            None => Vec::new(),
+            None => Tables::default(),
         };
         tables.push((PLUGIN.to_owned(), self.plugin_table()?));
-        Ok(Snapshot { tables })
+        Ok(Snapshot { tables, rest, stored: None })
     }
 
     fn restore(&mut self, parts: &[Snapshot], owned: KeyGroupRange) -> Result<(), OperatorError> {
@@ -193,7 +213,17 @@ impl Operator for Transform {
                 bytes.extend(typed_column(table, PLUGIN, &DataType::Binary).map_err(misfit)?.as_binary::<i32>().iter().flatten());
             }
             if let Some(keyed) = &mut self.keyed {
-                for state in keyed.states.restore(&part.tables, owned, self.host.now()).map_err(misfit)? {
+                let now = self.host.now();
+                let mut dropped: BTreeSet<String> = keyed.states.restore(&part.tables, owned, now).map_err(misfit)?.into_iter().collect();
+                if let Some(stored) = &part.stored {
+                    let mut take = |name: &str, table| {
+                        let left = keyed.states.restore(&[(name.to_owned(), table)], owned, now).map_err(|error| error.to_string())?;
+                        dropped.extend(left);
+                        Ok(())
+                    };
+                    stored.read(owned, &mut take).map_err(|message| data_error(&self.node, message))?;
+                }
+                for state in dropped {
                     tracing::warn!("{}: the plugin no longer declares the state {state:?}: it is left behind", self.node);
                 }
             }

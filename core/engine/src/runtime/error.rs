@@ -4,6 +4,7 @@ use crate::operator::OperatorError;
 use serde::{Deserialize, Serialize};
 use standpipe_loader::{ErrorCode, PluginError};
 use standpipe_pipeline::placement::TooFewSlots;
+use standpipe_state::scratch::ScratchError;
 
 /// Whose failure it was; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,9 @@ pub enum Cause {
         /// One line.
         message: String,
     },
+    /// The disk cannot hold state.
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
     /// Another process runs the job now.
     #[error("{0}")]
     Superseded(String),
@@ -108,6 +112,7 @@ impl JobError {
             Cause::Operator(OperatorError::Plugin(error)) if error.code == ErrorCode::EXTERNAL && phase == Phase::Start => {
                 ErrorClass::Outside
             }
+            Cause::Scratch(_) if phase == Phase::Start => ErrorClass::Outside,
             Cause::Slots(_) | Cause::Restore { .. } => ErrorClass::Configuration,
             _ => ErrorClass::Job,
         };

@@ -26,6 +26,7 @@ use standpipe_pipeline::{
     placement::Placement,
     plan::{Node, NodeId, Operator, Plan},
 };
+use standpipe_state::scratch::Scratch;
 use std::{
     any::Any,
     hash::{BuildHasher, RandomState},
@@ -114,6 +115,8 @@ pub(crate) struct Job {
     pub(crate) ticker: Ticker,
     pub(crate) calls: Calls,
     pub(crate) checkpoints: Option<Checkpoints>,
+    /// Of a job whose keyed state is on disk, until it ends.
+    pub(crate) scratch: Mutex<Option<Arc<Scratch>>>,
     pub(crate) peers: Option<Peers>,
     pub(crate) standstill: Standstill,
     /// Source subtasks of this process that wait for room in their byte budget.
@@ -150,6 +153,7 @@ impl Job {
             ticker: Ticker::new(time::time(start, Tick::FIRST)),
             calls: Calls::default(),
             checkpoints,
+            scratch: Mutex::default(),
             peers,
             standstill: Standstill::default(),
             throttled: Mutex::new(0),

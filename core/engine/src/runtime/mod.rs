@@ -38,9 +38,11 @@ use reader::ReaderCommand;
 use standpipe_loader::CloseReason;
 use standpipe_pipeline::{
     placement::Placement,
-    plan::{NodeId, Operator, Plan},
+    plan::{Node, NodeId, Operator, Plan, StateBackend},
 };
+use standpipe_state::scratch::Scratch;
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -170,6 +172,7 @@ fn supervise(job: &Arc<Job>) -> Result<JobReport, JobError> {
         subtasks.iter().for_each(|subtask| drop(subtask.send(ReaderCommand::Close { reason, commit })));
     }
     let left = job.wait_for_threads(GRACE);
+    *job.scratch.lock() = None;
     if left > 0 {
         tracing::warn!(job = %job.options.job_id, left, "calls of plugins do not return; they are left behind");
     }
@@ -194,6 +197,7 @@ fn start(job: &Arc<Job>, wiring: Wiring, readers: &Senders) -> Result<impl FnOnc
     // From now on the other processes hear of a failure here.
     Peers::start(job, readers).map_err(no_thread)?;
     restore(job)?;
+    open_scratch(job)?;
     if let Some(peers) = &job.peers {
         if job.is_first() {
             peers.begin();
@@ -240,6 +244,18 @@ fn restore(job: &Job) -> Result<(), JobError> {
     // Only now: what cannot be gone on from must not make later checkpoints passed over.
     let begun = options.store.begin(options.taken_over.generation, options.taken_over.base.as_ref().map_or(0, |base| base.id));
     begun.map_err(|error| JobError::new("", Phase::Start, Cause::Checkpoint(error.to_string())))
+}
+
+/// Makes the place for keyed state on disk, if there is any.
+fn open_scratch(job: &Job) -> Result<(), JobError> {
+    let keyed = |node: &Node| matches!(&node.operator, Operator::Transform(transform) if !transform.keys.is_empty());
+    if let StateBackend::Disk(disk) = &job.plan.state
+        && job.plan.nodes.iter().any(keyed)
+    {
+        let scratch = Scratch::open(Path::new(disk.dir()), &job.plan.name, &job.options.job_id);
+        *job.scratch.lock() = Some(scratch.map_err(|error| JobError::new("", Phase::Start, error))?);
+    }
+    Ok(())
 }
 
 /// Waits until the workers have ended; once the job is given up for [`GRACE`] at most, because an operator may be deep in a call.

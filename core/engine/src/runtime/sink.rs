@@ -291,7 +291,7 @@ impl SinkThread {
         self.uncommitted.push(Committable { checkpoint: number, subtask: self.subtask, bytes });
         let path = &job.node(self.node).path;
         let table = committables_table(&self.uncommitted).map_err(|source| OperatorError::Arrow { node: path.clone(), source });
-        let report = table.map(|table| Report { tables: vec![(COMMITTABLES.to_owned(), table)], positions: Vec::new() });
+        let report = table.map(|table| Report { tables: vec![(COMMITTABLES.to_owned(), table)], rest: None, positions: Vec::new() });
         checkpoints.report(checkpoint, self.node, self.subtask, report);
         Ok(true)
     }

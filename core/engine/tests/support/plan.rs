@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use standpipe_loader::{Catalogue, NodeInput, wire};
 use standpipe_pipeline::plan::{
     Chain, ChangeMode, Edge, EventTime, Exchange, FilterNode, JobSettings, Node, NodeId, Operator, Output, Plan, PlanHash, SinkNode,
-    SourceNode, TransformNode, WindowAggregate, WindowAssigner, WindowNode,
+    SourceNode, StateBackend, TransformNode, WindowAggregate, WindowAssigner, WindowNode,
 };
 use standpipe_sdk::export::Kind;
 use std::{sync::Arc, time::Duration};
@@ -35,6 +35,7 @@ pub fn catalogue() -> Catalogue {
 pub struct Builder {
     pub settings: JobSettings,
     pub idle_timeout: Duration,
+    pub state: StateBackend,
     nodes: Vec<Node>,
     edges: Vec<Edge>,
 }
@@ -48,7 +49,7 @@ impl Builder {
             in_flight_bytes: 16 << 20,
             flush_interval: Duration::from_millis(10),
         };
-        Self { settings, idle_timeout: Duration::from_secs(10), nodes: Vec::new(), edges: Vec::new() }
+        Self { settings, idle_timeout: Duration::from_secs(10), state: StateBackend::Memory, nodes: Vec::new(), edges: Vec::new() }
     }
 
     fn node(&mut self, section: &str, name: &str, parallelism: u32, operator: Operator, outputs: Vec<(&str, SchemaRef)>) -> NodeId {
@@ -221,6 +222,7 @@ impl Builder {
             }
         }
         Plan {
+            state: self.state,
             name: "test".to_owned(),
             settings,
             checkpoint: None,

@@ -17,7 +17,8 @@ use std::{
 
 pub(crate) const JOB_KEYS: [&str; 9] =
     ["name", "parallelism", "plugins", "engine", "checkpoint", "restart", "sources", "transforms", "sinks"];
-pub(crate) const ENGINE_KEYS: [&str; 4] = ["max_parallelism", "batch_rows", "in_flight_bytes", "flush_interval"];
+pub(crate) const ENGINE_KEYS: [&str; 5] = ["max_parallelism", "batch_rows", "in_flight_bytes", "flush_interval", "state"];
+pub(crate) const STATE_KEYS: [&str; 3] = ["backend", "dir", "cache"];
 pub(crate) const CHECKPOINT_KEYS: [&str; 6] = ["interval", "dir", "timeout", "min_pause", "keep", "tolerated_failures"];
 pub(crate) const RESTART_KEYS: [&str; 8] =
     ["strategy", "attempts", "delay", "initial_delay", "max_delay", "multiplier", "failures", "interval"];
@@ -36,11 +37,62 @@ pub(crate) struct EngineSettings {
     pub(crate) batch_rows: u32,
     pub(crate) in_flight_bytes: u64,
     pub(crate) flush_interval: Duration,
+    pub(crate) state: StateBackend,
 }
+
+/// `engine.state`: where plugins' keyed state is kept while the job runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum StateBackend {
+    /// In memory.
+    #[default]
+    Memory,
+    /// On this machine's disk, what was used last in memory.
+    Disk(DiskState),
+}
+
+/// Keyed state on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskState {
+    pub(crate) dir: Option<Text>,
+    /// What each subtask may have in memory, bytes.
+    pub cache: u64,
+}
+
+impl DiskState {
+    /// In that directory, with so many bytes of each subtask's in memory.
+    #[must_use]
+    pub fn new(dir: &str, cache: u64) -> Self {
+        let span = Span { line: 1, column: 1, ..Span::default() };
+        Self { dir: Some(Text { value: dir.to_owned(), written: dir.to_owned(), secret: false, span }), cache }
+    }
+
+    /// The directory, which may hold a secret: it has a folder per job and run.
+    #[must_use]
+    pub fn dir(&self) -> &str {
+        self.dir.as_ref().map_or(STATE_DIR, |dir| dir.value.as_str())
+    }
+
+    /// The directory as people are shown it.
+    pub(crate) fn written(&self) -> &str {
+        self.dir.as_ref().map_or(STATE_DIR, |dir| dir.written.as_str())
+    }
+}
+
+/// Where state on disk is if nobody says.
+const STATE_DIR: &str = "state";
+/// What each subtask has of it in memory if nobody says, and the least that makes sense.
+const STATE_CACHE: u64 = 64 << 20;
+const LEAST_CACHE: u64 = 1 << 20;
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { max_parallelism: 128, batch_rows: 8192, in_flight_bytes: 64 << 20, flush_interval: Duration::from_millis(10) }
+        Self {
+            max_parallelism: 128,
+            batch_rows: 8192,
+            in_flight_bytes: 64 << 20,
+            flush_interval: Duration::from_millis(10),
+            state: StateBackend::Memory,
+        }
     }
 }
 
@@ -219,7 +271,33 @@ fn engine(item: Item<'_>) -> Option<EngineSettings> {
             None => {}
         }
     }
+    if let Some(state) = section.get("state").and_then(state) {
+        settings.state = state;
+    }
     Some(settings)
+}
+
+fn state(item: Item<'_>) -> Option<StateBackend> {
+    let section = Section::open(item, &STATE_KEYS)?;
+    let on_disk = section.required("backend")?.word(&[("memory", false), ("disk", true)])?.value;
+    let dir = section.get("dir").and_then(|item| item.text());
+    if let Some(dir) = dir.as_ref().filter(|dir| dir.value.is_empty()) {
+        section.report.error(dir.span, &format!("{}.dir", section.path), "is empty");
+    }
+    let cache = section.get("cache").and_then(|item| {
+        let size = item.size()?.value;
+        if size < LEAST_CACHE {
+            item.error("must be at least 1MiB");
+        }
+        Some(size)
+    });
+    if on_disk {
+        return Some(StateBackend::Disk(DiskState { dir, cache: cache.unwrap_or(STATE_CACHE) }));
+    }
+    for (key, item) in section.items().filter(|(key, _)| ["dir", "cache"].contains(key)) {
+        item.report.error(item.key_span, &section.path, format!("{key:?} means nothing to the backend memory"));
+    }
+    Some(StateBackend::Memory)
 }
 
 fn checkpoint(item: Item<'_>) -> Option<Checkpoint> {

@@ -9,7 +9,7 @@ pub(crate) mod reader;
 pub(crate) mod verbs;
 
 pub(crate) use job::EngineSettings;
-pub use job::{Checkpoint, Restart, RestartStrategy};
+pub use job::{Checkpoint, DiskState, Restart, RestartStrategy, StateBackend};
 pub(crate) use nodes::{InputName, Name, SinkBlock, SourceBlock, With};
 pub(crate) use verbs::{NamedExpression, SelectItem, TransformBlock, Verb, WindowBlock};
 

@@ -187,10 +187,14 @@ fn once(node: &Node, source: &SourceNode) -> Weakness {
 
 /// The job begins with nothing; `None` where that does no harm.
 fn without_checkpoint(sources: &[&(&Node, &SourceNode)], absorbs: bool) -> Option<Weakness> {
-    let endless = sources.iter().find(|(_, source)| !source.validation.details.capabilities.bounded);
-    let why = match endless {
-        _ if endless.is_none() && absorbs => return None,
-        Some((node, _)) => format!("there is none: after a failure {} begins anew, wherever that is by then", node.path),
+    let passes_over = |(_, source): &&&(&Node, &SourceNode)| {
+        let can = source.validation.details.capabilities;
+        !can.bounded && !can.rewinds
+    };
+    let passing = sources.iter().find(passes_over);
+    let why = match passing {
+        None if absorbs => return None,
+        Some((node, _)) => format!("there is none: after a failure {} begins anew, and passes over what came before that", node.path),
         None => "there is none: after a failure everything is read and written again".to_owned(),
     };
     Some(Weakness {
@@ -198,7 +202,7 @@ fn without_checkpoint(sources: &[&(&Node, &SourceNode)], absorbs: bool) -> Optio
         path: "checkpoint".to_owned(),
         why,
         remedy: "add checkpoint: {interval: 10s}".to_owned(),
-        loses: endless.is_some(),
+        loses: passing.is_some(),
         repeats: !absorbs,
     })
 }

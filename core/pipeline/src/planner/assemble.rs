@@ -42,6 +42,7 @@ impl Planner<'_> {
             name: self.file.name().to_owned(),
             settings,
             checkpoint: self.file.checkpoint.clone(),
+            state: engine.state.clone(),
             restart: self.file.restart.as_ref().map_or(RestartStrategy::None, |restart| restart.strategy.clone()),
             nodes,
             edges,

@@ -198,7 +198,7 @@ sinks.out: sink records, parallelism 1, chain 1
   <- out.encode, forward
   plugin fixture linked
   guarantee none
-    checkpoint: there is none: after a failure sources.s begins anew, wherever that is by then; add checkpoint: {interval: 10s}
+    checkpoint: there is none: after a failure sources.s begins anew, and passes over what came before that; add checkpoint: {interval: 10s}
     sinks.out: records is neither transactional nor idempotent as it is configured: rows that come again are there twice; see whether a key of it, such as an id, changes that
   -> errors: append
      value binary, reason string, details string
@@ -213,7 +213,7 @@ sinks.broken: sink records, parallelism 1, chain 3
   <- broken.encode, forward
   plugin fixture linked
   guarantee none
-    checkpoint: there is none: after a failure sources.s begins anew, wherever that is by then; add checkpoint: {interval: 10s}
+    checkpoint: there is none: after a failure sources.s begins anew, and passes over what came before that; add checkpoint: {interval: 10s}
     sinks.broken: records is neither transactional nor idempotent as it is configured: rows that come again are there twice; see whether a key of it, such as an id, changes that
   -> errors: append
      value binary, reason string, details string

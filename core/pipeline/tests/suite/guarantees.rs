@@ -30,6 +30,7 @@ fn never<T>() -> Result<T> {
 struct Told {
     bounded: bool,
     replayable: bool,
+    rewinds: bool,
     transactional: bool,
     idempotent: bool,
     deterministic: bool,
@@ -39,8 +40,8 @@ struct Told {
 
 impl Told {
     fn capabilities(&self) -> Capabilities {
-        let Self { bounded, replayable, transactional, idempotent, deterministic, .. } = *self;
-        Capabilities { bounded, replayable, transactional, idempotent, deterministic, ..Capabilities::default() }
+        let Self { bounded, replayable, rewinds, transactional, idempotent, deterministic, .. } = *self;
+        Capabilities { bounded, replayable, rewinds, transactional, idempotent, deterministic, ..Capabilities::default() }
     }
 }
 
@@ -166,7 +167,9 @@ fn what_source_sink_and_checkpoints_can_do_together() {
         ("", FILE, COMMITS, Guarantee::AtLeastOnce, vec![&none]),
         ("", FILE, BY_KEY, Guarantee::EffectivelyOnce, vec![]),
         ("", FILE, "{}", Guarantee::AtLeastOnce, vec![&none, &sink]),
-        // A source that has no end begins where it is told to: what came meanwhile may be passed over.
+        ("", "{replayable: true, rewinds: true}", COMMITS, Guarantee::AtLeastOnce, vec![&none]),
+        ("", "{replayable: true, rewinds: true}", BY_KEY, Guarantee::EffectivelyOnce, vec![]),
+        // A source that has no end may begin where it is then: what came meanwhile is passed over.
         ("", STORED, COMMITS, Guarantee::None, vec![&none]),
         ("", STORED, BY_KEY, Guarantee::AtMostOnce, vec![&none]),
         ("", STORED, "{}", Guarantee::None, vec![&none, &sink]),
@@ -220,10 +223,8 @@ fn an_id_that_differs_each_time_is_no_id() {
         chance("transforms.a")
     );
     // The union's other branch.
-    let union = format!(
-        "  p: {{input: s, select: {{\"*\": true, x: \"cast(now() as timestamp)\"}}}}\n  q: {{input: s, select: {{\"*\": true, x: \"cast(t as timestamp)\"}}}}\n  u: {{inputs: [q, p], union: true}}\n"
-    );
-    assert_eq!(by(&union, "u", x), chance("transforms.p"));
+    let union = "  p: {input: s, select: {\"*\": true, x: \"cast(now() as timestamp)\"}}\n  q: {input: s, select: {\"*\": true, x: \"cast(t as timestamp)\"}}\n  u: {inputs: [q, p], union: true}\n";
+    assert_eq!(by(union, "u", x), chance("transforms.p"));
 }
 
 #[test]
@@ -308,7 +309,7 @@ fn explain_shows_what_holds_and_why() {
     let text = explain::text(&plan, &[]);
     let expected = "\
   guarantee none
-    checkpoint: there is none: after a failure sources.s begins anew, wherever that is by then; add checkpoint: {interval: 10s}
+    checkpoint: there is none: after a failure sources.s begins anew, and passes over what came before that; add checkpoint: {interval: 10s}
     sinks.out: to is neither transactional nor idempotent as it is configured: rows that come again are there twice; see whether a key of it, such as an id, changes that
 ";
     assert!(text.contains(expected), "{text}");

@@ -5,7 +5,7 @@
 //!
 //! A table of changes ([`crate::snapshot::since`]) also has `removed`, true in a row for a key that has nothing any more.
 
-use super::{KeyedStates, NEVER, Slot, Store};
+use super::{KeyedStates, LazyTables, NEVER, Slot, Store};
 use crate::changes::{Cut, Said};
 use crate::convert::widened;
 use crate::key_group::KeyGroupRange;
@@ -22,10 +22,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 const TIMERS: &str = "timers";
-const STATE: &str = "state.";
+pub(super) const STATE: &str = "state.";
 const VERSION: &str = "standpipe.state.version";
 const KIND: &str = "standpipe.state.kind";
 const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+/// Rows that are restored at a time where state is on disk: about a batch.
+const PIECE_ROWS: usize = 8192;
 /// No key has it: what is asked for it is null.
 const NOBODY: u32 = u32::MAX;
 
@@ -42,27 +44,45 @@ fn kind(store: &Store) -> &'static str {
     }
 }
 
+/// Whether a table of that name is one of a declared state: what may be larger than memory.
+#[must_use]
+pub fn is_state(table: &str) -> bool {
+    table.starts_with(STATE)
+}
+
+/// A snapshot.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// By name.
+    pub tables: Vec<(String, RecordBatch)>,
+    /// Those that are still to be read from disk.
+    pub rest: Option<LazyTables>,
+}
+
 impl KeyedStates {
     /// What there is to say of it at a cut, as tables by name; `now` is the processing time.
     ///
     /// # Errors
-    /// When Arrow cannot build a table.
-    pub fn snapshot(&mut self, cut: Cut, now: i64) -> Result<Vec<(String, RecordBatch)>, SnapshotError> {
+    /// When Arrow cannot build a table, or state cannot be written to disk.
+    pub fn snapshot(&mut self, cut: Cut, now: i64) -> Result<Tables, SnapshotError> {
         let keys = self.keys.len();
-        let said: Vec<Said> = self.slots.iter_mut().map(|slot| slot.changes.cut(cut, keys)).collect();
+        let rest = self.tables_on_disk(cut, now)?;
         let mut tables = Vec::with_capacity(self.slots.len() + 1);
-        for (slot, said) in self.slots.iter().zip(&said) {
-            tables.push((format!("{STATE}{}", slot.details.name), self.state_table(slot, said, now)?));
+        if rest.is_none() {
+            let said: Vec<Said> = self.slots.iter_mut().map(|slot| slot.changes.cut(cut, keys)).collect();
+            for (slot, said) in self.slots.iter().zip(&said) {
+                tables.push((format!("{STATE}{}", slot.details.name), self.state_table(slot, said, now)?));
+            }
         }
         self.note_timers();
         let said = self.timer_changes.cut(cut, keys);
         // Only from now on it is known whether changes are wanted.
         self.note_timers();
         tables.push((TIMERS.to_owned(), self.timer_table(&said)?));
-        Ok(tables)
+        Ok(Tables { tables, rest })
     }
 
-    fn state_table(&self, slot: &Slot, said: &Said, now: i64) -> Result<RecordBatch, SnapshotError> {
+    pub(super) fn state_table(&self, slot: &Slot, said: &Said, now: i64) -> Result<RecordBatch, SnapshotError> {
         let holds = |id: u32| slot.contains(id) && slot.expiry.as_ref().is_none_or(|expiry| !expiry.expired(id, now));
         let (mut ids, removed): (Vec<u32>, Vec<u32>) = match said {
             Said::Whole => ((0..self.keys.len() as u32).filter(|id| holds(*id)).collect(), Vec::new()),
@@ -158,7 +178,7 @@ impl KeyedStates {
                 self.restore_timers(table, owned)?;
             } else if let Some(state) = name.strip_prefix(STATE) {
                 match self.slots.iter().position(|slot| slot.details.name == state) {
-                    Some(at) => self.restore_state(at, table, owned, now).map_err(|error| error.of(&format!("state {state:?}")))?,
+                    Some(at) => self.restore_pieces(at, table, owned, now).map_err(|error| error.of(&format!("state {state:?}")))?,
                     None if dropped.iter().any(|known| known == state) => {}
                     None => dropped.push(state.to_owned()),
                 }
@@ -167,11 +187,32 @@ impl KeyedStates {
         Ok(dropped)
     }
 
+    /// Where state is on disk, a large table is taken in pieces.
+    fn restore_pieces(&mut self, at: usize, table: &RecordBatch, owned: KeyGroupRange, now: i64) -> Result<(), SnapshotError> {
+        if self.disk.is_none() {
+            return self.restore_state(at, table, owned, now);
+        }
+        let (rows, keys) = owned_rows(table, &self.key_schema.fields, self.max_parallelism, owned)?;
+        let mut first = 0;
+        while first < rows.num_rows() {
+            let mut end = rows.num_rows().min(first + PIECE_ROWS);
+            // Rows of a key belong together.
+            while end < rows.num_rows() && keys.key(end) == keys.key(end - 1) {
+                end += 1;
+            }
+            self.restore_state(at, &rows.slice(first, end - first), owned, now)?;
+            self.make_room()?;
+            first = end;
+        }
+        Ok(())
+    }
+
     fn restore_state(&mut self, at: usize, table: &RecordBatch, owned: KeyGroupRange, now: i64) -> Result<(), SnapshotError> {
         self.slots[at].check(table)?;
         let (rows, keys) = owned_rows(table, &self.key_schema.fields, self.max_parallelism, owned)?;
         let mut ids = Vec::new();
         self.keys.intern(&keys, &mut ids)?;
+        self.load(&ids)?;
         let slot = &mut self.slots[at];
         let (rows, ids) = if since(table).is_some() {
             ids.iter().for_each(|id| slot.remove(*id));

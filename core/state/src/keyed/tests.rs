@@ -1,4 +1,4 @@
-//! Against a naive model: random calls, some of which fail, with restores at random parallelism in between.
+//! Against a naive model, on both backends: random calls, some of which fail, with checkpoints and restores at random parallelism in between.
 
 use super::*;
 use crate::changes::{Base, Cut};
@@ -9,6 +9,7 @@ use arrow::datatypes::Int64Type;
 use arrow_schema::{DataType, Field};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 const GROUPS: u32 = 16;
 const COUNT: u32 = 0;
@@ -36,6 +37,50 @@ fn key_fields() -> Fields {
 
 fn subtask(time_to_live_ms: Option<u64>) -> KeyedStates {
     KeyedStates::new(key_fields(), &states(time_to_live_ms), GROUPS).unwrap()
+}
+
+/// Where state is kept.
+#[derive(Clone)]
+enum Backend {
+    Memory,
+    Disk(Arc<Scratch>),
+}
+
+impl Backend {
+    /// Both, with the folder of the latter.
+    fn both() -> (tempfile::TempDir, [Self; 2]) {
+        let folder = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(folder.path(), "job", "test").unwrap();
+        (folder, [Self::Memory, Self::Disk(scratch)])
+    }
+
+    /// On disk, nothing may stay in memory.
+    fn subtask(&self, time_to_live_ms: Option<u64>) -> KeyedStates {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let states = subtask(time_to_live_ms);
+        match self {
+            Self::Memory => states,
+            Self::Disk(scratch) => states.on_disk(Arc::clone(scratch), &NEXT.fetch_add(1, Relaxed).to_string(), 0).unwrap(),
+        }
+    }
+}
+
+/// Forgets what need not be in memory.
+fn tidy(states: &mut KeyedStates, now: i64) {
+    match states.disk {
+        Some(_) => _ = states.make_room().unwrap(),
+        None => states.forget_empty_keys(now),
+    }
+}
+
+/// All tables of a snapshot.
+fn taken(states: &mut KeyedStates, cut: Cut, now: i64) -> Vec<(String, RecordBatch)> {
+    let Tables { mut tables, rest } = states.snapshot(cut, now).unwrap();
+    // What happens before they are read changes nothing of them.
+    tidy(states, now);
+    tables.extend(rest.into_iter().flatten().map(|table| table.unwrap()));
+    tables.sort_by(|(one, _), (other, _)| one.cmp(other));
+    tables
 }
 
 fn encoded(keys: &[u8]) -> EncodedKeys {
@@ -191,8 +236,9 @@ type Chain = Vec<(u64, String, RecordBatch)>;
 /// What a manifest has of a subtask after a snapshot.
 fn chained(base: Option<&Chain>, id: u64, tables: Vec<(String, RecordBatch)>) -> Chain {
     let mut chain = Chain::new();
+    let mut begun = BTreeSet::new();
     for (name, table) in tables {
-        if let Some(cut) = since(&table) {
+        if let Some(cut) = since(&table).filter(|_| begun.insert(name.clone())) {
             let base = base.expect("changes need something to be changes of");
             chain.extend(base.iter().filter(|(of, former, _)| *of <= cut && *former == name).cloned());
         }
@@ -246,11 +292,11 @@ fn call_all(
             continue;
         }
         let mut ids = Vec::new();
-        states.forget_empty_keys(0);
+        tidy(states, 0);
         states.intern(&encoded(&mine), &mut ids).unwrap();
         let before: Vec<Truth> = mine.iter().map(|key| truth.get(key).cloned().unwrap_or_default()).collect();
         let mut during = before.clone();
-        let mut call = states.call(&ids, 0);
+        let mut call = states.call(&ids, 0).unwrap();
         prop_assert_eq!(&read(&mut call), &before);
         for (index, op) in ops {
             let ordinal = index.index(mine.len());
@@ -269,55 +315,73 @@ fn call_all(
     Ok(())
 }
 
+/// Gives the rows that there are at the end.
+fn run(backend: &Backend, steps: Vec<Step>) -> Result<BTreeSet<String>, TestCaseError> {
+    let mut truth: BTreeMap<u8, Truth> = BTreeMap::new();
+    let mut subtasks = vec![backend.subtask(None)];
+    let (mut id, mut durable): (u64, Option<(u64, Vec<Chain>)>) = (0, None);
+    for step in steps {
+        id += 1;
+        let base = durable.as_ref().map_or(Base::Nothing, |(id, _)| Base::Checkpoint(*id));
+        let mut cut = |base: Base| -> Vec<Chain> {
+            let former = |at: usize| durable.as_ref().map(|(_, chains)| &chains[at]);
+            let chain = |(at, states): (usize, &mut KeyedStates)| chained(former(at), id, taken(states, Cut { id, base }, 0));
+            subtasks.iter_mut().enumerate().map(chain).collect()
+        };
+        match step {
+            Step::Call(keys, ops, ok) => call_all(&mut subtasks, &mut truth, &keys, &ops, ok)?,
+            Step::Checkpoint(succeeds) => {
+                let chains = cut(base);
+                if succeeds {
+                    let alone = cut(Base::Alone);
+                    chains.iter().zip(&alone).for_each(|(chain, alone)| assert_eq!(rows(chain), rows(alone)));
+                    durable = Some((id, chains));
+                }
+            }
+            Step::Savepoint => {
+                let chains = cut(Base::Alone);
+                prop_assert!(chains.iter().flatten().all(|(of, _, table)| *of == id && since(table).is_none()));
+            }
+            Step::Rescale(parallelism) => {
+                let chains = cut(base);
+                let restored = |at: u32| {
+                    let mut states = backend.subtask(None);
+                    for chain in &chains {
+                        let tables: Vec<_> = chain.iter().map(|(_, name, table)| (name.clone(), table.clone())).collect();
+                        let dropped = states.restore(&tables, range_of(at, parallelism, GROUPS), 0).unwrap();
+                        assert!(dropped.is_empty());
+                    }
+                    states
+                };
+                subtasks = (0..parallelism).map(restored).collect();
+                durable = None;
+            }
+        }
+    }
+    let keys: Vec<u8> = truth.keys().copied().collect();
+    call_all(&mut subtasks, &mut truth, &keys, &[], true)?;
+    for states in &subtasks {
+        prop_assert!(states.keys.len() <= keys.len());
+    }
+    Ok(subtasks.iter_mut().flat_map(|states| rows(&chained(None, 1, taken(states, Cut::ALONE, 0)))).collect())
+}
+
 proptest! {
     #[test]
     fn states_are_what_was_written_wherever_they_run(steps in prop::collection::vec(step(), 1..25)) {
-        let mut truth: BTreeMap<u8, Truth> = BTreeMap::new();
-        let mut subtasks = vec![subtask(None)];
-        let (mut id, mut durable): (u64, Option<(u64, Vec<Chain>)>) = (0, None);
-        for step in steps {
-            id += 1;
-            let base = durable.as_ref().map_or(Base::Nothing, |(id, _)| Base::Checkpoint(*id));
-            let mut taken = |base: Base| -> Vec<Chain> {
-                let former = |at: usize| durable.as_ref().map(|(_, chains)| &chains[at]);
-                let chain = |(at, states): (usize, &mut KeyedStates)| chained(former(at), id, states.snapshot(Cut { id, base }, 0).unwrap());
-                subtasks.iter_mut().enumerate().map(chain).collect()
-            };
-            match step {
-                Step::Call(keys, ops, ok) => call_all(&mut subtasks, &mut truth, &keys, &ops, ok)?,
-                Step::Checkpoint(succeeds) => {
-                    let chains = taken(base);
-                    if succeeds {
-                        let alone = taken(Base::Alone);
-                        chains.iter().zip(&alone).for_each(|(chain, alone)| assert_eq!(rows(chain), rows(alone)));
-                        durable = Some((id, chains));
-                    }
-                }
-                Step::Savepoint => {
-                    let chains = taken(Base::Alone);
-                    prop_assert!(chains.iter().flatten().all(|(of, _, table)| *of == id && since(table).is_none()));
-                }
-                Step::Rescale(parallelism) => {
-                    let chains = taken(base);
-                    let restored = |at: u32| {
-                        let mut states = subtask(None);
-                        for chain in &chains {
-                            let tables: Vec<_> = chain.iter().map(|(_, name, table)| (name.clone(), table.clone())).collect();
-                            let dropped = states.restore(&tables, range_of(at, parallelism, GROUPS), 0).unwrap();
-                            assert!(dropped.is_empty());
-                        }
-                        states
-                    };
-                    subtasks = (0..parallelism).map(restored).collect();
-                    durable = None;
-                }
-            }
-        }
-        let keys: Vec<u8> = truth.keys().copied().collect();
-        call_all(&mut subtasks, &mut truth, &keys, &[], true)?;
-        for states in &subtasks {
-            prop_assert!(states.keys.len() <= keys.len());
-        }
+        run(&Backend::Memory, steps)?;
+    }
+}
+
+proptest! {
+    // Each one makes and removes a database's folders again and again.
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn both_backends_have_the_same(steps in prop::collection::vec(step(), 1..25)) {
+        let (_folder, [memory, disk]) = Backend::both();
+        let rows = run(&memory, steps.clone())?;
+        prop_assert_eq!(run(&disk, steps)?, rows);
     }
 }
 
@@ -325,31 +389,46 @@ const MILLI: i64 = 1000;
 
 #[test]
 fn a_time_to_live_counts_from_the_last_write() {
-    let mut states = subtask(Some(10));
+    let (_folder, backends) = Backend::both();
+    backends.iter().for_each(lives_from_the_last_write);
+}
+
+/// The ids of some keys as they are now.
+fn ids_of(states: &mut KeyedStates, keys: &[u8]) -> Vec<u32> {
     let mut ids = Vec::new();
-    states.intern(&encoded(&[1, 2]), &mut ids).unwrap();
-    let write = |states: &mut KeyedStates, ordinals: &[u32], now: i64| {
-        let mut call = states.call(&ids, now);
-        for ordinal in ordinals {
-            let mut truth = read(&mut call)[*ordinal as usize].clone();
+    states.intern(&encoded(keys), &mut ids).unwrap();
+    ids
+}
+
+fn lives_from_the_last_write(backend: &Backend) {
+    let mut states = backend.subtask(Some(10));
+    let write = |states: &mut KeyedStates, keys: &[u8], now: i64| {
+        let ids = ids_of(states, keys);
+        let mut call = states.call(&ids, now).unwrap();
+        for ordinal in 0..keys.len() {
+            let mut truth = read(&mut call)[ordinal].clone();
             for op in [Op::Add(1), Op::Text(Some(1)), Op::Append(1), Op::Put(1, 1)] {
-                apply(&op, *ordinal, &mut call, &mut truth);
+                apply(&op, ordinal as u32, &mut call, &mut truth);
             }
         }
         call.commit();
+        tidy(states, now);
     };
-    write(&mut states, &[0, 1], 0);
-    write(&mut states, &[1], 5 * MILLI);
+    write(&mut states, &[1, 2], 0);
+    write(&mut states, &[2], 5 * MILLI);
     let counts = |states: &mut KeyedStates, now: i64| {
-        read(&mut states.call(&[0, 1], now)).iter().map(|truth| (truth.count, truth.log.len(), truth.table.len())).collect::<Vec<_>>()
+        let ids = ids_of(states, &[1, 2]);
+        let truths = read(&mut states.call(&ids, now).unwrap());
+        truths.iter().map(|truth| (truth.count, truth.log.len(), truth.table.len())).collect::<Vec<_>>()
     };
     assert_eq!(counts(&mut states, 10 * MILLI - 1), [(Some(1), 1, 1), (Some(2), 2, 1)]);
 
-    let mut restored = subtask(Some(10));
-    restored.restore(&states.snapshot(Cut::ALONE, 5 * MILLI).unwrap(), range_of(0, 1, GROUPS), 5 * MILLI).unwrap();
+    let mut restored = backend.subtask(Some(10));
+    restored.restore(&taken(&mut states, Cut::ALONE, 5 * MILLI), range_of(0, 1, GROUPS), 5 * MILLI).unwrap();
     for states in [&mut states, &mut restored] {
         assert_eq!(counts(states, 10 * MILLI), [(None, 0, 0), (Some(2), 2, 1)]);
-        let text = read(&mut states.call(&[0], 10 * MILLI))[0].text.clone();
+        let ids = ids_of(states, &[1]);
+        let text = read(&mut states.call(&ids, 10 * MILLI).unwrap())[0].text.clone();
         assert_eq!(text, Some("t".to_owned()), "a state without a time to live stays");
         assert_eq!(counts(states, 15 * MILLI), [(None, 0, 0), (None, 0, 0)]);
     }
@@ -360,7 +439,7 @@ fn keys_that_hold_nothing_are_forgotten() {
     let mut states = subtask(Some(10));
     let mut ids = Vec::new();
     states.intern(&encoded(&[1, 2, 3, 4]), &mut ids).unwrap();
-    let mut call = states.call(&ids, 0);
+    let mut call = states.call(&ids, 0).unwrap();
     call.value_set(COUNT, &[1], integers(7)).unwrap();
     call.timer_set(TimeDomain::ProcessingTime, 0, &[3], &[99]).unwrap();
     call.commit();
@@ -368,7 +447,7 @@ fn keys_that_hold_nothing_are_forgotten() {
     assert_eq!(states.keys().len(), 2);
     states.intern(&encoded(&[4, 2]), &mut ids).unwrap();
     assert_eq!(ids, [1, 0]);
-    let truth = read(&mut states.call(&ids, 0));
+    let truth = read(&mut states.call(&ids, 0).unwrap());
     assert_eq!((truth[0].timers.len(), truth[1].count), (1, Some(7)));
     states.forget_empty_keys(10 * MILLI);
     assert_eq!(states.keys().len(), 1, "the value has expired");
@@ -376,27 +455,34 @@ fn keys_that_hold_nothing_are_forgotten() {
 
 #[test]
 fn what_has_expired_is_in_no_snapshot() {
-    let mut states = subtask(Some(10));
-    let mut ids = Vec::new();
-    states.intern(&encoded(&[1, 2]), &mut ids).unwrap();
-    let write = |states: &mut KeyedStates, ordinal: u32, now: i64| {
-        let mut call = states.call(&ids, now);
-        call.value_set(COUNT, &[ordinal], integers(7)).unwrap();
-        call.list_append(LOG, &[ordinal], integers(7)).unwrap();
-        call.map_put(TABLE, &[ordinal], integers(7), strings("seven")).unwrap();
+    let (_folder, backends) = Backend::both();
+    backends.iter().for_each(expires_in_snapshots);
+}
+
+fn expires_in_snapshots(backend: &Backend) {
+    let mut states = backend.subtask(Some(10));
+    let write = |states: &mut KeyedStates, keys: &[u8], now: i64| {
+        let ids = ids_of(states, keys);
+        let mut call = states.call(&ids, now).unwrap();
+        for ordinal in 0..keys.len() as u32 {
+            call.value_set(COUNT, &[ordinal], integers(7)).unwrap();
+            call.list_append(LOG, &[ordinal], integers(7)).unwrap();
+            call.map_put(TABLE, &[ordinal], integers(7), strings("seven")).unwrap();
+        }
         call.commit();
     };
-    write(&mut states, 0, 0);
-    write(&mut states, 1, 5 * MILLI);
+    write(&mut states, &[1], 0);
+    write(&mut states, &[2, 3, 4, 5, 6, 7, 8], 5 * MILLI);
     let rows = |tables: &[(String, RecordBatch)]| tables.iter().map(|(_, table)| table.num_rows()).collect::<Vec<_>>();
-    assert_eq!(rows(&states.snapshot(Cut { id: 1, base: Base::Nothing }, 9 * MILLI).unwrap()), [2, 0, 2, 2, 0]);
-    assert_eq!(rows(&states.snapshot(Cut::ALONE, 10 * MILLI).unwrap()), [1, 0, 1, 1, 0]);
-    assert_eq!(rows(&states.snapshot(Cut::ALONE, 15 * MILLI).unwrap()), [0, 0, 0, 0, 0]);
+    assert_eq!(rows(&taken(&mut states, Cut { id: 1, base: Base::Nothing }, 9 * MILLI)), [8, 8, 8, 0, 0]);
+    assert_eq!(rows(&taken(&mut states, Cut::ALONE, 10 * MILLI)), [7, 7, 7, 0, 0]);
     // A later call finds it gone, and the next checkpoint says so.
-    drop(states.call(&ids[..1], 10 * MILLI));
-    let changed = states.snapshot(Cut { id: 2, base: Base::Checkpoint(1) }, 10 * MILLI).unwrap();
+    let ids = ids_of(&mut states, &[1]);
+    _ = states.call(&ids, 10 * MILLI).unwrap();
+    let changed = taken(&mut states, Cut { id: 2, base: Base::Checkpoint(1) }, 10 * MILLI);
     assert_eq!((since(&changed[0].1), changed[0].1.num_rows()), (Some(1), 1));
     assert!(changed[0].1.column_by_name("removed").unwrap().as_boolean().value(0));
+    assert_eq!(rows(&taken(&mut states, Cut::ALONE, 15 * MILLI)), [0, 0, 0, 0, 0]);
 }
 
 /// A snapshot of one key with a value in every state.
@@ -404,12 +490,12 @@ fn filled(states: &[(StateDetails, FieldRef)]) -> Vec<(String, RecordBatch)> {
     let mut states = KeyedStates::new(key_fields(), states, GROUPS).unwrap();
     let mut ids = Vec::new();
     states.intern(&encoded(&[1]), &mut ids).unwrap();
-    let mut call = states.call(&ids, 0);
+    let mut call = states.call(&ids, 0).unwrap();
     call.value_set(COUNT, &[0], integers(7)).unwrap();
     call.list_append(LOG, &[0], integers(8)).unwrap();
     call.map_put(TABLE, &[0], integers(9), strings("nine")).unwrap();
     call.commit();
-    states.snapshot(Cut::ALONE, 0).unwrap()
+    taken(&mut states, Cut::ALONE, 0)
 }
 
 const ALL: KeyGroupRange = KeyGroupRange { start: 0, end: 16 };
@@ -431,9 +517,13 @@ fn a_changed_declaration_is_taken_over_where_that_is_safe() {
     assert_eq!(restored.restore(&tables, ALL, 100 * MILLI).unwrap(), ["gone"]);
     let mut ids = Vec::new();
     restored.intern(&encoded(&[1]), &mut ids).unwrap();
-    let found = read(&mut restored.call(&ids, 109 * MILLI)).remove(0);
+    let found = read(&mut restored.call(&ids, 109 * MILLI).unwrap()).remove(0);
     assert_eq!((found.count, found.log, found.table), (Some(7), vec![8], BTreeMap::from([(9, "nine".to_owned())])));
-    assert_eq!(read(&mut restored.call(&ids, 110 * MILLI)).remove(0), Truth::default(), "a new time to live counts from the restore");
+    assert_eq!(
+        read(&mut restored.call(&ids, 110 * MILLI).unwrap()).remove(0),
+        Truth::default(),
+        "a new time to live counts from the restore"
+    );
 
     // The same from int32.
     let mut small = states(None);
@@ -441,13 +531,13 @@ fn a_changed_declaration_is_taken_over_where_that_is_safe() {
     small[3].1 = Arc::new(Field::new("item", narrow(DataType::Int32), true));
     let mut narrow = KeyedStates::new(key_fields(), &small, GROUPS).unwrap();
     narrow.intern(&encoded(&[1]), &mut ids).unwrap();
-    let mut call = narrow.call(&ids, 0);
+    let mut call = narrow.call(&ids, 0).unwrap();
     call.value_set(COUNT, &[0], Arc::new(Int32Array::from(vec![-5]))).unwrap();
     call.map_put(TABLE, &[0], Arc::new(Int32Array::from(vec![-6])), strings("six")).unwrap();
     call.commit();
     let mut wide = subtask(None);
-    wide.restore(&narrow.snapshot(Cut::ALONE, 0).unwrap(), ALL, 0).unwrap();
-    let found = read(&mut wide.call(&ids, 0)).remove(0);
+    wide.restore(&taken(&mut narrow, Cut::ALONE, 0), ALL, 0).unwrap();
+    let found = read(&mut wide.call(&ids, 0).unwrap()).remove(0);
     assert_eq!((found.count, found.table), (Some(-5), BTreeMap::from([(-6, "six".to_owned())])));
 }
 
@@ -499,7 +589,7 @@ fn what_cannot_be_stored_is_refused_with_its_name() {
 #[test]
 fn ordinals_and_slots_of_others_are_out_of_range() {
     let mut states = subtask(None);
-    let mut call = states.call(&[0], 0);
+    let mut call = states.call(&[0], 0).unwrap();
     assert_eq!(call.value_get(COUNT, &[1]).unwrap_err().code, ErrorCode::OUT_OF_RANGE);
     assert_eq!(call.value_get(9, &[0]).unwrap_err().code, ErrorCode::OUT_OF_RANGE);
     assert_eq!(call.list_get(COUNT, &[0]).unwrap_err().code, ErrorCode::OUT_OF_RANGE);
@@ -518,7 +608,7 @@ fn looking_for_empty_keys_is_worth_it_from_some_number_on() {
         let values: ArrayRef = Arc::new(Int64Array::from_iter_values(first..last));
         keys.encode(&[Arc::new(StringArray::from_iter_values((first..last).map(|_| "k"))), values], (last - first) as usize).unwrap();
         states.intern(&keys, &mut ids).unwrap();
-        states.compact(0);
+        states.compact(0).unwrap();
         assert_eq!(states.keys().len(), expected as usize);
     }
 }

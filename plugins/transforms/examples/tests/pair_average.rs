@@ -40,7 +40,7 @@ fn naive(rows: &[Row], sliding: bool) -> Vec<(i32, f64)> {
         let Some(value) = value else { continue };
         let values = seen.entry(*key).or_default();
         values.push(*value);
-        if values.len() > 1 && (sliding || values.len() % 2 == 0) {
+        if values.len() > 1 && (sliding || values.len().is_multiple_of(2)) {
             pairs.push((*key, values[values.len() - 2] / 2.0 + value / 2.0));
         }
     }

@@ -139,7 +139,7 @@ fn transform(kind: Kind, name: &str, keyed: bool, host: &Arc<TestHost>) -> Trans
     let host: Arc<dyn HostServices> = host.clone();
     let mut instance = kind.instance(&serde_json::json!({}), "transforms.t", &[input], keyed, &context, Arc::clone(&host)).unwrap();
     instance.open().unwrap();
-    Transform::new("transforms.t", instance, keyed.then(schema), if keyed { &[1] } else { &[] }, host, GROUPS).unwrap()
+    Transform::new("transforms.t", instance, keyed.then(schema), if keyed { &[1] } else { &[] }, host, GROUPS, None).unwrap()
 }
 
 fn watch() -> Transform {

@@ -39,7 +39,7 @@ impl Window {
             }
             tables.push(keyed_table(pane.index(), &self.key_fields, &ids, self.max_parallelism, columns, HashMap::new())?);
         }
-        let mut snapshot = Snapshot { tables: vec![(WATERMARK.to_owned(), watermark_table(self.watermark)?)] };
+        let mut snapshot = Snapshot::from(vec![(WATERMARK.to_owned(), watermark_table(self.watermark)?)]);
         if let Some(first) = tables.first() {
             snapshot.tables.push((PANES.to_owned(), concat_batches(first.schema_ref(), &tables)?));
         }

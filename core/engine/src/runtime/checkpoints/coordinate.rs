@@ -11,6 +11,7 @@ use super::{
 use crate::{
     cluster::frame::Frame,
     dataflow::time::CheckpointId,
+    operator::Snapshot,
     runtime::{
         error::{Cause, JobError, Phase},
         host,
@@ -280,7 +281,7 @@ impl<'a> Thread<'a> {
         for source in sources {
             let tables = self.checkpoints.enumerators.lock().get(&source).map(|state| state.tables());
             match tables.transpose() {
-                Ok(tables) => self.send(id, source, 0, Part::Enumerator(source.0), tables.unwrap_or_default()),
+                Ok(tables) => self.send(id, source, 0, Part::Enumerator(source.0), tables.unwrap_or_default().into()),
                 Err(error) => self.on(Event::PartFailed(id, error.to_string())),
             }
         }
@@ -307,7 +308,7 @@ impl<'a> Thread<'a> {
             return;
         }
         self.note_positions(id, node, subtask, report.positions);
-        self.send(id, node, subtask, Part::Subtask(node.0, subtask), report.tables);
+        self.send(id, node, subtask, Part::Subtask(node.0, subtask), Snapshot { tables: report.tables, rest: report.rest, stored: None });
     }
 
     /// Keeps positions until they may be committed upstream.
@@ -318,10 +319,10 @@ impl<'a> Thread<'a> {
     }
 
     /// Gives the tables of a part to the writer.
-    fn send(&mut self, id: u64, node: NodeId, subtask: u32, part: Part, tables: Vec<(String, arrow::array::RecordBatch)>) {
-        let tables = tables_of(self.job, node, subtask, tables);
+    fn send(&mut self, id: u64, node: NodeId, subtask: u32, part: Part, state: Snapshot) {
+        let (tables, rest) = tables_of(self.job, node, subtask, state);
         // The writer is gone only when the job is given up.
-        drop(self.writer.send(Work::Tables(id, part, tables)));
+        drop(self.writer.send(Work::Tables(id, part, tables, rest)));
     }
 
     fn written(&mut self, id: u64, part: Part, files: Vec<(String, FileRef)>) {

@@ -28,7 +28,7 @@ use splits::{EnumeratorState, Positions};
 use standpipe_checkpoint::{CheckpointError, FileRef, Manifest, Store, TakenOver, coordinator::Part, store::NewTable};
 use standpipe_loader::Committable;
 use standpipe_pipeline::plan::NodeId;
-use standpipe_state::{Base, Cut};
+use standpipe_state::{Base, Cut, LazyTables};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -37,6 +37,7 @@ use std::{
     },
     time::Duration,
 };
+use write::Rest;
 
 /// The table of what a sink has prepared and not committed.
 pub(crate) const COMMITTABLES: &str = "committables";
@@ -72,13 +73,15 @@ impl std::fmt::Debug for CheckpointOptions {
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) tables: Vec<(String, arrow::array::RecordBatch)>,
+    /// Tables that the writer is to read first.
+    pub(crate) rest: Option<LazyTables>,
     /// Of a source: the positions in `tables`, to be committed upstream.
     pub(crate) positions: Positions,
 }
 
 impl From<Snapshot> for Report {
     fn from(snapshot: Snapshot) -> Self {
-        Self { tables: snapshot.tables, positions: Vec::new() }
+        Self { tables: snapshot.tables, rest: snapshot.rest, positions: Vec::new() }
     }
 }
 
@@ -239,10 +242,12 @@ impl Checkpoints {
     }
 }
 
-/// The tables of a subtask that are to be written.
-fn tables_of(job: &Job, node: NodeId, subtask: u32, tables: Vec<(String, arrow::array::RecordBatch)>) -> Vec<NewTable> {
+/// The tables of a subtask that are to be written, and those that are to be read first.
+fn tables_of(job: &Job, node: NodeId, subtask: u32, state: Snapshot) -> (Vec<NewTable>, Option<Rest>) {
     let path = &job.node(node).path;
-    tables.into_iter().map(|(name, batch)| NewTable { node: path.clone(), subtask, name, batch, same: None }).collect()
+    let table = |(name, batch)| NewTable { node: path.clone(), subtask, name, piece: 0, batch, same: None };
+    let rest = state.rest.map(|tables| Rest { node: path.clone(), subtask, tables });
+    (state.tables.into_iter().map(table).collect(), rest)
 }
 
 /// What a sink has prepared and not committed, as a table.

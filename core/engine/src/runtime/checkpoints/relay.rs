@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     cluster::frame::Frame,
+    operator::Snapshot,
     runtime::{job::Job, peers::Peers},
 };
 use crossbeam_channel::{Receiver, Sender, select};
@@ -48,9 +49,10 @@ fn relay(job: &Job, peers: &Peers, writer: &Sender<Work>, message: Message) {
             if !report.positions.is_empty() {
                 peers.tell_first(Frame::Positions { checkpoint: id, node: node.0, subtask, positions: report.positions });
             }
-            let tables = tables_of(job, node, subtask, report.tables);
+            let state = Snapshot { tables: report.tables, rest: report.rest, stored: None };
+            let (tables, rest) = tables_of(job, node, subtask, state);
             // The writer is gone only when the job is given up.
-            drop(writer.send(Work::Tables(id, Part::Subtask(node.0, subtask), tables)));
+            drop(writer.send(Work::Tables(id, Part::Subtask(node.0, subtask), tables, rest)));
         }
         Message::Written(checkpoint, Part::Subtask(node, subtask), Ok(files)) => {
             peers.tell_first(Frame::Written { checkpoint, node, subtask, files });

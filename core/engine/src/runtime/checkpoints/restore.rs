@@ -2,7 +2,7 @@
 
 use super::{COMMITTABLES, CheckpointOptions, splits::RestoredSource};
 use crate::{
-    operator::{OperatorError, Snapshot},
+    operator::{OperatorError, Snapshot, StoredTables},
     operators,
     runtime::error::{Cause, JobError, Phase},
 };
@@ -10,10 +10,12 @@ use arrow::{
     array::{AsArray, RecordBatch},
     datatypes::{DataType, UInt32Type, UInt64Type},
 };
-use standpipe_checkpoint::{Manifest, NodeState, Store};
+use standpipe_checkpoint::{FileRef, Manifest, NodeState, Store};
 use standpipe_loader::Committable;
-use standpipe_pipeline::plan::{Node, NodeId, Operator, Plan};
+use standpipe_pipeline::plan::{Node, NodeId, Operator, Plan, StateBackend};
 use standpipe_state::{
+    KeyGroupRange,
+    keyed::is_state,
     range_of,
     snapshot::{SnapshotError, typed_column},
 };
@@ -53,7 +55,9 @@ impl Restored {
         for (path, state) in &manifest.nodes {
             let Some(node) = plan.nodes.iter().find(|node| node.path == *path) else { continue };
             let of_node = |message: String| refuse(format!("{path}: {message}"));
-            let parts = read(&options.store, state).map_err(of_node)?;
+            // What need not fit into memory later must not have to now.
+            let lazily = matches!((&plan.state, &node.operator), (StateBackend::Disk(_), Operator::Transform(_)));
+            let parts = read(&options.store, state, lazily).map_err(of_node)?;
             try_out(plan, node, &parts).map_err(|error| refuse(error.to_string()))?;
             restored.add(node, parts).map_err(|error| of_node(error.to_string()))?;
         }
@@ -152,15 +156,46 @@ fn check(manifest: &Manifest, plan: &Plan, allow_non_restored_state: bool) -> Re
     Ok(())
 }
 
-/// The tables of a node by former subtask.
-fn read(store: &Store, state: &NodeState) -> Result<Vec<Snapshot>, String> {
+/// Tables that are read when their turn comes.
+struct Stored {
+    store: Arc<Store>,
+    files: Vec<(String, FileRef)>,
+}
+
+impl std::fmt::Debug for Stored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stored").field("place", &self.store.place()).field("files", &self.files.len()).finish_non_exhaustive()
+    }
+}
+
+impl StoredTables for Stored {
+    fn read(&self, owned: KeyGroupRange, take: &mut dyn FnMut(&str, RecordBatch) -> Result<(), String>) -> Result<(), String> {
+        let has_owned = |file: &FileRef| file.key_groups.is_none_or(|(first, last)| first < owned.end && last >= owned.start);
+        for (name, file) in self.files.iter().filter(|(_, file)| has_owned(file)) {
+            let batches = self.store.table(file).map_err(|error| error.to_string())?;
+            batches.into_iter().try_for_each(|batch| take(name, batch))?;
+        }
+        Ok(())
+    }
+}
+
+/// The tables of a node by former subtask; lazily: those of its states are not read yet.
+fn read(store: &Arc<Store>, state: &NodeState, lazily: bool) -> Result<Vec<Snapshot>, String> {
     let mut parts: BTreeMap<u32, Snapshot> = BTreeMap::new();
+    let mut later: BTreeMap<u32, Vec<(String, FileRef)>> = BTreeMap::new();
     for (name, files) in &state.tables {
         for file in files {
+            if lazily && is_state(name) {
+                later.entry(file.subtask).or_default().push((name.clone(), file.clone()));
+                continue;
+            }
             let batches = store.table(file).map_err(|error| error.to_string())?;
             let part = parts.entry(file.subtask).or_default();
             part.tables.extend(batches.into_iter().map(|batch| (name.clone(), batch)));
         }
+    }
+    for (subtask, files) in later {
+        parts.entry(subtask).or_default().stored = Some(Arc::new(Stored { store: Arc::clone(store), files }));
     }
     Ok(parts.into_values().collect())
 }

@@ -10,19 +10,32 @@ use crate::{
 };
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use standpipe_checkpoint::{CheckpointError, FileRef, Kind, Manifest, coordinator::Part, store::NewTable};
-use standpipe_state::{Base, snapshot::since};
-use std::sync::{Arc, atomic::Ordering::SeqCst};
+use standpipe_state::{
+    Base, LazyTables,
+    snapshot::{SnapshotError, since},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering::SeqCst},
+};
 
 /// What there is to write.
 pub(super) enum Work {
-    /// The tables of a part of a checkpoint.
-    Tables(u64, Part, Vec<NewTable>),
+    /// The tables of a part of a checkpoint, and those of it that are still to be read.
+    Tables(u64, Part, Vec<NewTable>, Option<Rest>),
     /// All of them are written.
     Manifest(Box<Manifest>),
     /// Another process has created that one, on which the next one may build.
     Newest(Box<Manifest>),
     /// That checkpoint is given up: what was written for it is garbage.
     GivenUp(u64),
+}
+
+/// Tables of a subtask that come piece by piece.
+pub(super) struct Rest {
+    pub(super) node: String,
+    pub(super) subtask: u32,
+    pub(super) tables: LazyTables,
 }
 
 /// Starts the thread; it ends when nobody sends any more.
@@ -64,12 +77,12 @@ fn run(job: &Job, checkpoints: &Checkpoints, work: &Receiver<Work>) {
             }
             // It has been given up meanwhile.
             Work::Tables(id, ..) if checkpoints.wanted.load(SeqCst) != id => {}
-            Work::Tables(id, part, tables) => {
+            Work::Tables(id, part, tables, rest) => {
                 let base = match *checkpoints.base.lock() {
                     Base::Checkpoint(base) => newest.as_deref().filter(|newest| newest.id == base),
                     Base::Nothing | Base::Alone => None,
                 };
-                checkpoints.tell(Message::Written(id, part, write(checkpoints, id, tables, base)));
+                checkpoints.tell(Message::Written(id, part, write(checkpoints, id, tables, rest, base)));
             }
             Work::Manifest(manifest) => {
                 job.reached(Step::Write, manifest.id);
@@ -101,30 +114,70 @@ fn write(
     checkpoints: &Checkpoints,
     id: u64,
     tables: Vec<NewTable>,
+    rest: Option<Rest>,
     base: Option<&Manifest>,
 ) -> Result<Vec<(String, FileRef)>, CheckpointError> {
-    let (store, generation) = (&checkpoints.options.store, checkpoints.options.taken_over.generation);
-    let mut files = Vec::new();
-    let mut new = Vec::new();
-    for mut table in tables {
-        let former = base.map(|base| base.files_of(&table.node, &table.name, table.subtask)).unwrap_or_default();
+    let mut writing = Writing { checkpoints, id, base, files: Vec::new(), begun: BTreeMap::new() };
+    writing.write(tables)?;
+    let Some(Rest { node, subtask, tables }) = rest else { return Ok(writing.files) };
+    for table in tables {
+        if checkpoints.wanted.load(SeqCst) != id {
+            // Given up meanwhile: nobody wants to know.
+            break;
+        }
+        let failed = |error: SnapshotError| CheckpointError::Damaged { object: node.clone(), reason: error.to_string() };
+        let (name, batch) = table.map_err(failed)?;
+        writing.write(vec![NewTable { node: node.clone(), subtask, name, piece: 0, batch, same: None }])?;
+    }
+    Ok(writing.files)
+}
+
+/// The files of a part, as far as they are written.
+struct Writing<'a> {
+    checkpoints: &'a Checkpoints,
+    id: u64,
+    base: Option<&'a Manifest>,
+    files: Vec<(String, FileRef)>,
+    /// By table: how many pieces have come.
+    begun: BTreeMap<String, u32>,
+}
+
+impl Writing<'_> {
+    fn write(&mut self, tables: Vec<NewTable>) -> Result<(), CheckpointError> {
+        let mut new = Vec::new();
+        for mut table in tables {
+            let pieces = self.begun.entry(table.name.clone()).or_default();
+            table.piece = *pieces;
+            *pieces += 1;
+            if table.piece == 0 {
+                self.refer(&mut table)?;
+            }
+            // One without rows needs no file.
+            if table.batch.num_rows() > 0 {
+                new.push(table);
+            }
+        }
+        let names: Vec<String> = new.iter().map(|table| table.name.clone()).collect();
+        let options = &self.checkpoints.options;
+        let written = options.store.write(options.taken_over.generation, self.id, new)?;
+        self.files.extend(names.into_iter().zip(written));
+        Ok(())
+    }
+
+    /// Names the files of the base that still hold.
+    fn refer(&mut self, table: &mut NewTable) -> Result<(), CheckpointError> {
+        let former = self.base.map(|base| base.files_of(&table.node, &table.name, table.subtask)).unwrap_or_default();
         match since(&table.batch) {
-            Some(_) if base.is_none() => {
+            Some(_) if self.base.is_none() => {
                 let reason = format!("table {}: there are changes, and nothing that they are changes of", table.name);
-                return Err(CheckpointError::Damaged { object: table.node, reason });
+                return Err(CheckpointError::Damaged { object: table.node.clone(), reason });
             }
             Some(cut) => {
                 let unchanged = former.into_iter().filter(|file| file.checkpoint <= cut);
-                files.extend(unchanged.map(|file| (table.name.clone(), file.clone())));
+                self.files.extend(unchanged.map(|file| (table.name.clone(), file.clone())));
             }
             None => table.same = former.first().copied().filter(|_| former.len() == 1).cloned(),
         }
-        // One without rows needs no file.
-        if table.batch.num_rows() > 0 {
-            new.push(table);
-        }
+        Ok(())
     }
-    let names: Vec<String> = new.iter().map(|table| table.name.clone()).collect();
-    files.extend(names.into_iter().zip(store.write(generation, id, new)?));
-    Ok(files)
 }

@@ -42,6 +42,22 @@ fn keys_and_values() {
             "name: metrics\nengine: {flush_interval: 0s}",
             "pipeline.yaml:2:26: engine.flush_interval: must be from 1ms to 1m",
         ),
+        (
+            "name: metrics",
+            "name: metrics\nengine: {state: {backend: rocksdb}}",
+            "pipeline.yaml:2:27: engine.state.backend: unknown value \"rocksdb\"; possible values: memory, disk",
+        ),
+        (
+            "name: metrics",
+            "name: metrics\nengine: {state: {backend: disk, cache: 5kB, dir: ''}}",
+            "pipeline.yaml:2:40: engine.state.cache: must be at least 1MiB\npipeline.yaml:2:50: engine.state.dir: is empty",
+        ),
+        (
+            "name: metrics",
+            "name: metrics\nengine: {state: {backend: memory, dir: x}}",
+            "pipeline.yaml:2:35: engine.state: \"dir\" means nothing to the backend memory",
+        ),
+        ("name: metrics", "name: metrics\nengine: {state: {dir: x}}", "pipeline.yaml:2:10: engine.state: missing key \"backend\""),
         ("name: metrics", "name: metrics\ndeployment: {}", "pipeline.yaml:2:1: \"deployment\" comes with a later release: remove it"),
         (
             "name: metrics",

@@ -1,0 +1,327 @@
+//! Keyed state larger than memory: what a subtask has in memory is then a cache of what it has on disk ([`Scratch`]). Calls work on memory alone, at its speed; the keys
+//! of a call that are not there are read before it, and when there is too much, what changed is written back and the keys that were not used for the longest time are
+//! forgotten. Timers, and the keys that have one, stay in memory.
+//!
+//! Entries are by slot and encoded key: when it was last written (8 bytes, for the time to live), then what the store gives. A second keyspace has the keys that have
+//! changed since the last whole snapshot, each with the number of the cut after which it did: what [`crate::changes::Changes`] is in memory.
+
+use super::lazy::{LazyTables, Wanted};
+use super::{KeyedStates, NEVER, Slot, Store};
+use crate::changes::{Base, Cut, Marks};
+use crate::keys::KeyIndex;
+use crate::scratch::{Scratch, ScratchError};
+use crate::value::renumber;
+use fjall::Keyspace;
+use std::sync::Arc;
+
+/// What is on disk, and what of it is in memory.
+pub(super) struct Disk {
+    states: Keyspace,
+    /// Bytes that may be in memory, and at how many there is made room next: what must stay may be more.
+    budget: usize,
+    full_at: usize,
+    /// By id: whether its state is in memory; the call in which it was last used.
+    resident: Vec<bool>,
+    used: Vec<u32>,
+    calls: u32,
+    slots: Vec<DiskSlot>,
+    /// The last cut.
+    last: u64,
+    /// Behind its keyspaces, so that these are closed before it.
+    scratch: Arc<Scratch>,
+}
+
+/// What is known of a state.
+struct DiskSlot {
+    changed: Keyspace,
+    /// The cut of the last whole snapshot on which others may build.
+    whole: Option<u64>,
+    /// By id: whether the disk has an entry.
+    stored: Vec<bool>,
+    /// Entries on disk.
+    entries: usize,
+    /// Changes since the last cut, and up to each cut since the last whole snapshot: about.
+    now: usize,
+    former: Vec<(u64, usize)>,
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Disk").field("scratch", &self.scratch).field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
+
+/// What the keys of a state's entries begin with.
+pub(super) fn entry_prefix(slot: usize) -> [u8; 4] {
+    (slot as u32).to_be_bytes()
+}
+
+/// The bytes that stand for a key's entry: the state's slot, then the encoded key.
+fn entry_key(slot: usize, key: &[u8], into: &mut Vec<u8>) {
+    into.clear();
+    into.extend_from_slice(&entry_prefix(slot));
+    into.extend_from_slice(key);
+}
+
+fn set<T: Copy + Default>(values: &mut Vec<T>, id: u32, value: T) {
+    let at = id as usize;
+    if at >= values.len() {
+        values.resize(at + 1, T::default());
+    }
+    values[at] = value;
+}
+
+fn get<T: Copy + Default>(values: &[T], id: u32) -> T {
+    values.get(id as usize).copied().unwrap_or_default()
+}
+
+impl Disk {
+    /// `name` is the subtask's, unique in the process.
+    pub(super) fn new(scratch: Arc<Scratch>, name: &str, slots: usize, budget: usize) -> Result<Self, ScratchError> {
+        let slot = |at| -> Result<DiskSlot, ScratchError> {
+            let changed = scratch.keyspace(&format!("{name}.{at}.changed"), CHANGED_MEMTABLE)?;
+            Ok(DiskSlot { changed, whole: None, stored: Vec::new(), entries: 0, now: 0, former: Vec::new() })
+        };
+        let slots = (0..slots).map(slot).collect::<Result<_, _>>()?;
+        let states = scratch.keyspace(name, STATES_MEMTABLE)?;
+        let (resident, used) = (Vec::new(), Vec::new());
+        Ok(Self { states, budget, full_at: budget, resident, used, calls: 0, slots, last: 0, scratch })
+    }
+}
+
+impl DiskSlot {
+    /// What a snapshot says of the state: everything, or what has changed since a cut.
+    fn said(&mut self, cut: Cut) -> Result<Option<u64>, fjall::Error> {
+        let base = match cut.base {
+            Base::Alone => return Ok(None),
+            Base::Nothing => None,
+            Base::Checkpoint(base) => Some(base),
+        };
+        let changes = self.now + self.former.iter().map(|(_, count)| count).sum::<usize>();
+        match (self.whole, base) {
+            (Some(whole), Some(base)) if base >= whole && changes <= self.entries / 2 => {
+                let mut changes = std::mem::take(&mut self.now);
+                while let Some((_, more)) = self.former.pop_if(|(cut, count)| *cut > base || *count <= 2 * changes) {
+                    changes += more;
+                }
+                let since = self.former.last().map_or(whole, |(cut, _)| *cut);
+                if changes > 0 {
+                    self.former.push((cut.id, changes));
+                }
+                Ok(Some(since))
+            }
+            _ => {
+                self.changed.clear()?;
+                (self.whole, self.now, self.former) = (Some(cut.id), 0, Vec::new());
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl KeyedStates {
+    /// Reads the state of some keys that are not in memory.
+    pub(super) fn load(&mut self, ids: &[u32]) -> Result<(), ScratchError> {
+        let Some(disk) = &mut self.disk else { return Ok(()) };
+        disk.calls = disk.calls.wrapping_add(1);
+        let mut key = Vec::new();
+        for id in ids {
+            set(&mut disk.used, *id, disk.calls);
+            if get(&disk.resident, *id) {
+                continue;
+            }
+            for (at, slot) in self.slots.iter_mut().enumerate() {
+                entry_key(at, self.keys.key(*id), &mut key);
+                let entry = disk.states.get(&key).map_err(|error| disk.scratch.failed("read", &error))?;
+                set(&mut disk.slots[at].stored, *id, entry.is_some());
+                if let Some(entry) = entry {
+                    slot.import(*id, &entry);
+                }
+            }
+            set(&mut disk.resident, *id, true);
+        }
+        Ok(())
+    }
+
+    /// Writes what has changed in memory.
+    fn write_back(&mut self) -> Result<(), ScratchError> {
+        let Some(disk) = &mut self.disk else { return Ok(()) };
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            let known = &mut disk.slots[at];
+            let dirty = slot.dirty.as_mut().map(Marks::take).unwrap_or_default();
+            for ids in dirty.chunks(WRITTEN_AT_ONCE) {
+                let mut batch = disk.scratch.database().batch();
+                for id in ids {
+                    entry_key(at, self.keys.key(*id), &mut key);
+                    let was_stored = get(&known.stored, *id);
+                    if slot.contains(*id) {
+                        slot.export(*id, &mut value);
+                        batch.insert(&disk.states, key.as_slice(), value.as_slice());
+                        known.entries += usize::from(!was_stored);
+                    } else if was_stored {
+                        batch.remove(&disk.states, key.as_slice());
+                        known.entries -= 1;
+                    } else {
+                        continue;
+                    }
+                    set(&mut known.stored, *id, slot.contains(*id));
+                    if known.whole.is_some() {
+                        batch.insert(&known.changed, key.as_slice(), disk.last.to_be_bytes().as_slice());
+                        known.now += 1;
+                    }
+                }
+                batch.commit().map_err(|error| disk.scratch.failed("write", &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where state is on disk: forgets the keys that were not used for the longest time, if there is too much in memory. If so it gives each old id its new one.
+    ///
+    /// # Errors
+    /// When what has changed cannot be written.
+    pub fn make_room(&mut self) -> Result<Option<Vec<Option<u32>>>, ScratchError> {
+        if self.disk.as_ref().is_none_or(|disk| self.size() <= disk.full_at) {
+            return Ok(None);
+        }
+        self.write_back()?;
+        self.note_timers();
+        let mut needed = vec![false; self.keys.len()];
+        self.timer_changes.needs(&mut needed);
+        let Self { keys, slots, event_timers, processing_timers, disk: Some(disk), .. } = self else { return Ok(None) };
+        let oldest = disk.oldest(keys);
+        for id in 0..keys.len() as u32 {
+            let stays = get(&disk.resident, id) && get(&disk.used, id).wrapping_sub(oldest) as i32 > 0;
+            if !stays && get(&disk.resident, id) {
+                slots.iter_mut().for_each(|slot| slot.drop_from_memory(id));
+                set(&mut disk.resident, id, false);
+            }
+            needed[id as usize] |= stays || event_timers.contains(id) || processing_timers.contains(id);
+        }
+        let moved = keys.compact(|id| needed[id as usize]);
+        slots.iter_mut().for_each(|slot| slot.renumber(&moved));
+        event_timers.renumber(&moved);
+        processing_timers.renumber(&moved);
+        self.timer_changes.renumber(&moved);
+        renumber(&mut disk.resident, &moved);
+        renumber(&mut disk.used, &moved);
+        disk.slots.iter_mut().for_each(|slot| renumber(&mut slot.stored, &moved));
+        let size = self.size();
+        if let Some(disk) = &mut self.disk {
+            disk.full_at = disk.budget.max(size + disk.budget / 2);
+        }
+        Ok(Some(moved))
+    }
+
+    /// About what it has in memory, bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.keys.size() + self.slots.iter().map(Slot::size).sum::<usize>()
+    }
+
+    /// The tables of the states at a cut, to be read by another thread, whatever happens here meanwhile.
+    pub(super) fn tables_on_disk(&mut self, cut: Cut, now: i64) -> Result<Option<LazyTables>, ScratchError> {
+        self.write_back()?;
+        let Some(disk) = &mut self.disk else { return Ok(None) };
+        let snapshot = disk.scratch.database().snapshot();
+        let said = disk.slots.iter_mut().map(|slot| slot.said(cut)).collect::<Result<_, _>>();
+        let said = said.map_err(|error| disk.scratch.failed("clear a part of it", &error))?;
+        if cut.base != Base::Alone {
+            disk.last = cut.id;
+        }
+        let wanted = Wanted {
+            snapshot,
+            states: disk.states.clone(),
+            changed: disk.slots.iter().map(|slot| slot.changed.clone()).collect(),
+            said,
+            now,
+            declared: self.slots.iter().map(|slot| (slot.details.clone(), slot.field.clone())).collect(),
+            key_schema: self.key_schema.clone(),
+            max_parallelism: self.max_parallelism,
+            scratch: Arc::clone(&disk.scratch),
+        };
+        Ok(Some(LazyTables::new(wanted)))
+    }
+}
+
+/// What its keyspaces hold back before they write a file, bytes.
+const STATES_MEMTABLE: u64 = 4 << 20;
+const CHANGED_MEMTABLE: u64 = 1 << 20;
+/// Entries of a batch.
+const WRITTEN_AT_ONCE: usize = 4096;
+
+impl Disk {
+    /// Of the keys in memory that call since which half of them were used.
+    fn oldest(&self, keys: &KeyIndex) -> u32 {
+        let in_memory = (0..keys.len() as u32).filter(|id| get(&self.resident, *id));
+        // How many calls ago: counters may have begun anew.
+        let mut ages: Vec<u32> = in_memory.map(|id| self.calls.wrapping_sub(get(&self.used, id))).collect();
+        if ages.is_empty() {
+            return self.calls;
+        }
+        let middle = ages.len() / 2;
+        let (_, age, _) = ages.select_nth_unstable(middle);
+        self.calls.wrapping_sub(*age)
+    }
+}
+
+impl Slot {
+    /// What the disk has of a key.
+    fn export(&self, id: u32, into: &mut Vec<u8>) {
+        into.clear();
+        let written = self.expiry.as_ref().and_then(|expiry| expiry.written.get(id as usize).copied());
+        into.extend_from_slice(&written.unwrap_or(NEVER).to_le_bytes());
+        match &self.store {
+            Store::Value(store) => store.export(id, into),
+            Store::List(store) => store.export(id, into),
+            Store::Map(store) => store.export(id, into),
+        }
+    }
+
+    /// The inverse; nothing of it counts as a change.
+    pub(super) fn import(&mut self, id: u32, entry: &[u8]) {
+        let Some((written, rest)) = entry.split_first_chunk::<8>() else { return };
+        if let Some(expiry) = &mut self.expiry {
+            set_written(&mut expiry.written, id, i64::from_le_bytes(*written));
+        }
+        match &mut self.store {
+            Store::Value(store) => store.import(id, rest),
+            Store::List(store) => store.import(id, rest),
+            Store::Map(store) => store.import(id, rest),
+        }
+    }
+
+    fn drop_from_memory(&mut self, id: u32) {
+        self.remove(id);
+        match &mut self.store {
+            Store::Value(store) => store.commit(),
+            Store::List(store) => store.commit(),
+            Store::Map(store) => store.commit(),
+        }
+        if let Some(expiry) = &mut self.expiry {
+            if let Some(written) = expiry.written.get_mut(id as usize) {
+                *written = NEVER;
+            }
+            expiry.undo.clear();
+        }
+    }
+
+    fn size(&self) -> usize {
+        let written = self.expiry.as_ref().map_or(0, |expiry| expiry.written.len() * size_of::<i64>());
+        written
+            + match &self.store {
+                Store::Value(store) => store.size(),
+                Store::List(store) => store.size(),
+                Store::Map(store) => store.size(),
+            }
+    }
+}
+
+fn set_written(written: &mut Vec<i64>, id: u32, at: i64) {
+    let place = id as usize;
+    if place >= written.len() {
+        written.resize(place + 1, NEVER);
+    }
+    written[place] = at;
+}
