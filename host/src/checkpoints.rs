@@ -6,7 +6,7 @@ use crate::{
     output::say,
     supervise,
 };
-use standpipe_checkpoint::{CheckpointError, Location, Manifest, Start, Store};
+use standpipe_checkpoint::{CheckpointError, Location, Manifest, Start, Store, TakenOver};
 use standpipe_engine::{CheckpointOptions, check_restore};
 use standpipe_pipeline::{Checkpoint, Plan};
 use std::sync::Arc;
@@ -42,7 +42,21 @@ pub(crate) fn take_over(plan: &Plan, job_id: &str, arguments: &RunArguments) -> 
         None if arguments.restore.is_some() => say!("{}: there is no checkpoint in {}: begins with nothing", plan.name, store.place()),
         None => {}
     }
-    Ok(Some(CheckpointOptions {
+    Ok(Some(options(settings, store, taken_over, arguments)))
+}
+
+/// What another process of the same start of the job has taken over.
+pub(crate) fn taken_over(
+    plan: &Plan,
+    taken_over: Option<TakenOver>,
+    arguments: &RunArguments,
+) -> anyhow::Result<Option<CheckpointOptions>> {
+    let (Some(settings), Some(taken_over)) = (&plan.checkpoint, taken_over) else { return Ok(None) };
+    Ok(Some(options(settings, open(settings, &plan.name)?, taken_over, arguments)))
+}
+
+fn options(settings: &Checkpoint, store: Store, taken_over: TakenOver, arguments: &RunArguments) -> CheckpointOptions {
+    CheckpointOptions {
         store: Arc::new(store),
         taken_over,
         interval: settings.interval,
@@ -51,7 +65,7 @@ pub(crate) fn take_over(plan: &Plan, job_id: &str, arguments: &RunArguments) -> 
         tolerated_failures: settings.tolerated_failures,
         keep: settings.keep as usize,
         allow_non_restored_state: arguments.allow_non_restored_state,
-    }))
+    }
 }
 
 /// The checkpoint that a job is to go on from.

@@ -5,6 +5,7 @@ use crate::{
     exit::{Code, Failure},
     output::say,
     plugins,
+    processes::Member,
 };
 use standpipe_pipeline::{Defaults, Diagnostics, LoadOptions, PipelineFile, Plan};
 use std::{
@@ -29,7 +30,9 @@ fn can_be_opened(path: &Path) -> bool {
 pub(crate) fn plan(pipeline: &PipelineFile, plugin_path: &[PathBuf]) -> anyhow::Result<Plan> {
     let catalogue = plugins::discover(&pipeline.plugin_paths(), plugin_path)?;
     let planned = pipeline.plan(&catalogue, &Defaults::default()).map_err(|problems| failure(&problems))?;
-    for warning in &planned.warnings {
+    // Of several processes one is enough to say it.
+    let says = Member::of_environment().is_none_or(Member::is_first);
+    for warning in planned.warnings.iter().filter(|_| says) {
         say!("warning: {warning}");
     }
     Ok(planned.plan)

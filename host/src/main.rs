@@ -13,6 +13,7 @@ mod load;
 mod logging;
 mod output;
 mod plugins;
+mod processes;
 mod progress;
 mod restarts;
 mod secrets;

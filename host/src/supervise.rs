@@ -1,7 +1,9 @@
-//! `run` with a `restart:` strategy: the job runs in a child process of this one, which is started again when it fails, from its newest checkpoint. So also a plugin that
-//! crashes or calls `exit` is a failure like any other.
+//! `run` with a `restart:` strategy or several processes: the job runs in child processes of this one, which are started again when one of them fails, from the newest
+//! checkpoint. So also a plugin that crashes or calls `exit` is a failure like any other. Processes of one job end together: when one has failed, the others are given
+//! a moment to end too, and are then killed.
 //!
-//! The child hears of signals from here alone: one that comes to both from the terminal would count twice. It dies with this process, also when this one is killed.
+//! A child hears of signals from here alone: one that comes to both from the terminal would count twice. It dies with this process, also when this one is
+//! killed. Of several, only the first is told to stop; it tells the others.
 
 use crate::{
     control::{
@@ -11,6 +13,7 @@ use crate::{
     },
     exit::{Code, Failure},
     output::say,
+    processes::{Launch, Member, PROCESS, warn_of_idle},
     restarts::Restarts,
 };
 use chrono::Utc;
@@ -22,17 +25,18 @@ use signal_hook::{
 use standpipe_engine::RunOptions;
 use standpipe_pipeline::Plan;
 use std::{
+    collections::BTreeMap,
     env, fs,
     hash::{BuildHasher, RandomState},
     io,
     os::unix::process::ExitStatusExt,
-    process::{Child, Command, ExitStatus, exit},
+    process::{Child, Command, ExitStatus, Stdio, exit},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Set in a child: how often the job has been started before, the process that supervises it, and the job's id.
@@ -64,17 +68,29 @@ pub(crate) fn be_supervised() -> io::Result<()> {
 }
 
 enum Event {
-    Ended(io::Result<ExitStatus>),
+    Ended(u32, io::Result<ExitStatus>),
     /// The job is to stop, and its process has not been told.
     Signalled,
     /// It has been told.
     Stopping,
 }
 
+/// How long processes of a job have to end when another one of them has.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How a process of the job has ended.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    process: u32,
+    status: ExitStatus,
+    /// By this one, after it had been given its time.
+    killed: bool,
+}
+
 /// How it all ended.
 enum End {
-    /// As the last child did.
-    Child(ExitStatus),
+    /// As that child did.
+    Child(Ended),
     /// While no child ran.
     Stopped,
 }
@@ -87,7 +103,8 @@ struct Watched {
 }
 
 /// Runs the job until it ends otherwise than by a failure, or is not to be started again.
-pub(crate) fn supervise(plan: &Plan) -> anyhow::Result<()> {
+pub(crate) fn supervise(plan: &Plan, processes: u32) -> anyhow::Result<()> {
+    warn_of_idle(plan, processes);
     let id = RunOptions::new().job_id;
     let (events, happened) = mpsc::channel();
     listen(events.clone())?;
@@ -101,23 +118,24 @@ pub(crate) fn supervise(plan: &Plan) -> anyhow::Result<()> {
     };
     let watched = Arc::new(Mutex::new(Watched { identity, reason: "it is being started".to_owned() }));
     let server = Server::start_if_possible(control::socket(&id), answer(&id, &watched, events.clone()));
-    let end = Supervisor { plan, id: &id, events, happened, watched }.run()?;
+    let end = Supervisor { plan, processes, id: &id, events, happened, watched }.run()?;
     if let Some(server) = server {
         server.finish(match &end {
-            End::Child(status) if !status.success() => Answer::Failed(format!("its process has ended: {status}")),
+            End::Child(ended) if !ended.status.success() => Answer::Failed(format!("its process has ended: {}", ended.status)),
             End::Child(_) | End::Stopped => Answer::Ended(format!("{}: ended", plan.name)),
         });
     }
     // Of a child that was killed.
     drop(control::socket_of_child(&id).and_then(fs::remove_file));
     match end {
-        End::Child(status) => end_as(status),
+        End::Child(ended) => end_as(ended, processes),
         End::Stopped => Ok(()),
     }
 }
 
 struct Supervisor<'a> {
     plan: &'a Plan,
+    processes: u32,
     id: &'a str,
     events: Sender<Event>,
     happened: Receiver<Event>,
@@ -131,19 +149,20 @@ impl Supervisor<'_> {
         let mut attempt = 0;
         loop {
             let begin = Instant::now();
-            let (status, stopping) = self.run_child(attempt)?;
-            let Some(why) = failure(status, attempt) else { return Ok(End::Child(status)) };
+            let (all, stopping) = self.run_children(attempt)?;
+            let Some(ended) = decisive(&all) else { return Ok(End::Stopped) };
+            let Some(why) = failure(ended, self.processes, attempt) else { return Ok(End::Child(ended)) };
             if stopping {
                 // It was told before it could listen.
-                let is_told = status.signal() == Some(SIGTERM);
-                return Ok(if is_told { End::Stopped } else { End::Child(status) });
+                let is_told = ended.status.signal() == Some(SIGTERM);
+                return Ok(if is_told { End::Stopped } else { End::Child(ended) });
             }
             let random = RandomState::new().hash_one(attempt) as f64 / u64::MAX as f64;
             let Some(wait) = restarts.failed(Instant::now(), begin.elapsed(), random) else {
                 if attempt > 0 {
                     say!("{name}: {why}; it has been started {} times and is given up", attempt + 1);
                 }
-                return Ok(End::Child(status));
+                return Ok(End::Child(ended));
             };
             attempt += 1;
             let said = format!("{why}; it is started again in {:.1} s, for the {} time", wait.as_secs_f64(), ordinal(attempt));
@@ -160,28 +179,91 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Runs a child to its end, passing on signals. Also says whether it was to stop.
-    fn run_child(&self, attempt: u32) -> io::Result<(ExitStatus, bool)> {
+    /// Runs the job's processes until all have ended, in the order in which they have, passing on signals. Also says whether the job was to stop.
+    fn run_children(&self, attempt: u32) -> anyhow::Result<(Vec<Ended>, bool)> {
+        let launch = (self.processes > 1).then(|| Launch::start(self.id, self.processes)).transpose();
+        let launch =
+            launch.map_err(|error| Failure::error(Code::Outside, format!("several processes need a socket to begin with: {error}")))?;
+        let mut running = BTreeMap::new();
+        for process in 0..self.processes {
+            match self.start(process, attempt) {
+                Ok(id) => _ = running.insert(process, id),
+                Err(error) => {
+                    running.values().for_each(|id| _ = kill_process(*id, Signal::KILL));
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(self.watch(running, launch.as_ref())?)
+    }
+
+    /// Starts one of the job's processes.
+    fn start(&self, process: u32, attempt: u32) -> io::Result<Pid> {
         let mut command = Command::new(env::current_exe()?);
         command.args(env::args_os().skip(1)).env(ATTEMPT, attempt.to_string()).env(SUPERVISOR, std::process::id().to_string());
+        command.env(JOB, self.id).env_remove(PROCESS);
+        if self.processes > 1 {
+            command.env(PROCESS, Member { process, processes: self.processes }.to_text());
+        }
+        if process > 0 {
+            // What this process' stdin gives is for one of them alone; to read it elsewhere is an error, not an end.
+            command.stdin(Stdio::from(fs::OpenOptions::new().write(true).open("/dev/null")?));
+        }
         // Its death signal comes when the thread that started it ends: this one, which lives as long as the process.
-        let child = command.env(JOB, self.id).spawn()?;
+        let child = command.spawn()?;
         let id = Pid::from_child(&child);
-        wait(child, self.events.clone())?;
-        let mut stopping = false;
-        loop {
-            match self.happened.recv() {
-                Ok(Event::Ended(status)) => return Ok((status?, stopping)),
+        wait(process, child, self.events.clone())?;
+        Ok(id)
+    }
+
+    /// Until all have ended.
+    fn watch(&self, mut running: BTreeMap<u32, Pid>, launch: Option<&Launch>) -> io::Result<(Vec<Ended>, bool)> {
+        let (mut all, mut stopping, mut killed) = (Vec::new(), false, false);
+        // Once the others are to end too.
+        let mut deadline: Option<Instant> = None;
+        while !running.is_empty() {
+            let left = deadline.filter(|_| !killed).map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let event = match left {
+                Some(left) => self.happened.recv_timeout(left),
+                None => self.happened.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match event {
+                Ok(Event::Ended(process, status)) => {
+                    let status = status?;
+                    running.remove(&process);
+                    all.push(Ended { process, status, killed });
+                    if process == 0 || !status.success() {
+                        launch.into_iter().for_each(Launch::give_up);
+                        deadline = deadline.or_else(|| Instant::now().checked_add(GRACE));
+                    }
+                }
                 Ok(Event::Stopping) => stopping = true,
                 // It may have ended in this very moment: then there is nothing to signal. It is not waited for by then, or its end would be here.
                 Ok(Event::Signalled) => {
                     stopping = true;
-                    _ = kill_process(id, Signal::TERM);
+                    if let Some(first) = running.get(&0) {
+                        _ = kill_process(*first, Signal::TERM);
+                    }
                 }
-                Err(_) => return Err(io::Error::other("the thread that waits for the job is gone")),
+                Err(RecvTimeoutError::Timeout) => {
+                    killed = true;
+                    running.values().for_each(|id| _ = kill_process(*id, Signal::KILL));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("the thread that waits for the job is gone")),
             }
         }
+        Ok((all, stopping))
     }
+}
+
+/// The end that is that of the job: a clean one of the first process, or that of the process that was killed or has crashed, or how the first one says that the job
+/// has failed. What came after it came of it.
+fn decisive(all: &[Ended]) -> Option<Ended> {
+    let of_itself = || all.iter().filter(|ended| !ended.killed);
+    let first = of_itself().find(|ended| ended.process == 0);
+    let crashed = of_itself().find(|ended| ended.status.signal().is_some());
+    let failed = of_itself().find(|ended| !ended.status.success());
+    first.filter(|first| first.status.success()).or(crashed).or(first).or(failed).or(all.first()).copied()
 }
 
 fn lock(watched: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
@@ -252,34 +334,37 @@ fn listen(events: Sender<Event>) -> io::Result<()> {
     Ok(())
 }
 
-fn wait(mut child: Child, events: Sender<Event>) -> io::Result<()> {
-    let wait = move || _ = events.send(Event::Ended(child.wait()));
+fn wait(process: u32, mut child: Child, events: Sender<Event>) -> io::Result<()> {
+    let wait = move || _ = events.send(Event::Ended(process, child.wait()));
     thread::Builder::new().name("child".to_owned()).spawn(wait).map(drop)
 }
 
 /// Why it failed, if it is a failure that another start may help: not a wrong configuration, and what is missing outside only if it was there once.
-fn failure(status: ExitStatus, attempt: u32) -> Option<String> {
+fn failure(ended: Ended, processes: u32, attempt: u32) -> Option<String> {
     const FAILED: i32 = Code::Failed as i32;
     const OUTSIDE: i32 = Code::Outside as i32;
-    match (status.code(), status.signal()) {
+    let process = if processes > 1 { format!("process {} of its {processes}", ended.process) } else { "its process".to_owned() };
+    match (ended.status.code(), ended.status.signal()) {
         (Some(FAILED), _) => Some("it has failed".to_owned()),
         (Some(OUTSIDE), _) if attempt > 0 => Some("it could not be started again".to_owned()),
         (Some(code), _) if ![0, 2, OUTSIDE, Code::Interrupted as i32, Code::Superseded as i32].contains(&code) => {
-            Some(format!("its process has ended with {code}, which is none of ours: a plugin has ended it"))
+            Some(format!("{process} has ended with {code}, which is none of ours: a plugin has ended it"))
         }
-        (None, Some(signal)) => Some(format!("its process was killed by signal {signal}")),
+        (None, Some(signal)) => Some(format!("{process} was killed by signal {signal}")),
         _ => None,
     }
 }
 
 /// Ends as the child has ended; it has said why.
-fn end_as(status: ExitStatus) -> anyhow::Result<()> {
+fn end_as(ended: Ended, processes: u32) -> anyhow::Result<()> {
+    let Ended { process, status, .. } = ended;
     let code = match status.code() {
         Some(0) => return Ok(()),
         Some(2) => Code::Usage,
         Some(3) => Code::Outside,
         Some(130) => Code::Interrupted,
         Some(_) => Code::Failed,
+        None if processes > 1 => return Err(Failure::error(Code::Failed, format!("process {process} of {processes} has ended: {status}"))),
         None => return Err(Failure::error(Code::Failed, format!("the job's process has ended: {status}"))),
     };
     exit(code as i32)
@@ -293,9 +378,29 @@ mod tests {
         ExitStatus::from_raw(code << 8)
     }
 
+    fn ended(process: u32, status: ExitStatus) -> Ended {
+        Ended { process, status, killed: false }
+    }
+
+    #[test]
+    fn of_several_ends_that_of_the_job_is_the_one_that_the_others_came_of() {
+        let killed = ExitStatus::from_raw(9);
+        let ours = |process| Ended { killed: true, ..ended(process, killed) };
+        let chosen = |all: &[Ended]| decisive(all).map(|ended| (ended.process, ended.status.code()));
+        assert_eq!(chosen(&[]), None);
+        assert_eq!(chosen(&[ended(1, exited(0)), ended(0, exited(0))]), Some((0, Some(0))));
+        assert_eq!(chosen(&[ended(0, exited(0)), ours(1)]), Some((0, Some(0))));
+        // The first one says only that another one has gone.
+        assert_eq!(chosen(&[ended(0, exited(1)), ended(1, killed)]), Some((1, None)));
+        assert_eq!(chosen(&[ended(1, exited(1)), ended(0, exited(2))]), Some((0, Some(2))));
+        // The first one was stopped and did not come back: another one has said so.
+        assert_eq!(chosen(&[ended(1, exited(1)), ours(0)]), Some((1, Some(1))));
+        assert!(failure(ended(1, killed), 3, 0).unwrap().contains("process 1 of its 3 was killed by signal 9"));
+    }
+
     #[test]
     fn what_another_start_may_help_is_a_failure() {
-        let is_failure = |status, attempt| failure(status, attempt).is_some();
+        let is_failure = |status, attempt| failure(ended(0, status), 1, attempt).is_some();
         for code in [0, 2, 130, Code::Superseded as i32] {
             assert!(!is_failure(exited(code), 0) && !is_failure(exited(code), 1), "{code}");
         }

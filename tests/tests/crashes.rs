@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
-use standpipe_tests::{Folder, read_rows, standpipe};
+use standpipe_tests::{Folder, Row, read_rows, standpipe};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
@@ -49,7 +49,10 @@ fn assert_as_if_nothing_had_happened(folder: &Folder) {
     BufReader::new(File::open(folder.at("all.jsonl")).unwrap()).lines().for_each(|line| seen[number(line)] += 1);
     let wrong: Vec<_> = seen.iter().enumerate().filter(|(_, times)| **times != 1).take(3).collect();
     assert!(wrong.is_empty(), "not once (number, times): {wrong:?}, ...");
-    let windows = read_rows(folder.at("windows.jsonl"));
+    assert_windows(&read_rows(folder.at("windows.jsonl")));
+}
+
+fn assert_windows(windows: &[Row]) {
     let names: BTreeSet<_> = windows.iter().map(|row| (row["k"].as_i64(), row["window_start"].to_string())).collect();
     assert_eq!(names.len(), windows.len(), "a window came twice");
     let sum = |column: &str| windows.iter().map(|row| row[column].as_i64().unwrap()).sum::<i64>();
@@ -72,6 +75,41 @@ fn at_every_step_of_a_checkpoint() {
         };
         assert!(run.stderr.contains(died) && run.stderr.contains(goes_on), "{step}: {}", run.stderr);
         assert_as_if_nothing_had_happened(&folder);
+    }
+}
+
+/// Every number once; every row in one window; whichever process has written it.
+fn assert_all_as_if_nothing_had_happened(folder: &Folder) {
+    let mut numbers = Vec::new();
+    for file in ["all-0.jsonl", "all-1.jsonl"] {
+        for line in BufReader::new(File::open(folder.at(file)).unwrap()).lines() {
+            let number = line.unwrap().trim_start_matches("{\"n\":").trim_end_matches('}').parse::<i64>().unwrap();
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    assert!(numbers.iter().copied().eq(0..ROWS), "{} rows", numbers.len());
+    assert_windows(&[read_rows(folder.at("windows-0.jsonl")), read_rows(folder.at("windows-1.jsonl"))].concat());
+}
+
+#[test]
+fn at_every_step_in_whichever_of_two_processes_reaches_it() {
+    let counts = COUNTS.replace("parallelism: 1", "parallelism: 2").replace("count: 1000000\n", "count: 1000000\n      splits: 2\n");
+    let counts = counts
+        .replace("path: all.jsonl", "path: \"all-{subtask}.jsonl\"")
+        .replace("path: windows.jsonl", "path: \"windows-{subtask}.jsonl\"");
+    for step in ["prepare", "prepared", "write", "durable", "commit", "committed", "upstream", "done"] {
+        let folder = Folder::new();
+        folder.write("counts.yaml", &counts);
+        let run = standpipe(["run", "counts.yaml", "--processes", "2"]).in_directory(folder.path());
+        let run = run.env("STANDPIPE_CRASH_AT", format!("{step}:3")).timeout(Duration::from_secs(120)).finish().code(0);
+        let died = [0, 1].map(|process| format!("counts: process {process} of its 2 was killed by signal 6; it is started again in 0.0 s"));
+        let goes_on = match step {
+            "prepare" | "prepared" | "write" => "counts: goes on from checkpoint 2 in ckpt/counts",
+            _ => "counts: goes on from checkpoint 3 in ckpt/counts",
+        };
+        assert!(died.iter().any(|died| run.stderr.contains(died)) && run.stderr.contains(goes_on), "{step}: {}", run.stderr);
+        assert_all_as_if_nothing_had_happened(&folder);
     }
 }
 

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use names::{Name, Names};
 use object_store::{Error, ObjectStoreExt, PutMode, PutPayload, path::Path};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
@@ -58,8 +59,8 @@ pub enum Start {
     At(u64),
 }
 
-/// What a process knows once it has taken over a job.
-#[derive(Debug, Clone)]
+/// What a process knows once it has taken over a job, and tells the others that run the job with it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TakenOver {
     /// Its own.
     pub generation: u64,

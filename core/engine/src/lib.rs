@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! runtime/     the threads of a job: engine workers, readers, sinks, tasks, the ticker; how it stops and why it failed; its metrics
+//! cluster/     the processes of a job: how they find each other, what they say to each other
 //! dataflow/    the plan as a timely dataflow on each worker: edges, watermarks, byte budgets, the right to send
 //! operators/   what the nodes do with batches and time ([`operator::Operator`]): no threads, no clocks, no timely
 //! watermark, exchange    the two ends of event time, and routing by key
@@ -11,6 +12,7 @@
 //! What a sink acknowledges moves back as progress, and lets the sources go on. The host calls; plans come from `standpipe-pipeline`, plugins from `standpipe-loader`.
 #![forbid(unsafe_code)]
 
+mod cluster;
 mod dataflow;
 pub mod exchange;
 pub mod operator;
@@ -18,6 +20,7 @@ pub mod operators;
 mod runtime;
 mod watermark;
 
+pub use cluster::{Cluster, ClusterError, Membership, Secret};
 pub use runtime::{
     Cause, CheckpointOptions, CheckpointTotals, Counter, ErrorClass, JobControl, JobError, JobHandle, JobReport, JobState, LastCheckpoint,
     Metrics, NodeMetrics, Outcome, PendingSavepoint, Position, Role, RunOptions, Sample, SavepointError, Secrets, SplitLag, Step, Totals,

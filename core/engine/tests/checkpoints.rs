@@ -20,6 +20,7 @@ use std::{
 };
 use support::{
     PATIENCE, ended,
+    over::{Over, start_over},
     plan::{Builder, config},
     plugins::{Probe, number},
     until,
@@ -144,7 +145,16 @@ fn rows_of((splits, rows): (u64, u64)) -> impl Iterator<Item = (String, i64, i64
     (0..splits).flat_map(move |split| (0..rows).map(move |i| number(split, i, KEYS)))
 }
 
-fn killed_again_and_again(seed: u64) {
+/// The job in this process, or over up to three.
+fn start_somewhere(plan: Plan, folder: &Path, several: bool, random: &mut Random) -> Over {
+    if !several {
+        return Over(vec![start(plan, folder)]);
+    }
+    let slots = [vec![2, 1], vec![1, 2], vec![1, 1, 1]][random.below(3) as usize].clone();
+    start_over(plan, &slots, options(folder, Start::Latest, INTERVAL))
+}
+
+fn killed_again_and_again(seed: u64, several: bool) {
     let folder = tempfile::tempdir().unwrap();
     // State in memory and on disk by turns, nearly all of it: what one has written the other goes on from.
     let scratch = folder.path().join("scratch").display().to_string();
@@ -159,27 +169,34 @@ fn killed_again_and_again(seed: u64) {
     let mut random = Random(seed);
     let runs = 12;
     for _ in 0..runs {
-        let job = start(everything(&name, &mut random), folder.path());
+        let over = start_somewhere(everything(&name, &mut random), folder.path(), several, &mut random);
+        let job = over.first();
         // Between two checkpoints, while one is taken, or at its start.
         let (checkpoints, micros) = (random.below(4), random.below(200_000));
         let begin = Instant::now();
-        while begin.elapsed() < Duration::from_micros(micros) && (checkpoints == 0 || completed(&job) < checkpoints) {
+        while begin.elapsed() < Duration::from_micros(micros) && (checkpoints == 0 || completed(job) < checkpoints) {
             std::thread::sleep(Duration::from_micros(100));
         }
         // A stop is a cut, too.
         if random.below(4) == 0 {
-            job.control().stop(false)
+            job.control().stop(false);
+        } else if several && random.below(2) == 0 {
+            // One of the others goes, and does not say so.
+            over.0[1].control().cancel();
+            _ = over.ended();
+            continue;
         } else {
-            job.control().cancel()
+            job.control().cancel();
         }
-        ended(&job).unwrap();
+        over.ended().unwrap();
     }
-    let job = start(everything(&name, &mut random), folder.path());
+    let over = start_somewhere(everything(&name, &mut random), folder.path(), several, &mut random);
+    let job = over.first();
     let probe = Probe::of(&name);
     let counted = || tallied(&probe.committed_rows("ticks")).values().sum::<i64>() as u64 == LONG.0 * LONG.1;
-    until("timers of the clock have counted every row", || completed(&job) > 0 && counted());
+    until("timers of the clock have counted every row", || completed(job) > 0 && counted());
     job.control().stop(true);
-    assert_eq!(ended(&job).unwrap().end, Outcome::Stopped);
+    assert_eq!(over.ended().unwrap().end, Outcome::Stopped);
     check_everything(&name, runs);
     assert_eq!(fs::read_dir(&scratch).map_or(0, Iterator::count), 0, "state on disk is removed with its run");
 }
@@ -225,7 +242,50 @@ fn check_everything(name: &str, runs: usize) {
 
 #[test]
 fn every_row_counts_once_whenever_the_job_is_killed() {
-    (1..=6).for_each(killed_again_and_again);
+    (1..=6).for_each(|seed| killed_again_and_again(seed, false));
+}
+
+#[test]
+fn every_row_counts_once_whichever_of_several_processes_is_killed() {
+    (101..=104).for_each(|seed| killed_again_and_again(seed, true));
+}
+
+#[test]
+fn a_stop_over_several_processes_takes_a_savepoint_that_any_number_of_them_goes_on_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = |source| {
+        let mut plan = Builder::new();
+        let source = plan.numbers("numbers", 3, config("over-savepoint", source));
+        let tally = plan.tally("tally", 3, source, json!({}));
+        plan.ledger("tallies", 2, tally, config("over-savepoint", json!({})));
+        plan.ledger("out", 3, source, config("over-savepoint", json!({})));
+        plan.build()
+    };
+    let probe = Probe::of("over-savepoint");
+    for (slots, is_last) in [(vec![1, 2], false), (vec![1, 1, 1], false), (vec![3], true)] {
+        let (options, source) = (options(folder.path(), Start::Latest, PATIENCE), json!({"splits": 3, "rows": 40_000, "rate": 20_000}));
+        let over = if slots.len() == 1 {
+            Over(vec![run(Arc::new(plan(source)), RunOptions { slots: slots.clone(), ..options }).unwrap()])
+        } else {
+            start_over(plan(source), &slots, options)
+        };
+        if is_last {
+            assert_eq!(over.ended().unwrap().end, Outcome::Finished);
+            break;
+        }
+        until("rows are read in all processes", || over.0.iter().all(|process| process.metrics().nodes()[0].rows_in.get() > 1_000));
+        let savepoint = over.first().control().stop_with_savepoint(false).unwrap();
+        assert_eq!(savepoint.wait().unwrap(), newest(folder.path()).id);
+        assert_eq!(over.ended().unwrap().end, Outcome::Stopped);
+        assert_eq!(newest(folder.path()).kind, Kind::Savepoint);
+        // Positions are those of every process.
+        let committed: i64 = probe.committed.lock().unwrap().values().map(|p| String::from_utf8_lossy(p).parse::<i64>().unwrap()).sum();
+        assert_eq!(committed as usize, column(&probe.committed_rows("out"), "n").len());
+    }
+    let mut all: Vec<i64> = (0..3).flat_map(|split| (0..40_000).map(move |i| number(split, i, 1).2)).collect();
+    all.sort_unstable();
+    assert!(column(&probe.committed_rows("out"), "n") == all);
+    assert_eq!(tallied(&probe.committed_rows("tallies")).values().sum::<i64>(), 120_000);
 }
 
 /// A long job that does nothing but read and write.
@@ -255,9 +315,21 @@ const MANY: u64 = 100_000;
 
 #[test]
 fn what_did_not_change_is_referenced_and_stays() {
+    only_what_changes_is_written("one-of-many", &[3]);
+}
+
+#[test]
+fn what_did_not_change_in_any_process_is_referenced_and_stays() {
+    only_what_changes_is_written("one-of-many-over", &[1, 1]);
+}
+
+fn only_what_changes_is_written(name: &str, slots: &[u32]) {
     let folder = tempfile::tempdir().unwrap();
-    let interval = Duration::from_millis(50);
-    let begin = || run(Arc::new(one_of_many("one-of-many")), options(folder.path(), Start::Latest, interval)).unwrap();
+    let options = || options(folder.path(), Start::Latest, Duration::from_millis(50));
+    let begin = || match slots {
+        [_] => Over(vec![run(Arc::new(one_of_many(name)), options()).unwrap()]),
+        slots => start_over(one_of_many(name), slots, options()),
+    };
     // Of the tables of the transform: bytes in all, and of those that were written for this checkpoint.
     let sizes = || {
         let manifest = store(folder.path()).latest().unwrap()?;
@@ -266,25 +338,27 @@ fn what_did_not_change_is_referenced_and_stays() {
         let own: u64 = files.iter().filter(|file| file.checkpoint == manifest.id).map(|file| file.bytes).sum();
         Some((all, own))
     };
-    let job = begin();
+    let over = begin();
+    let job = over.first();
     until("a large state is checkpointed, and of the next one only what has changed", || {
         sizes().is_some_and(|(all, own)| all > 500_000 && own > 0 && own * 20 < all)
     });
     // Old checkpoints are removed meanwhile: what newer ones refer to must stay.
-    let passed = completed(&job) + 20;
-    until("many more are taken", || completed(&job) >= passed);
+    let passed = completed(job) + 20;
+    until("many more are taken", || completed(job) >= passed);
     job.control().cancel();
-    ended(&job).unwrap();
+    over.ended().unwrap();
     let before = newest(folder.path());
     assert!(before.files().all(|file| folder.path().join("job").join(&file.path).exists()));
     assert!(before.files().any(|file| file.checkpoint < before.id));
 
     // The first one of the next run refers to nothing that the run before has written, and it goes on with every count.
-    let job = begin();
+    let over = begin();
+    let job = over.first();
     until("the next run has checkpoints", || newest(folder.path()).generation > before.generation);
     job.control().stop(true);
-    ended(&job).unwrap();
-    let counts = tallied(&Probe::of("one-of-many").committed_rows("out"));
+    over.ended().unwrap();
+    let counts = tallied(&Probe::of(name).committed_rows("out"));
     let mut truth: BTreeMap<String, i64> = BTreeMap::new();
     (0..MANY).for_each(|i| *truth.entry(number(0, i, MANY * 4).0).or_default() += 1);
     let ones = counts["key-0"] - truth.get("key-0").copied().unwrap_or_default();

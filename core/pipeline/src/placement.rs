@@ -52,6 +52,12 @@ impl Placement {
         Ok(Self { workers_per_process, table: plan.nodes.iter().map(|node| row(node.parallelism)).collect() })
     }
 
+    /// The process that a worker is in.
+    #[must_use]
+    pub fn process(&self, worker: WorkerIndex) -> u32 {
+        worker.0.checked_div(self.workers_per_process).unwrap_or(0)
+    }
+
     /// The workers of a node's subtasks, in order.
     #[must_use]
     pub fn workers(&self, node: NodeId) -> &[WorkerIndex] {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const LOCK: &str = "lock";
+const NEW_LOCK: &str = "lock.new";
 /// Of what is read, for all keyspaces together.
 const BLOCK_CACHE: u64 = 16 << 20;
 /// fjall takes no less.
@@ -59,7 +60,9 @@ impl Scratch {
             move |reason: &dyn std::fmt::Display| ScratchError { folder, doing, reason: reason.to_string() }
         };
         fs::create_dir_all(&folder).map_err(|error| failed("make the folder")(&error))?;
-        let lock = File::create(folder.join(LOCK)).and_then(|lock| lock.lock().map(|()| lock));
+        // It is there only when it is held: another process of the same job may look for what is left at this very moment.
+        let (new, lock) = (folder.join(NEW_LOCK), folder.join(LOCK));
+        let lock = File::create(&new).and_then(|held| held.lock().and_then(|()| fs::rename(&new, &lock)).map(|()| held));
         let lock = lock.map_err(|error| failed("lock it")(&error))?;
         remove_left(&of_job, &folder);
         let database = Database::builder(folder.join("db")).cache_size(BLOCK_CACHE).max_journaling_size(JOURNAL);

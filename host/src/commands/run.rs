@@ -1,4 +1,4 @@
-//! `run`: the pipeline in this process, in the foreground, until its sources end or a signal comes.
+//! `run`: the pipeline in this process, or in children of it, in the foreground, until its sources end or a signal comes.
 
 use crate::{
     checkpoints,
@@ -11,13 +11,16 @@ use crate::{
     exit::{Code, Failure},
     load::load,
     output::say,
+    processes::Member,
     progress::Progress,
     secrets,
     signals::Listener,
     supervise,
 };
 use chrono::Utc;
-use standpipe_engine::{Cause, ErrorClass, JobControl, JobError, JobReport, Metrics, PendingSavepoint, RunOptions, SavepointError, Step};
+use standpipe_engine::{
+    Cause, ErrorClass, JobControl, JobError, JobHandle, JobReport, Metrics, PendingSavepoint, RunOptions, SavepointError, Step,
+};
 use standpipe_pipeline::RestartStrategy;
 use std::{env, sync::Arc};
 
@@ -25,7 +28,9 @@ use std::{env, sync::Arc};
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     let plan = Arc::new(load(&arguments.pipeline)?);
     match supervise::attempt() {
-        None if plan.restart != RestartStrategy::None => return supervise::supervise(&plan),
+        None if plan.restart != RestartStrategy::None || arguments.processes > 1 => {
+            return supervise::supervise(&plan, arguments.processes);
+        }
         None => {}
         Some(_) => supervise::be_supervised()?,
     }
@@ -34,7 +39,18 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         options.job_id = job_id;
     }
     options.crash_at = crash_at()?;
-    options.checkpoints = checkpoints::take_over(&plan, &options.job_id, arguments)?;
+    let member = Member::of_environment();
+    if member.is_none_or(Member::is_first) {
+        options.checkpoints = checkpoints::take_over(&plan, &options.job_id, arguments)?;
+    }
+    if let Some(member) = member {
+        let own = options.checkpoints.as_ref().map(|checkpoints| checkpoints.taken_over.clone());
+        let (cluster, taken_over) = member.join(&plan, &options.job_id, own)?;
+        if !member.is_first() {
+            options.checkpoints = checkpoints::taken_over(&plan, taken_over, arguments)?;
+        }
+        (options.slots, options.cluster) = (member.slots(&plan), Some(Arc::new(cluster)));
+    }
     if let Some(checkpoints) = &options.checkpoints {
         options.generation = checkpoints.taken_over.generation;
     }
@@ -47,6 +63,9 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         checkpoints: options.checkpoints.is_some(),
     };
     let job = standpipe_engine::run(Arc::clone(&plan), options).map_err(|error| failure(&error))?;
+    if let Some(member) = member.filter(|member| !member.is_first()) {
+        return other(job, member);
+    }
     let control = job.control();
     let drain = arguments.drain;
     let signals = Listener::start("in-flight data is finished", move || control.stop(drain))?;
@@ -69,6 +88,16 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         say!("{}", summary(&plan.name, &report));
     }
     Ok(())
+}
+
+/// Waits for the end of a process of several that is not the first: the user hears from the first one, or, where that is gone, from the second.
+fn other(job: JobHandle, member: Member) -> anyhow::Result<()> {
+    let control = job.control();
+    match job.wait() {
+        Err(error) if control.is_alone() && member.process == 1 => Err(failure(&error)),
+        Err(_) => std::process::exit(Code::Failed as i32),
+        Ok(_) => Ok(()),
+    }
 }
 
 /// For tests: where the first process of the job ends as if it were killed, `committed:3`.

@@ -1,6 +1,6 @@
 //! The user's end of control sockets: which jobs there are, and asking one of them.
 
-use super::{Answer, OF_A_CHILD, Request, sockets, status::Status};
+use super::{Answer, OF_A_CHILD, OF_A_LAUNCH, Request, sockets, status::Status};
 use std::{
     fs,
     io::{self, BufRead, BufReader, Write},
@@ -51,6 +51,7 @@ pub(crate) fn jobs() -> io::Result<Vec<Job>> {
             (Err(error), _) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 drop(fs::remove_file(&socket));
                 drop(fs::remove_file(socket.with_extension(OF_A_CHILD)));
+                drop(fs::remove_file(socket.with_extension(OF_A_LAUNCH)));
             }
             (Err(error), _) if error.kind() != io::ErrorKind::NotFound => tracing::warn!("{}: {error}", socket.display()),
             _ => {}

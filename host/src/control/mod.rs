@@ -19,6 +19,7 @@ const FOLDER: &str = "STANDPIPE_RUN_DIR";
 /// What sockets of jobs end with; those of supervised processes, which nobody is to find, end otherwise.
 const SOCKET: &str = "sock";
 const OF_A_CHILD: &str = "child";
+const OF_A_LAUNCH: &str = "launch";
 
 /// What is asked of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +82,11 @@ pub(crate) fn socket(job_id: &str) -> io::Result<PathBuf> {
 /// Where the socket of the process is that a supervised job runs in.
 pub(crate) fn socket_of_child(job_id: &str) -> io::Result<PathBuf> {
     Ok(folder()?.join(job_id).with_extension(OF_A_CHILD))
+}
+
+/// Where processes of a job that has several hear of each other as they start.
+pub(crate) fn socket_of_launch(job_id: &str) -> io::Result<PathBuf> {
+    Ok(folder()?.join(job_id).with_extension(OF_A_LAUNCH))
 }
 
 /// The sockets of all jobs of this user, also of some that are no more.

@@ -200,7 +200,7 @@ impl<'scope> Building<'_, 'scope> {
                 }
                 _ => None,
             };
-            let mut guard = Guard::new(job, running, logic);
+            let mut guard = Guard::new(job, running, subtask, logic);
             move |frontiers| {
                 feedback.for_each(|_, _| {});
                 guard.run(frontiers)
@@ -248,7 +248,7 @@ impl<'scope> Building<'_, 'scope> {
                 }
                 _ => None,
             };
-            let mut guard = Guard::new(job, running, logic);
+            let mut guard = Guard::new(job, running, subtask, logic);
             move |frontiers| guard.run(frontiers)
         });
     }

@@ -4,7 +4,7 @@
 use super::time::Time;
 use crate::{
     operator::OperatorError,
-    runtime::{error::Phase, job::Job},
+    runtime::{error::Phase, job::Job, standstill::Watched},
 };
 use standpipe_pipeline::plan::NodeId;
 use std::{
@@ -30,25 +30,31 @@ pub(crate) struct Guard {
     /// Whose code runs, kept up to date by the logic.
     running: Rc<Cell<NodeId>>,
     logic: Option<Box<dyn Logic>>,
+    watched: Option<Arc<Watched>>,
 }
 
 impl Guard {
-    pub(crate) fn new(job: &Arc<Job>, running: Rc<Cell<NodeId>>, logic: Option<Box<dyn Logic>>) -> Self {
-        Self { job: Arc::clone(job), running, logic }
+    /// `subtask`: the one that the logic is of.
+    pub(crate) fn new(job: &Arc<Job>, running: Rc<Cell<NodeId>>, subtask: Option<u32>, logic: Option<Box<dyn Logic>>) -> Self {
+        let watched = subtask.filter(|_| logic.is_some()).map(|subtask| job.standstill.watch(running.get(), subtask));
+        Self { job: Arc::clone(job), running, logic, watched }
     }
 
     /// Runs the logic, unless the job was given up.
     pub(crate) fn run(&mut self, frontiers: Frontiers<'_>) -> bool {
         let Some(logic) = self.logic.as_mut().filter(|_| !self.job.cancelled()) else {
-            self.logic = None;
+            (self.logic, self.watched) = (None, None);
             return false;
         };
+        if let Some(watched) = &self.watched {
+            watched.note(earliest(frontiers));
+        }
         match catch_unwind(AssertUnwindSafe(|| logic.run(frontiers))) {
             Ok(Ok(more)) => return more,
             Ok(Err(error)) => self.job.fail_node(self.running.get(), Phase::Running, error),
             Err(panic) => self.job.fail_panic(self.running.get(), &*panic),
         }
-        self.logic = None;
+        (self.logic, self.watched) = (None, None);
         false
     }
 }

@@ -131,7 +131,7 @@ pub(crate) fn outputs<'scope>(
                 Route::Key(Box::new(Splitter::new(&target.path, schema, columns, job.plan.settings.max_parallelism, target.parallelism)?))
             }
         };
-        let process = |worker: WorkerIndex| worker.0 / job.placement.workers_per_process;
+        let process = |worker: WorkerIndex| job.placement.process(worker);
         let encoders = targets.iter().map(|worker| (process(*worker) != process(me)).then(BatchEncoder::default)).collect();
         let port = OutputBuilder::from(port);
         sending.push(OutEdge { route, targets, encoders, from, to: target.path.clone(), waiting: Chunk::default(), port });

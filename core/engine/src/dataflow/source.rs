@@ -249,11 +249,11 @@ impl SourceHead {
         match (self.throttled, throttled) {
             (None, true) => {
                 self.throttled = Some(Instant::now());
-                self.job.throttled.fetch_add(1, SeqCst);
+                self.job.throttle(true);
             }
             (Some(since), false) => {
                 self.throttled = None;
-                self.job.throttled.fetch_sub(1, SeqCst);
+                self.job.throttle(false);
                 // What was not taken was not missing.
                 self.splits.not_taken_for(since.elapsed());
             }

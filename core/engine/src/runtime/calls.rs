@@ -44,6 +44,14 @@ impl Calls {
     }
 }
 
+impl Calls {
+    /// Whether a call that has been named has still not returned.
+    pub(crate) fn is_slow(&self) -> bool {
+        let callers = self.0.lock();
+        callers.iter().filter_map(Weak::upgrade).any(|caller| caller.call.lock().as_ref().is_some_and(|call| call.named))
+    }
+}
+
 impl Caller {
     fn name(&self, job: &Job, function: &str, what: &str, took: Duration) {
         job.node_metrics(self.node).slow_calls.add(1);

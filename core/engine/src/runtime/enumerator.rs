@@ -6,9 +6,10 @@ use super::{
     error::{JobError, Phase},
     host::InstanceHost,
     job::Job,
+    peers::Reach,
     reader::{Assignment, ReaderCommand},
 };
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 use standpipe_loader::{CloseReason, PluginError, SourceEnumerator, SplitDescription};
 use standpipe_pipeline::plan::{NodeId, Operator};
 use std::{
@@ -25,17 +26,14 @@ pub(crate) trait Assignments: Send {
     fn tell(&self, subtask: usize, command: ReaderCommand);
 }
 
-/// Subtasks of this process.
-pub(crate) struct LocalAssignments(pub(crate) Vec<Sender<ReaderCommand>>);
-
-impl Assignments for LocalAssignments {
+impl Assignments for Vec<Reach> {
     fn subtasks(&self) -> usize {
-        self.0.len()
+        self.len()
     }
 
     fn tell(&self, subtask: usize, command: ReaderCommand) {
-        if let Some(sender) = self.0.get(subtask) {
-            drop(sender.send(command));
+        if let Some(reach) = self.get(subtask) {
+            reach.tell(command);
         }
     }
 }

@@ -1,12 +1,13 @@
 //! How a job ends, and why. The host prints [`JobError`] and exits with [`ErrorClass::exit_code`]; `job` is where failures are collected.
 
 use crate::operator::OperatorError;
+use serde::{Deserialize, Serialize};
 use standpipe_loader::{ErrorCode, PluginError};
 use standpipe_pipeline::placement::TooFewSlots;
 use standpipe_state::scratch::ScratchError;
 
 /// Whose failure it was; decides the exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorClass {
     /// The job failed while it ran.
     Job,
@@ -62,6 +63,9 @@ pub enum Cause {
     /// Checkpoints cannot be taken any more.
     #[error("{0}")]
     Checkpoint(String),
+    /// Another process of the job is gone, or what it says of its own failure.
+    #[error("{0}")]
+    Peer(String),
     /// The operating system or the engine itself refused.
     #[error("{0}")]
     Engine(String),
@@ -113,5 +117,10 @@ impl JobError {
             _ => ErrorClass::Job,
         };
         Self { node: node.to_owned(), class, cause: Box::new(cause) }
+    }
+
+    /// A failure in another process of the job.
+    pub(crate) fn elsewhere(node: String, class: ErrorClass, cause: Cause) -> Self {
+        Self { node, class, cause: Box::new(cause) }
     }
 }

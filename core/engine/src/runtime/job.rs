@@ -9,10 +9,13 @@ use super::{
     },
     error::{JobError, Phase},
     metrics::{Metrics, NodeMetrics},
+    peers::Peers,
+    standstill::Standstill,
     steps::Step,
     ticker::Ticker,
 };
 use crate::{
+    cluster::{Cluster, frame::Frame},
     dataflow::time::{self, CheckpointId, Tick},
     runtime::error::Cause,
 };
@@ -47,8 +50,14 @@ pub struct RunOptions {
     pub generation: u64,
     /// Asked when a plugin wants a secret.
     pub secrets: Secrets,
-    /// Slots of each process, this one first; empty: this one alone, with as many as the plan needs. A slot is an engine worker thread.
+    /// Slots of each process, in their order; empty: this one alone, with as many as the plan needs. A slot is an engine worker thread.
     pub slots: Vec<u32>,
+    /// The other processes that the job runs in, and which of them this one is; `None`: it runs in this one alone.
+    pub cluster: Option<Arc<Cluster>>,
+    /// A process of the job that is not heard of for so long has failed.
+    pub lease: Duration,
+    /// An input that stands still for so long without a known cause is named in log and metrics.
+    pub standstill: Duration,
     /// A plugin call that takes longer is named in log and metrics.
     pub call_budget: Duration,
     /// How long a call that fails in a way that may pass is made again after a stop was asked for; then it ends the job. A drain waits for it.
@@ -73,6 +82,9 @@ impl RunOptions {
             generation: 1,
             secrets,
             slots: Vec::new(),
+            cluster: None,
+            lease: Duration::from_secs(10),
+            standstill: Duration::from_secs(30),
             call_budget: Duration::from_secs(10),
             stop_patience: Duration::from_secs(10),
             start_period: Duration::from_secs(10),
@@ -105,10 +117,13 @@ pub(crate) struct Job {
     pub(crate) checkpoints: Option<Checkpoints>,
     /// Of a job whose keyed state is on disk, until it ends.
     pub(crate) scratch: Mutex<Option<Arc<Scratch>>>,
-    /// Source subtasks that wait for room in their byte budget.
-    pub(crate) throttled: AtomicUsize,
+    pub(crate) peers: Option<Peers>,
+    pub(crate) standstill: Standstill,
+    /// Source subtasks of this process that wait for room in their byte budget.
+    throttled: Mutex<usize>,
+    is_throttled: AtomicBool,
     stop: AtomicU8,
-    /// Plugins' instances that are not open yet, and workers of this process that have not built their dataflow.
+    /// Plugins' instances of this process that are not open yet, and workers of it that have not built their dataflow; in the first process, also other processes that have some.
     opening: AtomicUsize,
     stopped_at_start: AtomicBool,
     cancelled: AtomicBool,
@@ -122,10 +137,11 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn new(plan: Arc<Plan>, options: RunOptions, placement: Placement) -> Self {
+    pub(crate) fn new(plan: Arc<Plan>, options: RunOptions, placement: Placement, peers: Option<Peers>) -> Self {
         let metrics = Arc::new(Metrics::new(&plan));
-        let instances: usize = plan.nodes.iter().map(instances).sum();
-        let opening = instances + placement.workers_per_process as usize;
+        let (process, others) = peers.as_ref().map_or((0, 0), |peers| (peers.process, peers.processes as usize - 1));
+        let instances: usize = plan.nodes.iter().map(|node| instances(node, &placement, process)).sum();
+        let opening = instances + placement.workers_per_process as usize + if process == 0 { others } else { 0 };
         let (cancel_guard, cancel_signal) = bounded(0);
         let checkpoints = options.checkpoints.clone().map(Checkpoints::new);
         let start = checkpoints.as_ref().and_then(Checkpoints::before_first).unwrap_or(CheckpointId::NONE);
@@ -138,7 +154,10 @@ impl Job {
             calls: Calls::default(),
             checkpoints,
             scratch: Mutex::default(),
-            throttled: AtomicUsize::new(0),
+            peers,
+            standstill: Standstill::default(),
+            throttled: Mutex::new(0),
+            is_throttled: AtomicBool::new(false),
             stop: AtomicU8::new(RUNNING),
             opening: AtomicUsize::new(opening),
             stopped_at_start: AtomicBool::new(false),
@@ -149,6 +168,23 @@ impl Job {
             cancel_signal,
             threads: Mutex::new(0),
             thread_ended: Condvar::new(),
+        }
+    }
+
+    /// Which process of the job this is, from 0.
+    pub(crate) fn process(&self) -> u32 {
+        self.peers.as_ref().map_or(0, |peers| peers.process)
+    }
+
+    /// Whether enumerators, the coordinator and the user's hand are here.
+    pub(crate) fn is_first(&self) -> bool {
+        self.process() == 0
+    }
+
+    /// Tells the other processes, if this is the first of several.
+    pub(crate) fn tell_others(&self, frame: &Frame) {
+        if let Some(peers) = &self.peers {
+            peers.tell_all(frame);
         }
     }
 
@@ -202,6 +238,9 @@ impl Job {
                 tracing::debug!(job = %self.options.job_id, node = %error.node, "after the job ended: {error}");
                 return;
             }
+            if let Some(peers) = &self.peers {
+                peers.given_up(Some(&error));
+            }
             *failure = Some(error);
         }
         self.give_up();
@@ -225,8 +264,11 @@ impl Job {
     }
 
     /// Ends the job at once, without a failure.
-    fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         if !self.cancelled.swap(true, SeqCst) {
+            if let Some(peers) = &self.peers {
+                peers.given_up(None);
+            }
             self.give_up();
         }
     }
@@ -244,6 +286,39 @@ impl Job {
         self.failure.lock().take()
     }
 
+    /// Sources are to stop; with `drain` open windows fire. Whether all plugins of the job are open the first process knows.
+    pub(crate) fn stop(&self, drain: bool) {
+        let wanted = if drain { DRAINING } else { STOPPING };
+        if self.stop.compare_exchange(RUNNING, wanted, SeqCst, SeqCst).is_err() {
+            return;
+        }
+        self.changed();
+        self.tell_others(&Frame::Stop { drain });
+        if self.is_first() && self.opening.load(SeqCst) > 0 {
+            self.stopped_at_start.store(true, SeqCst);
+            self.cancel();
+        }
+    }
+
+    /// A source subtask of this process begins or ends to wait for room in its byte budget.
+    pub(crate) fn throttle(&self, waits: bool) {
+        // Held while others are told, so that they hear of it in its order.
+        let mut throttled = self.throttled.lock();
+        let before = *throttled;
+        *throttled = if waits { before + 1 } else { before.saturating_sub(1) };
+        if (before > 0) != (*throttled > 0) {
+            self.is_throttled.store(*throttled > 0, SeqCst);
+            if let Some(peers) = &self.peers {
+                peers.throttled(*throttled > 0);
+            }
+        }
+    }
+
+    /// Whether a source subtask, in any process, waits for room.
+    pub(crate) fn is_throttled(&self) -> bool {
+        self.is_throttled.load(SeqCst) || self.peers.as_ref().is_some_and(Peers::throttled_elsewhere)
+    }
+
     /// Sources are to stop.
     pub(crate) fn stopping(&self) -> bool {
         self.stop.load(SeqCst) != RUNNING
@@ -259,12 +334,16 @@ impl Job {
         self.stopped_at_start.load(SeqCst)
     }
 
-    /// An instance of a plugin is open, or a worker has built its dataflow.
+    /// An instance of a plugin is open, or a worker has built its dataflow; in the first process, or all of those of another process.
     pub(crate) fn opened(&self) {
-        if self.opening.fetch_sub(1, SeqCst) == 1
-            && let Some(checkpoints) = &self.checkpoints
-        {
+        if self.opening.fetch_sub(1, SeqCst) > 1 {
+            return;
+        }
+        if let Some(checkpoints) = &self.checkpoints {
             checkpoints.opened();
+        }
+        if let Some(peers) = &self.peers {
+            peers.tell_first(Frame::Opened);
         }
     }
 
@@ -332,12 +411,12 @@ impl Job {
     }
 }
 
-/// How many instances of plugins a node has.
-fn instances(node: &Node) -> usize {
-    let subtasks = node.parallelism as usize;
+/// How many instances of plugins a node has in a process.
+fn instances(node: &Node, placement: &Placement, process: u32) -> usize {
+    let subtasks = placement.workers(node.id).iter().filter(|worker| placement.process(**worker) == process).count();
     match node.operator {
         // And its enumerator.
-        Operator::Source(_) => subtasks + 1,
+        Operator::Source(_) => subtasks + usize::from(process == 0),
         Operator::Sink(_) | Operator::Transform(_) => subtasks,
         _ => 0,
     }
@@ -370,14 +449,7 @@ impl JobControl {
     /// Stops cleanly: sources stop, what is in flight is finished, sinks finish. With `drain` all open windows fire as if the sources had ended. A job whose plugins
     /// are not all open yet, because a server does not answer, ends at once.
     pub fn stop(&self, drain: bool) {
-        let wanted = if drain { DRAINING } else { STOPPING };
-        if self.0.stop.compare_exchange(RUNNING, wanted, SeqCst, SeqCst).is_ok() {
-            self.0.changed();
-            if self.0.opening.load(SeqCst) > 0 {
-                self.0.stopped_at_start.store(true, SeqCst);
-                self.0.cancel();
-            }
-        }
+        self.0.stop(drain);
     }
 
     /// Stops as [`Self::stop`] does; the last checkpoint is a savepoint. One that fails is tried again for [`RunOptions::stop_patience`], then the job fails.
@@ -407,6 +479,12 @@ impl JobControl {
         self.0.cancel();
     }
 
+    /// Whether the job has failed in this process because its first process is gone: then nobody else can say why.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.0.peers.as_ref().is_some_and(Peers::is_alone)
+    }
+
     /// What it does now.
     #[must_use]
     pub fn state(&self) -> JobState {
@@ -414,7 +492,7 @@ impl JobControl {
             JobState::Stopping
         } else if self.0.opening.load(SeqCst) > 0 {
             JobState::Starting
-        } else if self.0.metrics.nodes().iter().any(|node| node.degraded().is_some()) {
+        } else if self.0.metrics.is_degraded() {
             JobState::Degraded
         } else {
             JobState::Running

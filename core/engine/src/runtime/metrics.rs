@@ -3,6 +3,7 @@
 
 use crate::operator::Micros;
 use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
 use standpipe_loader::MetricKind;
 use standpipe_pipeline::plan::{Node, Operator, Plan};
 use std::{
@@ -93,6 +94,8 @@ pub struct Metrics {
     nodes: Vec<NodeMetrics>,
     checkpoints: Mutex<CheckpointTotals>,
     registered: RwLock<Vec<(String, Labels, Cell)>>,
+    /// Of other processes.
+    elsewhere: Mutex<BTreeMap<u32, Vec<Sample>>>,
 }
 
 /// What has become of a job's checkpoints.
@@ -156,7 +159,7 @@ pub struct Totals {
     pub lag_time: Option<Duration>,
 }
 
-/// What the engine counts of a node, over all its subtasks in this process. Updated per batch.
+/// What the engine counts of a node, over all its subtasks: in the first process, those of the others too, as they stood some moments ago. Updated per batch.
 #[derive(Debug, Default)]
 pub struct NodeMetrics {
     /// `transforms.stats`
@@ -183,9 +186,13 @@ pub struct NodeMetrics {
     pub busy_nanos: Counter,
     /// Calls that took longer than the time budget.
     pub slow_calls: Counter,
+    /// How often its input stood still for too long without a known cause.
+    pub standstills: Counter,
     event_time: Mutex<BTreeMap<u32, Position>>,
     lag: Mutex<BTreeMap<String, SplitLag>>,
     degraded: Mutex<Option<String>>,
+    /// By process, where it is another one.
+    degraded_elsewhere: Mutex<BTreeMap<u32, String>>,
 }
 
 /// Event time of a subtask.
@@ -200,7 +207,7 @@ pub struct Position {
 }
 
 /// How far behind a source is in a split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitLag {
     /// Records not read yet.
     pub records: Option<u64>,
@@ -214,6 +221,11 @@ impl NodeMetrics {
     pub fn event_time(&self) -> Option<Position> {
         let positions = self.event_time.lock();
         positions.values().filter(|p| !p.idle).min_by_key(|p| p.time).or_else(|| positions.values().next()).cloned()
+    }
+
+    /// The event time of each subtask.
+    pub(crate) fn positions(&self) -> BTreeMap<u32, Position> {
+        self.event_time.lock().clone()
     }
 
     pub(crate) fn set_event_time(&self, subtask: u32, time: Micros, idle: bool, holder: Option<Arc<str>>) {
@@ -233,7 +245,16 @@ impl NodeMetrics {
     /// Why it cannot go on for now, if it retries something.
     #[must_use]
     pub fn degraded(&self) -> Option<String> {
-        self.degraded.lock().clone()
+        let own = self.degraded.lock().clone();
+        own.or_else(|| self.degraded_elsewhere.lock().values().next().cloned())
+    }
+
+    pub(crate) fn set_degraded_elsewhere(&self, process: u32, cause: Option<String>) {
+        let mut elsewhere = self.degraded_elsewhere.lock();
+        match cause {
+            Some(cause) => _ = elsewhere.insert(process, cause),
+            None => _ = elsewhere.remove(&process),
+        }
     }
 
     pub(crate) fn set_degraded(&self, cause: Option<String>) {
@@ -249,7 +270,15 @@ impl Metrics {
             _ => Role::Transform,
         };
         let node = |node: &Node| NodeMetrics { path: node.path.clone(), role: role(node), ..NodeMetrics::default() };
-        Self { nodes: plan.nodes.iter().map(node).collect(), checkpoints: Mutex::default(), registered: RwLock::default() }
+        let nodes = plan.nodes.iter().map(node).collect();
+        Self { nodes, checkpoints: Mutex::default(), registered: RwLock::default(), elsewhere: Mutex::default() }
+    }
+
+    /// Of so many nodes of nothing.
+    #[cfg(test)]
+    pub(crate) fn of_nodes(nodes: usize) -> Self {
+        let nodes = (0..nodes).map(|_| NodeMetrics::default()).collect();
+        Self { nodes, checkpoints: Mutex::default(), registered: RwLock::default(), elsewhere: Mutex::default() }
     }
 
     /// What has become of the checkpoints.
@@ -298,6 +327,11 @@ impl Metrics {
         totals
     }
 
+    /// Whether some node cannot go on for now.
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.nodes.iter().any(|node| node.degraded().is_some())
+    }
+
     /// One per node of the plan, in its order.
     #[must_use]
     pub fn nodes(&self) -> &[NodeMetrics] {
@@ -313,7 +347,12 @@ impl Metrics {
             Cell::Histogram(histogram) => histogram.value(),
         };
         let registered = self.registered.read();
-        registered.iter().map(|(name, labels, cell)| Sample { name: name.clone(), labels: labels.clone(), value: value(cell) }).collect()
+        let own = registered.iter().map(|(name, labels, cell)| Sample { name: name.clone(), labels: labels.clone(), value: value(cell) });
+        own.chain(self.elsewhere.lock().values().flatten().cloned()).collect()
+    }
+
+    pub(crate) fn set_samples_elsewhere(&self, process: u32, samples: Vec<Sample>) {
+        self.elsewhere.lock().insert(process, samples);
     }
 
     /// The id of a metric; the same name, kind and labels give the same one. Ids begin at 1.
@@ -386,7 +425,7 @@ mod tests {
     use super::*;
 
     fn empty() -> Metrics {
-        Metrics { nodes: Vec::new(), checkpoints: Mutex::default(), registered: RwLock::default() }
+        Metrics::of_nodes(0)
     }
 
     #[test]

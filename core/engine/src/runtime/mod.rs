@@ -1,5 +1,5 @@
 //! A job in this process: [`run`] starts it, [`JobHandle`] is what the host holds of it. Around the engine workers (`worker`) it has a thread per source, sink and
-//! transform subtask (`reader`, `sink`, `task`), one per source that finds splits (`enumerator`) and one that ticks (`ticker`); all share `job`.
+//! transform subtask (`reader`, `sink`, `task`), one per source that finds splits (`enumerator`) and one that ticks (`ticker`); all share `job`. `peers` talks with the other processes of the job.
 
 pub(crate) mod calls;
 pub(crate) mod checkpoints;
@@ -8,9 +8,11 @@ pub(crate) mod error;
 pub(crate) mod host;
 pub(crate) mod job;
 pub(crate) mod metrics;
+pub(crate) mod peers;
 pub(crate) mod reader;
 mod retry;
 pub(crate) mod sink;
+pub(crate) mod standstill;
 pub(crate) mod steps;
 pub(crate) mod task;
 mod ticker;
@@ -28,9 +30,10 @@ pub use metrics::{CheckpointTotals, Counter, LastCheckpoint, Metrics, NodeMetric
 pub use steps::Step;
 
 use crate::dataflow::build::Wiring;
-use checkpoints::Restored;
-use crossbeam_channel::{Receiver, bounded};
+use checkpoints::{Readers, Restored};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use job::Job;
+use peers::{Peers, Reach};
 use reader::ReaderCommand;
 use standpipe_loader::CloseReason;
 use standpipe_pipeline::{
@@ -123,13 +126,20 @@ fn engine_error(message: impl Into<String>) -> JobError {
 /// # Errors
 /// When there are too few slots for the plan, or the system gives no thread.
 pub fn run(plan: Arc<Plan>, options: RunOptions) -> Result<JobHandle, JobError> {
-    let placement = match options.slots.as_slice() {
-        [] => Placement::new(&plan, &[plan.slots()]),
-        [slots] => Placement::new(&plan, &[*slots]),
-        processes => return Err(engine_error(format!("a job runs in one process, not in {}", processes.len()))),
+    let processes = options.cluster.as_ref().map_or(1, |cluster| cluster.processes() as usize);
+    let slots = match options.slots.as_slice() {
+        [] if processes == 1 => vec![plan.slots()],
+        slots if slots.len() == processes => slots.to_vec(),
+        slots => return Err(engine_error(format!("there are slots of {} processes, and {processes} are connected", slots.len()))),
     };
-    let placement = placement.map_err(|error| JobError::new("", Phase::Start, error))?;
-    let job = Arc::new(Job::new(plan, options, placement));
+    let placement = Placement::new(&plan, &slots).map_err(|error| JobError::new("", Phase::Start, error))?;
+    let peers = match &options.cluster {
+        Some(cluster) => {
+            Some(Peers::new(cluster, options.lease).ok_or_else(|| engine_error("a job has the cluster's connections already"))?)
+        }
+        None => None,
+    };
+    let job = Arc::new(Job::new(plan, options, placement, peers));
     let (done, result) = bounded(1);
     let handle = JobHandle { control: JobControl(Arc::clone(&job)), metrics: Arc::clone(&job.metrics), result };
     // The host may have gone: then nobody wants the result.
@@ -142,23 +152,13 @@ pub fn run(plan: Arc<Plan>, options: RunOptions) -> Result<JobHandle, JobError> 
 fn supervise(job: &Arc<Job>) -> Result<JobReport, JobError> {
     let begin = Instant::now();
     let (id, name) = (&job.options.job_id, &job.plan.name);
-    tracing::info!(job = %id, "job {name:?} starts on {} workers", job.placement.workers_per_process);
+    let (process, processes) = job.peers.as_ref().map_or((0, 1), |peers| (peers.process, peers.processes));
+    tracing::info!(job = %id, process, processes, "job {name:?} starts on {} workers", job.placement.workers_per_process);
     let wiring = Wiring::new(job);
     let readers = wiring.readers();
-    restore(job)?;
-    open_scratch(job)?;
-    checkpoints::spawn(job, readers.clone());
-    for (node, subtasks) in &readers {
-        enumerator::spawn(job, *node, enumerator::LocalAssignments(subtasks.clone()));
-    }
-    let ticker = {
-        let job = Arc::clone(job);
-        std::thread::Builder::new().name("ticker".to_owned()).spawn(move || job.ticker.run(job.plan.settings.flush_interval))
-    };
-    match (worker::start(job, wiring), ticker) {
-        (Ok(workers), Ok(_)) => wait_for_workers(job, workers),
-        (Err(message), _) => job.fail(engine_error(message)),
-        (_, Err(error)) => job.fail(engine_error(format!("cannot start a thread: {error}"))),
+    match start(job, wiring, &readers) {
+        Ok(workers) => wait_for_workers(job, workers),
+        Err(error) => job.fail(error),
     }
     job.ticker.stop();
     let reason = match (job.failed(), job.cancelled() || job.stopping()) {
@@ -176,6 +176,9 @@ fn supervise(job: &Arc<Job>) -> Result<JobReport, JobError> {
     if left > 0 {
         tracing::warn!(job = %job.options.job_id, left, "calls of plugins do not return; they are left behind");
     }
+    if let Some(peers) = &job.peers {
+        peers.finish(job);
+    }
     let end = match (job.cancelled() && !job.stopped_at_start(), job.stopping()) {
         (true, _) => Outcome::Cancelled,
         (false, true) => Outcome::Stopped,
@@ -186,12 +189,57 @@ fn supervise(job: &Arc<Job>) -> Result<JobReport, JobError> {
     job.take_failure().map_or(Ok(JobReport { end, elapsed, totals: job.metrics.totals() }), Err)
 }
 
+type Senders = [(NodeId, Vec<Sender<ReaderCommand>>)];
+
+/// Starts whatever the job has in this process; what is given waits for the workers.
+fn start(job: &Arc<Job>, wiring: Wiring, readers: &Senders) -> Result<impl FnOnce() + Send + 'static, JobError> {
+    let no_thread = |error| engine_error(format!("cannot start a thread: {error}"));
+    // From now on the other processes hear of a failure here.
+    Peers::start(job, readers).map_err(no_thread)?;
+    restore(job)?;
+    open_scratch(job)?;
+    if let Some(peers) = &job.peers {
+        if job.is_first() {
+            peers.begin();
+        }
+        crossbeam_channel::select! {
+            recv(peers.begun()) -> _ => {}
+            recv(job.cancel_signal()) -> _ => return Err(engine_error("the job was given up before it began")),
+        }
+    }
+    if job.is_first() {
+        let readers = reach(job, readers);
+        checkpoints::spawn(job, readers.clone());
+        readers.into_iter().for_each(|(node, subtasks)| enumerator::spawn(job, node, subtasks));
+    } else {
+        checkpoints::relay::spawn(job);
+    }
+    let ticking = Arc::clone(job);
+    let ticker = move || ticking.ticker.run(ticking.plan.settings.flush_interval);
+    std::thread::Builder::new().name("ticker".to_owned()).spawn(ticker).map_err(no_thread)?;
+    worker::start(job, wiring).map_err(engine_error)
+}
+
+/// How the first process reaches the readers of each source, wherever they run.
+fn reach(job: &Job, readers: &Senders) -> Readers {
+    let one = |node: NodeId, (subtask, sender): (u32, &Sender<ReaderCommand>)| {
+        let worker = job.placement.workers(node).get(subtask as usize);
+        let process = worker.map_or(0, |worker| job.placement.process(*worker));
+        let there = job.peers.as_ref().and_then(|peers| peers.reach(process, node, subtask));
+        there.unwrap_or_else(|| Reach::Here(sender.clone()))
+    };
+    readers.iter().map(|(node, subtasks)| (*node, (0..).zip(subtasks).map(|subtask| one(*node, subtask)).collect())).collect()
+}
+
 /// Reads the checkpoint that the job goes on from, and begins.
 fn restore(job: &Job) -> Result<(), JobError> {
     let Some(checkpoints) = &job.checkpoints else { return Ok(()) };
     let options = &checkpoints.options;
     if let Some(restored) = Restored::load(options, &job.plan)? {
         checkpoints.set_restored(restored);
+    }
+    if !job.is_first() {
+        return Ok(());
     }
     // Only now: what cannot be gone on from must not make later checkpoints passed over.
     let begun = options.store.begin(options.taken_over.generation, options.taken_over.base.as_ref().map_or(0, |base| base.id));
@@ -220,13 +268,16 @@ fn wait_for_workers(job: &Arc<Job>, join: impl FnOnce() + Send + 'static) {
     if joined.is_err() {
         return;
     }
-    let look = (job.options.call_budget / 2).clamp(Duration::from_millis(10), Duration::from_secs(5));
+    let look = (job.options.call_budget.min(job.options.standstill) / 2).clamp(Duration::from_millis(10), Duration::from_secs(5));
     let cancelled = job.cancel_signal();
     loop {
         crossbeam_channel::select! {
             recv(wait) -> _ => return,
             recv(cancelled) -> _ => break,
-            default(look) => job.calls.name_slow(job),
+            default(look) => {
+                job.calls.name_slow(job);
+                job.standstill.name(job);
+            }
         }
     }
     if wait.recv_timeout(GRACE) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {

@@ -184,7 +184,7 @@ impl SinkThread {
         let acknowledged = self.link.deliveries.acknowledged();
         while self.waiting.pop_front_if(|(seq, _)| *seq <= acknowledged).is_some() {}
         let Some((_, since)) = self.waiting.front().filter(|_| !self.holds) else { return false };
-        let patience = if self.job.throttled.load(SeqCst) > 0 { self.pause() } else { FLUSH_AFTER };
+        let patience = if self.job.is_throttled() { self.pause() } else { FLUSH_AFTER };
         since.elapsed() >= patience
     }
 

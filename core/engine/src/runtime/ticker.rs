@@ -1,4 +1,5 @@
-//! The job's clock: a tick that all sources of the process take as the timestamp of what they emit. It runs only while a source has emitted since the last tick, so
+//! The job's clock: a tick that all sources of the process take as the timestamp of what they emit; where a job has several processes, each has one, and all follow the
+//! one that is ahead. It runs only while a source has emitted since the last tick, so
 //! an idle job has no wake-ups; a source at the end of its byte budget asks for a tick at once.
 
 use crate::dataflow::time::{self, CheckpointId, Tick, Time};
@@ -9,6 +10,7 @@ use std::{
 };
 
 type Wake = Box<dyn Fn() + Send + Sync>;
+type Tell = Box<dyn Fn(Time) + Send + Sync>;
 
 /// See the module's documentation.
 pub(crate) struct Ticker {
@@ -20,6 +22,8 @@ pub(crate) struct Ticker {
     lock: Mutex<()>,
     wakeup: Condvar,
     sources: Mutex<Vec<Wake>>,
+    /// Tells the other processes of a new time.
+    others: Mutex<Option<Tell>>,
 }
 
 impl Ticker {
@@ -31,6 +35,7 @@ impl Ticker {
             lock: Mutex::new(()),
             wakeup: Condvar::new(),
             sources: Mutex::default(),
+            others: Mutex::default(),
         }
     }
 
@@ -54,14 +59,37 @@ impl Ticker {
 
     /// Ticks, unless `seen` is past already.
     pub(crate) fn advance(&self, seen: Time) {
-        if self.current.compare_exchange(seen, time::next_tick(seen), SeqCst, SeqCst).is_ok() {
-            self.wake_sources();
+        let next = time::next_tick(seen);
+        if self.current.compare_exchange(seen, next, SeqCst, SeqCst).is_ok() {
+            self.changed(next);
         }
     }
 
     /// From now on sources emit what belongs behind that cut, and tell where they stand.
     pub(crate) fn enter(&self, checkpoint: CheckpointId) {
-        self.current.fetch_max(time::time(checkpoint, Tick::FIRST), SeqCst);
+        let first = time::time(checkpoint, Tick::FIRST);
+        self.current.fetch_max(first, SeqCst);
+        self.changed(first);
+    }
+
+    /// Another process is at that time: all are at the latest of any, or an idle source here would hold the others' ticks back. Whether that is news.
+    pub(crate) fn follow(&self, time: Time) -> bool {
+        let is_news = self.current.fetch_max(time, SeqCst) < time;
+        if is_news {
+            self.wake_sources();
+        }
+        is_news
+    }
+
+    /// How the other processes are told of a time that this one is the first to have.
+    pub(crate) fn tell_others(&self, tell: Tell) {
+        *self.others.lock() = Some(tell);
+    }
+
+    fn changed(&self, time: Time) {
+        if let Some(tell) = &*self.others.lock() {
+            tell(time);
+        }
         self.wake_sources();
     }
 
@@ -119,6 +147,24 @@ mod tests {
         }
         ticker.stop();
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn tickers_of_several_processes_follow_the_one_that_is_ahead() {
+        let ticker = Ticker::new(5);
+        let (told, hears) = mpsc::channel();
+        ticker.tell_others(Box::new(move |time| told.send(time).unwrap()));
+        let woken = Arc::new(AtomicUsize::new(0));
+        let count = woken.clone();
+        ticker.subscribe(Box::new(move || _ = count.fetch_add(1, SeqCst)));
+        assert!(ticker.follow(9) && !ticker.follow(9) && !ticker.follow(7));
+        assert_eq!((ticker.current(), woken.load(SeqCst)), (9, 1));
+        ticker.advance(9);
+        let behind = CheckpointId::new(3).unwrap();
+        ticker.enter(behind);
+        let first = time::time(behind, Tick::FIRST);
+        assert_eq!(hears.try_iter().collect::<Vec<_>>(), [10, first], "what was heard is not said again");
+        assert_eq!(ticker.current(), first);
     }
 
     #[test]

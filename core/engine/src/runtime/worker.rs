@@ -1,26 +1,65 @@
 //! The engine workers: timely threads that build the dataflow and step it until it has ended or the job is given up. A worker sleeps until something wakes it: data
-//! of another worker, a thread of a source, sink or task, or the job's end.
+//! of another worker, a thread of a source, sink or task, or the job's end. Workers of several processes reach each other by the connections of `cluster`.
 
 use super::{
     error::{Cause, JobError, Phase},
     job::{Job, panic_message},
+    peers::Peers,
 };
-use crate::dataflow::build::{self, Wiring};
+use crate::{
+    cluster::link::Link,
+    dataflow::build::{self, Wiring},
+};
+use crossbeam_channel::{Receiver, bounded, select};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
-use timely::{CommunicationConfig, Config, WorkerConfig, worker::Worker};
+use timely::{
+    CommunicationConfig, WorkerConfig,
+    communication::{
+        Hooks,
+        allocator::{AllocatorBuilder, ProcessBuilder, zero_copy::initialize::initialize_networking_from_sockets},
+    },
+    execute::execute_from,
+    worker::Worker,
+};
 
 /// Starts the workers of this process; what is returned waits for their end.
 pub(crate) fn start(job: &Arc<Job>, wiring: Wiring) -> Result<impl FnOnce() + Send + 'static, String> {
-    let communication = match job.placement.workers_per_process {
-        1 => CommunicationConfig::Thread,
-        n => CommunicationConfig::Process(n as usize),
+    let (builders, said) = match job.placement.workers_per_process {
+        _ if job.peers.is_some() => connected(job)?,
+        1 => (CommunicationConfig::Thread.try_build()?.0, None),
+        n => (CommunicationConfig::Process(n as usize).try_build()?.0, None),
     };
-    let (job, wiring) = (Arc::clone(job), Arc::new(wiring));
-    let workers = timely::execute(Config { communication, worker: WorkerConfig::default() }, move |worker| run(worker, &job, &wiring))?;
-    Ok(move || drop(workers.join()))
+    let (shared, wiring) = (Arc::clone(job), Arc::new(wiring));
+    let workers = execute_from(builders, Box::new(()), WorkerConfig::default(), move |worker| run(worker, &shared, &wiring))?;
+    let job = Arc::clone(job);
+    Ok(move || {
+        drop(workers.join());
+        if let Some(said) = said {
+            // The others must hear the last word of this process, and this one theirs, or a connection would seem broken.
+            select! {
+                recv(said) -> _ => {}
+                recv(job.cancel_signal()) -> _ => {}
+            }
+        }
+    })
+}
+
+/// What makes the workers of one of several processes; with a channel that is disconnected when all connections have been closed cleanly.
+fn connected(job: &Arc<Job>) -> Result<(Vec<AllocatorBuilder>, Option<Receiver<()>>), String> {
+    let data = job.peers.as_ref().and_then(Peers::take_data).ok_or("the connections are taken")?;
+    let (threads, hooks) = (job.placement.workers_per_process as usize, Hooks::default());
+    let (open, said) = bounded(0);
+    let link = |(process, stream): (u32, Option<_>)| stream.map(|stream| Link::new(job, process, stream, open.clone()));
+    let links = (0..).zip(data).map(link).collect();
+    let inner = ProcessBuilder::new_typed_vector(threads, hooks.refill.clone(), None);
+    let networking = initialize_networking_from_sockets(inner, links, job.process() as usize, threads, hooks);
+    let (builders, threads) = networking.map_err(|error| format!("cannot start a thread: {error}"))?;
+    // To wait for its threads would be to panic with one whose connection is broken.
+    std::mem::forget(threads);
+    Ok((builders.into_iter().map(AllocatorBuilder::Tcp).collect(), Some(said)))
 }
 
 /// Runs one worker to the end. A panic that got past the guards of the operators would leave the other workers hanging: it ends the job like any failure.

@@ -1,6 +1,7 @@
 //! What the engine's tests share: plugins, plans made by hand, and helpers to wait.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
 
+pub mod over;
 pub mod plan;
 pub mod plugins;
 

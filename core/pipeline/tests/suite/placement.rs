@@ -41,6 +41,7 @@ fn a_worker_knows_its_subtask() {
     let plan = with_parallelism(5, 2, 1);
     let placement = Placement::new(&plan, &[3, 2]).unwrap();
     let subtasks = |worker| plan.nodes.iter().map(|node| placement.subtask(node.id, WorkerIndex(worker))).collect::<Vec<_>>();
+    assert_eq!([0, 2, 3, 5].map(|worker| placement.process(WorkerIndex(worker))), [0, 0, 1, 1]);
     assert_eq!(subtasks(0), [Some(0), Some(0), Some(0)]);
     assert_eq!(subtasks(2), [Some(2), Some(1), None]);
     assert_eq!(subtasks(5), [None, None, None]);

@@ -4,15 +4,19 @@ use super::{
     Checkpoints, Message, Report,
     restore::operator_name,
     savepoint::{Reply, SavepointError, When},
-    write::{self, Rest, Work},
+    splits::Positions,
+    tables_of,
+    write::{self, Work},
 };
 use crate::{
+    cluster::frame::Frame,
     dataflow::time::CheckpointId,
     operator::Snapshot,
     runtime::{
         error::{Cause, JobError, Phase},
         host,
         job::Job,
+        peers::Reach,
         reader::ReaderCommand,
     },
 };
@@ -21,13 +25,12 @@ use standpipe_checkpoint::{
     CheckpointError, FileRef, Kind, Manifest, NodeState,
     coordinator::{Action, Coordinator, Event, Micros, Part, Reason, Settings},
     manifest::FORMAT,
-    store::NewTable,
 };
 use standpipe_pipeline::plan::{Node, NodeId, Operator};
 use standpipe_state::Base;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering::SeqCst},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -35,7 +38,7 @@ use std::{
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How to reach the readers of each source.
-pub(crate) type Readers = Vec<(NodeId, Vec<Sender<ReaderCommand>>)>;
+pub(crate) type Readers = Vec<(NodeId, Vec<Reach>)>;
 
 /// Starts the thread, if the job takes checkpoints.
 pub(crate) fn spawn(job: &Arc<Job>, readers: Readers) {
@@ -62,9 +65,6 @@ struct Collected {
     complete: bool,
 }
 
-/// Positions of a source's subtask at a cut.
-type Positions = (NodeId, u32, Vec<(String, Vec<u8>)>);
-
 struct Thread<'a> {
     job: &'a Arc<Job>,
     checkpoints: &'a Checkpoints,
@@ -78,7 +78,7 @@ struct Thread<'a> {
     /// The newest durable checkpoint, if nothing else may have become the newest since: on it the next one builds.
     base: Option<u64>,
     /// By checkpoint that is not committed upstream.
-    positions: BTreeMap<u64, Vec<Positions>>,
+    positions: BTreeMap<u64, Vec<(NodeId, u32, Positions)>>,
     /// Source subtasks that have not ended.
     reading: BTreeSet<(NodeId, u32)>,
     /// Who waits for a savepoint that has not begun.
@@ -144,6 +144,7 @@ impl<'a> Thread<'a> {
             }
             Message::Found => self.begin_if_ready(),
             Message::Reported(id, node, subtask, report) => self.reported(id, node, subtask, report),
+            Message::Positions(id, node, subtask, positions) => self.note_positions(id, node, subtask, positions),
             Message::Failed(id, reason) => self.on(Event::PartFailed(id, reason)),
             Message::Written(id, part, Ok(files)) => self.written(id, part, files),
             Message::Written(id, _, Err(error)) => self.on(Event::PartFailed(id, error.to_string())),
@@ -166,6 +167,8 @@ impl<'a> Thread<'a> {
                     self.on(Event::Requested);
                 }
             }
+            // What a coordinator says.
+            Message::Newest(_) | Message::Over => {}
         }
     }
 
@@ -213,14 +216,16 @@ impl<'a> Thread<'a> {
                 Action::Trigger(id, _) => self.trigger(id),
                 Action::Write(id, _) => self.write(id),
                 Action::CommitSinks(id) => {
-                    self.checkpoints.committers.lock().values().for_each(|sink| _ = sink.send(id));
+                    self.checkpoints.commit_sinks(id);
+                    self.job.tell_others(&Frame::CommitSinks(id));
                 }
                 Action::CommitUpstream(id) => self.commit_upstream(id),
                 Action::GiveUp(id, reason) => self.give_up(id, &reason),
                 Action::Fail(reason) => self.fail(Cause::Checkpoint(reason)),
                 Action::End => {
                     self.over = true;
-                    self.checkpoints.over.store(true, SeqCst);
+                    self.checkpoints.set_over();
+                    self.job.tell_others(&Frame::Over);
                     self.job.ticker.wake_sources();
                 }
             }
@@ -235,7 +240,7 @@ impl<'a> Thread<'a> {
     fn give_up(&mut self, id: u64, reason: &str) {
         tracing::warn!(job = %self.job.options.job_id, "checkpoint {id} is given up: {reason}");
         self.job.metrics.checkpoint_failed(reason);
-        self.checkpoints.wanted.store(0, SeqCst);
+        self.collecting(0);
         self.positions.remove(&id);
         drop(self.writer.send(Work::GivenUp(id)));
         let collected = self.collected.take();
@@ -257,11 +262,15 @@ impl<'a> Thread<'a> {
         }
     }
 
+    /// Says what is being collected, in all processes; before any of them can be behind the cut.
+    fn collecting(&self, id: u64) {
+        self.checkpoints.collecting(id);
+        self.job.tell_others(&Frame::Collecting(id));
+    }
+
     /// Takes what the enumerators have found by now.
     fn ask(&mut self, id: u64, reason: Reason) {
-        // Until the trigger nothing refers to it.
-        *self.checkpoints.base.lock() = Base::Nothing;
-        self.checkpoints.wanted.store(id, SeqCst);
+        self.collecting(id);
         let triggered = host::now();
         // Whoever asks from now on is for the next one.
         let wanted = if reason == Reason::Interval { Vec::new() } else { std::mem::take(&mut self.wanted) };
@@ -281,11 +290,13 @@ impl<'a> Thread<'a> {
     fn trigger(&mut self, id: u64) {
         let kind = self.collected.as_ref().map(|collected| collected.kind);
         // Whoever removes a savepoint need not ask who refers to it, nor whoever moves one what it refers to.
-        *self.checkpoints.base.lock() = match (kind, self.base) {
+        let base = match (kind, self.base) {
             (Some(Kind::Savepoint), _) => Base::Alone,
             (_, None) => Base::Nothing,
             (_, Some(base)) => Base::Checkpoint(base),
         };
+        self.checkpoints.build_on(base);
+        self.job.tell_others(&Frame::BuildOn(base.into()));
         match CheckpointId::new(id) {
             Some(id) => self.job.ticker.enter(id),
             None => self.fail(Cause::Checkpoint(format!("checkpoint {id}: there cannot be so many"))),
@@ -296,18 +307,20 @@ impl<'a> Thread<'a> {
         if self.collected.as_ref().is_none_or(|collected| collected.id != id) {
             return;
         }
-        if !report.positions.is_empty() {
-            self.positions.entry(id).or_default().push((node, subtask, report.positions));
-        }
+        self.note_positions(id, node, subtask, report.positions);
         self.send(id, node, subtask, Part::Subtask(node.0, subtask), Snapshot { tables: report.tables, rest: report.rest, stored: None });
+    }
+
+    /// Keeps positions until they may be committed upstream.
+    fn note_positions(&mut self, id: u64, node: NodeId, subtask: u32, positions: Positions) {
+        if !positions.is_empty() && self.collected.as_ref().is_some_and(|collected| collected.id == id) {
+            self.positions.entry(id).or_default().push((node, subtask, positions));
+        }
     }
 
     /// Gives the tables of a part to the writer.
     fn send(&mut self, id: u64, node: NodeId, subtask: u32, part: Part, state: Snapshot) {
-        let path = &self.job.node(node).path;
-        let table = |(name, batch)| NewTable { node: path.clone(), subtask, name, piece: 0, batch, same: None };
-        let rest = state.rest.map(|tables| Rest { node: path.clone(), subtask, tables });
-        let tables = state.tables.into_iter().map(table).collect();
+        let (tables, rest) = tables_of(self.job, node, subtask, state);
         // The writer is gone only when the job is given up.
         drop(self.writer.send(Work::Tables(id, part, tables, rest)));
     }
@@ -362,7 +375,7 @@ impl<'a> Thread<'a> {
         let files = || collected.nodes.values().flat_map(|node| node.tables.values().flatten());
         let bytes: u64 = files().map(|file| file.bytes).sum();
         let written: u64 = files().filter(|file| file.checkpoint == id).map(|file| file.bytes).sum();
-        self.checkpoints.wanted.store(0, SeqCst);
+        self.collecting(0);
         self.job.metrics.checkpoint_completed(id, took, bytes);
         let millis = took.as_secs_f64() * 1000.0;
         tracing::info!(job = %self.job.options.job_id, checkpoint = id, bytes, written, "checkpoint {id} is durable after {millis:.0} ms");
@@ -376,7 +389,7 @@ impl<'a> Thread<'a> {
         for (node, subtask, positions) in positions {
             let readers = self.readers.iter().find(|(source, _)| *source == node);
             if let Some(reader) = readers.and_then(|(_, subtasks)| subtasks.get(subtask as usize)) {
-                drop(reader.send(ReaderCommand::Committed { checkpoint: id, positions }));
+                reader.tell(ReaderCommand::Committed { checkpoint: id, positions });
             }
         }
     }

@@ -1,29 +1,31 @@
 //! Checkpoints of a running job. `coordinate` has a thread that asks, collects and commits, by the decisions of [`standpipe_checkpoint::coordinator`]; `write` one that
-//! encodes tables and waits for the store; `splits` says what sources remember; `restore` reads a checkpoint back. Operators and the threads of plugins report to
+//! encodes tables and waits for the store; `relay` stands for the coordinator where it is in another process; `splits` says what sources remember; `restore` reads a checkpoint back. Operators and the threads of plugins report to
 //! [`Checkpoints`], which the job has when checkpoints are on.
 //!
 //! A cut is a timestamp (`dataflow::time`): the coordinator lets the ticker enter checkpoint n, sources report where they stand as they take up its timestamps, and
 //! whoever has state reports it when its input frontier has passed what is before n (`dataflow::align`).
 
 mod coordinate;
+pub(crate) mod relay;
 mod restore;
 pub(crate) mod savepoint;
 pub(crate) mod splits;
 mod write;
 
-pub(crate) use coordinate::{commits, spawn};
+pub(crate) use coordinate::{Readers, commits, spawn};
 pub(crate) use restore::Restored;
 pub use restore::check_restore;
 
 use crate::{
     dataflow::time::CheckpointId,
     operator::{OperatorError, Snapshot},
+    runtime::job::Job,
 };
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 use savepoint::When;
-use splits::EnumeratorState;
-use standpipe_checkpoint::{CheckpointError, FileRef, Store, TakenOver, coordinator::Part};
+use splits::{EnumeratorState, Positions};
+use standpipe_checkpoint::{CheckpointError, FileRef, Manifest, Store, TakenOver, coordinator::Part, store::NewTable};
 use standpipe_loader::Committable;
 use standpipe_pipeline::plan::NodeId;
 use standpipe_state::{Base, Cut, LazyTables};
@@ -35,6 +37,7 @@ use std::{
     },
     time::Duration,
 };
+use write::Rest;
 
 /// The table of what a sink has prepared and not committed.
 pub(crate) const COMMITTABLES: &str = "committables";
@@ -73,7 +76,7 @@ pub(crate) struct Report {
     /// Tables that the writer is to read first.
     pub(crate) rest: Option<LazyTables>,
     /// Of a source: the positions in `tables`, to be committed upstream.
-    pub(crate) positions: Vec<(String, Vec<u8>)>,
+    pub(crate) positions: Positions,
 }
 
 impl From<Snapshot> for Report {
@@ -83,13 +86,15 @@ impl From<Snapshot> for Report {
 }
 
 /// What the coordinator's thread is told.
-enum Message {
+pub(crate) enum Message {
     /// All plugins are open.
     Opened,
     /// A source's enumerator has looked for the first time: what it remembers is known from now on.
     Found,
     /// A subtask's state.
     Reported(u64, NodeId, u32, Report),
+    /// The positions of a source's subtask in another process.
+    Positions(u64, NodeId, u32, Positions),
     /// A subtask's state cannot be had.
     Failed(u64, String),
     /// Its tables are written.
@@ -102,6 +107,10 @@ enum Message {
     Ended(NodeId, u32),
     /// Somebody wants a savepoint: now, or of the job as it stops.
     Wanted(savepoint::Reply, When),
+    /// From the coordinator, where it is in another process: the newest durable checkpoint, on which the next one may build.
+    Newest(Box<Manifest>),
+    /// From there, too: the last one is committed.
+    Over,
 }
 
 /// What the threads and operators of a job share with its coordinator.
@@ -143,7 +152,7 @@ impl Checkpoints {
         CheckpointId::new(self.options.taken_over.first_id.checked_sub(1)?)
     }
 
-    fn tell(&self, message: Message) {
+    pub(crate) fn tell(&self, message: Message) {
         // The coordinator's thread is gone only when the job is.
         drop(self.messages.send(message));
     }
@@ -151,6 +160,27 @@ impl Checkpoints {
     /// Whether that checkpoint is being collected: else a report of it would be for nothing.
     pub(crate) fn wants(&self, checkpoint: CheckpointId) -> bool {
         self.wanted.load(SeqCst) == checkpoint.number()
+    }
+
+    /// That checkpoint is being collected; 0: none. Until its trigger nothing refers to another one.
+    pub(crate) fn collecting(&self, checkpoint: u64) {
+        self.build_on(Base::Nothing);
+        self.wanted.store(checkpoint, SeqCst);
+    }
+
+    /// It is triggered, and may refer to that one.
+    pub(crate) fn build_on(&self, base: Base) {
+        *self.base.lock() = base;
+    }
+
+    /// That checkpoint is durable: the sinks of this process commit it.
+    pub(crate) fn commit_sinks(&self, checkpoint: u64) {
+        self.committers.lock().values().for_each(|sink| _ = sink.send(checkpoint));
+    }
+
+    /// The last one is committed.
+    pub(crate) fn set_over(&self) {
+        self.over.store(true, SeqCst);
     }
 
     /// How the state is to be taken for the checkpoint that is being collected.
@@ -210,6 +240,14 @@ impl Checkpoints {
     pub(crate) fn set_restored(&self, restored: Restored) {
         *self.restored.lock() = Some(Arc::new(restored));
     }
+}
+
+/// The tables of a subtask that are to be written, and those that are to be read first.
+fn tables_of(job: &Job, node: NodeId, subtask: u32, state: Snapshot) -> (Vec<NewTable>, Option<Rest>) {
+    let path = &job.node(node).path;
+    let table = |(name, batch)| NewTable { node: path.clone(), subtask, name, piece: 0, batch, same: None };
+    let rest = state.rest.map(|tables| Rest { node: path.clone(), subtask, tables });
+    (state.tables.into_iter().map(table).collect(), rest)
 }
 
 /// What a sink has prepared and not committed, as a table.

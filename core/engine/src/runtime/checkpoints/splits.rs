@@ -26,6 +26,9 @@ const ENDED: &str = "ended";
 const DETAILS: &str = "details";
 const SNAPSHOT: &str = "snapshot";
 
+/// How far splits have been read.
+pub(crate) type Positions = Vec<(String, Vec<u8>)>;
+
 /// A split that a subtask reads or has read to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReadSplit {

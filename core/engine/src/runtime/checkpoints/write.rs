@@ -4,7 +4,10 @@
 //! file is that file. The base is the newest durable checkpoint, which nobody removes before a newer one is durable; so what a manifest refers to is there.
 
 use super::{Checkpoints, Message};
-use crate::runtime::{job::Job, steps::Step};
+use crate::{
+    cluster::frame::Frame,
+    runtime::{job::Job, steps::Step},
+};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use standpipe_checkpoint::{CheckpointError, FileRef, Kind, Manifest, coordinator::Part, store::NewTable};
 use standpipe_state::{
@@ -22,6 +25,8 @@ pub(super) enum Work {
     Tables(u64, Part, Vec<NewTable>, Option<Rest>),
     /// All of them are written.
     Manifest(Box<Manifest>),
+    /// Another process has created that one, on which the next one may build.
+    Newest(Box<Manifest>),
     /// That checkpoint is given up: what was written for it is garbage.
     GivenUp(u64),
 }
@@ -50,7 +55,7 @@ fn run(job: &Job, checkpoints: &Checkpoints, work: &Receiver<Work>) {
     // The newest checkpoint, on which the next one may build.
     let mut newest: Option<Box<Manifest>> = None;
     // The newest checkpoint that was given up and not swept away; 0: what a former process left that was killed.
-    let mut garbage = Some(0);
+    let mut garbage = job.is_first().then_some(0);
     let sweep = |garbage: &mut Option<u64>| {
         let Some(given_up) = *garbage else { return };
         match store.sweep(generation, given_up) {
@@ -64,6 +69,7 @@ fn run(job: &Job, checkpoints: &Checkpoints, work: &Receiver<Work>) {
             return;
         }
         match work {
+            Work::Newest(manifest) => newest = Some(manifest),
             Work::GivenUp(id) => {
                 // It may be the disk that is full. But a store that does not work may also show less than there is: so once more when it has proved to.
                 sweep(&mut Some(id));
@@ -87,6 +93,8 @@ fn run(job: &Job, checkpoints: &Checkpoints, work: &Receiver<Work>) {
                     job.reached(Step::Durable, id);
                 }
                 if durable && manifest.kind == Kind::Checkpoint {
+                    // Before they hear that anything builds on it.
+                    job.tell_others(&Frame::Newest(manifest.clone()));
                     newest = Some(manifest);
                 }
                 checkpoints.tell(Message::Manifest(id, result));

@@ -1,0 +1,230 @@
+//! One start of a job over several processes: how those that `supervise` starts come to know of each other. Each listens for the others on this machine, says so on a
+//! socket of the supervisor in a folder that only its user may enter, and hears there, once all are ready, where the others are, what the first one goes on from, and
+//! the secret by which they know each other (`standpipe_engine::Cluster`). Nothing of it is on a command line or in an environment.
+
+use crate::{
+    control,
+    exit::{Code, Failure},
+    output::say,
+    supervise,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use standpipe_checkpoint::TakenOver;
+use standpipe_engine::{Cluster, Membership, Secret};
+use standpipe_pipeline::Plan;
+use std::{
+    env, fs,
+    io::{self, BufRead, BufReader, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::net::{UnixListener, UnixStream},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
+    time::Duration,
+};
+
+/// Set in a process that is one of several: which, and of how many: `1/3`.
+pub(crate) const PROCESS: &str = "STANDPIPE_PROCESS";
+/// Between two looks for processes that have come to be ready.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long a process that has come may take to say what it has to.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long processes that are all ready may take to connect.
+const CONNECTING: Duration = Duration::from_secs(30);
+
+/// What a process says when it listens.
+#[derive(Serialize, Deserialize)]
+struct Ready {
+    process: u32,
+    address: SocketAddr,
+    /// Of the first one.
+    taken_over: Option<TakenOver>,
+}
+
+/// What it hears when all do.
+#[derive(Serialize, Deserialize)]
+struct Go {
+    secret: String,
+    addresses: Vec<SocketAddr>,
+    taken_over: Option<TakenOver>,
+}
+
+fn write_line(stream: &mut UnixStream, line: &impl Serialize) -> io::Result<()> {
+    stream.write_all(&[serde_json::to_vec(line)?.as_slice(), b"\n"].concat())
+}
+
+fn read_line<T: DeserializeOwned>(stream: &UnixStream) -> io::Result<T> {
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}
+
+/// The supervisor's end, for one start of the job; dropped, it is over.
+pub(crate) struct Launch {
+    socket: PathBuf,
+    over: Arc<AtomicBool>,
+}
+
+impl Launch {
+    /// Waits for so many processes, on a thread of its own.
+    ///
+    /// # Errors
+    /// When there can be no socket, or no secret.
+    pub(crate) fn start(job_id: &str, processes: u32) -> io::Result<Self> {
+        let socket = control::socket_of_launch(job_id)?;
+        match fs::remove_file(&socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener =
+            UnixListener::bind(&socket).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", socket.display())))?;
+        listener.set_nonblocking(true)?;
+        let secret = Secret::random()?;
+        let launch = Self { socket, over: Arc::default() };
+        let over = Arc::clone(&launch.over);
+        thread::Builder::new().name("launch".to_owned()).spawn(move || {
+            let mut ready: Vec<Option<(UnixStream, Ready)>> = (0..processes).map(|_| None).collect();
+            while ready.iter().any(Option::is_none) {
+                if over.load(SeqCst) {
+                    return;
+                }
+                match listener.accept().and_then(|(stream, _)| hear(stream)) {
+                    Ok(one) => {
+                        if let Some(place) = ready.get_mut(one.1.process as usize) {
+                            *place = Some(one);
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(LOOK),
+                    // It has ended before it has said anything, and its end is seen.
+                    Err(error) => tracing::debug!("a process of the job is not understood: {error}"),
+                }
+            }
+            go(ready.into_iter().flatten().collect(), &secret);
+        })?;
+        Ok(launch)
+    }
+}
+
+impl Launch {
+    /// One has ended before all were ready: those that wait hear that it comes to nothing.
+    pub(crate) fn give_up(&self) {
+        self.over.store(true, SeqCst);
+    }
+}
+
+impl Drop for Launch {
+    fn drop(&mut self) {
+        self.give_up();
+        drop(fs::remove_file(&self.socket));
+    }
+}
+
+fn hear(stream: UnixStream) -> io::Result<(UnixStream, Ready)> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let ready = read_line(&stream)?;
+    Ok((stream, ready))
+}
+
+fn go(ready: Vec<(UnixStream, Ready)>, secret: &Secret) {
+    let go = Go {
+        secret: secret.to_hex(),
+        addresses: ready.iter().map(|(_, ready)| ready.address).collect(),
+        taken_over: ready.first().and_then(|(_, first)| first.taken_over.clone()),
+    };
+    for (mut stream, _) in ready {
+        // One that has ended meanwhile is seen to end.
+        if let Err(error) = write_line(&mut stream, &go) {
+            tracing::debug!("a process of the job has gone: {error}");
+        }
+    }
+}
+
+/// Which of several processes this one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) process: u32,
+    pub(crate) processes: u32,
+}
+
+impl Member {
+    /// If it is one.
+    pub(crate) fn of_environment() -> Option<Self> {
+        supervise::attempt()?;
+        Self::parse(&env::var(PROCESS).ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (process, processes) = text.split_once('/')?;
+        let member = Self { process: process.parse().ok()?, processes: processes.parse().ok()? };
+        (member.process < member.processes).then_some(member)
+    }
+
+    /// The text that makes a process this one.
+    pub(crate) fn to_text(self) -> String {
+        format!("{}/{}", self.process, self.processes)
+    }
+
+    /// The one that the user sees and talks with.
+    pub(crate) const fn is_first(self) -> bool {
+        self.process == 0
+    }
+
+    /// Slots of each process, so that all together are enough.
+    pub(crate) fn slots(self, plan: &Plan) -> Vec<u32> {
+        vec![plan.slots().div_ceil(self.processes); self.processes as usize]
+    }
+
+    /// Connects this process with the others; `taken_over` is what the first one goes on from, and what is given is that for all.
+    ///
+    /// # Errors
+    /// When another one does not come, or the supervisor is gone.
+    pub(crate) fn join(self, plan: &Plan, job_id: &str, taken_over: Option<TakenOver>) -> anyhow::Result<(Cluster, Option<TakenOver>)> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let ready = Ready { process: self.process, address: listener.local_addr()?, taken_over };
+        let mut supervisor = UnixStream::connect(control::socket_of_launch(job_id)?)?;
+        write_line(&mut supervisor, &ready)?;
+        // Until all are ready, however long one of them takes: this one ends with the supervisor.
+        let Ok(go) = read_line::<Go>(&supervisor) else {
+            // Another one has ended before it was ready, and has said why.
+            std::process::exit(Code::Failed as i32)
+        };
+        let secret = Secret::from_hex(&go.secret).ok_or_else(|| Failure::error(Code::Failed, "the supervisor has given no secret"))?;
+        let membership = Membership {
+            job_id: job_id.to_owned(),
+            attempt: supervise::attempt().unwrap_or(0).into(),
+            plan: plan.hash,
+            process: self.process,
+            processes: self.processes,
+            secret,
+        };
+        let cluster =
+            Cluster::join(listener, &go.addresses, &membership, CONNECTING).map_err(|error| Failure::error(Code::Failed, error))?;
+        Ok((cluster, go.taken_over))
+    }
+}
+
+/// Says, once, where slots are more than the plan can use.
+pub(crate) fn warn_of_idle(plan: &Plan, processes: u32) {
+    let needed = plan.slots();
+    if needed < processes {
+        say!("{}: warning: a parallelism of {needed} leaves some of {processes} processes without work", plan.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_knows_which_it_is() {
+        let member = Member { process: 1, processes: 3 };
+        assert_eq!(Member::parse(&member.to_text()), Some(member));
+        for text in ["", "1", "3/3", "x/2", "-1/2", "0/"] {
+            assert_eq!(Member::parse(text), None, "{text}");
+        }
+    }
+}
