@@ -3,6 +3,7 @@
 use super::{Other, Peers, with_checkpoints};
 use crate::{
     cluster::frame::Frame,
+    dataflow::time::Time,
     runtime::{
         checkpoints::Message,
         error::{Cause, JobError},
@@ -25,12 +26,7 @@ impl Peers {
     fn first_hears(&self, job: &Job, from: &Other, frame: Frame) {
         let tell = |message| with_checkpoints(job, |checkpoints| checkpoints.tell(message));
         match frame {
-            Frame::Time(time) => {
-                // What is not news here is not to the others.
-                if job.ticker.follow(time) {
-                    self.tell_all_but(from.process, &Frame::Time(time));
-                }
-            }
+            Frame::Time(time) => self.follow(job, from, time),
             Frame::Throttled(is) => self.waits(from.process, is),
             Frame::Opened => job.opened(),
             Frame::Numbers(numbers) => numbers.add(&mut from.numbers.lock(), from.process, &job.metrics),
@@ -46,6 +42,13 @@ impl Peers {
             Frame::Failed { node, class, message } => job.fail(JobError::elsewhere(node, class, Cause::Peer(message))),
             Frame::Done => from.done.store(true, SeqCst),
             _ => {}
+        }
+    }
+
+    /// Passes a time on; what is not news here is not to the others.
+    fn follow(&self, job: &Job, from: &Other, time: Time) {
+        if job.ticker.follow(time) {
+            self.tell_all_but(from.process, &Frame::Time(time));
         }
     }
 
