@@ -2,11 +2,12 @@
 
 use crate::{
     cli::RunArguments,
+    commands::run,
     exit::{Code, Failure},
     output::say,
     supervise,
 };
-use standpipe_checkpoint::{CheckpointError, Location, Manifest, Start, Store, TakenOver};
+use standpipe_checkpoint::{CheckpointError, Found, Location, Start, Store, TakenOver};
 use standpipe_engine::{CheckpointOptions, check_restore};
 use standpipe_pipeline::{Checkpoint, Plan};
 use std::sync::Arc;
@@ -21,10 +22,11 @@ pub(crate) fn take_over(plan: &Plan, job_id: &str, arguments: &RunArguments) -> 
         return Ok(None);
     };
     let store = open(settings, &plan.name)?;
-    let start = match (arguments.restore, arguments.fresh) {
-        // Started again after a failure: from the newest of its own, or from nothing where there is none.
-        _ if supervise::attempt().is_some_and(|attempt| attempt > 0) => Start::Latest,
-        (Some(start), _) => start,
+    let again = supervise::attempt().is_some_and(|attempt| attempt > 0) && store.has_begun(job_id).map_err(|error| failure(&error))?;
+    let start = match (&arguments.restore, arguments.fresh) {
+        // Started again after a failure: from the newest of its own, or from nothing where there is none. Unless it failed before it had begun: then as it was told to.
+        _ if again => Start::Latest,
+        (Some(start), _) => start.clone(),
         (None, true) => Start::Fresh,
         (None, false) => {
             refuse_to_forget(&store)?;
@@ -32,15 +34,17 @@ pub(crate) fn take_over(plan: &Plan, job_id: &str, arguments: &RunArguments) -> 
         }
     };
     // Before anything is claimed: what does not fit disturbs nobody.
-    if let Some(manifest) = wanted(&store, start).map_err(|error| failure(&error))? {
-        check_restore(&manifest, plan, arguments.allow_non_restored_state).map_err(|error| Failure::error(Code::Usage, error))?;
+    if let Some(Found { manifest, elsewhere }) = store.find(&start).map_err(|error| failure(&error))? {
+        let store = elsewhere.as_ref().map_or(&store, |(store, _)| store);
         store.check_files(&manifest).map_err(|error| failure(&error))?;
+        check_restore(store, &manifest, plan, arguments.allow_non_restored_state).map_err(|error| run::failure(&error))?;
     }
-    let taken_over = store.take_over(job_id, start).map_err(|error| failure(&error))?;
-    match &taken_over.base {
-        Some(base) => say!("{}: goes on from checkpoint {} in {}", plan.name, base.id, store.place()),
-        None if arguments.restore.is_some() => say!("{}: there is no checkpoint in {}: begins with nothing", plan.name, store.place()),
-        None => {}
+    let taken_over = store.take_over(job_id, &start).map_err(|error| failure(&error))?;
+    match (&taken_over.base, &taken_over.elsewhere) {
+        (Some(_), Some(place)) => say!("{}: goes on from {place}; its own checkpoints are in {}", plan.name, store.place()),
+        (Some(base), None) => say!("{}: goes on from checkpoint {} in {}", plan.name, base.id, store.place()),
+        (None, _) if arguments.restore.is_some() => say!("{}: there is no checkpoint in {}: begins with nothing", plan.name, store.place()),
+        (None, _) => {}
     }
     Ok(Some(options(settings, store, taken_over, arguments)))
 }
@@ -68,15 +72,6 @@ fn options(settings: &Checkpoint, store: Store, taken_over: TakenOver, arguments
     }
 }
 
-/// The checkpoint that a job is to go on from.
-fn wanted(store: &Store, start: Start) -> Result<Option<Manifest>, CheckpointError> {
-    match start {
-        Start::Fresh => Ok(None),
-        Start::Latest => store.latest(),
-        Start::At(id) => store.read(id).map(Some),
-    }
-}
-
 /// The store of a pipeline's checkpoints.
 pub(crate) fn open(settings: &Checkpoint, job: &str) -> anyhow::Result<Store> {
     let location = Location::open(settings.dir(), &[]).map_err(|error| failure(&error))?;
@@ -85,18 +80,25 @@ pub(crate) fn open(settings: &Checkpoint, job: &str) -> anyhow::Result<Store> {
 
 /// Where there are checkpoints, a job does not begin with nothing unless it is told to.
 fn refuse_to_forget(store: &Store) -> anyhow::Result<()> {
-    let Some(newest) = store.list().map_err(|error| failure(&error))?.last().copied() else { return Ok(()) };
-    let place = store.place();
-    let message =
-        format!("there are checkpoints in {place}, up to {newest}: --restore latest goes on from there, --fresh begins with nothing");
-    Err(Failure::error(Code::Usage, message))
+    let flags = "--restore latest goes on from there, --fresh begins with nothing";
+    if let Some(newest) = store.list().map_err(|error| failure(&error))?.last() {
+        let message = format!("there are checkpoints in {}, up to {newest}: {flags}", store.place());
+        return Err(Failure::error(Code::Usage, message));
+    }
+    match store.begun_elsewhere().map_err(|error| failure(&error))? {
+        Some(place) => {
+            Err(Failure::error(Code::Usage, format!("the job has begun from {place}, and has taken no checkpoint since: {flags}")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The exit code that an error means.
 pub(crate) fn failure(error: &CheckpointError) -> anyhow::Error {
     let code = match error {
-        CheckpointError::Missing { .. } => Code::Usage,
+        CheckpointError::Missing { .. } | CheckpointError::Nowhere { .. } | CheckpointError::Needed { .. } => Code::Usage,
         CheckpointError::Location { .. } | CheckpointError::Store { .. } => Code::Outside,
+        CheckpointError::Fenced { .. } if supervise::attempt().is_some() => Code::Superseded,
         CheckpointError::Fenced { .. } | CheckpointError::Damaged { .. } | CheckpointError::Arrow { .. } => Code::Failed,
     };
     Failure::error(code, error)

@@ -87,8 +87,8 @@ pub(crate) struct RunArguments {
     /// Run it in so many processes of this machine: if one of them fails, all are started again as `restart:` says
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) processes: u32,
-    /// Go on from a checkpoint: `latest`, or its number
-    #[arg(long, value_name = "latest|NUMBER", value_parser = restore)]
+    /// Go on from a checkpoint: `latest`, its number, or the path or URL of its manifest, also in another place than the pipeline's
+    #[arg(long, value_name = "latest|NUMBER|PATH", value_parser = restore)]
     pub(crate) restore: Option<Start>,
     /// Begin with nothing, although there are checkpoints: they are passed over and removed by and by
     #[arg(long, conflicts_with = "restore")]
@@ -292,7 +292,11 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 fn restore(text: &str) -> Result<Start, String> {
     match text {
         "latest" => Ok(Start::Latest),
-        number => number.parse().map(Start::At).map_err(|_| format!("expected latest or the number of a checkpoint, found {text:?}")),
+        path if path.contains('/') || path.ends_with(".json") => Ok(Start::From(path.to_owned())),
+        number => number
+            .parse()
+            .map(Start::At)
+            .map_err(|_| format!("expected latest, the number of a checkpoint, or the path of its manifest, found {text:?}")),
     }
 }
 

@@ -106,7 +106,7 @@ fn where_there_are_checkpoints_a_job_begins_with_nothing_only_if_it_is_told_to()
     let error = counts(&folder, &["--restore", "4711"]).finish().one_error(2);
     assert!(error.contains("there is no checkpoint 4711 in ckpt/counts; there are "), "{error}");
     let error = counts(&folder, &["--restore", "newest"]).finish().code(2).stderr;
-    assert!(error.contains("expected latest or the number of a checkpoint, found \"newest\""), "{error}");
+    assert!(error.contains("expected latest, the number of a checkpoint, or the path of its manifest, found \"newest\""), "{error}");
     counts(&folder, &["--fresh"]).finish().success();
     assert_exactly_once(&folder);
 }
@@ -118,6 +118,40 @@ fn an_older_checkpoint_can_be_chosen() {
     killed_after(10, &folder, &["--set", "checkpoint.keep=1000"]);
     let run = counts(&folder, &["--restore", "3"]).finish().success();
     assert!(run.stderr.contains("goes on from checkpoint 3 in ckpt/counts"), "{}", run.stderr);
+    assert_exactly_once(&folder);
+}
+
+#[test]
+fn a_job_moves_to_another_place_for_its_checkpoints() {
+    let folder = Folder::new();
+    folder.write("counts.yaml", COUNTS);
+    killed_after(5, &folder, &[]);
+    let inspected = standpipe(["checkpoint", "inspect", "counts.yaml"]).in_directory(folder.path()).finish().success().stdout;
+    let path = inspected.lines().find(|line| line.ends_with(".json")).unwrap();
+    let moved = ["--set", "checkpoint.dir=other"];
+    let error =
+        counts(&folder, &[&moved[..], &["--restore", "ckpt/counts/checkpoints/00004711-000001.json"]].concat()).finish().one_error(2);
+    let expected = "at \"ckpt/counts/checkpoints/00004711-000001.json\" there is no checkpoint: expected its manifest, like DIR/JOB/checkpoints/00000041-000003.json";
+    assert!(error.contains(expected), "{error}");
+    let error = counts(&folder, &[&moved[..], &["--restore", path, "--set", "name=another"]].concat()).finish().one_error(2);
+    assert!(error.contains("it is of the job \"counts\", this is \"another\""), "{error}");
+
+    // Told to go on from there, and killed before its first checkpoint: it has not forgotten.
+    let slow = ["--set", "checkpoint.interval=1h"];
+    let mut run = counts(&folder, &[&moved[..], &slow, &["--restore", path]].concat()).start();
+    run.wait_until("its start", PATIENCE, |run| run.stderr().contains("starts on"));
+    run.signal(Signal::KILL);
+    let killed = run.wait();
+    assert!(killed.stderr.contains(&format!("checkpoints/{}", path.rsplit('/').next().unwrap())), "{}", killed.stderr);
+    let error = counts(&folder, &moved).finish().one_error(2);
+    assert!(error.contains("the job has begun from ") && error.contains("--restore latest goes on from there"), "{error}");
+    killed_after(3, &folder, &[&moved[..], &["--restore", "latest"]].concat());
+    let last = counts(&folder, &[&moved[..], &["--restore", "latest"]].concat()).finish().success();
+    assert!(last.stderr.contains("in other/counts"), "{}", last.stderr);
+    assert_exactly_once(&folder);
+    // What is needed is there: the former place may go.
+    fs::remove_dir_all(folder.at("ckpt")).unwrap();
+    counts(&folder, &[&moved[..], &["--restore", "latest"]].concat()).finish().success();
     assert_exactly_once(&folder);
 }
 

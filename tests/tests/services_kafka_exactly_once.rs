@@ -124,10 +124,7 @@ fn a_broker_that_goes_away_and_comes_back_loses_and_doubles_nothing() {
     let to = kafka.topic_of("to", 2, &[]);
     let count = 15_000;
     let source = json!({ "connector": "generator", "with": { "rate": 1_500, "count": count, "fields": { "n": { "kind": "sequence" } } } });
-    let mut with = kafka.with(
-        &to,
-        json!({ "delivery": "exactly-once", "properties": { "reconnect.backoff.max.ms": 500, "transaction.timeout.ms": 15_000 } }),
-    );
+    let mut with = kafka.with(&to, json!({ "delivery": "exactly-once", "properties": { "reconnect.backoff.max.ms": 500 } }));
     with["max_pending"] = json!("10MiB");
     let pipeline = json!({
         "name": "write",
@@ -139,8 +136,9 @@ fn a_broker_that_goes_away_and_comes_back_loses_and_doubles_nothing() {
     let mut job = run(&folder, &pipeline).args(["--log-level", "info"]).start();
     job.wait_until("checkpoints", PATIENCE, |job| job.stderr().matches("is durable after").count() >= 5);
     service.stop();
-    // A marker that is on its way waits for its broker until transaction.timeout.ms (60 s) is over, whatever the call is told.
-    job.wait_until("the loss of the broker is noticed", 2 * PATIENCE, |job| job.stderr().contains("trying again"));
+    // Records that cannot be sent are given up after 10 s; a marker that is on its way waits in librdkafka until a broker comes back, whatever it is told.
+    let is_noticed = |job: &Running| ["trying again", "commit has not returned"].iter().any(|words| job.stderr().contains(words));
+    job.wait_until("the loss of the broker is noticed", PATIENCE, is_noticed);
     service.start_again();
     job.wait().success();
     let found = committed(&kafka, &to);

@@ -170,13 +170,13 @@ fn what_cannot_be_asked() {
     }
     assert!(!folder.at("out.csv").exists());
     let error = refused(2, &["ckpt", "select 1"]);
-    assert!(error.contains("ckpt is no folder of a job's checkpoints; there are ckpt/counts"), "{error}");
+    assert!(error.contains("there is no checkpoint: expected its manifest, like DIR/JOB/checkpoints/00000041-000003.json, or the folder of a job, DIR/JOB; there are "), "{error}");
     let error = refused(3, &["nowhere/counts", "select 1"]);
     assert!(error.contains("nowhere/counts: there is no such pipeline file") && !folder.at("nowhere").exists(), "{error}");
     let error = refused(2, &["ckpt/counts", "select 1", "--number", "99999"]);
     assert!(error.contains("there is no checkpoint 99999 in "), "{error}");
     let error = refused(2, &["s3://bucket", "select 1"]);
-    assert!(error.contains("s3://bucket is no job's checkpoints: they are in DIR/JOB"), "{error}");
+    assert!(error.contains("at \"s3://bucket\" there is no checkpoint: expected its manifest"), "{error}");
 }
 
 #[test]

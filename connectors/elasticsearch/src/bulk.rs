@@ -40,6 +40,9 @@ pub(crate) struct Encoded {
     pub(crate) fallbacks: u64,
 }
 
+/// Room that is made for a lane in advance, bytes: rows may be much smaller than those of the batch before.
+const MOST_ROOM: usize = 16 << 20;
+
 /// Turns batches into lines.
 pub(crate) struct Encoder {
     plan: Plan,
@@ -129,7 +132,7 @@ impl Encoder {
     fn room_for(&self, rows: usize) -> Encoded {
         let share = rows / self.lanes + rows / self.lanes / 16;
         let items = || Items {
-            bytes: Vec::with_capacity(share * self.bytes_per_row),
+            bytes: Vec::with_capacity(share.saturating_mul(self.bytes_per_row).min(MOST_ROOM)),
             ends: Vec::with_capacity(share),
             rows: Vec::with_capacity(share),
         };

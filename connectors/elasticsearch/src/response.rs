@@ -129,6 +129,8 @@ pub(crate) fn read(status: u16, body: &[u8], items: usize, ours: Ours) -> Answer
         },
         429 => Answer::Busy(whole(status, body)),
         401 | 403 => Answer::Denied(whole(status, body)),
+        // A proxy's own 400 says nothing of the documents.
+        400 if error_of(body).is_none() => Answer::Garbled(whole(status, body)),
         400 | 413 => Answer::Unreadable(whole(status, body)),
         408 => Answer::Failed(whole(status, body)),
         300..=499 | 501 | 505 => Answer::Foreign(whole(status, body)),
@@ -138,9 +140,16 @@ pub(crate) fn read(status: u16, body: &[u8], items: usize, ours: Ours) -> Answer
 
 /// The error of an answer as a whole; from a proxy it may be no JSON.
 pub(crate) fn whole(status: u16, body: &[u8]) -> Fault {
-    match serde_json::from_slice::<Value>(body).ok().and_then(|answer| answer.get("error").cloned()) {
+    match error_of(body) {
         Some(error) => Fault::read(status, &error),
         None => Fault { status, kind: format!("status {status}"), reason: first_line(&String::from_utf8_lossy(body)) },
+    }
+}
+
+fn error_of(body: &[u8]) -> Option<Value> {
+    match serde_json::from_slice(body).ok()? {
+        Value::Object(mut answer) => answer.remove("error"),
+        _ => None,
     }
 }
 
@@ -283,6 +292,7 @@ mod tests {
         assert_eq!(read(401, body, 1, OURS), Answer::Denied(fault(401)));
         assert_eq!(read(403, body, 1, OURS), Answer::Denied(fault(403)));
         assert_eq!(read(413, body, 1, OURS), Answer::Unreadable(fault(413)));
+        assert_eq!(read(400, body, 1, OURS), Answer::Garbled(fault(400)));
         assert_eq!(read(503, body, 1, OURS), Answer::Failed(fault(503)));
         assert_eq!(
             read(502, b"<html>Bad Gateway</html>", 1, OURS),

@@ -40,11 +40,15 @@ struct Sent {
     node: usize,
     request: Request,
     since: Instant,
+    /// See [`Sender::renewals`].
+    renewals: u32,
 }
 
 /// The state of the thread.
 pub(crate) struct Sender {
     client: Client,
+    /// How often the credentials have changed.
+    renewals: u32,
     lanes: Vec<Lane>,
     requests: JoinSet<(Sent, Reply)>,
     pressure: Pressure,
@@ -70,6 +74,7 @@ impl Sender {
         let limit = Limit { docs: config.batch.max_docs, bytes: config.batch.max_bytes.0, age: config.batch.max_age.0 };
         Self {
             client,
+            renewals: 0,
             lanes: (0..config.in_flight).map(|_| Lane::new(one_per_id)).collect(),
             requests: JoinSet::new(),
             pressure: Pressure::new(config.in_flight, config.batch.max_docs),
@@ -170,7 +175,7 @@ impl Sender {
         self.progress.sent(request.body.len());
         self.pace.sent(now);
         let reply = self.client.bulk(node, request.body.clone());
-        let sent = Sent { lane: number, node, request, since: now };
+        let sent = Sent { lane: number, node, request, since: now, renewals: self.renewals };
         self.requests.spawn(async move { (sent, reply.await) });
     }
 
@@ -188,7 +193,9 @@ impl Sender {
 
     /// What an answer, or none, means for a request.
     fn judge(&mut self, sent: Sent, reply: Reply) {
-        let Sent { lane: number, node, request, .. } = sent;
+        let Sent { lane: number, node, request, renewals, .. } = sent;
+        // Others may have come while it was on its way.
+        let had_old_credentials = renewals < self.renewals;
         let (docs, now) = (request.docs, Instant::now());
         let (status, body) = match reply {
             Ok(reply) => reply,
@@ -206,14 +213,14 @@ impl Sender {
                 // With versions the server knows which write is the later one, and it need not be the later item.
                 let last_wins = self.ours.ids && !self.ours.versions;
                 let outcome = self.lanes[number].settle(request, fates, self.limit.docs, last_wins);
-                self.sorted(number, docs, outcome, node);
+                self.sorted(number, docs, outcome, node, had_old_credentials);
             }
             Answer::Busy(fault) => {
                 self.pressure.tighten(docs, docs);
                 self.again(number, request, &fault, node);
             }
             Answer::Foreign(fault) => self.give_up(&fault, node),
-            Answer::Denied(_) if self.has_new_credentials() => {
+            Answer::Denied(_) if had_old_credentials || self.has_new_credentials() => {
                 self.progress.retried(docs);
                 self.lanes[number].put_back(request);
                 self.wait(number);
@@ -232,7 +239,7 @@ impl Sender {
     }
 
     /// The items of an answered request have been sorted out.
-    fn sorted(&mut self, number: usize, docs: usize, outcome: Outcome, node: usize) {
+    fn sorted(&mut self, number: usize, docs: usize, outcome: Outcome, node: usize, had_old_credentials: bool) {
         match outcome.busy {
             0 => self.pressure.relax(),
             busy => self.pressure.tighten(busy, docs),
@@ -250,7 +257,7 @@ impl Sender {
             _ => 1,
         };
         match outcome.cause {
-            Some(cause) if cause.is_security() && self.has_new_credentials() => self.wait(number),
+            Some(cause) if cause.is_security() && (had_old_credentials || self.has_new_credentials()) => self.wait(number),
             Some(cause) if cause.is_denied() && !self.has_taken => self.give_up(&cause, node),
             Some(cause) => self.pause(number, &cause, node),
             None => {
@@ -264,6 +271,7 @@ impl Sender {
     fn has_new_credentials(&mut self) -> bool {
         match self.client.renew(&self.shared.host) {
             Ok(true) => {
+                self.renewals += 1;
                 self.shared.host.info("the credentials have changed; trying the new ones", &[]);
                 true
             }

@@ -275,8 +275,9 @@ mod tests {
         let mut epoch = Epoch::open(&bytes).unwrap().unwrap();
         let (columns, batch) = (epoch.columns(), epoch.next().unwrap().unwrap());
         let records = Records::of(&batch, &columns).unwrap();
-        let names =
-            |row| records.get(row).unwrap().headers.map(|headers| headers.iter().map(|header| header.key.to_owned()).collect::<Vec<_>>());
+        let names = |row| {
+            records.get(row).unwrap().headers.map(|headers| headers.owned().iter().map(|header| header.key.to_owned()).collect::<Vec<_>>())
+        };
         assert_eq!((names(0), names(1)), (Some(vec!["b".to_owned()]), None));
     }
 

@@ -5,6 +5,7 @@ use arrow_array::{Array, ArrayRef, BinaryArray, MapArray, RecordBatch, StringArr
 use arrow_schema::DataType;
 use rdkafka::message::{Header, OwnedHeaders};
 use standpipe_sdk::{Error, Result};
+use std::ops::Range;
 
 /// Whether a column of that type holds headers.
 #[must_use]
@@ -49,15 +50,36 @@ impl<'a> HeaderColumn<'a> {
 
     /// The headers of a row; `None`: it has none.
     #[must_use]
-    pub fn get(&self, row: usize) -> Option<OwnedHeaders> {
+    pub fn get(&self, row: usize) -> Option<RowHeaders<'_>> {
         let maps = self.0.as_ref()?;
         let length = if maps.rows.is_valid(row) { maps.rows.value_length(row) } else { 0 };
         let (start, length) = (usize::try_from(maps.rows.value_offsets()[row]).ok()?, usize::try_from(length).ok()?);
-        if length == 0 {
-            return None;
-        }
-        let add = |headers: OwnedHeaders, entry| headers.insert(Header { key: maps.names.value(entry), value: maps.values.get(entry) });
-        Some((start..start + length).fold(OwnedHeaders::new_with_capacity(length), add))
+        (length > 0).then_some(RowHeaders { maps, entries: start..start + length })
+    }
+}
+
+/// The headers of a row, as they lie in its batch.
+pub struct RowHeaders<'a> {
+    maps: &'a Maps<'a>,
+    entries: Range<usize>,
+}
+
+impl RowHeaders<'_> {
+    fn all(&self) -> impl Iterator<Item = Header<'_, &[u8]>> {
+        self.entries.clone().map(|entry| Header { key: self.maps.names.value(entry), value: self.maps.values.get(entry) })
+    }
+
+    /// The most that they are in a record.
+    #[must_use]
+    pub fn largest(&self) -> usize {
+        // Of both the length, of 5 bytes at most.
+        self.all().map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len) + 10).sum()
+    }
+
+    /// As librdkafka takes them.
+    #[must_use]
+    pub fn owned(&self) -> OwnedHeaders {
+        self.all().fold(OwnedHeaders::new_with_capacity(self.entries.len()), OwnedHeaders::insert)
     }
 }
 

@@ -1,6 +1,9 @@
 //! Batches as records: for every row its key, value, partition, timestamp and headers. Both ways of delivery read batches through it; the host has encoded the values.
 
-use crate::{headers::HeaderColumn, key::Keys};
+use crate::{
+    headers::{HeaderColumn, RowHeaders},
+    key::Keys,
+};
 use arrow_array::{
     Array, BinaryArray, RecordBatch, StringArray,
     cast::AsArray,
@@ -12,7 +15,6 @@ use arrow_array::{
 use arrow_schema::{DataType, TimeUnit};
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
-    message::{Headers, OwnedHeaders},
     producer::{BaseRecord, DeliveryResult, NoCustomPartitioner, ProducerContext, ThreadedProducer},
 };
 use standpipe_sdk::{Error, Result, wire::VALUE_COLUMN};
@@ -62,7 +64,7 @@ pub struct Record<'a> {
     /// Milliseconds since the epoch; `None`: the time of sending.
     pub timestamp: Option<i64>,
     /// `None`: it has none.
-    pub headers: Option<OwnedHeaders>,
+    pub headers: Option<RowHeaders<'a>>,
 }
 
 /// What librdkafka said to a record.
@@ -85,9 +87,7 @@ impl Record<'_> {
     /// The most that it can be in a request, before compression.
     #[must_use]
     pub fn largest(&self) -> usize {
-        let headers = self.headers.iter().flat_map(Headers::iter);
-        let headers: usize = headers.map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len) + 10).sum();
-        self.bytes() + headers + OVERHEAD
+        self.bytes() + self.headers.as_ref().map_or(0, RowHeaders::largest) + OVERHEAD
     }
 
     /// Gives it to a producer.
@@ -102,7 +102,7 @@ impl Record<'_> {
         sent.key = self.key;
         sent.payload = self.value;
         sent.timestamp = self.timestamp;
-        sent.headers = self.headers.clone();
+        sent.headers = self.headers.as_ref().map(RowHeaders::owned);
         sent.partition = match self.partition.map(i32::try_from) {
             None => None,
             Some(Ok(partition)) if partition >= 0 => Some(partition),

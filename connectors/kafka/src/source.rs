@@ -375,8 +375,8 @@ impl Source for KafkaSource {
         let now = self.host.now() / 1_000;
         let lag = self.splits.iter().map(|split| {
             let end = self.lag.end(&split.id);
-            let records = end.zip(split.position).map(|(end, position)| u64::try_from(end - position).unwrap_or(0));
-            let age = split.written.map(|written| u64::try_from(now - written).unwrap_or(0));
+            let records = end.zip(split.position).map(|(end, position)| u64::try_from(end.saturating_sub(position)).unwrap_or(0));
+            let age = split.written.map(|written| u64::try_from(now.saturating_sub(written)).unwrap_or(0));
             let millis = if records == Some(0) { Some(0) } else { records.and(age) };
             SplitLag { split: split.id.clone(), records, millis }
         });

@@ -228,7 +228,7 @@ impl Session {
 
     /// Sends a record, waiting while the queue is full.
     fn offer(&self, topic: &str, record: &Record<'_>) -> Result<()> {
-        let mut progress = Progress::new(self.producer.in_flight_count());
+        let mut progress = None;
         loop {
             match record.send(&self.producer, topic, 0).map_err(|error| self.failure("write", &error))? {
                 Sent::Taken => return Ok(()),
@@ -238,7 +238,8 @@ impl Session {
             if self.host.cancelled() {
                 return Err(Error::cancelled());
             }
-            if progress.stalls(self.producer.in_flight_count()) {
+            let waiting = self.producer.in_flight_count();
+            if progress.get_or_insert_with(|| Progress::new(waiting)).stalls(waiting) {
                 return Err(self.silent());
             }
             std::thread::sleep(PAUSE);

@@ -692,7 +692,7 @@ struct StandpipeSinkTable {
                              size_t count,
                              uint32_t *decisions,
                              struct StandpipeError *error);
-  /* Gives up what was prepared but is in no durable checkpoint; on restore only. */
+  /* Gives up what was prepared for checkpoints that the job does not go on from; behind `recover`, and only if there is something. It may have been committed. */
   StandpipeStatus (*abort)(void *instance, const struct StandpipeCommittable *committables, size_t count, struct StandpipeError *error);
   /* All inputs have ended: delivers everything and ends cleanly (a file gets its final name). */
   StandpipeStatus (*finish)(void *instance, struct StandpipeError *error);

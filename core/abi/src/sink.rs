@@ -74,7 +74,7 @@ pub struct SinkTable {
         decisions: *mut u32,
         error: *mut Error,
     ) -> Status,
-    /// Gives up what was prepared but is in no durable checkpoint; on restore only.
+    /// Gives up what was prepared for checkpoints that the job does not go on from; behind `recover`, and only if there is something. It may have been committed.
     pub abort: unsafe extern "C" fn(instance: *mut c_void, committables: *const Committable, count: usize, error: *mut Error) -> Status,
     /// All inputs have ended: delivers everything and ends cleanly (a file gets its final name).
     pub finish: unsafe extern "C" fn(instance: *mut c_void, error: *mut Error) -> Status,

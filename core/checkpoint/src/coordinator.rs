@@ -57,6 +57,8 @@ pub enum Event {
     Requested,
     /// All sources have ended, or the job is to stop: after one more checkpoint it is over.
     Ending,
+    /// The sources are being drained: until they have ended, none is taken but on request.
+    Draining,
     /// A part's state is written.
     Part(u64, Part),
     /// A part's state cannot be taken or written.
@@ -194,6 +196,7 @@ impl Coordinator {
         match event {
             Event::Requested => self.requested = true,
             Event::Ending => self.ending = true,
+            Event::Draining => self.settings.interval = None,
             Event::Part(id, part) => self.part(id, part, &mut actions),
             Event::PartFailed(id, reason) | Event::WriteFailed(id, reason) => self.give_up(id, reason, now, &mut actions),
             Event::Written(id) => self.written(id, now, &mut actions),

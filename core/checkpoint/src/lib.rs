@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! DIR/JOB/generations/000003                            a process has taken over the job
-//! DIR/JOB/generations/000003.base                       ... and goes on from this checkpoint
+//! DIR/JOB/generations/000003.base                       ... and goes on from this checkpoint, or that of a manifest elsewhere
 //! DIR/JOB/data/000003-00000041-transforms.stats-0-panes.arrow
 //! DIR/JOB/checkpoints/00000041-000003.json              the manifest; a checkpoint exists when this does
 //! DIR/JOB/checkpoints/00000042-000003-savepoint.json    ... of one that stays until it is removed on request
@@ -27,7 +27,7 @@ pub mod table;
 
 pub use location::Location;
 pub use manifest::{FileRef, Kind, Manifest, NodeState};
-pub use store::{Start, Store, TakenOver};
+pub use store::{Found, Start, Store, TakenOver};
 
 /// Why a checkpoint cannot be written, found or read.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +67,24 @@ pub enum CheckpointError {
         place: String,
         /// `; there are 39 to 41`, or nothing.
         present: String,
+    },
+    /// What may not be removed.
+    #[error("{id} is the newest checkpoint in {place}: the job goes on from it, or builds on it while it runs")]
+    Needed {
+        /// Its number.
+        id: u64,
+        /// The folder or URL.
+        place: String,
+    },
+    /// A path or URL at which there is none.
+    #[error(
+        "at {text:?} there is no checkpoint: expected its manifest, like DIR/JOB/checkpoints/00000041-000003.json, or the folder of a job, DIR/JOB{there}"
+    )]
+    Nowhere {
+        /// As it was written.
+        text: String,
+        /// `; there are DIR/a, DIR/b`, or nothing.
+        there: String,
     },
     /// An object that is not what we write.
     #[error("{object}: {reason}")]
@@ -108,8 +126,9 @@ impl CheckpointError {
     /// Whether the same may succeed later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Store { source, .. } if !matches!(source,
-            object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. } | object_store::Error::InvalidPath { .. }))
+        use object_store::Error::{InvalidPath, NotFound, NotImplemented, NotSupported};
+        matches!(self, Self::Store { source, .. }
+            if !matches!(source, NotFound { .. } | NotImplemented { .. } | NotSupported { .. } | InvalidPath { .. }))
     }
 }
 

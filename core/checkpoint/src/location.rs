@@ -72,6 +72,16 @@ impl Location {
         &self.url
     }
 
+    /// Whether both name the same place.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let url = |location: &Self| location.url.trim_end_matches('/').to_owned();
+        match (&self.folder, &other.folder) {
+            (Some(folder), Some(other)) => folder == other,
+            (None, None) => url(self) == url(other),
+            _ => false,
+        }
+    }
+
     /// Whether other machines see it.
     #[must_use]
     pub fn is_shared(&self) -> bool {

@@ -3,23 +3,32 @@
 //!
 //! Calls block until the store has answered; whoever calls has a thread for it. What they give is durable: on this machine's disk files and folders are synced.
 
+mod local;
 mod names;
+mod place;
+mod start;
+
+use start::Begun;
+pub use start::{Found, Start, TakenOver};
 
 use crate::{
     CheckpointError, Location,
     manifest::{FORMAT, FileRef, Kind, Manifest},
     table,
 };
-use arrow::array::RecordBatch;
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use names::{Name, Names};
-use object_store::{Error, ObjectStoreExt, PutMode, PutPayload, path::Path};
-use serde::{Deserialize, Serialize};
+use object_store::{
+    Error, ObjectStoreExt, PutMode, PutPayload,
+    path::{Path, PathPart},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
     future::Future,
+    io,
+    ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 use tokio::runtime::Runtime;
@@ -48,28 +57,6 @@ pub struct NewTable {
     pub same: Option<FileRef>,
 }
 
-/// From where a job goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// From nothing: what is there is passed over.
-    Fresh,
-    /// From the newest checkpoint, or from nothing where there is none.
-    Latest,
-    /// From that one.
-    At(u64),
-}
-
-/// What a process knows once it has taken over a job, and tells the others that run the job with it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct TakenOver {
-    /// Its own.
-    pub generation: u64,
-    /// The checkpoint that it goes on from.
-    pub base: Option<Manifest>,
-    /// The number of its first checkpoint.
-    pub first_id: u64,
-}
-
 /// See the module's documentation.
 pub struct Store {
     location: Location,
@@ -79,10 +66,18 @@ pub struct Store {
     runtime: Runtime,
     /// By checkpoint: a manifest that was read or written once is not read again.
     known: Mutex<BTreeMap<Name, Known>>,
+    /// Notes that were read once.
+    begun: Mutex<BTreeMap<u64, Begun>>,
 }
 
 /// The paths that a checkpoint needs.
 type Known = BTreeSet<String>;
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("place", &self.place()).finish_non_exhaustive()
+    }
+}
 
 impl Store {
     /// The checkpoints of the job of that name.
@@ -94,13 +89,21 @@ impl Store {
         let runtime =
             runtime.map_err(|error| CheckpointError::Location { url: location.as_str().to_owned(), reason: error.to_string() })?;
         let root = location.prefix.clone().join(job);
-        Ok(Self { location, root, job: job.to_owned(), runtime, known: Mutex::default() })
+        Ok(Self { location, root, job: job.to_owned(), runtime, known: Mutex::default(), begun: Mutex::default() })
     }
 
     /// For messages: the place and the job.
     #[must_use]
     pub fn place(&self) -> String {
-        format!("{}/{}", self.location.as_str().trim_end_matches('/'), self.job)
+        // As the store writes it: `a#b` is `a%23b`.
+        let folder = PathPart::from(self.job.as_str());
+        format!("{}/{}", self.location.as_str().trim_end_matches('/'), folder.as_ref())
+    }
+
+    /// Where the manifest of one of its checkpoints is: what [`Start::From`] takes.
+    #[must_use]
+    pub fn manifest_place(&self, manifest: &Manifest) -> String {
+        format!("{}/{CHECKPOINTS}/{}", self.place(), Name::of(manifest))
     }
 
     fn wait<T>(&self, what: impl Future<Output = T>) -> T {
@@ -121,13 +124,33 @@ impl Store {
     /// Creates an object; false: there is one, with other content.
     async fn create(&self, path: &Path, content: Bytes) -> Result<bool, CheckpointError> {
         let payload = PutPayload::from_bytes(content.clone());
-        match self.location.store.put_opts(path, payload, PutMode::Create.into()).await {
-            Ok(_) => self.sync(path),
-            // It may be ours: a request whose answer was lost is sent again by the library.
-            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => return Ok(self.get(path).await? == content),
-            Err(error) => return Err(CheckpointError::store("create", path, error)),
+        let created = match self.location.folder.clone() {
+            Some(folder) => {
+                let (at, content) = (path.clone(), content.clone());
+                on_disk("create", path, move || local::create(&folder, &at, &content)).await?
+            }
+            None => match self.location.store.put_opts(path, payload, PutMode::Create.into()).await {
+                Ok(_) => true,
+                Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => false,
+                Err(error) => return Err(CheckpointError::store("create", path, error)),
+            },
+        };
+        // It may be ours: a request whose answer was lost is sent again by the library.
+        Ok(created || self.get(path).await? == content)
+    }
+
+    /// Writes an object; one that is there is replaced. See [`Self::sync`].
+    async fn put(&self, path: &Path, content: Bytes) -> Result<(), CheckpointError> {
+        match self.location.folder.clone() {
+            Some(folder) => {
+                let at = path.clone();
+                on_disk("write", path, move || local::put(&folder, &at, &content)).await
+            }
+            None => {
+                let put = self.location.store.put(path, PutPayload::from_bytes(content)).await;
+                put.map(drop).map_err(|error| CheckpointError::store("write", path, error))
+            }
         }
-        .map(|()| true)
     }
 
     async fn get(&self, path: &Path) -> Result<Bytes, CheckpointError> {
@@ -135,80 +158,12 @@ impl Store {
         read.await.map_err(|error| CheckpointError::store("read", path, error))
     }
 
-    /// Makes a file on this machine's disk survive the machine, not only the process.
-    fn sync(&self, path: &Path) -> Result<(), CheckpointError> {
-        let Some(folder) = &self.location.folder else { return Ok(()) };
-        let mut file = folder.clone();
-        file.extend(path.parts().map(|part| part.as_ref().to_owned()));
-        let sync = || {
-            File::open(&file)?.sync_all()?;
-            file.ancestors().skip(1).take_while(|parent| parent.starts_with(folder)).try_for_each(|parent| File::open(parent)?.sync_all())
-        };
-        sync().map_err(|source| {
-            let source = Error::Generic { store: "LocalFileSystem", source: Box::new(source) };
-            CheckpointError::store("sync", path, source)
-        })
-    }
-
-    /// Takes over: claims the next generation. From now on a process of a former one commits nothing more.
-    ///
-    /// # Errors
-    /// When the store does not answer or may not be written.
-    pub fn claim(&self, job_id: &str) -> Result<u64, CheckpointError> {
-        self.wait(async {
-            let mut generation = self.newest_generation().await? + 1;
-            while !self.create(&self.path(GENERATIONS, &format!("{generation:06}")), Bytes::from(job_id.to_owned())).await? {
-                generation += 1;
-            }
-            Ok(generation)
-        })
-    }
-
-    /// Notes from which checkpoint (0: from none) a claimed generation goes on. Later ones of former generations are passed over for ever.
-    ///
-    /// # Errors
-    /// When the store does not answer or may not be written; when this generation has another base.
-    pub fn begin(&self, generation: u64, base: u64) -> Result<(), CheckpointError> {
-        let path = self.path(GENERATIONS, &format!("{generation:06}{BASE}"));
-        match self.wait(self.create(&path, Bytes::from(base.to_string())))? {
-            true => Ok(()),
-            false => Err(CheckpointError::Damaged { object: path.to_string(), reason: format!("it is not {base}") }),
-        }
-    }
-
-    /// Claims a generation and finds what it goes on from; [`Self::begin`] is due when that has been read. See "Fencing" in the crate's documentation.
-    ///
-    /// # Errors
-    /// When the store does not answer or may not be written; when there is no such checkpoint: then nobody is disturbed.
-    pub fn take_over(&self, job_id: &str, start: Start) -> Result<TakenOver, CheckpointError> {
-        let find = || match start {
-            Start::Fresh => Ok(None),
-            Start::Latest => self.latest(),
-            Start::At(id) => self.read(id).map(Some),
-        };
-        find()?;
-        let generation = self.claim(job_id)?;
-        // Only now: until then, the process before this one may have added some.
-        let base = find()?;
-        Ok(TakenOver { generation, base, first_id: self.next_id()? })
-    }
-
-    async fn newest_generation(&self) -> Result<u64, CheckpointError> {
-        Ok(self.names(GENERATIONS).await?.iter().filter_map(|name| name.parse().ok()).max().unwrap_or(0))
-    }
-
-    /// The bases of all generations that have begun.
-    async fn bases(&self) -> Result<BTreeMap<u64, u64>, CheckpointError> {
-        let mut bases = BTreeMap::new();
-        for name in self.names(GENERATIONS).await? {
-            let Some(generation) = name.strip_suffix(BASE).and_then(|number| number.parse().ok()) else { continue };
-            let path = self.path(GENERATIONS, &name);
-            let content = self.get(&path).await?;
-            let base = std::str::from_utf8(&content).ok().and_then(|number| number.parse().ok());
-            let damaged = || CheckpointError::Damaged { object: path.to_string(), reason: "it is no number".to_owned() };
-            bases.insert(generation, base.ok_or_else(damaged)?);
-        }
-        Ok(bases)
+    /// Makes the names in a folder on this machine's disk survive the machine.
+    async fn sync(&self, folder: &str) -> Result<(), CheckpointError> {
+        let Some(root) = self.location.folder.clone() else { return Ok(()) };
+        let path = self.path(folder, "-");
+        let at = path.clone();
+        on_disk("sync", &path, move || local::sync_folders(&root, &at)).await
     }
 
     /// Writes tables for a checkpoint, those aside that are there already. They are garbage until a manifest names them.
@@ -233,12 +188,16 @@ impl Store {
             if let Some(same) = new.same.filter(|same| (&same.hash, same.bytes, same.rows) == (&file.hash, file.bytes, file.rows)) {
                 return Ok(same);
             }
-            let put = self.location.store.put(&path, PutPayload::from_bytes(content)).await;
-            put.map_err(|error| CheckpointError::store("write", &path, error))?;
-            self.sync(&path)?;
+            self.put(&path, content).await?;
             Ok(file)
         };
-        self.wait(stream::iter(tables).map(write).buffered(CONCURRENT).try_collect())
+        self.wait(async {
+            let files: Vec<FileRef> = stream::iter(tables).map(write).buffered(CONCURRENT).try_collect().await?;
+            if files.iter().any(|file| file.checkpoint == checkpoint) {
+                self.sync(DATA).await?;
+            }
+            Ok(files)
+        })
     }
 
     /// Whether all files of a checkpoint are there, in their lengths.
@@ -259,6 +218,21 @@ impl Store {
             }
         };
         self.wait(stream::iter(manifest.files().map(check)).buffered(CONCURRENT).try_collect())
+    }
+
+    /// The columns of a table's file; its rows are not read.
+    ///
+    /// # Errors
+    /// When it is missing or no such file.
+    pub fn schema(&self, file: &FileRef) -> Result<SchemaRef, CheckpointError> {
+        let path = self.below(&file.path);
+        self.wait(async {
+            let range = async |range: Range<u64>| {
+                let read = self.location.store.get_range(&path, range).await;
+                read.map_err(|error| CheckpointError::store("read", &path, error))
+            };
+            table::schema(path.as_ref(), file.bytes, range).await
+        })
     }
 
     /// Reads a table's file.
@@ -326,7 +300,7 @@ impl Store {
     async fn names_of_checkpoints(&self) -> Result<Names, CheckpointError> {
         let mut names: Vec<Name> = self.names(CHECKPOINTS).await?.iter().filter_map(|name| Name::parse(name)).collect();
         names.sort_unstable();
-        let bases = self.bases().await?;
+        let bases = self.begun().await?.into_iter().map(|(generation, begun)| (generation, begun.base)).collect();
         Ok(Names::sort(names, &bases))
     }
 
@@ -391,10 +365,15 @@ impl Store {
     /// Removes one checkpoint or savepoint, and the files that only it needs.
     ///
     /// # Errors
-    /// When there is none of that number, or the store does not answer.
+    /// When there is none of that number, when it is the newest checkpoint, or the store does not answer.
     pub fn discard(&self, id: u64) -> Result<(), CheckpointError> {
         self.wait(async {
-            let all = self.names_of_checkpoints().await?.restorable();
+            let names = self.names_of_checkpoints().await?;
+            // A job that runs builds the next one on it.
+            if names.holding.iter().rfind(|name| name.kind == Kind::Checkpoint).is_some_and(|newest| newest.id == id) {
+                return Err(CheckpointError::Needed { id, place: self.place() });
+            }
+            let all = names.restorable();
             let name = all.iter().find(|name| name.id == id).ok_or_else(|| self.missing(id, &all))?;
             self.remove_checkpoints(&[*name], &all).await
         })
@@ -459,6 +438,16 @@ impl Store {
         };
         stream::iter(paths).map(remove).buffer_unordered(CONCURRENT).try_for_each(|()| future::ready(Ok(()))).await
     }
+}
+
+/// Does something to an object on this machine's disk, on a thread that may wait.
+async fn on_disk<T: Send + 'static>(
+    verb: &str,
+    path: &Path,
+    what: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, CheckpointError> {
+    let done = tokio::task::spawn_blocking(what).await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+    done.map_err(|source| CheckpointError::store(verb, path, Error::Generic { store: "LocalFileSystem", source: Box::new(source) }))
 }
 
 fn hash(content: &[u8]) -> String {

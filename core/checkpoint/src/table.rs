@@ -4,19 +4,24 @@ use crate::CheckpointError;
 use arrow::{
     array::{AsArray, RecordBatch},
     compute::{max, min},
-    datatypes::{DataType, UInt16Type},
+    datatypes::{DataType, SchemaRef, UInt16Type},
     error::ArrowError,
     ipc::{
         CompressionType,
-        reader::FileReader,
+        convert::fb_to_schema,
+        reader::{FileReader, read_footer_length},
+        root_as_footer,
         writer::{FileWriter, IpcWriteOptions},
     },
 };
 use bytes::Bytes;
-use std::io::Cursor;
+use std::{io::Cursor, ops::Range, sync::Arc};
 
 /// The column that says to which key group a row belongs.
 pub const KEY_GROUP: &str = "key_group";
+
+/// Bytes behind the footer of an Arrow file: its length and the magic.
+const TAIL: usize = 10;
 
 /// A file's content.
 ///
@@ -39,6 +44,26 @@ pub fn encode(table: &str, batch: &RecordBatch) -> Result<Bytes, CheckpointError
 pub fn decode(object: &str, bytes: Bytes) -> Result<Vec<RecordBatch>, CheckpointError> {
     let damaged = |error: ArrowError| CheckpointError::Damaged { object: object.to_owned(), reason: error.to_string() };
     FileReader::try_new(Cursor::new(bytes), None).map_err(damaged)?.collect::<Result<_, _>>().map_err(damaged)
+}
+
+/// The columns of a file of that length, of which `read` gives parts.
+///
+/// # Errors
+/// When it is no such file, or cannot be read.
+pub async fn schema(
+    object: &str,
+    length: u64,
+    read: impl AsyncFn(Range<u64>) -> Result<Bytes, CheckpointError>,
+) -> Result<SchemaRef, CheckpointError> {
+    let damaged = |reason: &str| CheckpointError::Damaged { object: object.to_owned(), reason: reason.to_owned() };
+    let end = length.checked_sub(TAIL as u64).ok_or_else(|| damaged("it is too short"))?;
+    let tail: [u8; TAIL] = read(end..length).await?.as_ref().try_into().map_err(|_| damaged("it is too short"))?;
+    let footer = read_footer_length(tail).map_err(|error| damaged(&error.to_string()))?;
+    let begin = end.checked_sub(footer as u64).ok_or_else(|| damaged("it is too short"))?;
+    let footer = read(begin..end).await?;
+    let footer = root_as_footer(&footer).map_err(|error| damaged(&error.to_string()))?;
+    let schema = footer.schema().ok_or_else(|| damaged("it has no schema"))?;
+    Ok(Arc::new(fb_to_schema(schema)))
 }
 
 /// The first and the last key group of a table that has them.

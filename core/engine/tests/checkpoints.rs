@@ -34,7 +34,7 @@ fn store(folder: &Path) -> Store {
 
 fn options(folder: &Path, start: Start, interval: Duration) -> RunOptions {
     let store = store(folder);
-    let taken_over = store.take_over("test", start).unwrap();
+    let taken_over = store.take_over("test", &start).unwrap();
     let checkpoints = CheckpointOptions {
         store: Arc::new(store),
         interval,
@@ -561,6 +561,8 @@ fn a_savepoint_stays_and_a_job_goes_on_from_it() {
     assert_eq!((kept(saved), newest(folder.path()).id), (true, stopped));
     assert_eq!(store(folder.path()).read(stopped).unwrap().kind, Kind::Savepoint);
     let before = column(&probe.committed_rows("out"), "n").len();
+    assert!(probe.book.lock().unwrap().aborted.is_empty());
+    let newer: Vec<u64> = store(folder.path()).list().unwrap().into_iter().filter(|id| *id > saved).collect();
 
     // From the older one: what came after it is read and delivered again.
     let plan = Arc::new(simple("saved", json!({"rate": 20_000})));
@@ -568,6 +570,7 @@ fn a_savepoint_stays_and_a_job_goes_on_from_it() {
     until("it is farther than before", || job.metrics().totals().rows_in > before as u64 && completed(&job) > 0);
     job.control().stop(false);
     ended(&job).unwrap();
+    assert_eq!(probe.book.lock().unwrap().aborted, newer, "sinks hear what is passed over");
     let mut rows = column(&probe.committed_rows("out"), "n");
     let delivered = rows.len();
     rows.dedup();

@@ -132,7 +132,9 @@ pub trait Sink: Sized + Send + 'static {
         Ok(vec![Recovered::Committed; prepared.len()])
     }
 
-    /// Gives up what was prepared but is in no durable checkpoint.
+    /// Gives up what was prepared for checkpoints that the job does not go on from: it was restored from an older one, whose rows come again. Called behind [`Self::recover`],
+    /// and not where there is nothing to give up. Some of it, or all, may have been committed, or given up before. Not called for a sink that has its rows kept in the checkpoint
+    /// (`needs_log`).
     ///
     /// # Errors
     /// Fails the restart.

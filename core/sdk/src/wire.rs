@@ -82,7 +82,7 @@ pub enum StateKind {
 /// A declared state; its Arrow field is in the schema beside it.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct StateDetails {
-    /// Unique in the node; names the state in checkpoints.
+    /// Unique in the node, of up to 64 ASCII letters, digits, `_` and `-`; names the state in checkpoints.
     pub name: String,
     /// Its shape.
     pub kind: StateKind,

@@ -63,6 +63,9 @@ impl SnapshotError {
     }
 }
 
+/// Keys in one table of a snapshot; of more there are several tables of the name. A column of texts holds 2 GiB at most.
+pub const KEYS_OF_A_TABLE: usize = 1 << 18;
+
 /// A table of rows of keyed state: `ids` has each row's key, `columns` what belongs to it; `metadata` goes to the schema.
 ///
 /// # Errors

@@ -32,7 +32,7 @@ pub(super) fn checkpoint(command: &CheckpointCommand) -> anyhow::Result<()> {
             let Some(manifest) = found.map_err(|error| failure(&error))? else {
                 return Err(Failure::error(Code::Usage, format!("there is no checkpoint in {}", store.place())));
             };
-            show(of.format, &[manifest], |manifests| manifests.iter().map(describe).collect())
+            show(of.format, &[manifest], |manifests| manifests.iter().map(|manifest| describe(&store, manifest)).collect())
         }
         CheckpointCommand::Discard { of, id } => {
             let store = store(&of.file, &of.set)?;
@@ -89,7 +89,7 @@ fn time(micros: i64) -> String {
     DateTime::from_timestamp_micros(micros).map_or_else(|| micros.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
-fn describe(manifest: &Manifest) -> String {
+fn describe(store: &Store, manifest: &Manifest) -> String {
     let mut text = String::new();
     let (_, own) = manifest.sizes();
     // Writing to a text does not fail.
@@ -101,7 +101,8 @@ fn describe(manifest: &Manifest) -> String {
         manifest.took_micros as f64 / 1000.0,
         manifest.standpipe
     );
-    _ = writeln!(text, "plan {}, {} key groups, {} written for it\n", manifest.plan, manifest.max_parallelism, bytes(own));
+    _ = writeln!(text, "plan {}, {} key groups, {} written for it", manifest.plan, manifest.max_parallelism, bytes(own));
+    _ = writeln!(text, "{}\n", store.manifest_place(manifest));
     let rows = manifest.nodes.iter().flat_map(|(path, node)| {
         node.tables.iter().map(move |(table, files)| {
             let sum = |of: fn(&standpipe_checkpoint::FileRef) -> u64| files.iter().map(of).sum::<u64>();

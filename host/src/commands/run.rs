@@ -21,8 +21,14 @@ use chrono::Utc;
 use standpipe_engine::{
     Cause, ErrorClass, JobControl, JobError, JobHandle, JobReport, Metrics, PendingSavepoint, RunOptions, SavepointError, Step,
 };
-use standpipe_pipeline::RestartStrategy;
-use std::{env, sync::Arc};
+use standpipe_pipeline::{Plan, RestartStrategy};
+use std::{
+    env,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
 
 /// `standpipe run FILE`.
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
@@ -62,13 +68,15 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         generation: options.generation,
         checkpoints: options.checkpoints.is_some(),
     };
-    let job = standpipe_engine::run(Arc::clone(&plan), options).map_err(|error| failure(&error))?;
     if let Some(member) = member.filter(|member| !member.is_first()) {
-        return other(job, member);
+        return other(start(&plan, options)?, member);
     }
-    let control = job.control();
-    let drain = arguments.drain;
-    let signals = Listener::start("in-flight data is finished", move || control.stop(drain))?;
+    // Before anything is opened: what has begun must not be cut off.
+    let stopper = Arc::new(Stopper { control: OnceLock::new(), is_wanted: AtomicBool::new(false), drain: arguments.drain });
+    let stops = Arc::clone(&stopper);
+    let signals = Listener::start("in-flight data is finished", move || stops.stop())?;
+    let job = start(&plan, options)?;
+    stopper.started(job.control());
     let socket = if supervise::attempt().is_some() { control::socket_of_child(&identity.id) } else { control::socket(&identity.id) };
     let server = Server::start_if_possible(socket, answer(identity, job.control(), job.metrics()));
     let progress = (!arguments.quiet).then(|| Progress::start(&plan.name, job.metrics()));
@@ -88,6 +96,34 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         say!("{}", summary(&plan.name, &report));
     }
     Ok(())
+}
+
+fn start(plan: &Arc<Plan>, options: RunOptions) -> anyhow::Result<JobHandle> {
+    standpipe_engine::run(Arc::clone(plan), options).map_err(|error| failure(&error))
+}
+
+/// Stops a job that may still be starting.
+struct Stopper {
+    control: OnceLock<JobControl>,
+    is_wanted: AtomicBool,
+    drain: bool,
+}
+
+impl Stopper {
+    fn stop(&self) {
+        self.is_wanted.store(true, SeqCst);
+        if let Some(control) = self.control.get() {
+            control.stop(self.drain);
+        }
+    }
+
+    /// From now on there is something to stop.
+    fn started(&self, control: JobControl) {
+        let control = self.control.get_or_init(|| control);
+        if self.is_wanted.load(SeqCst) {
+            control.stop(self.drain);
+        }
+    }
 }
 
 /// Waits for the end of a process of several that is not the first: the user hears from the first one, or, where that is gone, from the second.

@@ -22,6 +22,8 @@ const LONGEST_REQUEST: u64 = 4096;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Requests at a time.
 const MOST: usize = 32;
+/// Between two attempts to take a request.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long an ending job waits for its last answers to be read.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
@@ -99,7 +101,11 @@ fn at(path: &Path, error: &io::Error) -> io::Error {
 
 fn listen(listener: &UnixListener, shared: &Arc<Shared>) {
     for stream in listener.incoming() {
-        let Ok(stream) = stream else { return };
+        // There may be too many files open, for now.
+        let Ok(stream) = stream else {
+            thread::sleep(PAUSE);
+            continue;
+        };
         {
             let mut state = shared.state();
             if state.open >= MOST {

@@ -92,6 +92,16 @@ fn a_savepoint_does_not_wait_for_the_interval() {
 }
 
 #[test]
+fn while_sources_are_drained_none_is_taken_but_on_request() {
+    let mut coordinator = coordinator();
+    assert_eq!(coordinator.on(20, Event::Draining), []);
+    assert_eq!((coordinator.deadline(), coordinator.wake(1_000)), (None, vec![]));
+    assert_eq!(coordinator.on(1_001, Event::Requested), [Ask(5, Reason::Savepoint)]);
+    complete(&mut coordinator, 5, 1_002);
+    assert_eq!(coordinator.on(2_000, Event::Ending), [Ask(6, Reason::Last)]);
+}
+
+#[test]
 fn the_last_one_ends_the_job_when_it_is_committed() {
     let mut coordinator = Coordinator::new(Settings { interval: None, ..settings() }, [SOURCE, SINK], [SINK], 1, 0);
     assert_eq!((coordinator.deadline(), coordinator.wake(1_000_000)), (None, vec![]));

@@ -41,6 +41,10 @@ fn add(store: &Store, id: u64, generation: u64, kind: Kind, mut files: Vec<FileR
     manifest
 }
 
+fn taken_over(generation: u64, base: Option<Manifest>) -> TakenOver {
+    TakenOver { generation, base, elsewhere: None, first_id: 1 }
+}
+
 fn files(folder: &FilePath, below: &str) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(folder.join("job").join(below)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -77,11 +81,11 @@ fn a_checkpoint_that_came_too_late_is_passed_over() {
     let folder = tempfile::tempdir().unwrap();
     let (old, new) = (store(folder.path()), store(folder.path()));
     assert_eq!(old.claim("a").unwrap(), 1);
-    old.begin(1, 0).unwrap();
-    add(&old, 1, 1, Kind::Checkpoint, Vec::new());
+    old.begin(&taken_over(1, None)).unwrap();
+    let first = add(&old, 1, 1, Kind::Checkpoint, Vec::new());
     // The other process takes over and goes on from 1; then one of the former comes.
     assert_eq!(new.claim("b").unwrap(), 2);
-    new.begin(2, 1).unwrap();
+    new.begin(&taken_over(2, Some(first))).unwrap();
     let files = old.write(1, 2, vec![table("n", "t", vec![1])]).unwrap();
     let error = old.commit(&manifest(2, 1, Kind::Checkpoint, files)).unwrap_err();
     let place = folder.path().display();
@@ -98,7 +102,7 @@ fn a_checkpoint_that_came_too_late_is_passed_over() {
     assert_eq!((files_of(folder.path()), new.list().unwrap()), (1, vec![3]));
     // Starting anew passes over everything.
     assert_eq!(new.claim("c").unwrap(), 3);
-    new.begin(3, 0).unwrap();
+    new.begin(&taken_over(3, None)).unwrap();
     assert_eq!((new.list().unwrap(), new.next_id().unwrap()), (vec![], 4));
 }
 
@@ -135,9 +139,10 @@ fn what_is_needed_stays_and_the_rest_goes() {
     for file in again.latest().unwrap().unwrap().files() {
         assert_eq!(again.table(file).unwrap()[0].num_rows(), 1);
     }
-    again.discard(4).unwrap();
-    assert_eq!((again.list().unwrap(), files(folder.path(), "data").len()), (vec![2], 1));
-    assert!(matches!(again.discard(4), Err(CheckpointError::Missing { .. })));
+    assert!(matches!(again.discard(4), Err(CheckpointError::Needed { id: 4, .. })), "the next one may refer to it");
+    again.discard(2).unwrap();
+    assert_eq!((again.list().unwrap(), files(folder.path(), "data").len()), (vec![4], 3));
+    assert!(matches!(again.discard(2), Err(CheckpointError::Missing { .. })));
 }
 
 #[test]
@@ -145,8 +150,8 @@ fn a_savepoint_that_is_passed_over_stays() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
     let begin = |job_id: &str, start| {
-        let taken_over = store.take_over(job_id, start).unwrap();
-        store.begin(taken_over.generation, taken_over.base.as_ref().map_or(0, |base| base.id)).unwrap();
+        let taken_over = store.take_over(job_id, &start).unwrap();
+        store.begin(&taken_over).unwrap();
         taken_over
     };
     let generation = begin("a", Start::Fresh).generation;
@@ -168,6 +173,67 @@ fn a_savepoint_that_is_passed_over_stays() {
     assert_eq!((again.base.unwrap().id, again.first_id), (2, 5));
     add(&store, 5, again.generation, Kind::Checkpoint, Vec::new());
     assert_eq!(store.list().unwrap(), [2, 5]);
+}
+
+#[test]
+fn a_job_goes_on_from_a_checkpoint_elsewhere() {
+    let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (other, store) = (store(there.path()), store(here.path()));
+    for generation in 1..=3 {
+        assert_eq!(other.claim("a").unwrap(), generation);
+    }
+    other.begin(&taken_over(3, None)).unwrap();
+    let saved = add(&other, 7, 3, Kind::Savepoint, Vec::new());
+    add(&other, 8, 3, Kind::Checkpoint, Vec::new());
+    let path = |path: &str| there.path().join("job").join(path).display().to_string();
+    let begin = |job_id: &str, start: Start| {
+        let taken_over = store.take_over(job_id, &start).unwrap();
+        store.begin(&taken_over).unwrap();
+        taken_over
+    };
+    // A savepoint of its own, which is passed over then.
+    let first = begin("x", Start::Fresh);
+    add(&store, 1, first.generation, Kind::Savepoint, Vec::new());
+
+    let manifest = path("checkpoints/00000007-000003-savepoint.json");
+    assert_eq!(FilePath::new(&other.manifest_place(&saved)), FilePath::new(&manifest));
+    let taken_over = begin("b", Start::From(manifest.clone()));
+    assert_eq!((taken_over.base, taken_over.generation, taken_over.first_id), (Some(saved.clone()), 4, 8));
+    assert_eq!(
+        FilePath::new(taken_over.elsewhere.as_deref().unwrap()).canonicalize().unwrap(),
+        FilePath::new(&manifest).canonicalize().unwrap()
+    );
+    // Killed before it has taken one of its own.
+    assert!(store.has_begun("b").unwrap() && !store.has_begun("never").unwrap());
+    let error = store.has_begun("x").unwrap_err().to_string();
+    assert!(error.ends_with("it is of generation 4, this one of 1"), "another run has begun since: {error}");
+    assert!(store.list().unwrap() == [1] && store.latest().unwrap().is_none() && store.begun_elsewhere().unwrap().is_some());
+    let again = begin("c", Start::Latest);
+    assert_eq!((again.base.as_ref(), again.first_id, again.elsewhere.is_some()), (Some(&saved), 8, true));
+    add(&store, 8, again.generation, Kind::Checkpoint, Vec::new());
+    assert_eq!(store.begun_elsewhere().unwrap(), None);
+    let own = begin("d", Start::Latest);
+    assert_eq!((own.base.unwrap().id, own.elsewhere, own.generation), (8, None, 6));
+    // A folder means its newest; one's own is one's own.
+    let newest = store.find(&Start::From(path(""))).unwrap().unwrap();
+    assert_eq!((newest.manifest.id, newest.manifest.generation), (8, 3));
+    let found = store.find(&Start::From(here.path().join("job/checkpoints/00000008-000005.json").display().to_string())).unwrap().unwrap();
+    assert!(found.manifest.generation == 5 && found.elsewhere.is_none());
+    let passed_over =
+        |base: Option<Manifest>| store.passed_over_by(&TakenOver { generation: 7, base, elsewhere: None, first_id: 9 }).unwrap().len();
+    assert_eq!((passed_over(None), passed_over(Some(saved)), passed_over(Some(newest.manifest))), (2, 1, 0), "by their numbers");
+    begin("e", Start::Fresh);
+    assert_eq!(store.begun_elsewhere().unwrap(), None);
+    for wrong in [
+        path("checkpoints/00000009-000003.json"),
+        path("checkpoints/x.json"),
+        path("data"),
+        path("nothing"),
+        there.path().display().to_string(),
+    ] {
+        let error = store.find(&Start::From(wrong.clone())).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("at {wrong:?} there is no checkpoint: expected its manifest")), "{error}");
+    }
 }
 
 #[test]
@@ -198,7 +264,7 @@ fn a_table_that_is_there_already_is_not_written_again_and_stays_as_long_as_it_is
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
     let generation = store.claim("a").unwrap();
-    store.begin(generation, 0).unwrap();
+    store.begin(&taken_over(generation, None)).unwrap();
     let first = add(&store, 1, generation, Kind::Checkpoint, vec![]);
     let file = first.files().next().unwrap().clone();
     let written = |id: u64, value: i64| {

@@ -53,6 +53,8 @@ pub(crate) enum Frame {
     Numbers(Box<Numbers>),
     /// A source's positions at a cut.
     Positions { checkpoint: u64, node: u32, subtask: u32, positions: Positions },
+    /// A source had been drained at the cut of that checkpoint.
+    Drained(u64),
     /// A subtask's tables are written.
     Written { checkpoint: u64, node: u32, subtask: u32, files: Vec<(String, FileRef)> },
     /// A subtask's state cannot be had or written.

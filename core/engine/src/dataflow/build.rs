@@ -5,6 +5,7 @@ use super::{
     alarm::Alarm,
     align::Aligner,
     chunk::{Chunk, Item},
+    follower::Follower,
     guard::{Guard, Logic},
     input::{Inputs, Puller},
     operator::OperatorHead,
@@ -197,6 +198,10 @@ impl<'scope> Building<'_, 'scope> {
                         reader::spawn(job, head, subtask, commands, sender);
                         Box::new(logic) as Box<dyn Logic>
                     })
+                }
+                (Some(_), None, _) if Follower::is_due(job, head, self.me) => {
+                    job.ticker.subscribe(Box::new(move || _ = activator.activate()));
+                    Some(Box::new(Follower::new(job, rights)) as Box<dyn Logic>)
                 }
                 _ => None,
             };

@@ -1,6 +1,7 @@
 //! The plan as a timely dataflow: one operator per chain and worker, built at run time in the same order on every worker (`build`). A chain's head is a source, an
 //! operator that runs on the worker, a plugin's task or a sink (`source`, `operator`, `task`, `sink`); behind it are fused steps and edges (`tail`, `output`), before
-//! it the edges that it reads (`input`); `align` holds back what is behind a checkpoint's cut, `progress` is what sources report to it. What travels is in `chunk`, when in `time`, how much at once in `budget`.
+//! it the edges that it reads (`input`); `align` holds back what is behind a checkpoint's cut, `progress` is what sources report to it, `follower` stands where
+//! a source has no subtask. What travels is in `chunk`, when in `time`, how much at once in `budget`.
 //!
 //! Only this module and `runtime::worker` name timely. Nothing here blocks: what may block is on a thread of `runtime`.
 
@@ -9,6 +10,7 @@ mod align;
 pub(crate) mod budget;
 pub(crate) mod build;
 pub(crate) mod chunk;
+mod follower;
 mod guard;
 mod input;
 mod operator;

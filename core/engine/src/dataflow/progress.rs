@@ -11,12 +11,19 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
+/// The position after the last row that was taken; `None`: none was.
+type Position = Option<Arc<[u8]>>;
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// The position after the last row that was taken, by split.
-    reading: BTreeMap<Arc<str>, Option<Arc<[u8]>>>,
+    /// By split.
+    reading: BTreeMap<Arc<str>, Position>,
     ended: Vec<Arc<str>>,
+    /// The last positions of splits that have ended since the last report.
+    left: Vec<(Arc<str>, Position)>,
+    /// Its output has ended before its splits had, as a stop with draining wants it.
+    drained: bool,
 }
 
 impl Progress {
@@ -32,8 +39,14 @@ impl Progress {
     }
 
     pub(crate) fn ended(&mut self, split: Arc<str>) {
-        self.reading.remove(&split);
+        if let Some(position) = self.reading.remove(&split) {
+            self.left.push((Arc::clone(&split), position));
+        }
         self.ended.push(split);
+    }
+
+    pub(crate) const fn drained(&mut self) {
+        self.drained = true;
     }
 
     /// It is not this subtask's any more, and is forgotten.
@@ -45,7 +58,7 @@ impl Progress {
     ///
     /// # Errors
     /// When Arrow refuses.
-    pub(crate) fn report(&self, node: &str, watermarks: &SplitWatermarks) -> Result<Report, OperatorError> {
+    pub(crate) fn report(&mut self, node: &str, watermarks: &SplitWatermarks) -> Result<Report, OperatorError> {
         let reading = self.reading.iter().map(|(split, position)| ReadSplit {
             split: Arc::clone(split),
             position: position.clone(),
@@ -60,7 +73,9 @@ impl Progress {
         });
         let splits: Vec<ReadSplit> = reading.chain(ended).collect();
         let table = splits::read_table(&splits).map_err(|source| OperatorError::Arrow { node: node.to_owned(), source })?;
-        let at = |(split, position): (&Arc<str>, &Option<Arc<[u8]>>)| Some((split.to_string(), position.as_deref()?.to_vec()));
-        Ok(Report { tables: vec![(splits::SPLITS.to_owned(), table)], rest: None, positions: self.reading.iter().filter_map(at).collect() })
+        let at = |(split, position): (&Arc<str>, &Position)| Some((split.to_string(), position.as_deref()?.to_vec()));
+        let left = std::mem::take(&mut self.left);
+        let positions = left.iter().map(|(split, position)| (split, position)).chain(&self.reading).filter_map(at).collect();
+        Ok(Report { tables: vec![(splits::SPLITS.to_owned(), table)], rest: None, positions, drained: self.drained })
     }
 }

@@ -173,6 +173,9 @@ impl SourceHead {
     /// Ends this subtask's output.
     fn end(&mut self, complete: bool) -> Result<(), OperatorError> {
         if complete {
+            if self.job.draining() {
+                self.progress.drained();
+            }
             self.tail.mark(Mark { time: END, idle: false, holder: None })?;
         }
         self.ship();

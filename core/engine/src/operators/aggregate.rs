@@ -24,7 +24,7 @@ use standpipe_pipeline::plan::{AggregateNode, Emit, JobSettings};
 use standpipe_sdk::wire::{ROLE, ROLE_ROW_KIND};
 use standpipe_state::{
     Changes, Cut, EncodedKeys, KeyGroupRange, KeyIndex, Ordinals, Said,
-    snapshot::{SINCE, SnapshotError, column, keyed_table, owned_rows},
+    snapshot::{KEYS_OF_A_TABLE, SINCE, SnapshotError, column, keyed_table, owned_rows},
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -156,19 +156,30 @@ impl Aggregate {
         (0..self.index.len() as u32).collect()
     }
 
-    fn table(&self, said: Said) -> Result<RecordBatch, OperatorError> {
-        let (ids, metadata) = match said {
-            Said::Whole => (self.all_ids(), HashMap::new()),
-            Said::Since(cut, ids) => (ids, HashMap::from([(SINCE.to_owned(), cut.to_string())])),
-        };
+    fn tables(&self, said: Said) -> Result<Vec<(String, RecordBatch)>, OperatorError> {
+        let named = |table: RecordBatch| (KEYS.to_owned(), table);
+        match said {
+            Said::Since(cut, ids) => {
+                let metadata = HashMap::from([(SINCE.to_owned(), cut.to_string())]);
+                Ok(vec![named(self.table(&ids, metadata)?)])
+            }
+            Said::Whole if self.index.is_empty() => Ok(vec![named(self.table(&[], HashMap::new())?)]),
+            Said::Whole => {
+                let all = self.all_ids();
+                all.chunks(KEYS_OF_A_TABLE).map(|ids| self.table(ids, HashMap::new()).map(named)).collect()
+            }
+        }
+    }
+
+    fn table(&self, ids: &[u32], metadata: HashMap<String, String>) -> Result<RecordBatch, OperatorError> {
         let mut columns = Vec::new();
         for function in &self.functions {
-            let states = function.accumulator.state(&ids).map_err(|error| error.at(&self.node, &function.name))?;
+            let states = function.accumulator.state(ids).map_err(|error| error.at(&self.node, &function.name))?;
             for (at, state) in states.into_iter().enumerate() {
                 columns.push((Arc::new(Field::new(format!("{}.{at}", function.name), state.data_type().clone(), true)), state));
             }
         }
-        let table = keyed_table(&self.index, &self.key_fields, &ids, self.max_parallelism, columns, metadata);
+        let table = keyed_table(&self.index, &self.key_fields, ids, self.max_parallelism, columns, metadata);
         table.map_err(|error| data_error(&self.node, error))
     }
 
@@ -239,7 +250,7 @@ impl Operator for Aggregate {
 
     fn snapshot(&mut self, cut: Cut) -> Result<Snapshot, OperatorError> {
         let said = self.changes.cut(cut, self.index.len());
-        Ok(vec![(KEYS.to_owned(), self.table(said)?)].into())
+        Ok(self.tables(said)?.into())
     }
 
     fn restore(&mut self, parts: &[Snapshot], owned: KeyGroupRange) -> Result<(), OperatorError> {

@@ -96,7 +96,8 @@ impl<A: Assignments> EnumeratorThread<A> {
 
     fn discover(&mut self, enumerator: &mut SourceEnumerator) -> Result<(), PluginError> {
         let mut backoff = DISCOVERY;
-        while !self.job.stopping() && !self.job.cancelled() {
+        // The first look is for all cases: the checkpoint that a stop takes must know what there is.
+        while !self.job.cancelled() && (self.phase == Phase::Start || !self.job.stopping()) {
             let begin = Instant::now();
             match enumerator.discover(DISCOVERY) {
                 Ok(found) => {

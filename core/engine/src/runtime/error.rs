@@ -112,7 +112,7 @@ impl JobError {
             Cause::Operator(OperatorError::Plugin(error)) if error.code == ErrorCode::EXTERNAL && phase == Phase::Start => {
                 ErrorClass::Outside
             }
-            Cause::Scratch(_) if phase == Phase::Start => ErrorClass::Outside,
+            Cause::Scratch(_) | Cause::Checkpoint(_) if phase == Phase::Start => ErrorClass::Outside,
             Cause::Slots(_) | Cause::Restore { .. } => ErrorClass::Configuration,
             _ => ErrorClass::Job,
         };

@@ -242,6 +242,11 @@ impl NodeMetrics {
         self.lag.lock().insert(split, lag);
     }
 
+    /// That split is not read any more.
+    pub(crate) fn remove_lag(&self, split: &str) {
+        self.lag.lock().remove(split);
+    }
+
     /// Why it cannot go on for now, if it retries something.
     #[must_use]
     pub fn degraded(&self) -> Option<String> {

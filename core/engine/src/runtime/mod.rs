@@ -242,7 +242,7 @@ fn restore(job: &Job) -> Result<(), JobError> {
         return Ok(());
     }
     // Only now: what cannot be gone on from must not make later checkpoints passed over.
-    let begun = options.store.begin(options.taken_over.generation, options.taken_over.base.as_ref().map_or(0, |base| base.id));
+    let begun = options.store.begin(&options.taken_over);
     begun.map_err(|error| JobError::new("", Phase::Start, Cause::Checkpoint(error.to_string())))
 }
 

@@ -226,6 +226,7 @@ impl ReaderThread {
                 Ok(Polled::EndOfSplit(split)) => {
                     let split: Arc<str> = split.into();
                     self.splits.remove(&split);
+                    self.job.node_metrics(self.node).remove_lag(&split);
                     self.send(reader, ReaderEvent::EndOfSplit(split))?;
                 }
                 Ok(Polled::Idle) => {
@@ -335,7 +336,10 @@ impl ReaderThread {
                 if !ours.is_empty() {
                     reader.unassign(&ours)?;
                     let gone: Vec<Arc<str>> = ours.iter().map(|s| s.as_str().into()).collect();
-                    gone.iter().for_each(|split| drop(self.splits.remove(split)));
+                    gone.iter().for_each(|split| {
+                        drop(self.splits.remove(split));
+                        self.job.node_metrics(self.node).remove_lag(split);
+                    });
                     self.send(reader, ReaderEvent::Removed(gone))?;
                 }
             }

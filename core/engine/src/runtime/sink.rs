@@ -266,6 +266,10 @@ impl SinkThread {
             }
         }
         self.uncommitted = open;
+        let aborted = restored.aborted(self.node, self.subtask, self.job.node(self.node).parallelism);
+        if !aborted.is_empty() && self.persist("abort", || instance.abort(&aborted))?.is_none() {
+            return Ok(false);
+        }
         match self.uncommitted.iter().map(|committable| committable.checkpoint).max() {
             Some(newest) => self.commit_up_to(instance, newest),
             None => Ok(true),
@@ -291,7 +295,7 @@ impl SinkThread {
         self.uncommitted.push(Committable { checkpoint: number, subtask: self.subtask, bytes });
         let path = &job.node(self.node).path;
         let table = committables_table(&self.uncommitted).map_err(|source| OperatorError::Arrow { node: path.clone(), source });
-        let report = table.map(|table| Report { tables: vec![(COMMITTABLES.to_owned(), table)], rest: None, positions: Vec::new() });
+        let report = table.map(|table| Report { tables: vec![(COMMITTABLES.to_owned(), table)], rest: None, ..Report::default() });
         checkpoints.report(checkpoint, self.node, self.subtask, report);
         Ok(true)
     }

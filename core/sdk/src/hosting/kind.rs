@@ -336,6 +336,16 @@ impl Answer {
                 other => Err(broken(&format!("declares the output {:?} as {other}, not as a struct", output.name))),
             })
             .collect::<Result<Vec<_>>>()?;
+        let names: Vec<&str> = details.states.iter().map(|state| state.name.as_str()).collect();
+        // A checkpoint has files of that name.
+        let is_name = |name: &str| {
+            !name.is_empty() && name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+        };
+        if let Some(name) = names.iter().find(|name| !is_name(name) || names.iter().filter(|other| other == name).count() > 1) {
+            return Err(broken(&format!(
+                "declares the state {name:?}: a name has up to 64 ASCII letters, digits, `_` and `-`, and is there once"
+            )));
+        }
         let states = details.states.iter().cloned().zip(states).collect();
         Ok(Self { details, outputs, states })
     }

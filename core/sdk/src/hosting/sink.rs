@@ -106,7 +106,7 @@ impl SinkInstance {
         decisions.into_iter().map(recovered).collect()
     }
 
-    /// Gives up what was prepared but is in no durable checkpoint.
+    /// Gives up what was prepared for checkpoints that the job does not go on from.
     ///
     /// # Errors
     /// As the plugin says.

@@ -9,7 +9,7 @@ use super::{KeyedStates, LazyTables, NEVER, Slot, Store};
 use crate::changes::{Cut, Said};
 use crate::convert::widened;
 use crate::key_group::KeyGroupRange;
-use crate::snapshot::{REMOVED, SINCE, SnapshotError, column, keyed_table, owned_rows, since, typed_column};
+use crate::snapshot::{KEYS_OF_A_TABLE, REMOVED, SINCE, SnapshotError, column, keyed_table, owned_rows, since, typed_column};
 use crate::timers::DueTimer;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array, new_null_array,
@@ -59,6 +59,11 @@ pub struct Tables {
     pub rest: Option<LazyTables>,
 }
 
+/// Whether a key has something there that is to be kept.
+fn holds(slot: &Slot, id: u32, now: i64) -> bool {
+    slot.contains(id) && slot.expiry.as_ref().is_none_or(|expiry| !expiry.expired(id, now))
+}
+
 impl KeyedStates {
     /// What there is to say of it at a cut, as tables by name; `now` is the processing time.
     ///
@@ -71,7 +76,7 @@ impl KeyedStates {
         if rest.is_none() {
             let said: Vec<Said> = self.slots.iter_mut().map(|slot| slot.changes.cut(cut, keys)).collect();
             for (slot, said) in self.slots.iter().zip(&said) {
-                tables.push((format!("{STATE}{}", slot.details.name), self.state_table(slot, said, now)?));
+                self.state_tables(slot, said, now, &mut tables)?;
             }
         }
         self.note_timers();
@@ -82,12 +87,31 @@ impl KeyedStates {
         Ok(Tables { tables, rest })
     }
 
-    pub(super) fn state_table(&self, slot: &Slot, said: &Said, now: i64) -> Result<RecordBatch, SnapshotError> {
-        let holds = |id: u32| slot.contains(id) && slot.expiry.as_ref().is_none_or(|expiry| !expiry.expired(id, now));
-        let (mut ids, removed): (Vec<u32>, Vec<u32>) = match said {
-            Said::Whole => ((0..self.keys.len() as u32).filter(|id| holds(*id)).collect(), Vec::new()),
-            Said::Since(_, ids) => ids.iter().partition(|id| holds(**id)),
+    /// The tables of a state: where all of it is said, several if there are many keys.
+    fn state_tables(&self, slot: &Slot, said: &Said, now: i64, tables: &mut Vec<(String, RecordBatch)>) -> Result<(), SnapshotError> {
+        let name = || format!("{STATE}{}", slot.details.name);
+        let all: Vec<u32> = match said {
+            Said::Whole => (0..self.keys.len() as u32).filter(|id| holds(slot, *id, now)).collect(),
+            Said::Since(..) => Vec::new(),
         };
+        if all.is_empty() {
+            tables.push((name(), self.state_table(slot, said, now)?));
+        }
+        for ids in all.chunks(KEYS_OF_A_TABLE) {
+            tables.push((name(), self.table_of(slot, said, ids.to_vec(), Vec::new())?));
+        }
+        Ok(())
+    }
+
+    pub(super) fn state_table(&self, slot: &Slot, said: &Said, now: i64) -> Result<RecordBatch, SnapshotError> {
+        let (ids, removed): (Vec<u32>, Vec<u32>) = match said {
+            Said::Whole => ((0..self.keys.len() as u32).filter(|id| holds(slot, *id, now)).collect(), Vec::new()),
+            Said::Since(_, ids) => ids.iter().partition(|id| holds(slot, **id, now)),
+        };
+        self.table_of(slot, said, ids, removed)
+    }
+
+    fn table_of(&self, slot: &Slot, said: &Said, mut ids: Vec<u32>, removed: Vec<u32>) -> Result<RecordBatch, SnapshotError> {
         let mut columns = Vec::new();
         match &slot.store {
             Store::Value(store) => {

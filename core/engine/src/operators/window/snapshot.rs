@@ -9,7 +9,7 @@ use arrow::{
 };
 use standpipe_state::{
     KeyGroupRange,
-    snapshot::{SnapshotError, column, keyed_table, owned_rows, typed_column},
+    snapshot::{KEYS_OF_A_TABLE, SnapshotError, column, keyed_table, owned_rows, typed_column},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -37,11 +37,24 @@ impl Window {
                 let field = |at, array: &ArrayRef| Arc::new(Field::new(state_column(&function.name, at), array.data_type().clone(), true));
                 columns.extend(state.into_iter().enumerate().map(|(at, array)| (field(at, &array), array)));
             }
-            tables.push(keyed_table(pane.index(), &self.key_fields, &ids, self.max_parallelism, columns, HashMap::new())?);
+            for (part, ids) in ids.chunks(KEYS_OF_A_TABLE).enumerate() {
+                let slice = |(field, array): &(FieldRef, ArrayRef)| (Arc::clone(field), array.slice(part * KEYS_OF_A_TABLE, ids.len()));
+                let columns = columns.iter().map(slice).collect();
+                tables.push(keyed_table(pane.index(), &self.key_fields, ids, self.max_parallelism, columns, HashMap::new())?);
+            }
         }
         let mut snapshot = Snapshot::from(vec![(WATERMARK.to_owned(), watermark_table(self.watermark)?)]);
-        if let Some(first) = tables.first() {
-            snapshot.tables.push((PANES.to_owned(), concat_batches(first.schema_ref(), &tables)?));
+        // Many panes of few keys are one table.
+        while let Some(first) = tables.first() {
+            let schema = first.schema();
+            let mut rows = 0;
+            let fits = |table: &&RecordBatch| {
+                rows += table.num_rows();
+                rows <= KEYS_OF_A_TABLE
+            };
+            let count = tables.iter().take_while(fits).count();
+            let rest = tables.split_off(count.max(1));
+            snapshot.tables.push((PANES.to_owned(), concat_batches(&schema, &std::mem::replace(&mut tables, rest))?));
         }
         Ok(snapshot)
     }

@@ -44,6 +44,14 @@ pub(crate) type Readers = Vec<(NodeId, Vec<Reach>)>;
 pub(crate) fn spawn(job: &Arc<Job>, readers: Readers) {
     let Some(inbox) = job.checkpoints.as_ref().and_then(|checkpoints| checkpoints.inbox.lock().take()) else { return };
     let (shared, writer) = (Arc::clone(job), write::spawn(job));
+    let changed = Arc::downgrade(job);
+    job.on_change(move || {
+        if let Some(job) = changed.upgrade()
+            && let Some(checkpoints) = &job.checkpoints
+        {
+            checkpoints.tell(Message::Changed);
+        }
+    });
     job.spawn_engine("checkpoints", move || {
         if let Some(checkpoints) = &shared.checkpoints {
             Thread::new(&shared, checkpoints, readers, writer).run(&inbox);
@@ -60,7 +68,9 @@ struct Collected {
     /// By path of the node.
     nodes: BTreeMap<String, NodeState>,
     /// Who waits for it, if it is a savepoint.
-    wanted: Vec<Reply>,
+    wanted: Vec<(Reply, When)>,
+    /// A source had been drained at the cut.
+    drained: bool,
     /// Its manifest is on its way.
     complete: bool,
 }
@@ -79,10 +89,12 @@ struct Thread<'a> {
     base: Option<u64>,
     /// By checkpoint that is not committed upstream.
     positions: BTreeMap<u64, Vec<(NodeId, u32, Positions)>>,
+    /// Of those that were given up, until there is a next one: a split that has ended is in one alone.
+    carried: BTreeMap<(NodeId, u32), BTreeMap<String, Vec<u8>>>,
     /// Source subtasks that have not ended.
     reading: BTreeSet<(NodeId, u32)>,
-    /// Who waits for a savepoint that has not begun.
-    wanted: Vec<Reply>,
+    /// Who waits for a savepoint that has not begun, and for which.
+    wanted: Vec<(Reply, When)>,
     /// Since when a last checkpoint has failed that a stop waits for.
     stopping: Option<Instant>,
     over: bool,
@@ -104,6 +116,7 @@ impl<'a> Thread<'a> {
             collected: None,
             base: None,
             positions,
+            carried: BTreeMap::new(),
             reading,
             wanted: Vec::new(),
             stopping: None,
@@ -145,6 +158,10 @@ impl<'a> Thread<'a> {
             Message::Found => self.begin_if_ready(),
             Message::Reported(id, node, subtask, report) => self.reported(id, node, subtask, report),
             Message::Positions(id, node, subtask, positions) => self.note_positions(id, node, subtask, positions),
+            Message::Drained(id) => self.note_drained(id),
+            // What is cut off in the middle goes on from before.
+            Message::Changed if self.job.draining() => self.on(Event::Draining),
+            Message::Changed => {}
             Message::Failed(id, reason) => self.on(Event::PartFailed(id, reason)),
             Message::Written(id, part, Ok(files)) => self.written(id, part, files),
             Message::Written(id, _, Err(error)) => self.on(Event::PartFailed(id, error.to_string())),
@@ -162,7 +179,7 @@ impl<'a> Thread<'a> {
                 }
             }
             Message::Wanted(reply, when) => {
-                self.wanted.push(reply);
+                self.wanted.push((reply, when));
                 if when == When::Now {
                     self.on(Event::Requested);
                 }
@@ -195,8 +212,11 @@ impl<'a> Thread<'a> {
         let parts = sources.chain(nodes().flat_map(subtasks));
         let committing = nodes().filter(|node| commits(node)).flat_map(subtasks);
         self.coordinator = Some(Coordinator::new(settings, parts, committing, options.taken_over.first_id, self.now()));
-        if !self.wanted.is_empty() {
+        if self.wanted.iter().any(|(_, when)| *when == When::Now) {
             self.on(Event::Requested);
+        }
+        if self.job.draining() {
+            self.on(Event::Draining);
         }
         if self.reading.is_empty() {
             self.on(Event::Ending);
@@ -241,18 +261,21 @@ impl<'a> Thread<'a> {
         tracing::warn!(job = %self.job.options.job_id, "checkpoint {id} is given up: {reason}");
         self.job.metrics.checkpoint_failed(reason);
         self.collecting(0);
-        self.positions.remove(&id);
-        drop(self.writer.send(Work::GivenUp(id)));
+        for (node, subtask, positions) in self.positions.remove(&id).unwrap_or_default() {
+            self.carried.entry((node, subtask)).or_default().extend(positions);
+        }
         let collected = self.collected.take();
-        if collected.as_ref().is_some_and(|collected| collected.complete) {
+        let in_doubt = collected.as_ref().is_some_and(|collected| collected.complete);
+        if in_doubt {
             // It may be there all the same, or come: then the one before it may be removed.
             self.base = None;
         }
+        drop(self.writer.send(Work::GivenUp { id, in_doubt }));
         let wanted = collected.map(|collected| collected.wanted).unwrap_or_default();
         // Somebody waits for the last one, whether the sources have stopped or ended.
         let waiting = self.job.stopping() && self.reading.is_empty();
         if !waiting {
-            wanted.into_iter().for_each(|reply| reply.send(Err(SavepointError::GivenUp(reason.to_owned()))));
+            wanted.into_iter().for_each(|(reply, _)| reply.send(Err(SavepointError::GivenUp(reason.to_owned()))));
             return;
         }
         // It is tried again.
@@ -271,12 +294,30 @@ impl<'a> Thread<'a> {
     /// Takes what the enumerators have found by now.
     fn ask(&mut self, id: u64, reason: Reason) {
         self.collecting(id);
+        let carried = std::mem::take(&mut self.carried).into_iter();
+        let carried: Vec<_> = carried.map(|((node, subtask), positions)| (node, subtask, positions.into_iter().collect())).collect();
+        if !carried.is_empty() {
+            self.positions.insert(id, carried);
+        }
         let triggered = host::now();
-        // Whoever asks from now on is for the next one.
-        let wanted = if reason == Reason::Interval { Vec::new() } else { std::mem::take(&mut self.wanted) };
+        // Whoever asks from now on is for the next one; who stops the job, for the last.
+        let is_for_this = |(_, when): &mut (Reply, When)| match reason {
+            Reason::Interval => false,
+            Reason::Savepoint => *when == When::Now,
+            Reason::Last => true,
+        };
+        let wanted: Vec<(Reply, When)> = self.wanted.extract_if(.., is_for_this).collect();
         let kind = if wanted.is_empty() { Kind::Checkpoint } else { Kind::Savepoint };
         let begun = Instant::now();
-        self.collected = Some(Collected { id, kind, begun, triggered, nodes: BTreeMap::new(), wanted, complete: false });
+        // Whoever removes a savepoint need not ask who refers to it, nor whoever moves one what it refers to.
+        let base = match (kind, self.base) {
+            (Kind::Savepoint, _) => Base::Alone,
+            (_, None) => Base::Nothing,
+            (_, Some(base)) => Base::Checkpoint(base),
+        };
+        self.checkpoints.build_on(base);
+        self.job.tell_others(&Frame::BuildOn(base.into()));
+        self.collected = Some(Collected { id, kind, begun, triggered, nodes: BTreeMap::new(), wanted, drained: false, complete: false });
         let sources: Vec<NodeId> = self.readers.iter().map(|(node, _)| *node).collect();
         for source in sources {
             let tables = self.checkpoints.enumerators.lock().get(&source).map(|state| state.tables());
@@ -288,15 +329,6 @@ impl<'a> Thread<'a> {
     }
 
     fn trigger(&mut self, id: u64) {
-        let kind = self.collected.as_ref().map(|collected| collected.kind);
-        // Whoever removes a savepoint need not ask who refers to it, nor whoever moves one what it refers to.
-        let base = match (kind, self.base) {
-            (Some(Kind::Savepoint), _) => Base::Alone,
-            (_, None) => Base::Nothing,
-            (_, Some(base)) => Base::Checkpoint(base),
-        };
-        self.checkpoints.build_on(base);
-        self.job.tell_others(&Frame::BuildOn(base.into()));
         match CheckpointId::new(id) {
             Some(id) => self.job.ticker.enter(id),
             None => self.fail(Cause::Checkpoint(format!("checkpoint {id}: there cannot be so many"))),
@@ -308,7 +340,16 @@ impl<'a> Thread<'a> {
             return;
         }
         self.note_positions(id, node, subtask, report.positions);
+        if report.drained {
+            self.note_drained(id);
+        }
         self.send(id, node, subtask, Part::Subtask(node.0, subtask), Snapshot { tables: report.tables, rest: report.rest, stored: None });
+    }
+
+    fn note_drained(&mut self, id: u64) {
+        if let Some(collected) = self.collected.as_mut().filter(|collected| collected.id == id) {
+            collected.drained = true;
+        }
     }
 
     /// Keeps positions until they may be committed upstream.
@@ -355,7 +396,7 @@ impl<'a> Thread<'a> {
             generation: options.taken_over.generation,
             id,
             kind: collected.kind,
-            drained: self.job.draining() && self.reading.is_empty(),
+            drained: collected.drained,
             triggered_micros: collected.triggered,
             took_micros: micros(collected.begun.elapsed()),
             plan: format!("{:016x}", plan.hash.0),
@@ -379,7 +420,7 @@ impl<'a> Thread<'a> {
         self.job.metrics.checkpoint_completed(id, took, bytes);
         let millis = took.as_secs_f64() * 1000.0;
         tracing::info!(job = %self.job.options.job_id, checkpoint = id, bytes, written, "checkpoint {id} is durable after {millis:.0} ms");
-        collected.wanted.into_iter().for_each(|reply| reply.send(Ok(id)));
+        collected.wanted.into_iter().for_each(|(reply, _)| reply.send(Ok(id)));
     }
 
     /// Tells the readers what is durable, and in what sinks have committed.

@@ -77,11 +77,13 @@ pub(crate) struct Report {
     pub(crate) rest: Option<LazyTables>,
     /// Of a source: the positions in `tables`, to be committed upstream.
     pub(crate) positions: Positions,
+    /// Of a source: its windows have fired before their time, since the job is drained.
+    pub(crate) drained: bool,
 }
 
 impl From<Snapshot> for Report {
     fn from(snapshot: Snapshot) -> Self {
-        Self { tables: snapshot.tables, rest: snapshot.rest, positions: Vec::new() }
+        Self { tables: snapshot.tables, rest: snapshot.rest, ..Self::default() }
     }
 }
 
@@ -95,6 +97,10 @@ pub(crate) enum Message {
     Reported(u64, NodeId, u32, Report),
     /// The positions of a source's subtask in another process.
     Positions(u64, NodeId, u32, Positions),
+    /// A source in another process had been drained at the cut.
+    Drained(u64),
+    /// The job is to stop.
+    Changed,
     /// A subtask's state cannot be had.
     Failed(u64, String),
     /// Its tables are written.
@@ -162,13 +168,13 @@ impl Checkpoints {
         self.wanted.load(SeqCst) == checkpoint.number()
     }
 
-    /// That checkpoint is being collected; 0: none. Until its trigger nothing refers to another one.
+    /// That checkpoint is being collected; 0: none. Until [`Self::build_on`] nothing refers to another one.
     pub(crate) fn collecting(&self, checkpoint: u64) {
         self.build_on(Base::Nothing);
         self.wanted.store(checkpoint, SeqCst);
     }
 
-    /// It is triggered, and may refer to that one.
+    /// It may refer to that one.
     pub(crate) fn build_on(&self, base: Base) {
         *self.base.lock() = base;
     }

@@ -49,6 +49,9 @@ fn relay(job: &Job, peers: &Peers, writer: &Sender<Work>, message: Message) {
             if !report.positions.is_empty() {
                 peers.tell_first(Frame::Positions { checkpoint: id, node: node.0, subtask, positions: report.positions });
             }
+            if report.drained {
+                peers.tell_first(Frame::Drained(id));
+            }
             let state = Snapshot { tables: report.tables, rest: report.rest, stored: None };
             let (tables, rest) = tables_of(job, node, subtask, state);
             // The writer is gone only when the job is given up.

@@ -10,7 +10,7 @@ use arrow::{
     array::{AsArray, RecordBatch},
     datatypes::{DataType, UInt32Type, UInt64Type},
 };
-use standpipe_checkpoint::{FileRef, Manifest, NodeState, Store};
+use standpipe_checkpoint::{CheckpointError, FileRef, Manifest, NodeState, Store};
 use standpipe_loader::Committable;
 use standpipe_pipeline::plan::{Node, NodeId, Operator, Plan, StateBackend};
 use standpipe_state::{
@@ -28,6 +28,8 @@ pub(crate) struct Restored {
     /// Of each former subtask, in their order.
     operators: BTreeMap<NodeId, Arc<Vec<Snapshot>>>,
     sinks: BTreeMap<NodeId, Vec<Committable>>,
+    /// What sinks had prepared for checkpoints that are passed over.
+    aborted: BTreeMap<NodeId, Vec<Committable>>,
 }
 
 /// What a node is called in a manifest; `None`: it has no state.
@@ -51,13 +53,17 @@ impl Restored {
         let Some(manifest) = &options.taken_over.base else { return Ok(None) };
         let refuse = |message: String| JobError::new("", Phase::Start, Cause::Restore { checkpoint: manifest.id, message });
         check(manifest, plan, options.allow_non_restored_state).map_err(refuse)?;
+        let store = match &options.taken_over.elsewhere {
+            Some(place) => Arc::new(Store::at(place).map_err(|error| unread(manifest, "", &error))?.0),
+            None => Arc::clone(&options.store),
+        };
         let mut restored = Self::default();
         for (path, state) in &manifest.nodes {
             let Some(node) = plan.nodes.iter().find(|node| node.path == *path) else { continue };
             let of_node = |message: String| refuse(format!("{path}: {message}"));
             // What need not fit into memory later must not have to now.
             let lazily = matches!((&plan.state, &node.operator), (StateBackend::Disk(_), Operator::Transform(_)));
-            let parts = read(&options.store, state, lazily).map_err(of_node)?;
+            let parts = read(&store, state, lazily).map_err(|error| unread(manifest, path, &error))?;
             try_out(plan, node, &parts).map_err(|error| refuse(error.to_string()))?;
             restored.add(node, parts).map_err(|error| of_node(error.to_string()))?;
         }
@@ -66,7 +72,38 @@ impl Restored {
             let message = "the job had been drained: its windows have fired before their time, and cannot go on; restore an earlier one, or begin with --fresh";
             return Err(refuse(message.to_owned()));
         }
+        restored.find_aborted(options, plan);
         Ok(Some(restored))
+    }
+
+    /// What sinks had prepared for checkpoints that the job does not go on from. A newer checkpoint that cannot be read may be why an older one is restored: it is no failure.
+    fn find_aborted(&mut self, options: &CheckpointOptions, plan: &Plan) {
+        let place = options.store.place();
+        let unknown =
+            |error: String| tracing::warn!("what sinks prepared for checkpoints of {place} that are passed over is not known: {error}");
+        let passed_over = options.store.passed_over_by(&options.taken_over).unwrap_or_else(|error| {
+            unknown(error.to_string());
+            Vec::new()
+        });
+        // What is in a checkpoint alone (`needs_log`) is given up with it.
+        let is_outside = |node: &&Node| matches!(&node.operator, Operator::Sink(sink) if sink.validation.details.capabilities.transactional && !sink.validation.details.capabilities.needs_log);
+        for node in plan.nodes.iter().filter(is_outside) {
+            let restored = self.sinks.get(&node.id).map(Vec::as_slice).unwrap_or_default();
+            let mut aborted: Vec<Committable> = Vec::new();
+            let files = passed_over.iter().filter_map(|manifest| manifest.nodes.get(&node.path)?.tables.get(COMMITTABLES)).flatten();
+            for file in files {
+                let mut all = Vec::new();
+                let read = || options.store.table(file).map_err(|error| error.to_string());
+                let add = |tables: Vec<RecordBatch>| {
+                    tables.iter().try_for_each(|table| read_committables(table, &mut all)).map_err(|error| error.to_string())
+                };
+                read().and_then(add).unwrap_or_else(unknown);
+                // One that was not committed at once is in several.
+                all.retain(|committable| !restored.contains(committable) && !aborted.contains(committable));
+                aborted.append(&mut all);
+            }
+            self.aborted.insert(node.id, aborted);
+        }
     }
 
     fn add(&mut self, node: &Node, parts: Vec<Snapshot>) -> Result<(), SnapshotError> {
@@ -102,18 +139,48 @@ impl Restored {
 
     /// What former subtasks of a sink had prepared and not committed, as far as that subtask is to see to it.
     pub(crate) fn sink(&self, node: NodeId, subtask: u32, parallelism: u32) -> Vec<Committable> {
-        let all = self.sinks.get(&node).into_iter().flatten();
-        all.filter(|committable| committable.subtask % parallelism == subtask).cloned().collect()
+        of_subtask(&self.sinks, node, subtask, parallelism)
+    }
+
+    /// What they had prepared for checkpoints that are passed over; it may have been committed.
+    pub(crate) fn aborted(&self, node: NodeId, subtask: u32, parallelism: u32) -> Vec<Committable> {
+        of_subtask(&self.aborted, node, subtask, parallelism)
     }
 }
 
-/// Whether a plan can take over the state of a checkpoint, as far as its manifest says; what is in its files comes out when they are read.
+fn of_subtask(all: &BTreeMap<NodeId, Vec<Committable>>, node: NodeId, subtask: u32, parallelism: u32) -> Vec<Committable> {
+    let all = all.get(&node).into_iter().flatten();
+    all.filter(|committable| committable.subtask % parallelism == subtask).cloned().collect()
+}
+
+/// Whether a plan can take over the state of a checkpoint, as far as its manifest and the columns of its tables say; what is in them comes out when they are read.
 ///
 /// # Errors
-/// When it cannot.
-pub fn check_restore(manifest: &Manifest, plan: &Plan, allow_non_restored_state: bool) -> Result<(), JobError> {
-    check(manifest, plan, allow_non_restored_state)
-        .map_err(|message| JobError::new("", Phase::Start, Cause::Restore { checkpoint: manifest.id, message }))
+/// When it cannot, or the store does not answer.
+pub fn check_restore(store: &Store, manifest: &Manifest, plan: &Plan, allow_non_restored_state: bool) -> Result<(), JobError> {
+    let refuse = |message: String| JobError::new("", Phase::Start, Cause::Restore { checkpoint: manifest.id, message });
+    check(manifest, plan, allow_non_restored_state).map_err(refuse)?;
+    for (path, state) in &manifest.nodes {
+        let Some(node) = plan.nodes.iter().find(|node| node.path == *path) else { continue };
+        let mut part = Snapshot::default();
+        for (name, files) in &state.tables {
+            let Some(file) = files.first() else { continue };
+            let schema = store.schema(file).map_err(|error| unread(manifest, path, &error))?;
+            part.tables.push((name.clone(), RecordBatch::new_empty(schema)));
+        }
+        try_out(plan, node, &[part]).map_err(|error| refuse(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// What cannot be read now may be there later; what is damaged will not be.
+fn unread(manifest: &Manifest, path: &str, error: &CheckpointError) -> JobError {
+    let message = if path.is_empty() { error.to_string() } else { format!("{path}: {error}") };
+    let cause = match error.is_transient() {
+        true => Cause::Checkpoint(format!("checkpoint {}: {message}", manifest.id)),
+        false => Cause::Restore { checkpoint: manifest.id, message },
+    };
+    JobError::new("", Phase::Start, cause)
 }
 
 /// Whether an operator takes its state, by its tables without their rows: what does not fit is found before anything is opened, which may change what is outside.
@@ -180,7 +247,7 @@ impl StoredTables for Stored {
 }
 
 /// The tables of a node by former subtask; lazily: those of its states are not read yet.
-fn read(store: &Arc<Store>, state: &NodeState, lazily: bool) -> Result<Vec<Snapshot>, String> {
+fn read(store: &Arc<Store>, state: &NodeState, lazily: bool) -> Result<Vec<Snapshot>, CheckpointError> {
     let mut parts: BTreeMap<u32, Snapshot> = BTreeMap::new();
     let mut later: BTreeMap<u32, Vec<(String, FileRef)>> = BTreeMap::new();
     for (name, files) in &state.tables {
@@ -189,7 +256,7 @@ fn read(store: &Arc<Store>, state: &NodeState, lazily: bool) -> Result<Vec<Snaps
                 later.entry(file.subtask).or_default().push((name.clone(), file.clone()));
                 continue;
             }
-            let batches = store.table(file).map_err(|error| error.to_string())?;
+            let batches = store.table(file)?;
             let part = parts.entry(file.subtask).or_default();
             part.tables.extend(batches.into_iter().map(|batch| (name.clone(), batch)));
         }

@@ -27,8 +27,8 @@ pub(super) enum Work {
     Manifest(Box<Manifest>),
     /// Another process has created that one, on which the next one may build.
     Newest(Box<Manifest>),
-    /// That checkpoint is given up: what was written for it is garbage.
-    GivenUp(u64),
+    /// That checkpoint is given up: what was written for it is garbage. In doubt: its manifest may be there, or come.
+    GivenUp { id: u64, in_doubt: bool },
 }
 
 /// Tables of a subtask that come piece by piece.
@@ -70,9 +70,11 @@ fn run(job: &Job, checkpoints: &Checkpoints, work: &Receiver<Work>) {
         }
         match work {
             Work::Newest(manifest) => newest = Some(manifest),
-            Work::GivenUp(id) => {
+            Work::GivenUp { id, in_doubt } => {
                 // It may be the disk that is full. But a store that does not work may also show less than there is: so once more when it has proved to.
-                sweep(&mut Some(id));
+                if !in_doubt {
+                    sweep(&mut Some(id));
+                }
                 garbage = Some(id);
             }
             // It has been given up meanwhile.

@@ -36,6 +36,7 @@ impl Peers {
             Frame::Written { checkpoint, node, subtask, files } => {
                 tell(Message::Written(checkpoint, Part::Subtask(node, subtask), Ok(files)));
             }
+            Frame::Drained(checkpoint) => tell(Message::Drained(checkpoint)),
             Frame::PartFailed { checkpoint, reason } => tell(Message::Failed(checkpoint, reason)),
             Frame::Committed { checkpoint, node, subtask } => tell(Message::Committed(checkpoint, NodeId(node), subtask)),
             Frame::Ended { node, subtask } => tell(Message::Ended(NodeId(node), subtask)),

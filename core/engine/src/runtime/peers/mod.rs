@@ -261,11 +261,15 @@ impl Peers {
             let Some(frames) = other.outgoing.lock().take() else { continue };
             let (done, written) = bounded::<()>(0);
             *other.written.lock() = Some(written);
-            spawn(job, "peer-out", move |_, _| {
+            spawn(job, "peer-out", move |job, _| {
                 while let Ok(Some(frame)) = frames.recv() {
                     // That it is broken the reading thread sees too, or the lease does.
                     if let Err(error) = frame::write(&mut outgoing, &frame) {
                         tracing::debug!("what was said to another process is lost: {error}");
+                        if error.kind() == std::io::ErrorKind::InvalidData {
+                            let cause = Cause::Engine(format!("what there is to say to another process cannot be said: {error}"));
+                            job.fail(JobError::new("", Phase::Running, cause));
+                        }
                         break;
                     }
                 }

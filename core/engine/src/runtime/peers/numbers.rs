@@ -93,6 +93,8 @@ impl Numbers {
             for (subtask, (time, idle, holder)) in &now.event_time {
                 node.set_event_time(*subtask, *time, *idle, holder.as_deref().map(Into::into));
             }
+            let gone = before.lag.keys().filter(|split| !now.lag.contains_key(*split));
+            gone.for_each(|split| node.remove_lag(split));
             now.lag.iter().for_each(|(split, lag)| node.set_lag(split.clone(), *lag));
             node.set_degraded_elsewhere(process, now.degraded.clone());
         }

@@ -16,6 +16,8 @@ pub struct Book {
     prepared: BTreeMap<String, Vec<RecordBatch>>,
     committed: BTreeSet<String>,
     pub rows: BTreeMap<String, Vec<RecordBatch>>,
+    /// The checkpoints whose committables were given up.
+    pub aborted: Vec<u64>,
 }
 
 impl Book {
@@ -89,5 +91,9 @@ impl Sink for Ledger {
             }
         };
         Ok(prepared.iter().map(fate).collect())
+    }
+    fn abort(&mut self, prepared: &[Committable]) -> Result<()> {
+        self.probe.book.lock().unwrap().aborted.extend(prepared.iter().map(|committable| committable.checkpoint));
+        Ok(())
     }
 }
