@@ -87,6 +87,9 @@ pub(crate) struct RunArguments {
     /// Run it in so many processes of this machine: if one of them fails, all are started again as `restart:` says
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) processes: u32,
+    /// Encrypt what these processes say to each other (TLS 1.3); one alone has nobody to talk to
+    #[arg(long)]
+    pub(crate) tls: bool,
     /// Go on from a checkpoint: `latest`, its number, or the path or URL of its manifest, also in another place than the pipeline's
     #[arg(long, value_name = "latest|NUMBER|PATH", value_parser = restore)]
     pub(crate) restore: Option<Start>,

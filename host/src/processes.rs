@@ -1,6 +1,6 @@
 //! One start of a job over several processes: how those that `supervise` starts come to know of each other. Each listens for the others on this machine, says so on a
 //! socket of the supervisor in a folder that only its user may enter, and hears there, once all are ready, where the others are, what the first one goes on from, and
-//! the secret by which they know each other (`standpipe_engine::Cluster`). Nothing of it is on a command line or in an environment.
+//! the secret by which they know each other (`standpipe_engine::Cluster`); with `--tls` also a certificate and its key. Nothing of it is on a command line or in an environment.
 
 use crate::{
     control,
@@ -10,7 +10,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use standpipe_checkpoint::TakenOver;
-use standpipe_engine::{Cluster, Membership, Secret};
+use standpipe_engine::{Cluster, Identity, Membership, Secret};
 use standpipe_pipeline::Plan;
 use std::{
     env, fs,
@@ -50,6 +50,8 @@ struct Go {
     secret: String,
     addresses: Vec<SocketAddr>,
     taken_over: Option<TakenOver>,
+    /// Of the process that hears it, where they are to speak TLS.
+    tls: Option<Identity>,
 }
 
 fn write_line(stream: &mut UnixStream, line: &impl Serialize) -> io::Result<()> {
@@ -69,11 +71,11 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
-    /// Waits for so many processes, on a thread of its own.
+    /// Waits for so many processes, on a thread of its own; with `tls` they are given what they need to speak it.
     ///
     /// # Errors
-    /// When there can be no socket, or no secret.
-    pub(crate) fn start(job_id: &str, processes: u32) -> io::Result<Self> {
+    /// When there can be no socket, no secret, or no certificates.
+    pub(crate) fn start(job_id: &str, processes: u32, tls: bool) -> io::Result<Self> {
         let socket = control::socket_of_launch(job_id)?;
         match fs::remove_file(&socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -83,6 +85,7 @@ impl Launch {
             UnixListener::bind(&socket).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", socket.display())))?;
         listener.set_nonblocking(true)?;
         let secret = Secret::random()?;
+        let identities = if tls { Identity::of_processes(processes)? } else { Vec::new() };
         let launch = Self { socket, over: Arc::default() };
         let over = Arc::clone(&launch.over);
         thread::Builder::new().name("launch".to_owned()).spawn(move || {
@@ -102,7 +105,7 @@ impl Launch {
                     Err(error) => tracing::debug!("a process of the job is not understood: {error}"),
                 }
             }
-            go(ready.into_iter().flatten().collect(), &secret);
+            go(ready.into_iter().flatten().collect(), &secret, identities);
         })?;
         Ok(launch)
     }
@@ -129,13 +132,17 @@ fn hear(stream: UnixStream) -> io::Result<(UnixStream, Ready)> {
     Ok((stream, ready))
 }
 
-fn go(ready: Vec<(UnixStream, Ready)>, secret: &Secret) {
-    let go = Go {
+/// Tells all; `identities` are theirs, in order, or none.
+fn go(ready: Vec<(UnixStream, Ready)>, secret: &Secret, identities: Vec<Identity>) {
+    let mut go = Go {
         secret: secret.to_hex(),
         addresses: ready.iter().map(|(_, ready)| ready.address).collect(),
         taken_over: ready.first().and_then(|(_, first)| first.taken_over.clone()),
+        tls: None,
     };
+    let mut identities = identities.into_iter();
     for (mut stream, _) in ready {
+        go.tls = identities.next();
         // One that has ended meanwhile is seen to end.
         if let Err(error) = write_line(&mut stream, &go) {
             tracing::debug!("a process of the job has gone: {error}");
@@ -178,11 +185,17 @@ impl Member {
         vec![plan.slots().div_ceil(self.processes); self.processes as usize]
     }
 
-    /// Connects this process with the others; `taken_over` is what the first one goes on from, and what is given is that for all.
+    /// Connects this process with the others, over TLS if it is to be; `taken_over` is what the first one goes on from, and what is given is that for all.
     ///
     /// # Errors
     /// When another one does not come, or the supervisor is gone.
-    pub(crate) fn join(self, plan: &Plan, job_id: &str, taken_over: Option<TakenOver>) -> anyhow::Result<(Cluster, Option<TakenOver>)> {
+    pub(crate) fn join(
+        self,
+        plan: &Plan,
+        job_id: &str,
+        taken_over: Option<TakenOver>,
+        tls: bool,
+    ) -> anyhow::Result<(Cluster, Option<TakenOver>)> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let ready = Ready { process: self.process, address: listener.local_addr()?, taken_over };
         let mut supervisor = UnixStream::connect(control::socket_of_launch(job_id)?)?;
@@ -193,6 +206,10 @@ impl Member {
             std::process::exit(Code::Failed as i32)
         };
         let secret = Secret::from_hex(&go.secret).ok_or_else(|| Failure::error(Code::Failed, "the supervisor has given no secret"))?;
+        if tls && go.tls.is_none() {
+            // Rather not at all than in the clear.
+            return Err(Failure::error(Code::Failed, "the supervisor has given no certificate for --tls"));
+        }
         let membership = Membership {
             job_id: job_id.to_owned(),
             attempt: supervise::attempt().unwrap_or(0).into(),
@@ -200,6 +217,7 @@ impl Member {
             process: self.process,
             processes: self.processes,
             secret,
+            tls: go.tls,
         };
         let cluster =
             Cluster::join(listener, &go.addresses, &membership, CONNECTING).map_err(|error| Failure::error(Code::Failed, error))?;

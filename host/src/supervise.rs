@@ -102,8 +102,8 @@ struct Watched {
     reason: String,
 }
 
-/// Runs the job until it ends otherwise than by a failure, or is not to be started again.
-pub(crate) fn supervise(plan: &Plan, processes: u32) -> anyhow::Result<()> {
+/// Runs the job until it ends otherwise than by a failure, or is not to be started again; in so many processes, which talk over TLS or in the clear.
+pub(crate) fn supervise(plan: &Plan, processes: u32, tls: bool) -> anyhow::Result<()> {
     warn_of_idle(plan, processes);
     let id = RunOptions::new().job_id;
     let (events, happened) = mpsc::channel();
@@ -118,7 +118,7 @@ pub(crate) fn supervise(plan: &Plan, processes: u32) -> anyhow::Result<()> {
     };
     let watched = Arc::new(Mutex::new(Watched { identity, reason: "it is being started".to_owned() }));
     let server = Server::start_if_possible(control::socket(&id), answer(&id, &watched, events.clone()));
-    let end = Supervisor { plan, processes, id: &id, events, happened, watched }.run()?;
+    let end = Supervisor { plan, processes, tls, id: &id, events, happened, watched }.run()?;
     if let Some(server) = server {
         server.finish(match &end {
             End::Child(ended) if !ended.status.success() => Answer::Failed(format!("its process has ended: {}", ended.status)),
@@ -136,6 +136,8 @@ pub(crate) fn supervise(plan: &Plan, processes: u32) -> anyhow::Result<()> {
 struct Supervisor<'a> {
     plan: &'a Plan,
     processes: u32,
+    /// What they say to each other is to be encrypted.
+    tls: bool,
     id: &'a str,
     events: Sender<Event>,
     happened: Receiver<Event>,
@@ -181,7 +183,7 @@ impl Supervisor<'_> {
 
     /// Runs the job's processes until all have ended, in the order in which they have, passing on signals. Also says whether the job was to stop.
     fn run_children(&self, attempt: u32) -> anyhow::Result<(Vec<Ended>, bool)> {
-        let launch = (self.processes > 1).then(|| Launch::start(self.id, self.processes)).transpose();
+        let launch = (self.processes > 1).then(|| Launch::start(self.id, self.processes, self.tls)).transpose();
         let launch =
             launch.map_err(|error| Failure::error(Code::Outside, format!("several processes need a socket to begin with: {error}")))?;
         let mut running = BTreeMap::new();

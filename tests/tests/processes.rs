@@ -140,13 +140,13 @@ sinks:
 ",
     );
     let run = |processes: &str| {
-        let run = of(&folder, standpipe(["run", "words.yaml", "--processes", processes])).finish().code(0);
+        let run = of(&folder, standpipe(["run", "words.yaml", "--processes"]).args(processes.split(' '))).finish().code(0);
         assert!(run.stderr.contains(": 40000 rows in, "), "the numbers are of the whole job: {}", run.stderr);
         (rows_of(&folder, "windows"), standpipe_tests::rows(&run.stdout))
     };
     let (windows, totals) = run("1");
     assert!(windows.len() > 1_000 && totals.len() == 101, "{} {}", windows.len(), totals.len());
-    for processes in ["2", "3", "6"] {
+    for processes in ["2", "3", "6", "3 --tls"] {
         let (found, sums) = run(processes);
         assert_same_rows(&format!("windows of {processes}"), &found, &windows);
         assert_same_rows(&format!("totals of {processes}"), &sums, &totals);
@@ -155,27 +155,32 @@ sinks:
 
 #[test]
 fn any_process_may_be_killed_and_files_are_as_if_nothing_had_happened() {
-    let folder = Folder::new();
-    let mut run = counts(&folder, RESTART, &["--processes", "3"]).start();
-    for (restarts, process) in [(1, 1), (2, 0), (3, 2)] {
-        taken(&mut run, 4);
-        signal(processes(&run)[&process], Signal::KILL);
-        let said = format!("counts: process {process} of its 3 was killed by signal 9; it is started again in 0.1 s");
-        run.wait_until("the restart", PATIENCE, |run| {
-            run.stderr().contains(&said) && run.stderr().matches("counts: goes on from checkpoint ").count() == restarts
-        });
+    for (arguments, how) in [(["--processes", "3"].as_slice(), "in the clear"), (["--processes", "3", "--tls"].as_slice(), "over TLS")] {
+        let folder = Folder::new();
+        let mut run = counts(&folder, RESTART, arguments).start();
+        for (restarts, process) in [(1, 1), (2, 0), (3, 2)] {
+            taken(&mut run, 4);
+            signal(processes(&run)[&process], Signal::KILL);
+            let said = format!("counts: process {process} of its 3 was killed by signal 9; it is started again in 0.1 s");
+            run.wait_until("the restart", PATIENCE, |run| {
+                run.stderr().contains(&said) && run.stderr().matches("counts: goes on from checkpoint ").count() == restarts
+            });
+        }
+        let finished = run.wait().code(0);
+        assert!(finished.stderr.contains("counts: finished in "), "{}", finished.stderr);
+        let connected = finished.stderr.matches("connected to the other processes ").count();
+        let said = finished.stderr.matches(&format!("connected to the other processes {how}")).count();
+        assert!(said >= 3 && said == connected, "{said} of {connected} in {}", finished.stderr);
+        assert_exactly_once(&folder);
     }
-    let finished = run.wait().code(0);
-    assert!(finished.stderr.contains("counts: finished in "), "{}", finished.stderr);
-    assert_exactly_once(&folder);
 }
 
 #[test]
 fn a_process_that_is_stopped_is_found_out_by_its_lease() {
     // Of the first one another one tells.
-    for process in [1, 0] {
+    for (process, arguments) in [(1, ["--processes", "2", "--tls"].as_slice()), (0, ["--processes", "2"].as_slice())] {
         let folder = Folder::new();
-        let mut run = counts(&folder, RESTART, &["--processes", "2"]).start();
+        let mut run = counts(&folder, RESTART, arguments).start();
         taken(&mut run, 4);
         let id = processes(&run)[&process];
         signal(id, Signal::STOP);
@@ -213,7 +218,7 @@ fn a_stop_is_clean_and_any_number_of_processes_goes_on() {
     let stopped = run.wait().code(0);
     assert!(stopped.stderr.contains("counts: stopped in "), "{}", stopped.stderr);
     // A savepoint, by the job's name; its status is of the whole job.
-    let mut run = counts(&folder, RESTART, &["--processes", "3", "--restore", "latest"]).start();
+    let mut run = counts(&folder, RESTART, &["--processes", "3", "--tls", "--restore", "latest"]).start();
     taken(&mut run, 3);
     let job = |arguments: &[&str]| of(&folder, standpipe(["job"]).args(arguments)).finish().code(0).stdout;
     let shown: serde_json::Value = serde_json::from_str(&job(&["show", "counts", "--format", "json"])).unwrap();
@@ -264,6 +269,8 @@ fn what_is_wrong_at_the_start_is_said_once() {
     assert!(error.contains("there are checkpoints in ckpt/counts"), "{error}");
     let error = counts(&folder, "", &["--processes", "65"]).finish().code(2).stderr;
     assert!(error.contains("--processes"), "{error}");
+    // One process talks to no other.
+    counts(&folder, "", &["--tls", "--restore", "latest"]).finish().success();
     let idle = counts(&folder, "", &["--processes", "4", "--restore", "latest"]).finish().code(0);
     assert!(idle.stderr.contains("a parallelism of 3 leaves some of 4 processes without work"), "{}", idle.stderr);
 }

@@ -20,7 +20,7 @@ pub mod operators;
 mod runtime;
 mod watermark;
 
-pub use cluster::{Cluster, ClusterError, Membership, Secret};
+pub use cluster::{Cluster, ClusterError, Identity, Membership, Secret};
 pub use runtime::{
     Cause, CheckpointOptions, CheckpointTotals, Counter, ErrorClass, JobControl, JobError, JobHandle, JobReport, JobState, LastCheckpoint,
     Metrics, NodeMetrics, Outcome, PendingSavepoint, Position, Role, RunOptions, Sample, SavepointError, Secrets, SplitLag, Step, Totals,

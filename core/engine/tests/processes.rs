@@ -21,7 +21,7 @@ use std::{
 };
 use support::{
     ended,
-    over::{JOINING, clusters, listeners, memberships, start_over},
+    over::{JOINING, Over, Talk, clusters, listeners, memberships, start_talking},
     plan::{Builder, config},
     plugins::{Probe, number},
     until,
@@ -51,6 +51,9 @@ fn naive(splits: u64, rows: u64, keys: u64) -> Totals {
     totals
 }
 
+/// Whatever they talk over, the processes do the same.
+const TALKS: [Talk; 2] = [Talk::Clear, Talk::Tls];
+
 /// A source without end, at some speed.
 fn endless(name: &str) -> Plan {
     let mut plan = Builder::new();
@@ -62,8 +65,9 @@ fn endless(name: &str) -> Plan {
 
 #[test]
 fn what_comes_out_is_the_same_over_any_processes() {
-    for slots in [vec![2, 2], vec![1, 1, 2], vec![4, 1], vec![1, 4]] {
-        let name = format!("over-{slots:?}");
+    let all = [vec![2, 2], vec![1, 1, 2], vec![4, 1], vec![1, 4]];
+    for (slots, talk) in all.iter().flat_map(|slots| TALKS.map(|talk| (slots, talk))) {
+        let name = format!("over-{slots:?}-{talk:?}");
         let mut plan = Builder::new();
         let source = plan.numbers("numbers", 3, config(&name, json!({"splits": 5, "rows": 20_000, "keys": 31})));
         plan.collect("all", 2, source, config(&name, json!({"refuse": 1_000})));
@@ -71,7 +75,7 @@ fn what_comes_out_is_the_same_over_any_processes() {
         plan.collect("out", 1, stats, config(&name, json!({"acknowledge": "flush"})));
         let pass = plan.pass("pass", 4, source, json!({}), true);
         plan.collect("passed", 3, pass, config(&name, json!({})));
-        let job = start_over(plan.build(), &slots, RunOptions::new());
+        let job = start_talking(plan.build(), slots, talk, RunOptions::new());
         let report = job.ended().unwrap();
         let probe = Probe::of(&name);
         assert_eq!(windows(&probe.rows("out")), naive(5, 20_000, 31), "{slots:?}");
@@ -95,14 +99,19 @@ fn what_comes_out_is_the_same_over_any_processes() {
 
 #[test]
 fn a_sink_that_stops_acknowledging_stops_the_sources_of_all_processes() {
-    let probe = Probe::of("over-stuck");
+    TALKS.into_iter().for_each(a_stuck_sink_stops_all_sources);
+}
+
+fn a_stuck_sink_stops_all_sources(talk: Talk) {
+    let name = format!("over-stuck-{talk:?}");
+    let probe = Probe::of(&name);
     probe.stuck.store(true, SeqCst);
     let mut plan = Builder::new();
     plan.settings.in_flight_bytes = 1 << 20;
-    let source = plan.numbers("numbers", 2, config("over-stuck", json!({"splits": 4, "batch": 4096, "rows": 500_000})));
+    let source = plan.numbers("numbers", 2, config(&name, json!({"splits": 4, "batch": 4096, "rows": 500_000})));
     let pass = plan.pass("pass", 2, source, json!({}), true);
-    plan.collect("out", 1, pass, config("over-stuck", json!({"forget": true})));
-    let job = start_over(plan.build(), &[1, 1], RunOptions { standstill: Duration::from_millis(200), ..RunOptions::new() });
+    plan.collect("out", 1, pass, config(&name, json!({"forget": true})));
+    let job = start_talking(plan.build(), &[1, 1], talk, RunOptions { standstill: Duration::from_millis(200), ..RunOptions::new() });
     let sources: Vec<_> = job.0.iter().map(|process| process.metrics()).collect();
     let in_flight = |process: usize| sources[process].nodes()[0].in_flight_bytes.load(SeqCst);
     until("the budgets are spent", || in_flight(1) >= 1 << 20 && in_flight(0) >= 1 << 20);
@@ -127,7 +136,7 @@ fn a_source_that_is_quiet_in_one_process_holds_up_no_other() {
     );
     let stats = plan.window("stats", 2, source, Duration::from_millis(100));
     plan.collect("out", 2, stats, config("over-quiet", json!({"acknowledge": "flush"})));
-    let job = start_over(plan.build(), &[1, 1], RunOptions::new());
+    let job = start_talking(plan.build(), &[1, 1], Talk::Tls, RunOptions::new());
     let probe = Probe::of("over-quiet");
     until("the first split's windows have fired", || probe.values("out", "count").iter().sum::<i64>() > 30_000);
     probe.awake.store(true, SeqCst);
@@ -136,14 +145,12 @@ fn a_source_that_is_quiet_in_one_process_holds_up_no_other() {
 
 #[test]
 fn a_failure_in_any_process_ends_all_with_its_cause() {
-    for (i, (broken, said)) in [
-        (json!({"splits": 2, "rate": 20_000, "fail_at": 3_000}), " is broken"),
-        (json!({"splits": 2, "rate": 20_000, "panic_at": 3_000}), "the source is broken at row "),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let name = format!("over-broken-{i}");
+    for (broken, said, talk) in [
+        (json!({"splits": 2, "rate": 20_000, "fail_at": 3_000}), " is broken", Talk::Clear),
+        (json!({"splits": 2, "rate": 20_000, "fail_at": 3_000}), " is broken", Talk::Tls),
+        (json!({"splits": 2, "rate": 20_000, "panic_at": 3_000}), "the source is broken at row ", Talk::Tls),
+    ] {
+        let name = format!("over-broken-{talk:?}-{broken}");
         let mut plan = Builder::new();
         let good = plan.numbers("good", 2, config(&name, json!({"splits": 2, "rate": 20_000})));
         plan.collect("kept", 2, good, config(&name, json!({})));
@@ -151,7 +158,7 @@ fn a_failure_in_any_process_ends_all_with_its_cause() {
         more["quiet_from"] = json!(0);
         let bad = plan.numbers("bad", 2, more);
         plan.collect("out", 2, bad, config(&name, json!({})));
-        let job = start_over(plan.build(), &[1, 1], RunOptions::new());
+        let job = start_talking(plan.build(), &[1, 1], talk, RunOptions::new());
         let error = job.ended().unwrap_err();
         assert!(error.to_string().contains(said) && error.node == "sources.bad", "{error}");
         assert!(job.0.iter().all(|process| !process.control().is_alone()), "the first was there to be told");
@@ -160,7 +167,11 @@ fn a_failure_in_any_process_ends_all_with_its_cause() {
 
 #[test]
 fn a_process_that_is_gone_or_silent_ends_the_job_by_name() {
-    let plan = Arc::new(endless("over-gone"));
+    TALKS.into_iter().for_each(one_that_is_gone_or_silent_is_named);
+}
+
+fn one_that_is_gone_or_silent_is_named(talk: Talk) {
+    let plan = Arc::new(endless(&format!("over-gone-{talk:?}")));
     let options = |cluster: &Arc<Cluster>| RunOptions {
         slots: vec![2, 2],
         cluster: Some(Arc::clone(cluster)),
@@ -169,18 +180,19 @@ fn a_process_that_is_gone_or_silent_ends_the_job_by_name() {
     };
     let own = std::process::id();
     // Connected, and then never heard of: as a process that is stopped.
-    let connected = clusters(&plan, 2);
+    let connected = clusters(&plan, 2, talk);
     let error = ended(&run(Arc::clone(&plan), options(&connected[0])).unwrap()).unwrap_err();
     assert_eq!(error.to_string(), format!("process 1 (pid {own}) has not been heard of for 0 s"));
-    let connected = clusters(&plan, 2);
+    let connected = clusters(&plan, 2, talk);
     let other = run(Arc::clone(&plan), options(&connected[1])).unwrap();
     let error = ended(&other).unwrap_err();
     assert_eq!(error.to_string(), format!("process 0 (pid {own}) has not been heard of for 0 s"));
     assert!(other.control().is_alone(), "nobody else can say why");
     // Gone in the midst of it: as a process that is killed.
     for gone in [0, 1] {
-        let job = start_over(endless(&format!("over-gone-{gone}")), &[1, 2, 1], RunOptions::new());
-        until("rows come through", || Probe::of(&format!("over-gone-{gone}")).row_count("out") > 1_000);
+        let name = format!("over-gone-{gone}-{talk:?}");
+        let job = start_talking(endless(&name), &[1, 2, 1], talk, RunOptions::new());
+        until("rows come through", || Probe::of(&name).row_count("out") > 1_000);
         if gone == 0 {
             job.first().control().cancel();
             assert_eq!(job.ended().unwrap().end, Outcome::Cancelled);
@@ -194,9 +206,9 @@ fn a_process_that_is_gone_or_silent_ends_the_job_by_name() {
 
 #[test]
 fn a_stop_is_one_of_all_processes() {
-    for drain in [false, true] {
-        let name = format!("over-stop-{drain}");
-        let job = start_over(endless(&name), &[2, 2], RunOptions::new());
+    for (drain, talk) in [false, true].into_iter().flat_map(|drain| TALKS.map(|talk| (drain, talk))) {
+        let name = format!("over-stop-{drain}-{talk:?}");
+        let job = start_talking(endless(&name), &[2, 2], talk, RunOptions::new());
         let probe = Probe::of(&name);
         until("rows come through", || probe.row_count("out") > 1_000);
         job.first().control().stop(drain);
@@ -207,9 +219,10 @@ fn a_stop_is_one_of_all_processes() {
     }
 }
 
-/// Whoever comes to the port and is not of the job.
+/// Whoever comes to the port and is not of the job; `own` is what the second process says of itself.
 fn hostile(address: std::net::SocketAddr, own: &Membership) -> Vec<thread::JoinHandle<Vec<TcpStream>>> {
     let connect = move || TcpStream::connect(address).unwrap();
+    let tls = own.tls.is_some();
     let stranger = move |membership: Membership| {
         thread::spawn(move || {
             // It answers to no other process, so that one waits in vain; it is told so by its own deadline, or by a refusal.
@@ -241,12 +254,13 @@ fn hostile(address: std::net::SocketAddr, own: &Membership) -> Vec<thread::JoinH
                 _ = stream.write_all(&said);
                 let mut heard = Vec::new();
                 _ = stream.read_to_end(&mut heard);
-                assert!(heard.is_empty(), "{heard:?}");
+                // TLS says what it has not understood: an alert, of 7 bytes.
+                assert!(heard.is_empty() || tls && heard[0] == 21 && heard.len() == 7, "{heard:?}");
             }
             Vec::new()
         }),
     ];
-    let peer = Membership { process: 1, ..own.clone() };
+    let peer = own.clone();
     all.push(stranger(Membership { secret: Secret::random().unwrap(), ..peer.clone() }));
     all.push(stranger(Membership { job_id: "cd".repeat(16), ..peer.clone() }));
     all.push(stranger(Membership { attempt: 7, ..peer }));
@@ -255,9 +269,14 @@ fn hostile(address: std::net::SocketAddr, own: &Membership) -> Vec<thread::JoinH
 
 #[test]
 fn who_is_not_of_the_job_changes_nothing() {
-    let plan = Arc::new(endless("over-hostile"));
+    TALKS.into_iter().for_each(strangers_change_nothing);
+}
+
+fn strangers_change_nothing(talk: Talk) {
+    let name = format!("over-hostile-{talk:?}");
+    let plan = Arc::new(endless(&name));
     let (mut listeners, addresses) = listeners(3);
-    let own = memberships(&plan, 3);
+    let own = memberships(&plan, 3, talk);
     let mut joining = Vec::new();
     let mut join = |listener, own: &Membership| {
         let (addresses, own) = (addresses.clone(), own.clone());
@@ -266,15 +285,15 @@ fn who_is_not_of_the_job_changes_nothing() {
     // Two processes listen; then they come, and the last process after them.
     join(listeners.remove(0), &own[0]);
     join(listeners.remove(0), &own[1]);
-    let mut strangers = hostile(addresses[0], &own[0]);
+    let mut strangers = hostile(addresses[0], &own[1]);
     strangers.extend(hostile(addresses[1], &own[1]));
     let silent: Vec<Vec<TcpStream>> = strangers.into_iter().map(|stranger| stranger.join().unwrap()).collect();
     join(listeners.remove(0), &own[2]);
     let connected: Vec<Arc<Cluster>> = joining.into_iter().map(|thread| thread.join().unwrap()).collect();
     drop(silent);
     let options = |cluster| RunOptions { slots: vec![2, 1, 1], cluster: Some(cluster), ..RunOptions::new() };
-    let job = support::over::Over(connected.into_iter().map(|cluster| run(Arc::clone(&plan), options(cluster)).unwrap()).collect());
-    until("rows come through", || Probe::of("over-hostile").row_count("out") > 1_000);
+    let job = Over(connected.into_iter().map(|cluster| run(Arc::clone(&plan), options(cluster)).unwrap()).collect());
+    until("rows come through", || Probe::of(&name).row_count("out") > 1_000);
     // Nobody listens any more.
     TcpStream::connect(addresses[0]).unwrap_err();
     job.first().control().stop(false);
@@ -283,9 +302,13 @@ fn who_is_not_of_the_job_changes_nothing() {
 
 #[test]
 fn a_process_hears_why_it_is_refused_and_who_is_missing() {
+    TALKS.into_iter().for_each(who_is_refused_hears_why);
+}
+
+fn who_is_refused_hears_why(talk: Talk) {
     let plan = endless("over-refused");
     let (mut listeners, addresses) = listeners(2);
-    let own = memberships(&plan, 2);
+    let own = memberships(&plan, 2, talk);
     let first = {
         let (listener, addresses, own) = (listeners.remove(0), addresses.clone(), own[0].clone());
         thread::spawn(move || Cluster::join(listener, &addresses, &own, Duration::from_secs(3)).unwrap_err().to_string())

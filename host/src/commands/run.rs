@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     let plan = Arc::new(load(&arguments.pipeline)?);
     match supervise::attempt() {
         None if plan.restart != RestartStrategy::None || arguments.processes > 1 => {
-            return supervise::supervise(&plan, arguments.processes);
+            return supervise::supervise(&plan, arguments.processes, arguments.tls);
         }
         None => {}
         Some(_) => supervise::be_supervised()?,
@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     }
     if let Some(member) = member {
         let own = options.checkpoints.as_ref().map(|checkpoints| checkpoints.taken_over.clone());
-        let (cluster, taken_over) = member.join(&plan, &options.job_id, own)?;
+        let (cluster, taken_over) = member.join(&plan, &options.job_id, own, arguments.tls)?;
         if !member.is_first() {
             options.checkpoints = checkpoints::taken_over(&plan, taken_over, arguments)?;
         }

@@ -1,6 +1,6 @@
 //! The handshake of a connection: who connects says what it wants and sends a random challenge; who accepts proves that it knows the job's secret and sends a challenge of its
 //! own; who connects proves it too, and hears whether it is welcome. Proofs are HMAC-SHA-256 over all that was said and both challenges, so that one that was heard
-//! is of no use for another connection. Every message has a fixed length. No I/O here.
+//! is of no use for another connection; over TLS they are over what binds them to its session, too (`tls`). Every message has a fixed length. No I/O here.
 //!
 //! | message | bytes |
 //! |---|---|
@@ -18,6 +18,9 @@ use ring::{
 const MAGIC: [u8; 8] = *b"standpip";
 /// Of the handshake and of what follows it. Processes of one job are of one release; this is for a clear end if they are not.
 const VERSION: u32 = 1;
+
+/// What a connection begins with that is over TLS: a record of a handshake.
+const TLS_HELLO: [u8; 2] = [22, 3];
 
 pub(super) const HELLO: usize = 112;
 pub(super) const CHALLENGE: usize = 32;
@@ -118,6 +121,9 @@ impl Hello {
     /// What is wrong with it, in a line for the log.
     pub(super) fn from_bytes(bytes: &[u8; HELLO]) -> Result<Self, &'static str> {
         let mut rest = bytes.as_slice();
+        if bytes.starts_with(&TLS_HELLO) {
+            return Err("it speaks TLS, and this process does not");
+        }
         if take::<8>(&mut rest) != Some(MAGIC) {
             return Err("it does not speak our protocol");
         }
@@ -185,7 +191,7 @@ fn key(secret: &Secret) -> hmac::Key {
     hmac::Key::new(HMAC_SHA256, &secret.0)
 }
 
-/// What the accepting end answers to a hello.
+/// What the accepting end answers to a hello. `hello` is here and below what was said first: the hello, and over TLS what binds it to the session.
 pub(super) fn answer(secret: &Secret, hello: &[u8], challenge: [u8; CHALLENGE]) -> Vec<u8> {
     let mut bytes = challenge.to_vec();
     bytes.extend_from_slice(&std::process::id().to_le_bytes());
@@ -218,7 +224,7 @@ mod tests {
     use standpipe_pipeline::plan::PlanHash;
 
     fn membership(process: u32, secret: &Secret) -> Membership {
-        Membership { job_id: "ab".repeat(16), attempt: 2, plan: PlanHash(7), process, processes: 3, secret: secret.clone() }
+        Membership { job_id: "ab".repeat(16), attempt: 2, plan: PlanHash(7), process, processes: 3, secret: secret.clone(), tls: None }
     }
 
     #[test]
@@ -229,6 +235,8 @@ mod tests {
         let mut other = bytes;
         other[0] = b'S';
         assert_eq!(Hello::from_bytes(&other), Err("it does not speak our protocol"));
+        other[..2].copy_from_slice(&[22, 3]);
+        assert_eq!(Hello::from_bytes(&other), Err("it speaks TLS, and this process does not"));
         other = bytes;
         other[8] = 99;
         assert_eq!(Hello::from_bytes(&other), Err("it speaks another version of our protocol"));
@@ -248,6 +256,10 @@ mod tests {
         assert!(check_proof(&ours, &hello, &said, &proved));
         assert!(!check_proof(&ours, &hello, &said, &proof(&other, &hello, &said)));
         assert!(!check_proof(&ours, &hello, &said, &said[CHALLENGE + 4..]), "the proof of one end is none of the other");
+        // Heard by one in the middle, whose TLS session with either end is another.
+        let bound = [hello.as_slice(), &[7; 32]].concat();
+        assert_eq!(check_answer(&ours, &bound, &said), None);
+        assert!(!check_proof(&ours, &bound, &said, &proved));
         // Heard on another connection: its challenge was another.
         let again: [u8; ANSWER] = answer(&ours, &hello, [5; 32]).try_into().unwrap();
         assert!(!check_proof(&ours, &hello, &again, &proved));

@@ -5,6 +5,8 @@ use super::{
     Cluster, ClusterError, Connections, Control, Membership,
     handshake::{self, ANSWER, CHALLENGE, HELLO, Hello, Kind, PROOF, Verdict},
     random,
+    tls::Tls,
+    wire::{self, Fresh, Wire},
 };
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
@@ -27,7 +29,7 @@ const RETRY: Duration = Duration::from_millis(50);
 /// How long the kernel goes on trying to deliver what is sent before a connection counts as broken.
 const UNDELIVERED: Duration = Duration::from_secs(20);
 
-type Accepted = BTreeMap<(u32, Kind), Option<(TcpStream, u32)>>;
+type Accepted = BTreeMap<(u32, Kind), Option<(Fresh, u32)>>;
 
 impl Cluster {
     /// Connects this process with the others of its job. `addresses` are those where they listen, by process; `listener` is where this one does. It is closed when
@@ -42,33 +44,42 @@ impl Cluster {
         patience: Duration,
     ) -> Result<Self, ClusterError> {
         let Membership { process, processes, .. } = *membership;
+        let system = |source| ClusterError::System { process, source };
+        let own = Own { membership, tls: membership.tls.as_ref().map(Tls::of).transpose().map_err(system)? };
         let deadline = Instant::now() + patience;
-        let mut data: Vec<Option<TcpStream>> = (0..processes).map(|_| None).collect();
+        let mut data: Vec<Option<Wire>> = (0..processes).map(|_| None).collect();
         let mut control = Vec::new();
+        let settle = |fresh: Fresh| settle(&fresh.tcp).map(|()| fresh.settled()).map_err(system);
         // Connections go to lower numbers only, and the lowest only accepts: nobody waits in a circle.
         for (to, address) in (0..process).zip(addresses) {
-            let connect = |kind| connect(*address, membership, to, kind, deadline, patience);
-            data[to as usize] = Some(connect(Kind::Data)?.0);
+            let connect = |kind| connect(*address, &own, to, kind, deadline, patience);
+            data[to as usize] = Some(settle(connect(Kind::Data)?.0)?);
             if to == 0 {
                 let (stream, id) = connect(Kind::Control)?;
-                control.push(Control { process: 0, id, stream });
+                control.push(Control { process: 0, id, stream: settle(stream)? });
             }
         }
         let kinds = if process == 0 { vec![Kind::Data, Kind::Control] } else { vec![Kind::Data] };
         let behind = (process + 1..processes).flat_map(|from| kinds.iter().map(move |kind| ((from, *kind), None)));
         let mut expected: Accepted = behind.collect();
-        accept(&listener, membership, &mut expected, deadline, patience)?;
+        accept(&listener, &own, &mut expected, deadline, patience)?;
         for ((from, kind), accepted) in expected {
             match (kind, accepted) {
-                (Kind::Data, Some((stream, _))) => data[from as usize] = Some(stream),
-                (Kind::Control, Some((stream, id))) => control.push(Control { process: from, id, stream }),
+                (Kind::Data, Some((stream, _))) => data[from as usize] = Some(settle(stream)?),
+                (Kind::Control, Some((stream, id))) => control.push(Control { process: from, id, stream: settle(stream)? }),
                 (_, None) => {}
             }
         }
-        let settle = |stream: &TcpStream| settle(stream).map_err(|source| ClusterError::System { process, source });
-        data.iter().flatten().chain(control.iter().map(|control| &control.stream)).try_for_each(settle)?;
+        let how = if own.tls.is_some() { "over TLS" } else { "in the clear" };
+        tracing::info!(job = %membership.job_id, process, processes, "connected to the other processes {how}");
         Ok(Self { process, processes, connections: Mutex::new(Some(Connections { data, control })) })
     }
+}
+
+/// What a process says of itself, and what it speaks TLS with.
+struct Own<'a> {
+    membership: &'a Membership,
+    tls: Option<Tls>,
 }
 
 /// Readies a connection for what follows the handshake.
@@ -101,56 +112,73 @@ impl From<io::Error> for Trouble {
 /// Connects, again and again while it fails in a way that may pass; with the system's id of the process there.
 fn connect(
     address: SocketAddr,
-    own: &Membership,
+    own: &Own<'_>,
     to: u32,
     kind: Kind,
     deadline: Instant,
     patience: Duration,
-) -> Result<(TcpStream, u32), ClusterError> {
+) -> Result<(Fresh, u32), ClusterError> {
     loop {
         match try_connect(address, own, to, kind, deadline) {
             Ok(connected) => return Ok(connected),
             Err(Trouble::Final(error)) => return Err(error),
             Err(Trouble::Passing) if Instant::now() + RETRY < deadline => thread::sleep(RETRY),
             Err(Trouble::Passing) => {
-                return Err(ClusterError::Missing { process: own.process, missing: to, seconds: patience.as_secs() });
+                return Err(ClusterError::Missing { process: own.membership.process, missing: to, seconds: patience.as_secs() });
             }
         }
     }
 }
 
-fn try_connect(address: SocketAddr, own: &Membership, to: u32, kind: Kind, deadline: Instant) -> Result<(TcpStream, u32), Trouble> {
+fn try_connect(address: SocketAddr, own: &Own<'_>, to: u32, kind: Kind, deadline: Instant) -> Result<(Fresh, u32), Trouble> {
     let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    let refused = |reason: &str| Trouble::Final(ClusterError::Refused { process: own.process, by: to, reason: reason.to_owned() });
-    let mut stream = TcpStream::connect_timeout(&address, left)?;
-    stream.set_read_timeout(Some(left))?;
-    stream.set_write_timeout(Some(left))?;
-    stream.set_nodelay(true)?;
+    let tcp = TcpStream::connect_timeout(&address, left)?;
+    tcp.set_read_timeout(Some(left))?;
+    tcp.set_write_timeout(Some(left))?;
+    tcp.set_nodelay(true)?;
+    let refused = |reason| Trouble::Final(ClusterError::Refused { process: own.membership.process, by: to, reason });
+    let of_tls = |error: io::Error| if wire::is_of_tls(&error) { refused(error.to_string()) } else { Trouble::Passing };
+    let mut stream = Fresh::connected(tcp, own.tls.as_ref(), to).map_err(of_tls)?;
+    let introduced = introduce(&mut stream, own.membership, to, kind).or_else(|error| match error.kind() {
+        // It may have said why before it has gone, and this process was still speaking.
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Err(stream.read(&mut [0]).err().filter(wire::is_of_tls).unwrap_or(error)),
+        _ => Err(error),
+    });
+    match introduced.map_err(of_tls)? {
+        Ok(id) => Ok((stream, id)),
+        Err(reason) => Err(refused(reason.to_owned())),
+    }
+}
+
+/// Proves to who is there that this process is of the job, and that that one is; with the system's id of the process, or why this is not to be.
+fn introduce(stream: &mut Fresh, own: &Membership, to: u32, kind: Kind) -> io::Result<Result<u32, &'static str>> {
     let hello = Hello::new(own, kind, to, random()?).to_bytes();
     stream.write_all(&hello)?;
+    let said = [hello, stream.binding()?].concat();
     let mut answer = [0; ANSWER];
     stream.read_exact(&mut answer)?;
-    let Some(id) = handshake::check_answer(&own.secret, &hello, &answer) else {
-        return Err(refused("who answers there does not know the job's secret"));
+    let Some(id) = handshake::check_answer(&own.secret, &said, &answer) else {
+        return Ok(Err("who answers there does not know the job's secret"));
     };
-    stream.write_all(&handshake::proof(&own.secret, &hello, &answer))?;
+    stream.write_all(&handshake::proof(&own.secret, &said, &answer))?;
     let mut verdict = [0];
     stream.read_exact(&mut verdict)?;
-    match Verdict::of(verdict[0]) {
-        Some(Verdict::Welcome) => Ok((stream, id)),
-        Some(verdict) => Err(refused(verdict.reason())),
-        None => Err(refused("it says what nobody understands")),
-    }
+    Ok(match Verdict::of(verdict[0]) {
+        Some(Verdict::Welcome) => Ok(id),
+        Some(verdict) => Err(verdict.reason()),
+        None => Err("it says what nobody understands"),
+    })
 }
 
 /// Accepts until all that are expected are here.
 fn accept(
     listener: &TcpListener,
-    own: &Membership,
+    own: &Own<'_>,
     expected: &mut Accepted,
     deadline: Instant,
     patience: Duration,
 ) -> Result<(), ClusterError> {
+    let Own { membership: own, tls } = own;
     let system = |source| ClusterError::System { process: own.process, source };
     listener.set_nonblocking(true).map_err(system)?;
     let mut knocking: VecDeque<Knocking> = VecDeque::new();
@@ -162,9 +190,7 @@ fn accept(
         for _ in 0..MOST {
             // Whatever is wrong with one that knocks is not wrong with the next one.
             let Ok((stream, from)) = listener.accept() else { break };
-            if stream.set_nonblocking(true).is_err() {
-                continue;
-            }
+            let Ok(stream) = stream.set_nonblocking(true).and_then(|()| Fresh::accepted(stream, tls.as_ref())) else { continue };
             if knocking.len() >= MOST
                 && let Some(oldest) = knocking.pop_front()
             {
@@ -190,12 +216,12 @@ fn accept(
 
 /// A connection that has not proved itself.
 struct Knocking {
-    stream: TcpStream,
+    stream: Fresh,
     from: SocketAddr,
     since: Instant,
     /// What has come of the message that is next.
     got: Vec<u8>,
-    /// Its hello and what was answered, once it has said hello.
+    /// Its hello, that with what binds it to the connection, and what was answered, once it has said hello.
     proving: Option<(Hello, Vec<u8>, Vec<u8>)>,
 }
 
@@ -244,6 +270,10 @@ impl Knocking {
     fn greet(&mut self, own: &Membership, said: Vec<u8>) -> Result<(), String> {
         let bytes: &[u8; HELLO] = said.as_slice().try_into().map_err(|_| "it has said too little")?;
         let hello = Hello::from_bytes(bytes)?;
+        if !self.stream.may_be(hello.from) {
+            return Err(format!("it says that it is process {}, and its certificate does not", hello.from));
+        }
+        let said = [said, self.stream.binding().map_err(|error| error.to_string())?].concat();
         let challenge: [u8; CHALLENGE] = random().map_err(|error| error.to_string())?;
         let answer = handshake::answer(&own.secret, &said, challenge);
         // It fits into any socket's buffer.

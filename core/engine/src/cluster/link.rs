@@ -1,6 +1,7 @@
 //! A connection as timely uses it. Timely's threads panic when a connection breaks, and the workers go on waiting: here a break ends the job with its cause, and
 //! the thread ends in silence.
 
+use super::Wire;
 use crate::runtime::{
     error::{Cause, JobError, Phase},
     job::Job,
@@ -8,14 +9,15 @@ use crate::runtime::{
 use crossbeam_channel::Sender;
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::Shutdown,
     panic::resume_unwind,
     sync::Arc,
     time::Duration,
 };
 use timely::communication::allocator::zero_copy::stream::Stream;
 
-/// Timely's last message is a header of zeros (`timely_communication::networking::MessageHeader`); an end of the stream behind it is a clean one.
+/// Timely's last message is a header of zeros (`timely_communication::networking::MessageHeader`); an end of the stream behind it is a clean one,
+/// which over TLS is one that TLS has said.
 const LAST: usize = 48;
 
 /// See the module's documentation.
@@ -23,7 +25,7 @@ pub(crate) struct Link {
     job: Arc<Job>,
     /// The process at the other end.
     process: u32,
-    stream: TcpStream,
+    stream: Wire,
     /// Zeros at the end of what has come.
     zeros: usize,
     /// Dropped when nothing is left to be sent or to come.
@@ -34,7 +36,7 @@ pub(crate) struct Link {
 const BETTER: Duration = Duration::from_secs(1);
 
 impl Link {
-    pub(crate) fn new(job: &Arc<Job>, process: u32, stream: TcpStream, open: Sender<()>) -> Self {
+    pub(crate) fn new(job: &Arc<Job>, process: u32, stream: Wire, open: Sender<()>) -> Self {
         Self { job: Arc::clone(job), process, stream, zeros: 0, open }
     }
 

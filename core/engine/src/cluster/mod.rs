@@ -1,20 +1,25 @@
 //! The processes of one job, as they find each other: [`Cluster::join`] gives every process a connection for timely to every other one, and one for control between
 //! the first process and each of the others, all behind a handshake of our own (`handshake`, `join`). What then goes over the connections for control is in `frame`;
-//! `runtime::peers` talks over them, `link` lends the others to timely.
+//! `runtime::peers` talks over them, `link` lends the others to timely; both have them as a `wire`, in the clear or over TLS.
 //!
 //! A process listens only until all others are connected. Whoever knocks meanwhile and is not one of them is dropped: a connection without an answer to the challenge
-//! changes nothing, however many there are. What is sent is authenticated at its beginning and not encrypted: addresses are to be of this machine or of a network
-//! that is trusted.
+//! changes nothing, however many there are. With TLS (`tls`) whoever has no certificate of the job does not get as far as that, and what is sent is encrypted. Without, it is
+//! authenticated at its beginning alone: addresses are to be of this machine or of a network that is trusted.
 
 pub(crate) mod frame;
 mod handshake;
 mod join;
 pub(crate) mod link;
+mod tls;
+mod wire;
+
+pub use tls::Identity;
+pub(crate) use wire::Wire;
 
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use standpipe_pipeline::plan::PlanHash;
-use std::{io, net::TcpStream};
+use std::io;
 
 /// What the processes of one start of a job have in common and nobody else knows. It never goes over a connection, and is not printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -76,6 +81,8 @@ pub struct Membership {
     pub processes: u32,
     /// See there.
     pub secret: Secret,
+    /// What this process is known by over TLS, if the processes speak it; all do, or none.
+    pub tls: Option<Identity>,
 }
 
 /// Why a process does not find the others.
@@ -123,7 +130,7 @@ pub struct Cluster {
 #[derive(Debug)]
 pub(crate) struct Connections {
     /// For timely, by process; none to this one.
-    pub(crate) data: Vec<Option<TcpStream>>,
+    pub(crate) data: Vec<Option<Wire>>,
     /// For control: of the first process to each other one; of another one to the first.
     pub(crate) control: Vec<Control>,
 }
@@ -134,7 +141,7 @@ pub(crate) struct Control {
     /// The process at its other end, by number and by the system's id.
     pub(crate) process: u32,
     pub(crate) id: u32,
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Wire,
 }
 
 impl Cluster {

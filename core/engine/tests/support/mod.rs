@@ -4,6 +4,7 @@
 pub mod over;
 pub mod plan;
 pub mod plugins;
+pub mod proxy;
 
 use standpipe_engine::{JobError, JobHandle, JobReport, RunOptions, run};
 use standpipe_pipeline::plan::Plan;

@@ -12,7 +12,7 @@ use super::{
     reader::ReaderCommand,
 };
 use crate::cluster::{
-    Cluster, Connections, Control,
+    Cluster, Connections, Control, Wire,
     frame::{self, Frame, Told},
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use standpipe_pipeline::plan::NodeId;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Shutdown, TcpStream},
+    net::Shutdown,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -45,7 +45,7 @@ pub(crate) struct Peers {
     pub(crate) processes: u32,
     others: Vec<Other>,
     /// For timely, until the workers start.
-    data: Mutex<Option<Vec<Option<TcpStream>>>>,
+    data: Mutex<Option<Vec<Option<Wire>>>>,
     /// The readers of this process' subtasks, by source.
     readers: Mutex<BTreeMap<u32, Vec<Sender<ReaderCommand>>>>,
     /// Processes that wait for room in the byte budget of a source, as the first one knows.
@@ -70,7 +70,7 @@ struct Other {
     process: u32,
     /// The system's id.
     id: u32,
-    stream: TcpStream,
+    stream: Wire,
     outbox: Outbox,
     /// Until the thread that writes takes it.
     outgoing: Mutex<Option<Receiver<Option<Frame>>>>,
@@ -162,7 +162,7 @@ impl Peers {
     }
 
     /// Timely's connections, by process; once.
-    pub(crate) fn take_data(&self) -> Option<Vec<Option<TcpStream>>> {
+    pub(crate) fn take_data(&self) -> Option<Vec<Option<Wire>>> {
         self.data.lock().take()
     }
 
