@@ -41,7 +41,7 @@ fn at_each_step_from_kafka_to_kafka_exactly_once() {
         dies_at(step, processes, &folder, &pipeline(&kafka, &unique("to-kafka"), sinks), |run| run);
         kafka.copy_rows(&rows_to, &json!({ "n": "int64" }), &folder, "all.jsonl");
         Seen::none_of(ROWS).and_file(folder.at("all.jsonl")).assert_once(&format!("{step} of {processes}"));
-        let columns = json!({ "k": "int64", "window_start": "string", "n": "int64", "s": "int64" });
+        let columns = json!({ "k": "int64", "window_start": "int64", "n": "int64", "s": "int64" });
         kafka.copy_rows(&windows_to, &columns, &folder, "windows.jsonl");
         assert_windows(&read_rows(folder.at("windows.jsonl")), ROWS);
     }

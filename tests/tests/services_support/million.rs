@@ -44,6 +44,8 @@ pub(crate) fn pipeline(kafka: &Kafka, name: &str, sinks: Value) -> Value {
         "name": name,
         "parallelism": 2,
         "checkpoint": { "interval": "50ms", "dir": "checkpoints" },
+        // A slow sink would have most rows in flight before the first checkpoint, and few would be left for the next.
+        "engine": { "in_flight_bytes": "1MiB" },
         "restart": { "strategy": "fixed-delay", "attempts": 3, "delay": "10ms" },
         "sources": { "rows": { "connector": "kafka", "with": with, "format": "json", "schema": schema, "event_time": event_time } },
         "transforms": {
