@@ -6,19 +6,27 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
+mod children;
 mod files;
 mod folder;
 mod holding;
+mod network;
+mod once;
 mod process;
+mod random;
 mod rows;
 mod services;
 mod wait;
 
+pub use children::{has_ended, processes, signal};
 pub use files::{binary, bundled_plugins, example_plugin, fixture_plugin, plugin, repository};
 pub use folder::Folder;
 pub use holding::Holding;
+pub use network::has_networks;
+pub use once::{Seen, assert_windows};
 pub use process::{Finished, Run, Running, standpipe};
+pub use random::Random;
 pub use rows::{Row, assert_same_rows, last_rows, read_rows, rows};
 pub use rustix::process::Signal;
-pub use services::{elasticsearch, kafka, opensearch, opensearch3, s3, skip};
+pub use services::{all, elasticsearch, kafka, opensearch, opensearch3, s3, skip};
 pub use wait::{free_port, wait_until};

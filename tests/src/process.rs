@@ -33,7 +33,7 @@ enum Input {
 
 /// What is to be run, and how.
 pub struct Run {
-    command: Command,
+    pub(crate) command: Command,
     input: Input,
     is_read: bool,
     stderr_is_gone: bool,

@@ -27,6 +27,11 @@ pub fn s3() -> Option<String> {
     address("STANDPIPE_TEST_S3", "S3")
 }
 
+/// Whether what takes long is to run, too: `cargo xtask test --all`.
+pub fn all() -> bool {
+    env::var_os("STANDPIPE_TEST_ALL").is_some_and(|value| !value.is_empty())
+}
+
 fn address(variable: &str, service: &str) -> Option<String> {
     let address = env::var(variable).ok().filter(|address| !address.is_empty());
     if address.is_none() {

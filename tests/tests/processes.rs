@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
-use rustix::process::{Pid, kill_process};
-use standpipe_tests::{Folder, Row, Run, Running, Signal, assert_same_rows, read_rows, standpipe, wait_until};
+use standpipe_tests::{
+    Folder, Row, Run, Running, Signal, assert_same_rows, has_ended, processes, read_rows, signal, standpipe, wait_until,
+};
 use std::{collections::BTreeMap, fmt::Write, fs, time::Duration};
 
 /// Starting, on a machine that is busy.
@@ -39,28 +40,6 @@ fn of(folder: &Folder, run: Run) -> Run {
 fn counts(folder: &Folder, more: &str, arguments: &[&str]) -> Run {
     folder.write("counts.yaml", format!("{COUNTS}{more}"));
     of(folder, standpipe(["run", "counts.yaml", "--log-level", "info"]).args(arguments))
-}
-
-/// The processes that a run has started and that are not dead, by their number in the job.
-fn processes(run: &Running) -> BTreeMap<u32, i32> {
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", run.id())).unwrap_or_default();
-    let number = |id: i32| {
-        let environment = fs::read(format!("/proc/{id}/environ")).ok()?;
-        let text = String::from_utf8_lossy(&environment).into_owned();
-        text.split('\0').find_map(|entry| entry.strip_prefix("STANDPIPE_PROCESS="))?.split('/').next()?.parse().ok()
-    };
-    children.split_whitespace().filter_map(|id| id.parse().ok()).filter_map(|id| Some((number(id)?, id))).collect()
-}
-
-fn signal(process: i32, signal: Signal) {
-    kill_process(Pid::from_raw(process).unwrap(), signal).unwrap();
-}
-
-/// One that nobody has waited for is still there, as a zombie.
-fn has_ended(process: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok();
-    let state = stat.and_then(|stat| stat.rsplit(')').next()?.trim().chars().next());
-    state.is_none_or(|state| state == 'Z')
 }
 
 /// Waits until the run, as it was started the last time, has taken so many checkpoints.
@@ -160,7 +139,7 @@ fn any_process_may_be_killed_and_files_are_as_if_nothing_had_happened() {
         let mut run = counts(&folder, RESTART, arguments).start();
         for (restarts, process) in [(1, 1), (2, 0), (3, 2)] {
             taken(&mut run, 4);
-            signal(processes(&run)[&process], Signal::KILL);
+            assert!(signal(processes(&run)[&process], Signal::KILL));
             let said = format!("counts: process {process} of its 3 was killed by signal 9; it is started again in 0.1 s");
             run.wait_until("the restart", PATIENCE, |run| {
                 run.stderr().contains(&said) && run.stderr().matches("counts: goes on from checkpoint ").count() == restarts
@@ -183,7 +162,7 @@ fn a_process_that_is_stopped_is_found_out_by_its_lease() {
         let mut run = counts(&folder, RESTART, arguments).start();
         taken(&mut run, 4);
         let id = processes(&run)[&process];
-        signal(id, Signal::STOP);
+        assert!(signal(id, Signal::STOP));
         let said = format!("error: process {process} (pid {id}) has not been heard of for 10 s");
         run.wait_until("the lease to end", PATIENCE + LEASE, |run| run.stderr().contains(&said));
         run.wait_until("the restart", PATIENCE, |run| run.stderr().contains("counts: goes on from checkpoint "));
@@ -199,7 +178,7 @@ fn without_a_restart_strategy_the_loss_of_a_process_fails_the_job_by_name() {
     let mut run = counts(&folder, "", &["--processes", "2"]).start();
     taken(&mut run, 1);
     let all = processes(&run);
-    signal(all[&1], Signal::KILL);
+    assert!(signal(all[&1], Signal::KILL));
     let failed = run.wait().code(1);
     let said = format!("error: process 1 (pid {}) has ended without a word", all[&1]);
     assert!(failed.stderr.contains(&said), "{}", failed.stderr);
@@ -243,7 +222,7 @@ fn ctrl_c_leaves_no_process_behind_and_neither_does_a_supervisor_that_is_killed(
     let all = processes(&run);
     assert_eq!(all.len(), 3);
     // The terminal tells all of them.
-    all.values().for_each(|id| signal(*id, Signal::INT));
+    assert!(all.values().all(|id| signal(*id, Signal::INT)));
     run.signal(Signal::INT);
     let stopped = run.wait().code(0);
     assert!(stopped.stderr.contains("counts: stopped in "), "{}", stopped.stderr);

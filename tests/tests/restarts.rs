@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
-use standpipe_tests::{Folder, Run, Running, Signal, fixture_plugin, read_rows, standpipe, wait_until};
-use std::{fs, time::Duration};
+use standpipe_tests::{Folder, Run, Running, Signal, fixture_plugin, has_ended, processes, read_rows, signal, standpipe, wait_until};
+use std::time::Duration;
 
 /// Starting, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,13 +25,8 @@ fn copy(folder: &Folder) -> Run {
 }
 
 /// The process that the job runs in: the child of the one that was started.
-fn child(run: &Running) -> Option<i32> {
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", run.id())).unwrap_or_default();
-    children.split_whitespace().next().and_then(|id| id.parse().ok())
-}
-
-fn signal(process: i32, signal: Signal) {
-    rustix::process::kill_process(rustix::process::Pid::from_raw(process).unwrap(), signal).unwrap();
+fn child(run: &Running) -> i32 {
+    processes(run)[&0]
 }
 
 fn assert_whole(folder: &Folder) {
@@ -45,7 +40,7 @@ fn a_process_that_is_killed_is_started_again_from_its_newest_checkpoint() {
     let mut run = copy(&folder).start();
     for restarts in 1..=3 {
         run.wait_until("checkpoints", PATIENCE, |run| run.stderr().matches("is durable after").count() >= 3 * restarts);
-        signal(child(&run).unwrap(), Signal::KILL);
+        assert!(signal(child(&run), Signal::KILL));
         run.wait_until("the restart", PATIENCE, |run| run.stderr().matches("copy: goes on from checkpoint ").count() == restarts);
     }
     let finished = run.wait().success();
@@ -64,7 +59,7 @@ fn a_signal_stops_the_job_and_is_counted_once() {
         let mut run = copy(&folder).start();
         run.wait_until("a checkpoint", PATIENCE, |run| run.stderr().contains("is durable after"));
         if to_both {
-            signal(child(&run).unwrap(), stop);
+            assert!(signal(child(&run), stop));
         }
         run.signal(stop);
         let stopped = run.wait().success();
@@ -79,12 +74,10 @@ fn the_job_dies_with_its_supervisor() {
     let folder = Folder::new();
     let mut run = copy(&folder).start();
     run.wait_until("a checkpoint", PATIENCE, |run| run.stderr().contains("is durable after"));
-    let child = child(&run).unwrap();
+    let child = child(&run);
     run.signal(Signal::KILL);
     _ = run.wait();
-    // A process that nobody has waited for is still there, as a zombie.
-    let state = || fs::read_to_string(format!("/proc/{child}/stat")).ok().and_then(|stat| stat.rsplit(')').next()?.trim().chars().next());
-    wait_until("the end of the child", PATIENCE, || state().is_none_or(|state| state == 'Z'));
+    wait_until("the end of the child", PATIENCE, || has_ended(child));
     copy(&folder).args(["--restore", "latest"]).finish().success();
     assert_whole(&folder);
 }

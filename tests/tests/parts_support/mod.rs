@@ -6,11 +6,8 @@ use arrow_array::{cast::AsArray, types::Int64Type};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
-use standpipe_tests::{Running, Signal, rows};
-use std::{
-    thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use standpipe_tests::{Random, Running, Signal, rows};
+use std::{thread, time::Duration};
 
 /// Starting, on a machine that is busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -46,23 +43,17 @@ pub(crate) fn pipeline(root: &str, options: &Value) -> Value {
 
 /// A job that is killed at moments of no meaning, and goes on with another parallelism; the last run of it ends well.
 pub(crate) fn killed_again_and_again(times: u32, start: impl Fn(&[&str]) -> Running) {
-    let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
+    let seed = Random::any_seed();
     println!("seed {seed}");
-    let mut state = seed;
-    let mut random = |below: u64| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % below
-    };
+    let mut random = Random::new(seed);
     let mut restore: &[&str] = &[];
     for _ in 0..times {
-        let parallelism = (1 + random(3)).to_string();
+        let parallelism = (1 + random.below(3)).to_string();
         let mut run = start(&[&["--log-level", "info", "-p", &parallelism], restore].concat());
-        let checkpoints = 1 + random(4) as usize;
+        let checkpoints = 1 + random.below(4) as usize;
         run.wait_until("checkpoints", PATIENCE, |run| run.stderr().matches("is durable after").count() >= checkpoints);
         // Into the next checkpoint, or between two.
-        thread::sleep(Duration::from_millis(random(120)));
+        thread::sleep(Duration::from_millis(random.below(120)));
         run.signal(Signal::KILL);
         _ = run.wait();
         restore = &["--restore", "latest"];

@@ -54,6 +54,14 @@ impl Kafka {
         run(&folder, &pipeline).finish().success();
     }
 
+    /// Copies what a topic has, for a reader of committed records, as JSON lines with the columns of this schema into a file of the folder.
+    pub(crate) fn copy_rows(&self, topic: &str, schema: &Value, folder: &Folder, file: &str) {
+        let source =
+            json!({ "connector": "kafka", "with": self.with(topic, json!({ "bounded": true })), "format": "json", "schema": schema });
+        let sink = json!({ "input": "topic", "connector": "file", "with": { "path": file }, "format": "json" });
+        run(folder, &json!({ "name": "copy", "sources": { "topic": source }, "sinks": { "out": sink } })).finish().success();
+    }
+
     /// All records of a topic, partition after partition.
     pub(crate) fn read(&self, topic: &str) -> Vec<Record> {
         let with = self.with(topic, json!({ "bounded": true, "metadata": ["partition", "offset"] }));

@@ -1,8 +1,9 @@
 //! What the tests against real services share: names that no other test has, pipelines that fill and read topics (`kafka`), questions to OpenSearch (`opensearch`), services
-//! of a test's own (`own`), buckets of S3 (`s3`), a proxy that fails (`proxy`), the signals of the metrics demo (`signals`).
+//! of a test's own (`own`), a million rows (`million`), buckets of S3 (`s3`), a proxy that fails (`proxy`), the signals of the metrics demo (`signals`).
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 pub(crate) mod kafka;
+pub(crate) mod million;
 pub(crate) mod opensearch;
 pub(crate) mod own;
 pub(crate) mod proxy;

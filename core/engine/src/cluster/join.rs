@@ -139,10 +139,10 @@ fn try_connect(address: SocketAddr, own: &Own<'_>, to: u32, kind: Kind, deadline
     let refused = |reason| Trouble::Final(ClusterError::Refused { process: own.membership.process, by: to, reason });
     let of_tls = |error: io::Error| if wire::is_of_tls(&error) { refused(error.to_string()) } else { Trouble::Passing };
     let mut stream = Fresh::connected(tcp, own.tls.as_ref(), to).map_err(of_tls)?;
-    let introduced = introduce(&mut stream, own.membership, to, kind).or_else(|error| match error.kind() {
+    let introduced = introduce(&mut stream, own.membership, to, kind).map_err(|error| match error.kind() {
         // It may have said why before it has gone, and this process was still speaking.
-        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Err(stream.read(&mut [0]).err().filter(wire::is_of_tls).unwrap_or(error)),
-        _ => Err(error),
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => stream.read(&mut [0]).err().filter(wire::is_of_tls).unwrap_or(error),
+        _ => error,
     });
     match introduced.map_err(of_tls)? {
         Ok(id) => Ok((stream, id)),

@@ -344,7 +344,7 @@ mod tests {
 
     /// Bytes that tell where they are.
     fn sent(length: usize) -> Vec<u8> {
-        (0..length).map(|i| (i * 31 >> 3) as u8).collect()
+        (0..length).map(|i| ((i * 31) >> 3) as u8).collect()
     }
 
     #[test]
