@@ -19,6 +19,10 @@ const WINDOW: f64 = 20.0;
 struct Measured {
     /// CPU seconds per second.
     cpu: f64,
+    /// Updates per second: at another rate than it was to be, the figures are of another load.
+    rate: f64,
+    /// Checkpoints per second.
+    frequency: f64,
     /// Bytes that a checkpoint wrote, at the median.
     written: f64,
     /// From the trigger of one to its last file, at the median.
@@ -50,12 +54,15 @@ pub(super) fn run(costs: &Costs<'_>, wanted: &dyn Fn(&str) -> bool) -> Result<()
         let of = |runs: &[Measured], value: fn(&Measured) -> f64| median(&runs.iter().map(value).collect::<Vec<_>>());
         let pairs = |value: fn(f64, f64) -> f64| median(&without.iter().zip(with).map(|(a, b)| value(a.cpu, b.cpu)).collect::<Vec<_>>());
         println!(
-            "| {} | {:.1} | {:.1} | {:.1} | {:.2} | {:.1} | {:.0} |",
+            "| {} | {:.1} | {:.1} | {:.1} | {:.2} | {:.1}, {:.1} | {:.2} | {:.1} | {:.0} |",
             keeper.title(),
             of(without, |run| run.cpu * 100.0),
             of(with, |run| run.cpu * 100.0),
             pairs(|without, with| (with - without) * 100.0),
             pairs(|without, with| with / without),
+            of(without, |run| run.rate / 1e3),
+            of(with, |run| run.rate / 1e3),
+            of(with, |run| run.frequency),
             of(with, |run| run.written / 1e6),
             of(with, |run| run.took_millis),
         );
@@ -76,13 +83,11 @@ fn measure(costs: &Costs<'_>, keeper: Keeper, with: bool) -> Result<Measured> {
     let (end, cpu_after, updates_after, last) = now()?;
     job.stop()?;
     let seconds = (end - begin).as_secs_f64();
-    // At another rate the figures would be of another load.
     let rate = (updates_after - updates) as f64 / seconds;
-    ensure!((rate / RATE as f64 - 1.0).abs() < 0.05, "{rate:.0} updates a second, {RATE} were to be: the machine is too busy");
     let frequency = (last - first) as f64 / seconds;
-    ensure!(!with || (0.6..1.4).contains(&frequency), "{frequency:.2} checkpoints a second");
+    ensure!(!with || frequency > 0.0, "no checkpoint in {seconds:.0} s");
     let (written, took_millis) = seen;
-    Ok(Measured { cpu: (cpu_after - cpu) / seconds, written: median(&written), took_millis: median(&took_millis) })
+    Ok(Measured { cpu: (cpu_after - cpu) / seconds, rate, frequency, written: median(&written), took_millis: median(&took_millis) })
 }
 
 /// Waits, and looks at the checkpoints that come, before they are removed.

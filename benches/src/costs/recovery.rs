@@ -2,13 +2,16 @@
 
 use super::{Costs, Keeper, PATIENCE, median};
 use anyhow::{Context, Result};
-use std::time::Instant;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 const RATE: u64 = 100_000;
 /// Keys of the small state.
 const FEW: usize = 1000;
 /// Kills in each run.
-const KILLS: usize = 3;
+const KILLS: u32 = 3;
 /// The delay of `restart:`, which is in the figures.
 const DELAY: &str = "10ms";
 
@@ -31,7 +34,7 @@ pub(super) fn run(costs: &Costs<'_>, wanted: &dyn Fn(&str) -> bool) -> Result<()
     }
     println!(
         "SIGKILL to output, {RATE} updates a second, checkpoints every second, restart delay {DELAY}, {} kills:\n",
-        KILLS * costs.rounds
+        KILLS as usize * costs.rounds
     );
     println!("| state | keys | first row, ms: median | worst | first new row, ms: median | worst |");
     println!("|---|---|---|---|---|---|");
@@ -48,11 +51,13 @@ fn kills(costs: &Costs<'_>, keeper: Keeper, keys: usize) -> Result<Vec<(f64, f64
     let (checkpoints, setting) = costs.checkpoints("1s")?;
     let restart = format!("restart={{strategy: fixed-delay, attempts: {KILLS}, delay: {DELAY}}}");
     let mut job = costs.start_stateful(&mut costs.stateful(keeper, keys, RATE, &[setting, restart]), keys)?;
-    let mut times = Vec::with_capacity(KILLS);
-    for _ in 0..KILLS {
+    let mut times = Vec::new();
+    for kill in 0..KILLS {
         // The first that is begun from now on has all keys, and is durable when the second is there.
         let now = checkpoints.newest()?;
         job.wait_until("two checkpoints", PATIENCE, |_| checkpoints.newest().is_ok_and(|newest| newest >= now + 2))?;
+        // Spread over the time between two checkpoints: what has come since the last comes again, at the rate of the source.
+        thread::sleep(Duration::from_secs(1) * (2 * kill + 1) / (2 * KILLS));
         job.ask(|sums| sums.kill(Instant::now()))?;
         job.kill_worker()?;
         job.wait_until("output after the kill", PATIENCE, |sums| sums.recovered().is_some())?;
