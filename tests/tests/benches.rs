@@ -35,7 +35,7 @@ fn the_workloads_run_and_their_output_is_right() {
 }
 
 const KEEPERS: [&str; 3] =
-    ["| plugin's state, in memory | ", "| plugin's state, on disk, cache of 16 MiB | ", "| aggregate without a window | "];
+    ["| plugin's state, in memory | ", "| plugin's state, on disk, cache of 64 MiB | ", "| aggregate without a window | "];
 
 #[test]
 fn recovery_is_measured_and_every_row_after_it_is_looked_at() {

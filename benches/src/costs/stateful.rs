@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub(crate) enum Keeper {
     /// A plugin's state in memory.
     Memory,
-    /// A plugin's state on disk, with less cache than 1 M keys take.
+    /// A plugin's state on disk, with the cache that is the default.
     Disk,
     /// An aggregate of the engine, which is in memory.
     Aggregate,
@@ -36,7 +36,7 @@ impl Keeper {
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Memory => "plugin's state, in memory",
-            Self::Disk => "plugin's state, on disk, cache of 16 MiB",
+            Self::Disk => "plugin's state, on disk, cache of 64 MiB",
             Self::Aggregate => "aggregate without a window",
         }
     }
@@ -45,7 +45,7 @@ impl Keeper {
     pub(crate) fn settings(self, scratch: &str) -> Vec<String> {
         match self {
             Self::Memory => Vec::new(),
-            Self::Disk => vec![format!("engine.state={{backend: disk, dir: {scratch:?}, cache: 16MiB}}")],
+            Self::Disk => vec![format!("engine.state={{backend: disk, dir: {scratch:?}, cache: 64MiB}}")],
             Self::Aggregate => vec![
                 "transforms.sums={input: both, key_by: [id], emit: each, aggregate: {n: \"last_value(n)\", value: \"last_value(value)\", running_sum: \"sum(value)\"}}"
                     .to_owned(),
