@@ -47,9 +47,9 @@ pub(super) fn run(costs: &Costs<'_>, wanted: &dyn Fn(&str) -> bool) -> Result<()
     }
     println!("{} keys, {RATE} updates a second, checkpoints every second against none:\n", costs.keys());
     println!(
-        "| state | CPU without, % of a core | with | added, % of a core | with / without | written per checkpoint, MB | trigger to durable, ms |"
+        "| state | CPU without, % of a core | with | added, % of a core | with / without | k updates/s without, with | checkpoints/s | written per checkpoint, MB | trigger to durable, ms |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for (keeper, (without, with)) in keepers.iter().zip(&results) {
         let of = |runs: &[Measured], value: fn(&Measured) -> f64| median(&runs.iter().map(value).collect::<Vec<_>>());
         let pairs = |value: fn(f64, f64) -> f64| median(&without.iter().zip(with).map(|(a, b)| value(a.cpu, b.cpu)).collect::<Vec<_>>());
