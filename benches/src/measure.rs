@@ -1,6 +1,6 @@
 //! One run of a process, measured from outside: wall time, CPU time of it and its children, peak memory. And the table of all runs.
 
-use crate::{generate::Input, workload::Contender};
+use crate::{generate::Input, process, workload::Contender};
 use anyhow::{Context, Result, bail};
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ pub(crate) struct Run {
     pub(crate) wall: f64,
     /// User and system seconds of the process and its children.
     pub(crate) cpu: f64,
-    /// Peak resident memory of the process, MB.
+    /// Peak resident memory of the process and its children, MB.
     pub(crate) peak_mb: u64,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Run {
 pub(crate) fn run(name: &str, command: &mut Command, log: &Path) -> Result<Run> {
     let out = File::create(log)?;
     command.stdout(out.try_clone()?).stderr(out);
-    let before = children_cpu();
+    let before = process::children_cpu();
     let start = Instant::now();
     let mut child = command.spawn().with_context(|| format!("{name}: cannot start {}", command.get_program().display()))?;
     let done = Arc::new(AtomicBool::new(false));
@@ -41,37 +41,25 @@ pub(crate) fn run(name: &str, command: &mut Command, log: &Path) -> Result<Run> 
     let status = child.wait()?;
     let wall = start.elapsed().as_secs_f64();
     done.store(true, Ordering::Relaxed);
-    let peak_mb = sampler.join().unwrap_or(0) / 1024;
+    let peak_mb = sampler.join().unwrap_or(0) >> 20;
     if !status.success() {
         let text = fs::read_to_string(log).unwrap_or_default();
         let tail: Vec<&str> = text.lines().rev().take(5).collect();
         bail!("{name}: {status}: {}", tail.into_iter().rev().collect::<Vec<_>>().join(" | "));
     }
-    Ok(Run { wall, cpu: children_cpu() - before, peak_mb })
+    Ok(Run { wall, cpu: process::children_cpu() - before, peak_mb })
 }
 
 fn sample_peak(child: &Child, done: Arc<AtomicBool>) -> thread::JoinHandle<u64> {
-    let path = format!("/proc/{}/status", child.id());
+    let id = child.id();
     thread::spawn(move || {
         let mut peak = 0;
         while !done.load(Ordering::Relaxed) {
-            if let Ok(text) = fs::read_to_string(&path) {
-                let kilobytes =
-                    text.lines().find_map(|line| line.strip_prefix("VmHWM:")).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-                peak = peak.max(kilobytes.unwrap_or(0));
-            }
+            peak = peak.max(process::tree(id).into_iter().filter_map(|process| process::memory(process, "VmHWM")).sum());
             thread::sleep(SAMPLE);
         }
         peak
     })
-}
-
-/// CPU seconds of all children that have ended, from the clock ticks in `/proc/self/stat` (fields 16 and 17).
-fn children_cpu() -> f64 {
-    let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks: u64 = fields.iter().skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// The upper median.
@@ -110,5 +98,17 @@ pub(crate) fn print_table(contenders: &[Contender], results: &BTreeMap<String, V
             records / wall,
             records / cpu.max(0.01)
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_upper_one() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), 3.0);
+        assert_eq!(median(Vec::new()), 0.0);
     }
 }

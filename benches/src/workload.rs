@@ -56,6 +56,7 @@ pub(crate) struct Contender {
     /// What it runs.
     pub(crate) workload: Workload,
     parallelism: u32,
+    processes: u32,
 }
 
 impl Contender {
@@ -64,27 +65,37 @@ impl Contender {
         let mut all = Vec::new();
         for &workload in workloads {
             for parallelism in [1, 2] {
-                all.push(Self { runner: Runner::Standpipe, workload, parallelism });
+                all.push(Self { runner: Runner::Standpipe, workload, parallelism, processes: 1 });
                 if let Some(peers) = peers {
-                    all.push(Self { runner: Runner::Flink(peers.to_path_buf()), workload, parallelism });
+                    all.push(Self { runner: Runner::Flink(peers.to_path_buf()), workload, parallelism, processes: 1 });
                 }
             }
         }
         all
     }
 
-    /// `standpipe/w2/p1`.
+    /// Standpipe at parallelism 2, in one process and over two.
+    pub(crate) fn processes(workloads: &[Workload]) -> Vec<Self> {
+        let of = |&workload: &Workload| [1, 2].map(|processes| Self { runner: Runner::Standpipe, workload, parallelism: 2, processes });
+        workloads.iter().flat_map(of).collect()
+    }
+
+    /// `standpipe/w2/p1`; over two processes `standpipe/w2/p2x2`.
     pub(crate) fn name(&self) -> String {
-        self.named(if self.runner == Runner::Standpipe { "standpipe" } else { "flink" })
+        self.named(if self.runner == Runner::Standpipe { "standpipe" } else { "flink" }, self.processes)
     }
 
     /// Who does the same in the same rounds.
     pub(crate) fn peer(&self) -> Option<String> {
-        (self.runner == Runner::Standpipe).then(|| self.named("flink"))
+        match self.processes {
+            1 => (self.runner == Runner::Standpipe).then(|| self.named("flink", 1)),
+            _ => Some(self.named("standpipe", 1)),
+        }
     }
 
-    fn named(&self, runner: &str) -> String {
-        format!("{runner}/{}/p{}", self.workload.name(), self.parallelism)
+    fn named(&self, runner: &str, processes: u32) -> String {
+        let over = if processes == 1 { String::new() } else { format!("x{processes}") };
+        format!("{runner}/{}/p{}{over}", self.workload.name(), self.parallelism)
     }
 
     /// Runs once on the input, the output anew.
@@ -98,7 +109,7 @@ impl Contender {
             Runner::Standpipe => {
                 let mut command = Command::new(standpipe);
                 command
-                    .args(["run", "--quiet", "--parallelism", &self.parallelism.to_string()])
+                    .args(["run", "--quiet", "--parallelism", &self.parallelism.to_string(), "--processes", &self.processes.to_string()])
                     .arg(format!("--set=sources.input.with.path={}/*", folder.display()))
                     .arg(format!("--set=sinks.output.with.path={}/out.jsonl", output.display()))
                     .arg(root.join(format!("benches/pipelines/{}.yaml", self.workload.name())));

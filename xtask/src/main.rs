@@ -34,7 +34,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Run the benchmark workloads W1-W4 on the release binary
+    /// Run the benchmark workloads W1-W4 on the release binary, or with --costs what checkpoints, recovery, state, processes and services cost
     Bench(bench::Options),
 }
 

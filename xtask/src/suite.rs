@@ -50,8 +50,7 @@ pub(crate) fn test(options: &Options) -> Result<()> {
 
 fn start_services(required: bool, all: bool) -> Result<Vec<(&'static str, Service)>> {
     let mut services = Vec::new();
-    let java = cargo::require(&[("java", "openjdk-17-jdk-headless"), ("mvn", "maven")]);
-    if can_run("Kafka, OpenSearch and Elasticsearch", java, required)? {
+    if can_run("Kafka, OpenSearch and Elasticsearch", require_java(), required)? {
         step("fetch Kafka, OpenSearch and Elasticsearch", prepare().args(["kafka", "opensearch", "elasticsearch"]))?;
         services.push(("STANDPIPE_TEST_KAFKA", Service::start("kafka")?));
         services.push(("STANDPIPE_TEST_OPENSEARCH", Service::start("opensearch")?));
@@ -80,6 +79,11 @@ fn can_run(service: &str, tools: Result<()>, required: bool) -> Result<bool> {
     }
 }
 
+/// What the services on a JVM need.
+pub(crate) fn require_java() -> Result<()> {
+    cargo::require(&[("java", "openjdk-17-jdk-headless"), ("mvn", "maven")])
+}
+
 /// Debian has the module that makes environments without what it needs in python3.
 fn require_python() -> Result<()> {
     cargo::require(&[("python3", "python3"), ("curl", "curl")])?;
@@ -90,7 +94,7 @@ fn require_python() -> Result<()> {
     Ok(())
 }
 
-fn prepare() -> Command {
+pub(crate) fn prepare() -> Command {
     Command::new(cargo::root().join("tests/services/prepare.sh"))
 }
 
