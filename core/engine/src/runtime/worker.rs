@@ -12,8 +12,8 @@ use crate::{
 };
 use crossbeam_channel::{Receiver, bounded, select};
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    panic::{self, AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Once},
 };
 use timely::{
     CommunicationConfig, WorkerConfig,
@@ -47,9 +47,26 @@ pub(crate) fn start(job: &Arc<Job>, wiring: Wiring) -> Result<impl FnOnce() + Se
     })
 }
 
+/// What timely's threads and the workers panic with once one of timely's threads has lost its connection.
+const ECHO: &str = "MergeQueue poisoned.";
+
+/// Keeps these panics from being printed: the job has failed by then, with the cause.
+fn hush_echoes() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let previous = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if info.payload_as_str() != Some(ECHO) {
+                previous(info);
+            }
+        }));
+    });
+}
+
 /// What makes the workers of one of several processes; with a channel that is disconnected when all connections have been closed cleanly.
 fn connected(job: &Arc<Job>) -> Result<(Vec<AllocatorBuilder>, Option<Receiver<()>>), String> {
     let data = job.peers.as_ref().and_then(Peers::take_data).ok_or("the connections are taken")?;
+    hush_echoes();
     let (threads, hooks) = (job.placement.workers_per_process as usize, Hooks::default());
     let (open, said) = bounded(0);
     let link = |(process, stream): (u32, Option<_>)| stream.map(|stream| Link::new(job, process, stream, open.clone()));
