@@ -136,7 +136,8 @@ sinks:
 fn any_process_may_be_killed_and_files_are_as_if_nothing_had_happened() {
     for (arguments, how) in [(["--processes", "3"].as_slice(), "in the clear"), (["--processes", "3", "--tls"].as_slice(), "over TLS")] {
         let folder = Folder::new();
-        let mut run = counts(&folder, RESTART, arguments).start();
+        // Slow enough for three restarts on a machine that is busy.
+        let mut run = counts(&folder, RESTART, arguments).set("sources.ticks.with.rate", "6000").start();
         for (restarts, process) in [(1, 1), (2, 0), (3, 2)] {
             taken(&mut run, 4);
             assert!(signal(processes(&run)[&process], Signal::KILL));

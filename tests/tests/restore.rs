@@ -139,7 +139,7 @@ fn a_job_moves_to_another_place_for_its_checkpoints() {
     // Told to go on from there, and killed before its first checkpoint: it has not forgotten.
     let slow = ["--set", "checkpoint.interval=1h"];
     let mut run = counts(&folder, &[&moved[..], &slow, &["--restore", path]].concat()).start();
-    run.wait_until("its start", PATIENCE, |run| run.stderr().contains("starts on"));
+    run.wait_until("its beginning", PATIENCE, |_| folder.at("other/counts/generations/000002.base").exists());
     run.signal(Signal::KILL);
     let killed = run.wait();
     assert!(killed.stderr.contains(&format!("checkpoints/{}", path.rsplit('/').next().unwrap())), "{}", killed.stderr);

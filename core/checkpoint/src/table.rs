@@ -55,7 +55,10 @@ pub async fn schema(
     length: u64,
     read: impl AsyncFn(Range<u64>) -> Result<Bytes, CheckpointError>,
 ) -> Result<SchemaRef, CheckpointError> {
-    let damaged = |reason: &str| CheckpointError::Damaged { object: object.to_owned(), reason: reason.to_owned() };
+    let damaged = |reason: &str| CheckpointError::Damaged {
+        object: object.to_owned(),
+        reason: format!("its content is not what was written: {reason}"),
+    };
     let end = length.checked_sub(TAIL as u64).ok_or_else(|| damaged("it is too short"))?;
     let tail: [u8; TAIL] = read(end..length).await?.as_ref().try_into().map_err(|_| damaged("it is too short"))?;
     let footer = read_footer_length(tail).map_err(|error| damaged(&error.to_string()))?;

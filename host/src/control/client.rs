@@ -26,12 +26,6 @@ pub(crate) fn ask(socket: &Path, request: Request, patience: Option<Duration>, m
     Ok(())
 }
 
-/// Whether a socket was made just now.
-fn is_new(socket: &Path) -> bool {
-    let age = fs::metadata(socket).and_then(|metadata| metadata.modified()).map(|made| made.elapsed().unwrap_or_default());
-    age.is_ok_and(|age| age < Duration::from_secs(1))
-}
-
 /// A running job.
 pub(crate) struct Job {
     pub(crate) socket: PathBuf,
@@ -53,13 +47,13 @@ pub(crate) fn jobs() -> io::Result<Vec<Job>> {
         });
         match (asked, status) {
             (Ok(()), Some(status)) => jobs.push(Job { socket, status }),
-            // Its process was killed; a socket cannot be bound twice, so this is of no other. One that is bound and not listened to yet is new.
-            (Err(error), _) if error.kind() == io::ErrorKind::ConnectionRefused && !is_new(&socket) => {
+            // Its process was killed; a socket cannot be bound twice, so this is of no other.
+            (Err(error), _) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 drop(fs::remove_file(&socket));
                 drop(fs::remove_file(socket.with_extension(OF_A_CHILD)));
                 drop(fs::remove_file(socket.with_extension(OF_A_LAUNCH)));
             }
-            (Err(error), _) if ![io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind()) => {
+            (Err(error), _) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!("{}: {error}", socket.display())
             }
             _ => {}

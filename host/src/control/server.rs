@@ -60,11 +60,16 @@ impl Server {
     /// # Errors
     /// When there can be no socket.
     pub(crate) fn start(path: PathBuf, handler: Handler) -> io::Result<Self> {
-        match fs::remove_file(&path) {
+        // It has its name when somebody listens: one with that name that nobody listens to is of a process that is no more.
+        let mut unnamed = path.clone().into_os_string();
+        unnamed.push(".new");
+        let unnamed = PathBuf::from(unnamed);
+        match fs::remove_file(&unnamed) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = UnixListener::bind(&path).map_err(|error| at(&path, &error))?;
+        let listener = UnixListener::bind(&unnamed).map_err(|error| at(&unnamed, &error))?;
+        fs::rename(&unnamed, &path).map_err(|error| at(&path, &error))?;
         let shared = Arc::new(Shared { handler, state: Mutex::default(), changed: Condvar::new() });
         let server = Self { path, shared: Arc::clone(&shared) };
         thread::Builder::new().name("control".to_owned()).spawn(move || listen(&listener, &shared))?;

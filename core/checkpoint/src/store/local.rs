@@ -25,16 +25,15 @@ pub(super) fn put(folder: &FilePath, path: &Path, content: &[u8]) -> io::Result<
 
 /// Creates an object. False: there is one.
 pub(super) fn create(folder: &FilePath, path: &Path, content: &[u8]) -> io::Result<bool> {
-    let created = written(folder, path, content, |partial, file| {
-        let linked = fs::hard_link(partial, file);
-        fs::remove_file(partial)?;
-        linked
-    });
-    match created {
-        Ok(()) => sync_folders(folder, path).map(|()| true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
-    }
+    let mut is_new = true;
+    written(folder, path, content, |partial, file| {
+        match fs::hard_link(partial, file) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => is_new = false,
+            linked => linked?,
+        }
+        fs::remove_file(partial)
+    })?;
+    sync_folders(folder, path).map(|()| is_new)
 }
 
 fn written(folder: &FilePath, path: &Path, content: &[u8], name: impl FnOnce(&FilePath, &FilePath) -> io::Result<()>) -> io::Result<()> {

@@ -112,16 +112,16 @@ impl Store {
     pub fn has_begun(&self, job_id: &str) -> Result<bool, CheckpointError> {
         self.wait(async {
             let Some((newest, _)) = self.begun().await?.pop_last() else { return Ok(false) };
-            let mut generation = newest;
-            loop {
-                let claim = self.get(&self.path(GENERATIONS, &format!("{generation:06}"))).await?;
-                match (claim == job_id.as_bytes(), generation == newest) {
-                    (true, true) => return Ok(true),
-                    (true, false) => return Err(CheckpointError::Fenced { place: self.place(), newest, generation }),
-                    (false, _) if generation <= 1 => return Ok(false),
-                    (false, _) => generation -= 1,
+            let mut claims: Vec<u64> = self.names(GENERATIONS).await?.iter().filter_map(|name| name.parse().ok()).collect();
+            claims.retain(|generation| *generation <= newest);
+            claims.sort_unstable();
+            for generation in claims.into_iter().rev() {
+                if self.get(&self.path(GENERATIONS, &format!("{generation:06}"))).await? == job_id.as_bytes() {
+                    let fenced = || CheckpointError::Fenced { place: self.place(), newest, generation };
+                    return if generation == newest { Ok(true) } else { Err(fenced()) };
                 }
             }
+            Ok(false)
         })
     }
 

@@ -7,7 +7,7 @@
 
 use super::lazy::{LazyTables, Wanted};
 use super::{KeyedStates, NEVER, Slot, Store};
-use crate::changes::{Base, Cut, Marks};
+use crate::changes::{ALIKE, Base, Cut, Marks};
 use crate::keys::KeyIndex;
 use crate::scratch::{Scratch, ScratchError};
 use crate::value::renumber;
@@ -99,10 +99,17 @@ impl DiskSlot {
         };
         let changes = self.now + self.former.iter().map(|(_, count)| count).sum::<usize>();
         match (self.whole, base) {
-            (Some(whole), Some(base)) if base >= whole && changes <= self.entries / 2 => {
+            (Some(whole), Some(base)) if base >= whole && changes <= self.entries => {
                 let mut changes = std::mem::take(&mut self.now);
-                while let Some((_, more)) = self.former.pop_if(|(cut, count)| *cut > base || *count <= 2 * changes) {
-                    changes += more;
+                // As `Changes` does, but that a key may be counted more than once.
+                let mut first = self.former.iter().rposition(|(cut, _)| *cut <= base).map_or(0, |last| last + 1);
+                loop {
+                    changes += self.former.drain(first..).map(|(_, count)| count).sum::<usize>();
+                    let alike = self.former.iter().rev().take_while(|(_, count)| *count <= 2 * changes).count();
+                    if alike < ALIKE {
+                        break;
+                    }
+                    first = self.former.len() - alike;
                 }
                 let since = self.former.last().map_or(whole, |(cut, _)| *cut);
                 if changes > 0 {
