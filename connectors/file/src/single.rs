@@ -2,13 +2,20 @@
 //!
 //! Without checkpoints a file is there when the job has ended well, and not there if it failed. With checkpoints it is exactly what a job without a failure would
 //! have written: a restart cuts the file, still under its working name, to its length at the checkpoint ([`crate::target`]). Made by [`crate::sink`].
+//!
+//! A subtask that is no more leaves its file to another, which adds nothing to it: it becomes `NAME-RUN`, with the start of the job that began it, so that it is in
+//! nobody's way when there is a subtask of that number again. From then on it is with the subtask that has it, which a checkpoint remembers. So a subtask that
+//! finds nothing in a checkpoint knows that what lies under its working name is in none.
+
+#[cfg(test)]
+mod tests;
 
 use crate::{
     content::{Content, records},
     enumerate::STDIN as STDOUT,
     outside,
     sink::{FileSinkConfig, SUBTASK},
-    target::{Target, directory, is_device},
+    target::{Target, directory, is_device, pending_name},
 };
 use arrow_array::RecordBatch;
 use serde::{Deserialize, Serialize};
@@ -17,19 +24,69 @@ use standpipe_sdk::{CloseReason, Committable, Context, Error, Host, Recovered, R
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 /// A file at a checkpoint.
 #[derive(Serialize, Deserialize)]
 struct Prepared {
-    path: PathBuf,
+    #[serde(flatten)]
+    file: FileId,
     length: u64,
+    /// Another subtask has it, under a name of its own.
+    #[serde(default)]
+    is_left: bool,
+    /// Tells it from others if it has been renamed since; 0: nothing does.
+    #[serde(default)]
+    inode: u64,
+}
+
+/// Which file it is: a subtask begins one at most in each start of the job.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct FileId {
+    /// The name that its subtask gave it.
+    path: PathBuf,
+    /// The start of the job that began it.
+    #[serde(default)]
+    run: u64,
+}
+
+impl FileId {
+    /// `out-1.jsonl` of the third start, left to another subtask, is `out-1-3.jsonl`.
+    fn left(&self) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let dot = name.char_indices().skip(1).find(|(_, letter)| *letter == '.').map_or(name.len(), |(at, _)| at);
+        let (stem, extension) = name.split_at(dot);
+        self.path.with_file_name(format!("{stem}-{}{extension}", self.run))
+    }
+}
+
+impl Prepared {
+    fn of(file: &FileId, is_left: bool, target: &Target) -> Option<Self> {
+        target.is_resumable().then(|| Self { file: file.clone(), length: target.length(), is_left, inode: target.inode() })
+    }
+
+    /// Where it may be: a restart renames it, and so does the end of the job. A name alone does not say which file has it: they may come round.
+    fn places(&self) -> Vec<PathBuf> {
+        let (own, left) = (&self.file.path, self.file.left());
+        let mut places = vec![pending_name(&left), pending_name(own), own.clone(), left.clone()];
+        if self.is_left {
+            places = vec![pending_name(&left), left];
+        }
+        let is_it = |place: &PathBuf| self.inode > 0 && fs::metadata(place).is_ok_and(|found| found.ino() == self.inode);
+        // A folder that was copied has other inodes.
+        places.sort_by_key(|place| !is_it(place));
+        places
+    }
 }
 
 /// Writes one file.
 pub(crate) struct Single {
     path: PathBuf,
+    run: u64,
+    /// The own file.
+    file: FileId,
     content: Content,
     /// Of rows.
     encoder: Option<Box<dyn FileEncoder>>,
@@ -41,8 +98,8 @@ pub(crate) struct Single {
     /// `None`: not known yet (after a restart, before `recover`), or finished.
     target: Option<Target>,
     is_finished: bool,
-    /// Files of former subtasks that are no more: nothing is added to them, but they are published with the own one.
-    inherited: Vec<Target>,
+    /// Files of subtasks that are no more: nothing is added to them, but they are published with the own one.
+    inherited: Vec<(FileId, Target)>,
     /// A checkpoint may refer to what has been written.
     is_remembered: bool,
 }
@@ -60,7 +117,9 @@ impl Single {
         let content = Content::new(input, config.newline)?;
         let encoder = content.encoder()?;
         Ok(Self {
+            file: FileId { path: path.clone(), run: context.generation },
             path,
+            run: context.generation,
             content,
             encoder,
             encoded: Vec::new(),
@@ -117,29 +176,34 @@ impl Single {
         }
         self.flush(checkpoint)?;
         self.is_remembered = true;
-        let files = self.target.iter().chain(&self.inherited).filter(|target| target.is_resumable());
-        let files: Vec<_> = files.map(|target| Prepared { path: target.path().to_owned(), length: target.length() }).collect();
-        Ok(serde_json::to_vec(&files)?)
+        let own = self.target.iter().filter_map(|target| Prepared::of(&self.file, false, target));
+        let inherited = self.inherited.iter().filter_map(|(file, target)| Prepared::of(file, true, target));
+        Ok(serde_json::to_vec(&own.chain(inherited).collect::<Vec<_>>())?)
     }
 
     pub(crate) fn recover(&mut self, prepared: &[Committable]) -> Result<Vec<Recovered>> {
         // A file only grows: of several checkpoints the last has the greatest length.
-        let mut lengths: BTreeMap<PathBuf, u64> = BTreeMap::new();
+        let mut files: BTreeMap<FileId, Prepared> = BTreeMap::new();
         for committable in prepared {
             for file in serde_json::from_slice::<Vec<Prepared>>(&committable.bytes)? {
-                let length = lengths.entry(file.path).or_default();
-                *length = file.length.max(*length);
+                if files.get(&file.file).is_none_or(|known| known.length <= file.length) {
+                    files.insert(file.file.clone(), file);
+                }
             }
         }
-        for (path, length) in lengths {
-            if path == self.path {
-                self.target = None;
-                self.target = Some(Target::resume(&path, Some(length))?);
+        // Once more after a failure: the files are free again.
+        (self.target, self.inherited) = (None, Vec::new());
+        for (id, file) in files {
+            if id.path == self.path && !file.is_left {
+                self.target = Some(Target::resume_from(&self.path, &file.places(), Some(file.length))?);
+                self.file = id;
             } else {
-                self.inherited.push(Target::resume(&path, Some(length))?);
+                let target = Target::resume_from(&id.left(), &file.places(), Some(file.length))?;
+                self.inherited.push((id, target));
             }
         }
         if self.target.is_none() {
+            self.file = FileId { path: self.path.clone(), run: self.run };
             self.target = Some(Target::create(&self.path)?);
         }
         Ok(vec![Recovered::Committed; prepared.len()])
@@ -148,7 +212,7 @@ impl Single {
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.target()?;
         self.is_finished = true;
-        self.target.take().into_iter().chain(self.inherited.drain(..)).try_for_each(Target::publish)
+        self.target.take().into_iter().chain(self.inherited.drain(..).map(|(_, target)| target)).try_for_each(Target::publish)
     }
 
     pub(crate) fn close(&mut self, reason: CloseReason) -> Result<()> {

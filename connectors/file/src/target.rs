@@ -9,6 +9,7 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Seek, SeekFrom, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -75,17 +76,27 @@ impl Target {
 
     /// The file as it was at a checkpoint, or, without a length, as an earlier start has left it. If it has got its name since, it loses it again until it is whole.
     pub(crate) fn resume(path: &Path, length: Option<u64>) -> Result<Self> {
+        Self::resume_from(path, &[pending_name(path), path.to_owned()], length)
+    }
+
+    /// As [`Self::resume`], for a file that may have had another name or working name: it is the first of these that is there.
+    pub(crate) fn resume_from(path: &Path, places: &[PathBuf], length: Option<u64>) -> Result<Self> {
         let pending = pending_name(path);
         let failed = |error| outside("go on writing", path.display(), error);
-        if !pending.exists() && path.is_file() {
-            fs::rename(path, &pending).map_err(failed)?;
-        }
+        let place = places.iter().find(|place| place.is_file()).unwrap_or(&pending);
         let may_be_new = length.is_none_or(|length| length == 0);
-        let mut file = open_alone(&pending, may_be_new).map_err(failed)?;
+        let mut file = open_alone(place, may_be_new).map_err(failed)?;
         let found = file.metadata().map_err(failed)?.len();
         let length = length.unwrap_or(found);
         if found < length {
-            return Err(failed(io::Error::other(format!("{} has {found} bytes, the checkpoint has {length}", pending.display()))));
+            return Err(failed(io::Error::other(format!("{} has {found} bytes, the checkpoint has {length}", place.display()))));
+        }
+        if *place != pending {
+            // What is in the way has been begun behind the checkpoint; not by somebody who is still at it.
+            if pending.exists() {
+                open_alone(&pending, false).map_err(failed)?;
+            }
+            rename_durably(place, &pending).map_err(failed)?;
         }
         file.set_len(length).map_err(failed)?;
         file.seek(SeekFrom::End(0)).map_err(failed)?;
@@ -103,6 +114,14 @@ impl Target {
     /// Bytes of the file, all that was written included.
     pub(crate) const fn length(&self) -> u64 {
         self.length
+    }
+
+    /// What tells the file from others whatever it is called; 0: nothing does.
+    pub(crate) fn inode(&self) -> u64 {
+        match &self.place {
+            Place::Direct(_) => 0,
+            Place::Pending { file, .. } => file.metadata().map_or(0, |metadata| metadata.ino()),
+        }
     }
 
     /// Whether a restart can go on from a length.

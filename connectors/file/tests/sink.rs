@@ -161,7 +161,8 @@ fn files_of_subtasks_that_are_no_more_are_finished_by_another() {
     sink.write(&records(&[Some("more")])).unwrap();
     sink.finish().unwrap();
     assert_eq!(fs::read_to_string(folder.path().join("out-0")).unwrap(), "zero\nmore\n");
-    assert_eq!(fs::read_to_string(folder.path().join("out-1")).unwrap(), "one\n");
+    // With the start of the job that began it: there may be a subtask 1 again.
+    assert_eq!(fs::read_to_string(folder.path().join("out-1-1")).unwrap(), "one\n");
 }
 
 #[test]
