@@ -1,7 +1,7 @@
 //! What a sink gets, and what becomes of it: records, which are written as they are, or rows of a format of whole files, which it encodes itself.
 
 use arrow_array::{BinaryArray, RecordBatch, cast::AsArray};
-use arrow_schema::SchemaRef;
+use arrow_schema::{Schema, SchemaRef};
 use standpipe_formats::{FileEncoder, FormatKind, FormatSpec, file_encoder};
 use standpipe_sdk::{Error, Result, SinkInput};
 
@@ -20,6 +20,12 @@ pub(crate) fn format_of(input: &SinkInput) -> Result<FormatSpec> {
         Some(format) => serde_json::from_value(format.clone())
             .map_err(|error| Error::unsupported(format!("a format that this plugin does not know: {error}"))),
     }
+}
+
+/// The columns of the rows, in `open`: of records the first column is the record, and none of the row's.
+pub(crate) fn columns(input: &SinkInput, spec: &FormatSpec) -> Schema {
+    let records = usize::from(spec.of_files().is_none());
+    Schema::new(input.schema.fields().iter().skip(records).cloned().collect::<Vec<_>>())
 }
 
 impl Content {

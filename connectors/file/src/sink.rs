@@ -1,17 +1,18 @@
 //! The sink: what a user can ask for, and which of the two ways of writing it is: one file ([`crate::single`]), or parts in a folder ([`crate::parts`]).
 
 use crate::{
-    content::format_of,
+    content::{self, format_of},
     enumerate::STDIN as STDOUT,
     parts::{self, Parts, store},
     single::Single,
 };
 use arrow_array::RecordBatch;
+use arrow_schema::Schema;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use standpipe_formats::{FormatKind, FormatSpec, template::Template};
 use standpipe_sdk::{
-    CloseReason, Committable, Context, Recovered, Result, Secret, Sink, SinkDeclaration, SinkInput, Written, is_reference,
+    CloseReason, Committable, Context, Error, Recovered, Result, Secret, Sink, SinkDeclaration, SinkInput, Written, is_reference,
     sink::{Capabilities, ChangeMode, Encoding, TypeClass},
     units::{Size, Time},
     wire::Problem,
@@ -76,7 +77,9 @@ impl FileSinkConfig {
         self.path.ends_with('/') || store::is_url(&self.path)
     }
 
-    fn problems(&self, input: &SinkInput, spec: &FormatSpec) -> Vec<Problem> {
+    /// What is wrong with it, and `columns` of the rows. As it is written: of a path with references only what they cannot change.
+    fn problems(&self, columns: &Schema, spec: &FormatSpec, stage: Stage) -> Vec<Problem> {
+        let is_known = stage == Stage::Resolved || !is_reference(&self.path);
         let mut problems = Vec::new();
         let mut wrong = |path: &str, message: String, suggestion: Option<String>| {
             problems.push(Problem { path: path.to_owned(), message, suggestion });
@@ -84,25 +87,41 @@ impl FileSinkConfig {
         if self.path.is_empty() {
             wrong("path", "is empty".to_owned(), None);
         } else if self.is_folder() {
-            if let Err((message, suggestion)) = parts::check(&self.path, &input.schema) {
+            if let Err((message, suggestion)) = parts::check(&self.path, is_known, columns) {
                 wrong("path", message, suggestion);
             }
-        } else if !is_reference(&self.path) && spec.kind == FormatKind::Parquet {
+        } else if is_known && spec.kind == FormatKind::Parquet {
             wrong("path", format!("{:?} is one file; parquet is written in parts, into a folder: end the path with /", self.path), None);
         }
-        if !self.is_folder() && self.roll.is_some() && !is_reference(&self.path) {
+        if !self.is_folder() && self.roll.is_some() && is_known {
             wrong("roll", "is for the parts of a folder: end the path with /".to_owned(), None);
         }
         if self.roll.is_some_and(|roll| roll.size.0 == 0) {
             wrong("roll.size", "must be more than 0B".to_owned(), None);
         }
-        for key in self.options.keys().filter(|_| !is_reference(&self.path)) {
+        if self.roll.is_some_and(|roll| roll.size.0 as u64 > store::MAX_PART) && is_known && store::is_remote(&self.path) {
+            wrong(
+                "roll.size",
+                format!("must be at most {}GiB: an object has {} pieces at most", store::MAX_PART >> 30, store::MAX_PIECES),
+                None,
+            );
+        }
+        for key in self.options.keys().filter(|_| is_known) {
             if let Err(message) = store::check_option(&self.path, key) {
                 wrong(&format!("options.{key}"), message, None);
             }
         }
         problems
     }
+}
+
+/// What is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The pipeline, as it is written.
+    Written,
+    /// What its references stand for is known.
+    Resolved,
 }
 
 /// Writes files.
@@ -138,12 +157,24 @@ impl Sink for FileSink {
             accepts: vec![ChangeMode::Append, ChangeMode::Upsert, ChangeMode::Retract],
             capabilities: Capabilities { ordered: true, transactional: config.path != STDOUT, ..Capabilities::default() },
             max_subtasks: (!config.is_folder() && !config.path.contains(SUBTASK)).then_some(1),
-            problems: config.problems(input, &spec),
+            problems: config.problems(&input.schema, &spec, Stage::Written),
             ..SinkDeclaration::default()
         })
     }
 
     fn open(config: FileSinkConfig, input: &SinkInput, context: Context) -> Result<Self> {
+        let spec = format_of(input)?;
+        let columns = content::columns(input, &spec);
+        if let Some(problem) = config.problems(&columns, &spec, Stage::Resolved).into_iter().next() {
+            let error = Error::config(problem.path, problem.message);
+            return Err(problem.suggestion.into_iter().fold(error, |error, suggestion| error.with("suggestion", suggestion)));
+        }
+        if config.path == STDOUT && context.references.contains_key("path") {
+            return Err(Error::config(
+                "path",
+                "is a reference that stands for standard output, of which no checkpoint holds what it does of a file: write - itself",
+            ));
+        }
         Ok(Self(match config.is_folder() {
             true => Way::Parts(Box::new(Parts::open(&config, input, context)?)),
             false => Way::Single(Box::new(Single::open(&config, input, context)?)),

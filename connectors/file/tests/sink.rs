@@ -256,3 +256,41 @@ fn it_takes_every_change_mode_and_one_subtask_unless_the_path_tells_them_apart()
             && problem("memory:///x/")[0].contains("use a folder, file://, s3://")
     );
 }
+
+#[test]
+fn what_a_reference_stands_for_is_checked_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out").display().to_string();
+    let opened = |mut config: Value, out: &str, format: &str| {
+        config["path"] = json!("${OUT}");
+        let mut sink = sink(config).with_format(json!({ "type": format }));
+        sink.host.set_secret("OUT", out);
+        assert_eq!(sink.validate().unwrap().details.problems, []);
+        let error = sink.open().unwrap_err();
+        assert_eq!(error.code, ErrorCode::CONFIG);
+        error.to_string()
+    };
+    for (config, out, format, expected) in [
+        (json!({}), file.as_str(), "parquet", "is one file; parquet is written in parts, into a folder: end the path with /"),
+        (json!({ "roll": { "size": "1MiB" } }), &file, "json", "roll: is for the parts of a folder"),
+        (json!({ "options": { "aws_region": "x" } }), &file, "json", "options.aws_region: is for object stores"),
+        (json!({}), "-", "json", "is a reference that stands for standard output"),
+        (json!({}), "", "json", "path: is empty"),
+        (json!({}), "s3://bucket/out", "json", "is an object: an object store takes parts"),
+        (
+            json!({ "roll": { "size": "65GiB" } }),
+            "s3://bucket/out/",
+            "json",
+            "roll.size: must be at most 64GiB: an object has 10000 pieces at most",
+        ),
+    ] {
+        let error = opened(config, out, format);
+        assert!(error.contains(expected), "{out}: {error}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    let mut folder_sink = sink(json!({ "path": "${OUT}", "roll": { "size": "65GiB" } }));
+    folder_sink.host.set_secret("OUT", &format!("{file}/"));
+    folder_sink.write(&records(&[Some("x")])).unwrap();
+    folder_sink.finish().unwrap();
+    assert_eq!(fs::read_dir(format!("{file}/")).unwrap().count(), 1);
+}

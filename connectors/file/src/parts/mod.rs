@@ -15,7 +15,7 @@ pub(crate) mod store;
 mod tests;
 
 use crate::{
-    content::{Content, format_of, records},
+    content::{Content, columns, format_of, records},
     sink::{FileSinkConfig, Roll},
 };
 use arrow_array::{RecordBatch, UInt32Array};
@@ -25,8 +25,8 @@ use depot::{Depot, Draft, Found, Sealed, State};
 use folders::{Folders, Group};
 use name::{Names, PartId};
 use serde::{Deserialize, Serialize};
-use standpipe_formats::FileEncoder;
-use standpipe_sdk::{CloseReason, Committable, Context, Error, Host, Recovered, Result, SinkInput, Written, is_reference};
+use standpipe_formats::{FileEncoder, template::TemplateError};
+use standpipe_sdk::{CloseReason, Committable, Context, Error, Host, Recovered, Result, SinkInput, Written};
 use std::{
     collections::{BTreeMap, HashMap},
     time::Instant,
@@ -49,12 +49,13 @@ pub(crate) fn without_references(path: &str) -> String {
     plain + rest
 }
 
-/// What is wrong with the path of a folder, and what was probably meant.
-pub(crate) fn check(path: &str, schema: &Schema) -> Result<(), (String, Option<String>)> {
-    if is_reference(path) {
-        let path = without_references(path);
-        let below = folders::split(&path).1;
-        return Folders::compile(below, schema).map(|_| ()).map_err(|error| (error.message, error.suggestion));
+/// What is wrong with the path of a folder, and what was probably meant. Of one that is not known yet, only the columns are looked at.
+pub(crate) fn check(path: &str, is_known: bool, schema: &Schema) -> Result<(), (String, Option<String>)> {
+    let compiled = |path: &str| {
+        Folders::compile(folders::split(path).1, schema).map(|_| ()).map_err(|error: TemplateError| (error.message, error.suggestion))
+    };
+    if !is_known {
+        return compiled(&without_references(path));
     }
     if !path.ends_with('/') {
         return Err((
@@ -62,9 +63,8 @@ pub(crate) fn check(path: &str, schema: &Schema) -> Result<(), (String, Option<S
             Some(format!("{path}/")),
         ));
     }
-    let (root, below) = folders::split(path);
-    store::check_url(root).map_err(|message| (message, None))?;
-    Folders::compile(below, schema).map(|_| ()).map_err(|error| (error.message, error.suggestion))
+    store::check_url(folders::split(path).0).map_err(|message| (message, None))?;
+    compiled(path)
 }
 
 /// What a subtask has at a checkpoint.
@@ -122,13 +122,9 @@ impl Parts {
     pub(crate) fn open(config: &FileSinkConfig, input: &SinkInput, context: Context) -> Result<Self> {
         let content = Content::new(input, config.newline)?;
         let (root, below) = folders::split(&config.path);
-        // Of records the first column is the record, and none of the row's.
-        let columns = match content {
-            Content::Records { .. } => Schema::new(input.schema.fields().iter().skip(1).cloned().collect::<Vec<_>>()),
-            Content::Rows { .. } => input.schema.as_ref().clone(),
-        };
-        let folders = Folders::compile(below, &columns).map_err(|error| Error::config("path", error.message))?;
-        let names = Names::new(&context.job_name, &context.node, format_of(input)?.kind.extension());
+        let spec = format_of(input)?;
+        let folders = Folders::compile(below, &columns(input, &spec)).map_err(|error| Error::config("path", error.message))?;
+        let names = Names::new(&context.job_name, &context.node, spec.kind.extension());
         let depot: Box<dyn Depot> = match store::local_root(root)? {
             Some(root) => Box::new(disk::Disk::open(&root, names.clone(), config.create_dirs)?),
             None => {

@@ -34,6 +34,10 @@ use url::Url;
 
 /// Bytes of a piece: stores want at least 5 MiB, and all of one upload alike but the last.
 const PIECE: usize = 8 << 20;
+/// Pieces of an upload, at most, in every store that we know.
+pub(crate) const MAX_PIECES: usize = 10_000;
+/// Bytes of a part, at most: what comes with its last batch has room behind them.
+pub(crate) const MAX_PART: u64 = 64 << 30;
 /// Pieces on their way at the same time.
 const AT_ONCE: usize = 4;
 /// Where the lists are, below the root. Readers of tables pass over what begins with an underscore.
@@ -46,6 +50,11 @@ impl<S: ObjectStore + MultipartStore> Remote for S {}
 /// Whether a path is a URL.
 pub(crate) fn is_url(path: &str) -> bool {
     path.contains("://")
+}
+
+/// Whether a path is in an object store.
+pub(crate) fn is_remote(path: &str) -> bool {
+    local_root(super::folders::split(path).0).is_ok_and(|local| local.is_none())
 }
 
 /// Whether a root can be written to.
