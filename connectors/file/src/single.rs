@@ -11,18 +11,17 @@
 mod tests;
 
 use crate::{
-    content::{Content, records},
+    content::{Content, append_records},
     enumerate::STDIN as STDOUT,
-    outside,
-    sink::{FileSinkConfig, SUBTASK},
-    target::{Target, directory, is_device, pending_name},
+    sink::{FileSinkConfig, SUBTASK, Writer},
+    target::{Target, create_directories, directory, is_device, on_disk, pending_name, sync_directories},
 };
 use arrow_array::RecordBatch;
 use serde::{Deserialize, Serialize};
 use standpipe_formats::FileEncoder;
 use standpipe_sdk::{CloseReason, Committable, Context, Error, Host, Recovered, Result, SinkInput, Written};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -90,8 +89,6 @@ pub(crate) struct Single {
     content: Content,
     /// Of rows.
     encoder: Option<Box<dyn FileEncoder>>,
-    /// What the encoder has given.
-    encoded: Vec<u8>,
     host: Host,
     /// The last batch taken.
     taken: u64,
@@ -122,7 +119,6 @@ impl Single {
             run: context.generation,
             content,
             encoder,
-            encoded: Vec::new(),
             host: context.host,
             taken: 0,
             target,
@@ -132,23 +128,31 @@ impl Single {
         })
     }
 
-    pub(crate) fn write(&mut self, seq: u64, batch: &RecordBatch) -> Result<Written> {
-        self.target()?;
+    /// The file. After a restart without a length to go back to, what was written before stays: at least once.
+    fn target(&mut self) -> Result<&mut Target> {
+        if self.is_finished {
+            return Err(Error::data(format!("{} is finished", self.path.display())));
+        }
+        let target = match &mut self.target {
+            Some(target) => target,
+            none => none.insert(Target::resume(&self.path, None)?),
+        };
+        // What stands before the first row.
+        if let Some(encoder) = self.encoder.as_mut().filter(|_| target.length() == 0) {
+            target.fill(|buffer| Ok(encoder.begin(buffer)?))?;
+        }
+        Ok(target)
+    }
+}
+
+impl Writer for Single {
+    fn write(&mut self, seq: u64, batch: &RecordBatch) -> Result<Written> {
+        // Before the batch is taken: this may fail and be tried again.
+        self.target()?.settle()?;
         let Some(target) = &mut self.target else { return Ok(Written::Busy) };
         match &mut self.encoder {
-            None => {
-                let newline = self.content.newline();
-                for record in records(batch)? {
-                    // A record that is null (a tombstone) has no bytes; its line stays empty.
-                    target.write(record.unwrap_or_default())?;
-                    target.write(newline)?;
-                }
-            }
-            Some(encoder) => {
-                self.encoded.clear();
-                encoder.write(batch, &mut self.encoded)?;
-                target.write(&self.encoded)?;
-            }
+            None => target.fill(|buffer| append_records(batch, None, self.content.newline(), buffer))?,
+            Some(encoder) => target.fill(|buffer| Ok(encoder.write(batch, buffer)?))?,
         }
         let is_written = target.end_batch()?;
         self.taken = seq;
@@ -158,7 +162,7 @@ impl Single {
         Ok(Written::Taken)
     }
 
-    pub(crate) fn flush(&mut self, checkpoint: u64) -> Result<()> {
+    fn flush(&mut self, checkpoint: u64) -> Result<()> {
         let Some(target) = &mut self.target else { return Ok(()) };
         if checkpoint > 0 {
             self.is_remembered = true;
@@ -170,7 +174,7 @@ impl Single {
         Ok(())
     }
 
-    pub(crate) fn prepare(&mut self, checkpoint: u64) -> Result<Vec<u8>> {
+    fn prepare(&mut self, checkpoint: u64) -> Result<Vec<u8>> {
         if !self.is_finished {
             self.target()?;
         }
@@ -181,7 +185,12 @@ impl Single {
         Ok(serde_json::to_vec(&own.chain(inherited).collect::<Vec<_>>())?)
     }
 
-    pub(crate) fn recover(&mut self, prepared: &[Committable]) -> Result<Vec<Recovered>> {
+    /// The file gets its name in the end.
+    fn commit(&mut self, _: &[Committable]) -> Result<()> {
+        Ok(())
+    }
+
+    fn recover(&mut self, prepared: &[Committable]) -> Result<Vec<Recovered>> {
         // A file only grows: of several checkpoints the last has the greatest length.
         let mut files: BTreeMap<FileId, Prepared> = BTreeMap::new();
         for committable in prepared {
@@ -209,13 +218,15 @@ impl Single {
         Ok(vec![Recovered::Committed; prepared.len()])
     }
 
-    pub(crate) fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self) -> Result<()> {
         self.target()?;
+        // All that may be tried again, before anything gets its name.
+        self.target.iter_mut().chain(self.inherited.iter_mut().map(|(_, target)| target)).try_for_each(Target::sync)?;
         self.is_finished = true;
         self.target.take().into_iter().chain(self.inherited.drain(..).map(|(_, target)| target)).try_for_each(Target::publish)
     }
 
-    pub(crate) fn close(&mut self, reason: CloseReason) -> Result<()> {
+    fn close(&mut self, reason: CloseReason) -> Result<()> {
         let Some(mut target) = self.target.take() else { return Ok(()) };
         if reason == CloseReason::Failed && !self.is_remembered {
             target.discard();
@@ -229,30 +240,14 @@ impl Single {
         }
         Ok(())
     }
-
-    /// The file. After a restart without a length to go back to, what was written before stays: at least once.
-    fn target(&mut self) -> Result<&mut Target> {
-        if self.is_finished {
-            return Err(Error::data(format!("{} is finished", self.path.display())));
-        }
-        let target = match &mut self.target {
-            Some(target) => target,
-            none => none.insert(Target::resume(&self.path, None)?),
-        };
-        // What stands before the first row.
-        if let Some(encoder) = self.encoder.as_mut().filter(|_| target.length() == 0) {
-            self.encoded.clear();
-            encoder.begin(&mut self.encoded)?;
-            target.write(&self.encoded)?;
-        }
-        Ok(target)
-    }
 }
 
 fn check_directory(path: &Path, create: bool) -> Result<()> {
     let parent = directory(path);
     if create {
-        return fs::create_dir_all(parent).map_err(|error| outside("create the directory", parent.display(), error));
+        let mut changed = BTreeSet::new();
+        create_directories(parent, &mut changed).map_err(|error| on_disk("create the directory", parent, error))?;
+        return sync_directories(&mut changed);
     }
     if !parent.is_dir() {
         let (path, parent) = (path.display(), parent.display());

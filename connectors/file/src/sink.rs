@@ -3,7 +3,7 @@
 use crate::{
     content::{self, format_of},
     enumerate::STDIN as STDOUT,
-    parts::{self, Parts, store},
+    parts::{self, store},
     single::Single,
 };
 use arrow_array::RecordBatch;
@@ -124,13 +124,19 @@ enum Stage {
     Resolved,
 }
 
-/// Writes files.
-pub struct FileSink(Way);
-
-enum Way {
-    Single(Box<Single>),
-    Parts(Box<Parts>),
+/// A way of writing, with the calls of a [`Sink`].
+pub(crate) trait Writer: Send {
+    fn write(&mut self, seq: u64, batch: &RecordBatch) -> Result<Written>;
+    fn flush(&mut self, checkpoint: u64) -> Result<()>;
+    fn prepare(&mut self, checkpoint: u64) -> Result<Vec<u8>>;
+    fn commit(&mut self, prepared: &[Committable]) -> Result<()>;
+    fn recover(&mut self, prepared: &[Committable]) -> Result<Vec<Recovered>>;
+    fn finish(&mut self) -> Result<()>;
+    fn close(&mut self, reason: CloseReason) -> Result<()>;
 }
+
+/// Writes files.
+pub struct FileSink(Box<dyn Writer>);
 
 impl Sink for FileSink {
     const NAME: &'static str = "file";
@@ -176,58 +182,36 @@ impl Sink for FileSink {
             ));
         }
         Ok(Self(match config.is_folder() {
-            true => Way::Parts(Box::new(Parts::open(&config, input, context)?)),
-            false => Way::Single(Box::new(Single::open(&config, input, context)?)),
+            true => parts::open(&config, input, context)?,
+            false => Box::new(Single::open(&config, input, context)?),
         }))
     }
 
     fn write(&mut self, seq: u64, batch: &RecordBatch) -> Result<Written> {
-        match &mut self.0 {
-            Way::Single(single) => single.write(seq, batch),
-            Way::Parts(parts) => parts.write(seq, batch),
-        }
+        self.0.write(seq, batch)
     }
 
     fn flush(&mut self, checkpoint: u64) -> Result<()> {
-        match &mut self.0 {
-            Way::Single(single) => single.flush(checkpoint),
-            Way::Parts(parts) => parts.flush(),
-        }
+        self.0.flush(checkpoint)
     }
 
     fn prepare(&mut self, checkpoint: u64) -> Result<Vec<u8>> {
-        match &mut self.0 {
-            Way::Single(single) => single.prepare(checkpoint),
-            Way::Parts(parts) => parts.prepare(),
-        }
+        self.0.prepare(checkpoint)
     }
 
     fn commit(&mut self, _: u64, prepared: &[Committable]) -> Result<()> {
-        match &mut self.0 {
-            // The file gets its name in the end.
-            Way::Single(_) => Ok(()),
-            Way::Parts(parts) => parts.commit(prepared),
-        }
+        self.0.commit(prepared)
     }
 
     fn recover(&mut self, prepared: &[Committable]) -> Result<Vec<Recovered>> {
-        match &mut self.0 {
-            Way::Single(single) => single.recover(prepared),
-            Way::Parts(parts) => parts.recover(prepared),
-        }
+        self.0.recover(prepared)
     }
 
     fn finish(&mut self) -> Result<()> {
-        match &mut self.0 {
-            Way::Single(single) => single.finish(),
-            Way::Parts(parts) => parts.finish(),
-        }
+        self.0.finish()
     }
 
     fn close(&mut self, reason: CloseReason) -> Result<()> {
-        match &mut self.0 {
-            Way::Single(single) => single.close(reason),
-            Way::Parts(parts) => parts.close(reason),
-        }
+        self.0.close(reason)
     }
 }

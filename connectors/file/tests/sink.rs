@@ -10,7 +10,7 @@ use standpipe_sdk::{
     sink::ChangeMode,
     testing::{Harness, SinkHarness},
 };
-use std::{fs, io::Read, path::Path, sync::Arc};
+use std::{fs, io::Read, path::Path, process::Command, sync::Arc};
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("value", DataType::Binary, true)]))
@@ -293,4 +293,51 @@ fn what_a_reference_stands_for_is_checked_too() {
     folder_sink.write(&records(&[Some("x")])).unwrap();
     folder_sink.finish().unwrap();
     assert_eq!(fs::read_dir(format!("{file}/")).unwrap().count(), 1);
+}
+
+/// Runs a test once more where a disk of 1 MiB is mounted for it alone.
+fn on_a_small_disk(name: &str, test: impl FnOnce(&Path)) {
+    const DISK: &str = "STANDPIPE_SMALL_DISK";
+    if let Some(disk) = std::env::var_os(DISK) {
+        return test(Path::new(&disk));
+    }
+    let may = Command::new("unshare").args(["--map-root-user", "--mount", "true"]).output().is_ok_and(|output| output.status.success());
+    if !may {
+        eprintln!("{name} is left out: this user may not mount a disk of its own");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=1m none \"$STANDPIPE_SMALL_DISK\" && exec \"$@\"";
+    let mut again = Command::new("unshare");
+    again.args(["--map-root-user", "--mount", "sh", "-c", script, "sh"]).arg(std::env::current_exe().unwrap());
+    let output = again.args(["--exact", name]).env(DISK, folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_job_goes_on_when_a_full_disk_has_room_again() {
+    on_a_small_disk("a_job_goes_on_when_a_full_disk_has_room_again", |disk| {
+        for name in ["out", "parts/"] {
+            let (path, filler) = (disk.join(name), disk.join("filler"));
+            fs::write(&filler, vec![0; 900 << 10]).unwrap();
+            let mut sink = sink(json!({ "path": path.to_str().unwrap() }));
+            let batch = lines(10_000, "a line that is long enough");
+            // The batch has been taken; what the disk refuses is told at the next call, and however often that is made.
+            sink.write(&batch).unwrap();
+            for _ in 0..2 {
+                let error = sink.write(&records(&[Some("behind")])).unwrap_err();
+                assert!(error.retryable && error.to_string().contains("No space left"), "{error}");
+                assert!(sink.instance().unwrap().prepare(1).unwrap_err().retryable);
+            }
+            assert_eq!(sink.host.acknowledged(), u64::from(name == "parts/"));
+            fs::remove_file(&filler).unwrap();
+            sink.write(&records(&[Some("behind")])).unwrap();
+            sink.finish().unwrap();
+            let file = if name == "out" { path } else { fs::read_dir(&path).unwrap().next().unwrap().unwrap().path() };
+            let text = fs::read_to_string(&file).unwrap();
+            assert_eq!((text.lines().count(), text.lines().last()), (10_001, Some("behind")));
+            assert!(text.lines().take(10_000).enumerate().all(|(at, line)| line == format!("a line that is long enough {at}")));
+            fs::remove_file(file).unwrap();
+        }
+    });
 }
