@@ -200,8 +200,9 @@ impl Writer for Single {
                 }
             }
         }
-        // Once more after a failure: the files are free again.
-        (self.target, self.inherited) = (None, Vec::new());
+        // Once more after a failure: the files are free again. A pipe stays open.
+        self.target.take_if(|target| target.is_resumable());
+        self.inherited.clear();
         for (id, file) in files {
             if id.path == self.path && !file.is_left {
                 self.target = Some(Target::resume_from(&self.path, &file.places(), Some(file.length))?);

@@ -31,6 +31,8 @@ pub(crate) struct Target {
     buffer: Vec<u8>,
     /// Bytes of the file, those in `buffer` included.
     length: u64,
+    /// The disk has all that the operating system has.
+    is_synced: bool,
     /// Its directory knows it after a power failure too, or somebody else sees to that.
     is_entered: bool,
 }
@@ -164,7 +166,7 @@ impl Target {
     }
 
     fn new(path: PathBuf, place: Place, length: u64) -> Self {
-        Self { path, place, buffer: Vec::new(), length, is_entered: false }
+        Self { path, place, buffer: Vec::new(), length, is_synced: false, is_entered: false }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -232,6 +234,7 @@ impl Target {
     }
 
     fn write_out(&mut self) -> Result<()> {
+        self.is_synced = false;
         match &mut self.place {
             // There is no telling what has gone through.
             Place::Direct(out) => drain(out, &mut self.buffer).1.map_err(|error| outside("write", self.path.display(), error)),
@@ -255,7 +258,10 @@ impl Target {
         self.flush()?;
         let Place::Pending { file, pending } = &self.place else { return Ok(()) };
         let failed = |error| outside("write", self.path.display(), error);
-        file.sync_data().map_err(failed)?;
+        if !self.is_synced {
+            file.sync_data().map_err(failed)?;
+            self.is_synced = true;
+        }
         if !self.is_entered {
             sync_directory(pending).map_err(failed)?;
             self.is_entered = true;

@@ -226,6 +226,23 @@ fn a_named_pipe_gets_records_at_once() {
 }
 
 #[test]
+fn a_restart_leaves_a_named_pipe_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    let reader = std::thread::spawn({
+        let path = path.clone();
+        move || fs::read_to_string(path).unwrap()
+    });
+    let mut sink = sink(to(&path)).with_context(|context| context.restored = true);
+    sink.instance().unwrap().recover(&[]).unwrap();
+    sink.write(&records(&[Some("one")])).unwrap();
+    sink.finish().unwrap();
+    drop(sink);
+    assert_eq!(reader.join().unwrap(), "one\n");
+}
+
+#[test]
 fn a_directory_must_be_there_or_be_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a/b/out");

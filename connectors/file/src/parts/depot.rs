@@ -108,6 +108,6 @@ pub(crate) trait Depot: Send {
 /// A part of a checkpoint that is not there any more, and what may have happened.
 pub(super) fn gone(part: &str, how: &str) -> Error {
     Error::external(format!(
-        "{part} is in the checkpoint, and is gone: {how} and then moved away before a later checkpoint was durable; a part that was moved must be put back, with its name, until then"
+        "{part} is in the checkpoint, and is gone: {how} and then moved away before two more checkpoints were durable; a part that was moved must be put back, with its name, until then"
     ))
 }

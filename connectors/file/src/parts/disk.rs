@@ -84,9 +84,7 @@ impl Disk {
         }
         Ok(())
     }
-}
 
-impl Disk {
     /// Gives a part its name, unless it has it.
     fn rename(&mut self, name: &str, length: u64, is_sealed: bool) -> Result<()> {
         let path = self.root.join(name);
@@ -210,7 +208,7 @@ impl File {
                 none.insert(target)
             }
         };
-        if self.buffer.len() >= worth { target.drain(&mut self.buffer) } else { Ok(()) }
+        if !self.buffer.is_empty() && self.buffer.len() >= worth { target.drain(&mut self.buffer) } else { Ok(()) }
     }
 
     fn sync(&mut self, changed: &mut BTreeSet<PathBuf>) -> Result<()> {

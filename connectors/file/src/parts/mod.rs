@@ -286,6 +286,29 @@ impl<D: Depot> Parts<D> {
         }
         Ok(())
     }
+
+    fn leave(&mut self, reason: CloseReason) -> Result<()> {
+        let is_unfinished = !self.writing.is_empty() || !self.full.is_empty() || !self.sealed.is_empty();
+        if reason == CloseReason::Failed && !self.is_remembered {
+            self.writing.drain().for_each(|(_, part)| part.draft.discard());
+            self.full.drain(..).for_each(Draft::discard);
+            // What is sealed has let go of its file: it is found by its name.
+            let run = self.run;
+            let own = |found: &Found| found.part.run == run && found.state != State::Visible;
+            let mut found = self.depot.find()?;
+            found.retain(|found| found.part.subtask == self.subtask);
+            return self.clean(found, own);
+        }
+        if is_unfinished {
+            self.sync()?;
+            let place = self.depot.place();
+            let message = format!(
+                "parts in {place} are not finished: a restart from a checkpoint goes on with them, a start without one removes them"
+            );
+            self.host.info(message, &[]);
+        }
+        Ok(())
+    }
 }
 
 impl<D: Depot> Writer for Parts<D> {
@@ -363,31 +386,6 @@ impl<D: Depot> Writer for Parts<D> {
         let result = self.leave(reason);
         self.depot.let_go();
         result
-    }
-}
-
-impl<D: Depot> Parts<D> {
-    fn leave(&mut self, reason: CloseReason) -> Result<()> {
-        let is_unfinished = !self.writing.is_empty() || !self.full.is_empty() || !self.sealed.is_empty();
-        if reason == CloseReason::Failed && !self.is_remembered {
-            self.writing.drain().for_each(|(_, part)| part.draft.discard());
-            self.full.drain(..).for_each(Draft::discard);
-            // What is sealed has let go of its file: it is found by its name.
-            let run = self.run;
-            let own = |found: &Found| found.part.run == run && found.state != State::Visible;
-            let mut found = self.depot.find()?;
-            found.retain(|found| found.part.subtask == self.subtask);
-            return self.clean(found, own);
-        }
-        if is_unfinished {
-            self.sync()?;
-            let place = self.depot.place();
-            let message = format!(
-                "parts in {place} are not finished: a restart from a checkpoint goes on with them, a start without one removes them"
-            );
-            self.host.info(message, &[]);
-        }
-        Ok(())
     }
 }
 
