@@ -298,6 +298,22 @@ fn objects_that_are_begun_hold_no_more_in_memory_than_parquet_may() {
 }
 
 #[test]
+fn uploads_that_begin_together_are_listed_once() {
+    let root = "memory:///together/";
+    let hosts: Vec<String> = (0..200).map(|host| host.to_string()).collect();
+    let mut sink = by_host(root);
+    sink.write(&of_hosts(&hosts.iter().map(String::as_str).collect::<Vec<_>>(), 1)).unwrap();
+    sink.flush().unwrap();
+    let store = Arc::clone(&MEMORY.lock().unwrap()[root]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let list = runtime.block_on(store.head(&"together/_standpipe/test.node-1-0-000000.uploads".into())).unwrap();
+    // The store counts what is begun or put: before the list 136 uploads, as 64 parts are written on, and no other list.
+    assert_eq!(list.e_tag.as_deref(), Some("136"));
+    sink.finish().unwrap();
+    assert_eq!(names(root).len(), 200);
+}
+
+#[test]
 fn an_object_has_a_name_of_1024_bytes_at_most() {
     let root = "memory:///names/";
     let mut sink = by_host(root);
