@@ -74,6 +74,29 @@ sinks:
 }
 
 #[test]
+fn rows_whose_folder_can_have_no_name_are_its_errors() {
+    let folder = Folder::new();
+    let long = "x".repeat(300);
+    folder.write("in.jsonl", format!("{{\"n\": 1, \"k\": \"a\"}}\n{{\"n\": 2, \"k\": \"{long}\"}}\n{{\"n\": 3, \"k\": \"a\"}}\n"));
+    let pipeline = "
+name: parts
+checkpoint: {dir: checkpoints, interval: 10s}
+sources:
+  in: {connector: file, with: {path: in.jsonl}, format: json, schema: {n: int64, k: string}}
+sinks:
+  out: {input: in, connector: file, with: {path: \"out/{k}/\"}, format: csv}
+  refused: {input: out.errors, connector: file, with: {path: refused.jsonl}}
+";
+    folder.write("parts.yaml", pipeline);
+    standpipe(["run", "parts.yaml"]).in_directory(folder.path()).finish().success();
+    let mut files = Vec::new();
+    walk(&folder.at("out"), "", &mut files);
+    assert_eq!(files, [("a/parts.out-1-0-000000.csv".to_owned(), b"1,a\n3,a\n".to_vec())]);
+    let refused = read_rows(folder.at("refused.jsonl"));
+    assert!(refused.len() == 1 && refused[0]["reason"].as_str().unwrap().contains("too long a name: 255 bytes"), "{refused:?}");
+}
+
+#[test]
 fn csv_goes_in_with_its_header_and_out_with_another() {
     let folder = Folder::new();
     let pipeline = "

@@ -1,7 +1,7 @@
 //! What a sink gets, and what becomes of it: records, which are written as they are, or rows of a format of whole files, which it encodes itself.
 
-use arrow_array::{BinaryArray, RecordBatch, cast::AsArray};
-use arrow_schema::SchemaRef;
+use arrow_array::{Array, BinaryArray, RecordBatch, cast::AsArray};
+use arrow_schema::{Schema, SchemaRef};
 use standpipe_formats::{FileEncoder, FormatKind, FormatSpec, file_encoder};
 use standpipe_sdk::{Error, Result, SinkInput};
 
@@ -20,6 +20,12 @@ pub(crate) fn format_of(input: &SinkInput) -> Result<FormatSpec> {
         Some(format) => serde_json::from_value(format.clone())
             .map_err(|error| Error::unsupported(format!("a format that this plugin does not know: {error}"))),
     }
+}
+
+/// The columns of the rows, in `open`: of records the first column is the record, and none of the row's.
+pub(crate) fn columns(input: &SinkInput, spec: &FormatSpec) -> Schema {
+    let records = usize::from(spec.of_files().is_none());
+    Schema::new(input.schema.fields().iter().skip(records).cloned().collect::<Vec<_>>())
 }
 
 impl Content {
@@ -53,8 +59,23 @@ impl Content {
     }
 }
 
+/// Appends the records of a batch, or some of them, each with `newline` behind it.
+pub(crate) fn append_records(batch: &RecordBatch, rows: Option<&[u32]>, newline: &[u8], to: &mut Vec<u8>) -> Result<()> {
+    let records = records(batch)?;
+    let mut add = |record: Option<&[u8]>| {
+        // A record that is null (a tombstone) has no bytes; its line stays empty.
+        to.extend_from_slice(record.unwrap_or_default());
+        to.extend_from_slice(newline);
+    };
+    match rows {
+        None => records.iter().for_each(add),
+        Some(rows) => rows.iter().map(|row| *row as usize).for_each(|row| add(records.is_valid(row).then(|| records.value(row)))),
+    }
+    Ok(())
+}
+
 /// The records of a batch.
-pub(crate) fn records(batch: &RecordBatch) -> Result<&BinaryArray> {
+fn records(batch: &RecordBatch) -> Result<&BinaryArray> {
     let values = batch.columns().first().and_then(|column| column.as_binary_opt::<i32>());
     values.ok_or_else(|| Error::data("a batch of records must begin with a binary column"))
 }

@@ -1,17 +1,18 @@
 //! The sink: what a user can ask for, and which of the two ways of writing it is: one file ([`crate::single`]), or parts in a folder ([`crate::parts`]).
 
 use crate::{
-    content::format_of,
+    content::{self, format_of},
     enumerate::STDIN as STDOUT,
-    parts::{self, Parts, store},
+    parts::{self, store},
     single::Single,
 };
 use arrow_array::RecordBatch;
+use arrow_schema::Schema;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use standpipe_formats::{FormatKind, FormatSpec, template::Template};
 use standpipe_sdk::{
-    CloseReason, Committable, Context, Recovered, Result, Secret, Sink, SinkDeclaration, SinkInput, Written, is_reference,
+    CloseReason, Committable, Context, Error, Recovered, Result, Secret, Sink, SinkDeclaration, SinkInput, Written, is_reference,
     sink::{Capabilities, ChangeMode, Encoding, TypeClass},
     units::{Size, Time},
     wire::Problem,
@@ -76,7 +77,9 @@ impl FileSinkConfig {
         self.path.ends_with('/') || store::is_url(&self.path)
     }
 
-    fn problems(&self, input: &SinkInput, spec: &FormatSpec) -> Vec<Problem> {
+    /// What is wrong with it, and `columns` of the rows. As it is written: of a path with references only what they cannot change.
+    fn problems(&self, columns: &Schema, spec: &FormatSpec, stage: Stage) -> Vec<Problem> {
+        let is_known = stage == Stage::Resolved || !is_reference(&self.path);
         let mut problems = Vec::new();
         let mut wrong = |path: &str, message: String, suggestion: Option<String>| {
             problems.push(Problem { path: path.to_owned(), message, suggestion });
@@ -84,19 +87,26 @@ impl FileSinkConfig {
         if self.path.is_empty() {
             wrong("path", "is empty".to_owned(), None);
         } else if self.is_folder() {
-            if let Err((message, suggestion)) = parts::check(&self.path, &input.schema) {
+            if let Err((message, suggestion)) = parts::check(&self.path, is_known, columns) {
                 wrong("path", message, suggestion);
             }
-        } else if !is_reference(&self.path) && spec.kind == FormatKind::Parquet {
+        } else if is_known && spec.kind == FormatKind::Parquet {
             wrong("path", format!("{:?} is one file; parquet is written in parts, into a folder: end the path with /", self.path), None);
         }
-        if !self.is_folder() && self.roll.is_some() && !is_reference(&self.path) {
+        if !self.is_folder() && self.roll.is_some() && is_known {
             wrong("roll", "is for the parts of a folder: end the path with /".to_owned(), None);
         }
         if self.roll.is_some_and(|roll| roll.size.0 == 0) {
             wrong("roll.size", "must be more than 0B".to_owned(), None);
         }
-        for key in self.options.keys().filter(|_| !is_reference(&self.path)) {
+        if self.roll.is_some_and(|roll| roll.size.0 as u64 > store::MAX_PART) && is_known && store::is_remote(&self.path) {
+            wrong(
+                "roll.size",
+                format!("must be at most {}GiB: an object has {} pieces at most", store::MAX_PART >> 30, store::MAX_PIECES),
+                None,
+            );
+        }
+        for key in self.options.keys().filter(|_| is_known) {
             if let Err(message) = store::check_option(&self.path, key) {
                 wrong(&format!("options.{key}"), message, None);
             }
@@ -105,13 +115,28 @@ impl FileSinkConfig {
     }
 }
 
-/// Writes files.
-pub struct FileSink(Way);
-
-enum Way {
-    Single(Box<Single>),
-    Parts(Box<Parts>),
+/// What is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The pipeline, as it is written.
+    Written,
+    /// What its references stand for is known.
+    Resolved,
 }
+
+/// A way of writing, with the calls of a [`Sink`].
+pub(crate) trait Writer: Send {
+    fn write(&mut self, seq: u64, batch: &RecordBatch) -> Result<Written>;
+    fn flush(&mut self, checkpoint: u64) -> Result<()>;
+    fn prepare(&mut self, checkpoint: u64) -> Result<Vec<u8>>;
+    fn commit(&mut self, prepared: &[Committable]) -> Result<()>;
+    fn recover(&mut self, prepared: &[Committable]) -> Result<Vec<Recovered>>;
+    fn finish(&mut self) -> Result<()>;
+    fn close(&mut self, reason: CloseReason) -> Result<()>;
+}
+
+/// Writes files.
+pub struct FileSink(Box<dyn Writer>);
 
 impl Sink for FileSink {
     const NAME: &'static str = "file";
@@ -138,65 +163,55 @@ impl Sink for FileSink {
             accepts: vec![ChangeMode::Append, ChangeMode::Upsert, ChangeMode::Retract],
             capabilities: Capabilities { ordered: true, transactional: config.path != STDOUT, ..Capabilities::default() },
             max_subtasks: (!config.is_folder() && !config.path.contains(SUBTASK)).then_some(1),
-            problems: config.problems(input, &spec),
+            problems: config.problems(&input.schema, &spec, Stage::Written),
             ..SinkDeclaration::default()
         })
     }
 
     fn open(config: FileSinkConfig, input: &SinkInput, context: Context) -> Result<Self> {
+        let spec = format_of(input)?;
+        let columns = content::columns(input, &spec);
+        if let Some(problem) = config.problems(&columns, &spec, Stage::Resolved).into_iter().next() {
+            let error = Error::config(problem.path, problem.message);
+            return Err(problem.suggestion.into_iter().fold(error, |error, suggestion| error.with("suggestion", suggestion)));
+        }
+        if config.path == STDOUT && context.references.contains_key("path") {
+            return Err(Error::config(
+                "path",
+                "is a reference that stands for standard output, of which no checkpoint holds what it does of a file: write - itself",
+            ));
+        }
         Ok(Self(match config.is_folder() {
-            true => Way::Parts(Box::new(Parts::open(&config, input, context)?)),
-            false => Way::Single(Box::new(Single::open(&config, input, context)?)),
+            true => parts::open(&config, input, context)?,
+            false => Box::new(Single::open(&config, input, context)?),
         }))
     }
 
     fn write(&mut self, seq: u64, batch: &RecordBatch) -> Result<Written> {
-        match &mut self.0 {
-            Way::Single(single) => single.write(seq, batch),
-            Way::Parts(parts) => parts.write(seq, batch),
-        }
+        self.0.write(seq, batch)
     }
 
     fn flush(&mut self, checkpoint: u64) -> Result<()> {
-        match &mut self.0 {
-            Way::Single(single) => single.flush(checkpoint),
-            Way::Parts(parts) => parts.flush(),
-        }
+        self.0.flush(checkpoint)
     }
 
     fn prepare(&mut self, checkpoint: u64) -> Result<Vec<u8>> {
-        match &mut self.0 {
-            Way::Single(single) => single.prepare(checkpoint),
-            Way::Parts(parts) => parts.prepare(),
-        }
+        self.0.prepare(checkpoint)
     }
 
     fn commit(&mut self, _: u64, prepared: &[Committable]) -> Result<()> {
-        match &mut self.0 {
-            // The file gets its name in the end.
-            Way::Single(_) => Ok(()),
-            Way::Parts(parts) => parts.commit(prepared),
-        }
+        self.0.commit(prepared)
     }
 
     fn recover(&mut self, prepared: &[Committable]) -> Result<Vec<Recovered>> {
-        match &mut self.0 {
-            Way::Single(single) => single.recover(prepared),
-            Way::Parts(parts) => parts.recover(prepared),
-        }
+        self.0.recover(prepared)
     }
 
     fn finish(&mut self) -> Result<()> {
-        match &mut self.0 {
-            Way::Single(single) => single.finish(),
-            Way::Parts(parts) => parts.finish(),
-        }
+        self.0.finish()
     }
 
     fn close(&mut self, reason: CloseReason) -> Result<()> {
-        match &mut self.0 {
-            Way::Single(single) => single.close(reason),
-            Way::Parts(parts) => parts.close(reason),
-        }
+        self.0.close(reason)
     }
 }

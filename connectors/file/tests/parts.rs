@@ -27,10 +27,11 @@ fn records(texts: &[&str]) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(vec![Field::new("value", DataType::Binary, true)])), vec![values]).unwrap()
 }
 
-/// Names and contents below a folder, by name.
+/// Names and contents below a folder, by name, but for the locks of those who are at it.
 fn files(folder: &Path) -> Vec<(String, String)> {
     let mut files = Vec::new();
     walk(folder, "", &mut files);
+    files.retain(|(name, _)| !name.ends_with(".lock"));
     files.sort();
     files
 }
@@ -101,6 +102,7 @@ fn rows_go_where_their_values_say_and_not_all_at_the_same_time() {
     let batch = RecordBatch::try_from_iter_with_nullable([("value", values, true), ("host", hosts, true)]).unwrap();
     sink.write(&batch).unwrap();
     sink.write(&batch).unwrap();
+    sink.flush().unwrap();
     let open = files(folder.path()).len();
     sink.finish().unwrap();
     let found = files(folder.path());
@@ -180,7 +182,7 @@ fn a_failure_leaves_nothing_that_no_checkpoint_has() {
     fs::remove_file(folder.path().join("test.node-1-0-000000.jsonl")).unwrap();
     let mut fourth = sink(json!({ "path": path }), &[]).with_context(|context| (context.restored, context.generation) = (true, 3));
     let error = fourth.instance().unwrap().recover(&[Committable { checkpoint: 1, subtask: 0, bytes }]).unwrap_err();
-    assert!(error.to_string().contains("test.node-1-0-000000.jsonl"), "{error}");
+    assert!(error.to_string().contains("test.node-1-0-000000.jsonl is in the checkpoint, and is gone"), "{error}");
 }
 
 #[test]
@@ -216,4 +218,67 @@ fn parts_that_are_written_at_the_same_time_hold_no_more_in_memory_than_one_would
         }
     }
     assert!(bytes > 192 << 20 && (9..30).contains(&files), "{files} files of {bytes} bytes");
+}
+
+#[test]
+fn what_waits_for_the_end_is_not_taken_away_by_another_start() {
+    let (folder, path) = folder();
+    fs::write(folder.path().join(".test.node-7-0.lock"), "").unwrap();
+    fs::write(folder.path().join(".test.node2-7-0.lock"), "").unwrap();
+    let config = json!({ "path": path, "roll": { "size": "1B" } });
+    let mut first = sink(config.clone(), &[]);
+    for text in ["one", "two"] {
+        first.write(&records(&[text])).unwrap();
+        first.flush().unwrap();
+    }
+    for generation in [1, 2] {
+        let mut second = sink(config.clone(), &[]).with_context(|context| context.generation = generation);
+        let error = second.open().unwrap_err();
+        assert!(error.to_string().contains("is being written by someone else"), "{error}");
+    }
+    first.finish().unwrap();
+    let expected = [("test.node-1-0-000000.jsonl", "one\n"), ("test.node-1-0-000001.jsonl", "two\n")];
+    assert_eq!(files(folder.path()), named(&expected));
+    let mut locks: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    locks.retain(|name| name.ends_with(".lock"));
+    assert_eq!(locks, [".test.node2-7-0.lock"]);
+}
+
+#[test]
+fn a_batch_may_have_more_folders_than_a_process_may_have_files() {
+    let (folder, path) = folder();
+    let mut sink = sink(json!({ "path": format!("{path}{{host}}/") }), &["host"]);
+    let hosts: Vec<String> = (0..800).map(|row| row.to_string()).collect();
+    let values: ArrayRef = Arc::new(BinaryArray::from_iter_values(&hosts));
+    let column: ArrayRef = Arc::new(StringArray::from_iter_values(&hosts));
+    let batch = RecordBatch::try_from_iter_with_nullable([("value", values, true), ("host", column, true)]).unwrap();
+    let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+    sink.write(&batch).unwrap();
+    assert!(open() < 500, "{} files are open", open());
+    sink.flush().unwrap();
+    assert!(open() < 500, "{} files are open", open());
+    sink.finish().unwrap();
+    assert_eq!(files(folder.path()).len(), 800);
+}
+
+#[test]
+fn rows_whose_folder_no_disk_can_have_are_refused() {
+    let (folder, path) = folder();
+    let mut sink = sink(json!({ "path": format!("{path}a/h={{host}}/") }), &["host"]);
+    let (long, encoded, fits) = ("x".repeat(254), "é".repeat(50), "y".repeat(253));
+    let hosts: ArrayRef = Arc::new(StringArray::from(vec![long.as_str(), "b", &encoded, &long, &fits]));
+    let values: ArrayRef = Arc::new(BinaryArray::from_iter_values(["0", "1", "2", "3", "4"]));
+    let batch = RecordBatch::try_from_iter_with_nullable([("value", values, true), ("host", hosts, true)]).unwrap();
+    sink.write(&batch).unwrap();
+    let mut refused: Vec<_> = sink.host.rejections().into_iter().map(|(seq, rejection)| (seq, rejection.row)).collect();
+    refused.sort_unstable();
+    assert_eq!((refused, sink.host.acknowledged()), (vec![(1, 0), (1, 2), (1, 3)], 1));
+    assert!(sink.host.rejections()[0].1.reason.contains("255 bytes"), "{:?}", sink.host.rejections());
+    sink.finish().unwrap();
+    let texts: Vec<_> = files(folder.path()).into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, ["1\n", "4\n"]);
+    // No row is to blame for what all parts are called.
+    let mut never = Harness::sink::<FileSink>(json!({ "path": path }), row()).with_context(|context| context.job_name = "j".repeat(250));
+    let error = never.open().unwrap_err();
+    assert_eq!(error.code, ErrorCode::CONFIG, "{error}");
 }

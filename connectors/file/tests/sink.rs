@@ -10,7 +10,7 @@ use standpipe_sdk::{
     sink::ChangeMode,
     testing::{Harness, SinkHarness},
 };
-use std::{fs, io::Read, path::Path, sync::Arc};
+use std::{fs, io::Read, path::Path, process::Command, sync::Arc};
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("value", DataType::Binary, true)]))
@@ -161,7 +161,8 @@ fn files_of_subtasks_that_are_no_more_are_finished_by_another() {
     sink.write(&records(&[Some("more")])).unwrap();
     sink.finish().unwrap();
     assert_eq!(fs::read_to_string(folder.path().join("out-0")).unwrap(), "zero\nmore\n");
-    assert_eq!(fs::read_to_string(folder.path().join("out-1")).unwrap(), "one\n");
+    // With the start of the job that began it: there may be a subtask 1 again.
+    assert_eq!(fs::read_to_string(folder.path().join("out-1-1")).unwrap(), "one\n");
 }
 
 #[test]
@@ -225,6 +226,23 @@ fn a_named_pipe_gets_records_at_once() {
 }
 
 #[test]
+fn a_restart_leaves_a_named_pipe_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    let reader = std::thread::spawn({
+        let path = path.clone();
+        move || fs::read_to_string(path).unwrap()
+    });
+    let mut sink = sink(to(&path)).with_context(|context| context.restored = true);
+    sink.instance().unwrap().recover(&[]).unwrap();
+    sink.write(&records(&[Some("one")])).unwrap();
+    sink.finish().unwrap();
+    drop(sink);
+    assert_eq!(reader.join().unwrap(), "one\n");
+}
+
+#[test]
 fn a_directory_must_be_there_or_be_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a/b/out");
@@ -254,4 +272,89 @@ fn it_takes_every_change_mode_and_one_subtask_unless_the_path_tells_them_apart()
         problem("ftp://host/")[0].contains("Unable to recognise URL")
             && problem("memory:///x/")[0].contains("use a folder, file://, s3://")
     );
+}
+
+#[test]
+fn what_a_reference_stands_for_is_checked_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out").display().to_string();
+    let opened = |mut config: Value, out: &str, format: &str| {
+        config["path"] = json!("${OUT}");
+        let mut sink = sink(config).with_format(json!({ "type": format }));
+        sink.host.set_secret("OUT", out);
+        assert_eq!(sink.validate().unwrap().details.problems, []);
+        let error = sink.open().unwrap_err();
+        assert_eq!(error.code, ErrorCode::CONFIG);
+        error.to_string()
+    };
+    for (config, out, format, expected) in [
+        (json!({}), file.as_str(), "parquet", "is one file; parquet is written in parts, into a folder: end the path with /"),
+        (json!({ "roll": { "size": "1MiB" } }), &file, "json", "roll: is for the parts of a folder"),
+        (json!({ "options": { "aws_region": "x" } }), &file, "json", "options.aws_region: is for object stores"),
+        (json!({}), "-", "json", "is a reference that stands for standard output"),
+        (json!({}), "", "json", "path: is empty"),
+        (json!({}), "s3://bucket/out", "json", "is an object: an object store takes parts"),
+        (
+            json!({ "roll": { "size": "65GiB" } }),
+            "s3://bucket/out/",
+            "json",
+            "roll.size: must be at most 64GiB: an object has 10000 pieces at most",
+        ),
+    ] {
+        let error = opened(config, out, format);
+        assert!(error.contains(expected), "{out}: {error}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    let mut folder_sink = sink(json!({ "path": "${OUT}", "roll": { "size": "65GiB" } }));
+    folder_sink.host.set_secret("OUT", &format!("{file}/"));
+    folder_sink.write(&records(&[Some("x")])).unwrap();
+    folder_sink.finish().unwrap();
+    assert_eq!(fs::read_dir(format!("{file}/")).unwrap().count(), 1);
+}
+
+/// Runs a test once more where a disk of 1 MiB is mounted for it alone.
+fn on_a_small_disk(name: &str, test: impl FnOnce(&Path)) {
+    const DISK: &str = "STANDPIPE_SMALL_DISK";
+    if let Some(disk) = std::env::var_os(DISK) {
+        return test(Path::new(&disk));
+    }
+    let may = Command::new("unshare").args(["--map-root-user", "--mount", "true"]).output().is_ok_and(|output| output.status.success());
+    if !may {
+        eprintln!("{name} is left out: this user may not mount a disk of its own");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=1m none \"$STANDPIPE_SMALL_DISK\" && exec \"$@\"";
+    let mut again = Command::new("unshare");
+    again.args(["--map-root-user", "--mount", "sh", "-c", script, "sh"]).arg(std::env::current_exe().unwrap());
+    let output = again.args(["--exact", name]).env(DISK, folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_job_goes_on_when_a_full_disk_has_room_again() {
+    on_a_small_disk("a_job_goes_on_when_a_full_disk_has_room_again", |disk| {
+        for name in ["out", "parts/"] {
+            let (path, filler) = (disk.join(name), disk.join("filler"));
+            fs::write(&filler, vec![0; 900 << 10]).unwrap();
+            let mut sink = sink(json!({ "path": path.to_str().unwrap() }));
+            let batch = lines(10_000, "a line that is long enough");
+            // The batch has been taken; what the disk refuses is told at the next call, and however often that is made.
+            sink.write(&batch).unwrap();
+            for _ in 0..2 {
+                let error = sink.write(&records(&[Some("behind")])).unwrap_err();
+                assert!(error.retryable && error.to_string().contains("No space left"), "{error}");
+                assert!(sink.instance().unwrap().prepare(1).unwrap_err().retryable);
+            }
+            assert_eq!(sink.host.acknowledged(), u64::from(name == "parts/"));
+            fs::remove_file(&filler).unwrap();
+            sink.write(&records(&[Some("behind")])).unwrap();
+            sink.finish().unwrap();
+            let file = if name == "out" { path } else { fs::read_dir(&path).unwrap().next().unwrap().unwrap().path() };
+            let text = fs::read_to_string(&file).unwrap();
+            assert_eq!((text.lines().count(), text.lines().last()), (10_001, Some("behind")));
+            assert!(text.lines().take(10_000).enumerate().all(|(at, line)| line == format!("a line that is long enough {at}")));
+            fs::remove_file(file).unwrap();
+        }
+    });
 }

@@ -2,7 +2,7 @@
 
 use super::name::PartId;
 use serde::{Deserialize, Serialize};
-use standpipe_sdk::Result;
+use standpipe_sdk::{Error, Result};
 
 /// A part that is whole and durable, but not to be seen yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub(crate) struct Upload {
     pub(super) pieces: Vec<String>,
 }
 
-/// A part that is being written. Bytes are appended to its buffer; what fails after that may be tried again, and loses nothing.
+/// A part that is being written. Bytes are appended to its buffer, which touches nothing outside; its depot does the rest.
 pub(crate) trait Draft: Send {
     /// Where bytes are appended.
     fn buffer(&mut self) -> &mut Vec<u8>;
@@ -32,17 +32,11 @@ pub(crate) trait Draft: Send {
     /// Bytes, those of the buffer included.
     fn length(&self) -> u64;
 
-    /// Takes from the buffer what is worth it.
-    fn settle(&mut self) -> Result<()>;
-
-    /// Makes all of it durable, so that it can be cut to this length later.
-    fn sync(&mut self) -> Result<()>;
-
-    /// Makes all of it durable. Nothing follows. `None`: it is empty.
-    fn seal(&mut self) -> Result<Option<Sealed>>;
+    /// Bytes in memory.
+    fn held(&self) -> usize;
 
     /// It is not wanted.
-    fn discard(self: Box<Self>);
+    fn discard(self);
 }
 
 /// What lies in a depot of a sink's.
@@ -67,16 +61,30 @@ pub(crate) enum State {
     List,
 }
 
-/// Where parts are kept.
+/// Where parts are kept. What fails may be tried again, and loses nothing.
 pub(crate) trait Depot: Send {
-    /// Begins a part.
-    fn begin(&mut self, part: PartId, name: &str) -> Result<Box<dyn Draft>>;
+    type Draft: Draft;
+
+    /// Why there cannot be a part of that name.
+    fn refuses(&self, name: &str) -> Option<String>;
+
+    /// A part that nobody sees, and nothing outside knows of, before it is settled.
+    fn begin(&mut self, name: &str) -> Self::Draft;
+
+    /// Takes from the buffers what is worth it.
+    fn settle(&mut self, drafts: Vec<&mut Self::Draft>) -> Result<()>;
+
+    /// Makes all of them durable, so that they can be cut to their lengths later.
+    fn sync(&mut self, drafts: Vec<&mut Self::Draft>) -> Result<()>;
+
+    /// Makes all of them durable, and moves them to `sealed`; an empty one is none. Nothing follows.
+    fn seal(&mut self, drafts: &mut Vec<Self::Draft>, sealed: &mut Vec<Sealed>) -> Result<()>;
 
     /// Whether a part can be written on behind a checkpoint, and be cut to its length there.
     fn can_cut(&self) -> bool;
 
-    /// Lets a part be seen. Once more changes nothing.
-    fn publish(&mut self, sealed: &Sealed) -> Result<()>;
+    /// Lets parts be seen. Once more changes nothing.
+    fn publish(&mut self, sealed: &[Sealed]) -> Result<()>;
 
     /// Lets a part be seen as it was at a checkpoint, whatever has become of it. Once more changes nothing.
     fn publish_cut(&mut self, name: &str, length: u64) -> Result<()>;
@@ -90,6 +98,16 @@ pub(crate) trait Depot: Send {
     /// All parts are seen, and none follows.
     fn end(&mut self) -> Result<()>;
 
+    /// Nothing is done any more: another start may write here.
+    fn let_go(&mut self) {}
+
     /// The root, for messages.
     fn place(&self) -> String;
+}
+
+/// A part of a checkpoint that is not there any more, and what may have happened.
+pub(super) fn gone(part: &str, how: &str) -> Error {
+    Error::external(format!(
+        "{part} is in the checkpoint, and is gone: {how} and then moved away before two more checkpoints were durable; a part that was moved must be put back, with its name, until then"
+    ))
 }

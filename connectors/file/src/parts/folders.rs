@@ -33,7 +33,7 @@ pub(super) fn split(path: &str) -> (&str, &str) {
 impl Folders {
     pub(super) fn compile(below: &str, schema: &Schema) -> Result<Self, TemplateError> {
         // A format has its own way with slashes: what it gives is looked at row by row.
-        let literal = without_placeholders(below);
+        let literal = without(below, "{", "x");
         let segments = literal.strip_suffix('/').unwrap_or(&literal);
         if !segments.is_empty()
             && let Some(segment) = segments.split('/').find(|segment| matches!(*segment, "" | "." | ".."))
@@ -74,15 +74,15 @@ impl Folders {
     }
 }
 
-/// A template with a letter in the place of each placeholder.
-fn without_placeholders(template: &str) -> String {
-    let mut literal = String::new();
-    for (at, piece) in template.split('{').enumerate() {
-        let rest = if at == 0 { piece } else { piece.split_once('}').map_or("", |(_, rest)| rest) };
-        literal.push_str(if at == 0 { "" } else { "x" });
-        literal.push_str(rest);
+/// A text with another in the place of each pair of braces that begins so.
+pub(super) fn without(text: &str, open: &str, instead: &str) -> String {
+    let mut pieces = text.split(open);
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        plain.push_str(instead);
+        plain.push_str(piece.split_once('}').map_or("", |(_, rest)| rest));
     }
-    literal
+    plain
 }
 
 /// A value as a part of a path: nothing in it leads elsewhere. The format of a time may have folders in it.

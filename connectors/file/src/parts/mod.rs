@@ -15,18 +15,20 @@ pub(crate) mod store;
 mod tests;
 
 use crate::{
-    content::{Content, format_of, records},
-    sink::{FileSinkConfig, Roll},
+    content::{Content, append_records, columns, format_of},
+    sink::{FileSinkConfig, Roll, Writer},
+    target::PENDING,
 };
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_schema::Schema;
 use arrow_select::take::take_record_batch;
 use depot::{Depot, Draft, Found, Sealed, State};
+use disk::Disk;
 use folders::{Folders, Group};
 use name::{Names, PartId};
 use serde::{Deserialize, Serialize};
-use standpipe_formats::FileEncoder;
-use standpipe_sdk::{CloseReason, Committable, Context, Error, Host, Recovered, Result, SinkInput, Written, is_reference};
+use standpipe_formats::{FileEncoder, template::TemplateError};
+use standpipe_sdk::{CloseReason, Committable, Context, Error, Host, Recovered, Rejection, Result, SinkInput, Written};
 use std::{
     collections::{BTreeMap, HashMap},
     time::Instant,
@@ -35,26 +37,21 @@ use store::Store;
 
 /// Parts that are written at the same time. With more folders the one that has waited longest for a row is sealed.
 const MAX_OPEN: usize = 64;
-/// Bytes that encoders hold in memory, all together: parquet writes nothing out before a row group is whole.
+/// Bytes in memory, of all parts together: parquet writes nothing out before a row group is whole, an object store takes pieces.
 const MAX_BUFFERED: usize = 128 << 20;
 
 /// A path without its references, of which nobody knows yet what they stand for: their braces are no columns'.
 pub(crate) fn without_references(path: &str) -> String {
-    let mut rest = path;
-    let mut plain = String::new();
-    while let Some((before, behind)) = rest.split_once("${") {
-        plain.push_str(before);
-        rest = behind.split_once('}').map_or("", |(_, rest)| rest);
-    }
-    plain + rest
+    folders::without(path, "${", "")
 }
 
-/// What is wrong with the path of a folder, and what was probably meant.
-pub(crate) fn check(path: &str, schema: &Schema) -> Result<(), (String, Option<String>)> {
-    if is_reference(path) {
-        let path = without_references(path);
-        let below = folders::split(&path).1;
-        return Folders::compile(below, schema).map(|_| ()).map_err(|error| (error.message, error.suggestion));
+/// What is wrong with the path of a folder, and what was probably meant. Of one that is not known yet, only the columns are looked at.
+pub(crate) fn check(path: &str, is_known: bool, schema: &Schema) -> Result<(), (String, Option<String>)> {
+    let compiled = |path: &str| {
+        Folders::compile(folders::split(path).1, schema).map(|_| ()).map_err(|error: TemplateError| (error.message, error.suggestion))
+    };
+    if !is_known {
+        return compiled(&without_references(path));
     }
     if !path.ends_with('/') {
         return Err((
@@ -62,9 +59,8 @@ pub(crate) fn check(path: &str, schema: &Schema) -> Result<(), (String, Option<S
             Some(format!("{path}/")),
         ));
     }
-    let (root, below) = folders::split(path);
-    store::check_url(root).map_err(|message| (message, None))?;
-    Folders::compile(below, schema).map(|_| ()).map_err(|error| (error.message, error.suggestion))
+    store::check_url(folders::split(path).0).map_err(|message| (message, None))?;
+    compiled(path)
 }
 
 /// What a subtask has at a checkpoint.
@@ -86,9 +82,9 @@ struct OpenPart {
 }
 
 /// A part that is being written.
-struct Writing {
+struct Writing<D> {
     name: String,
-    draft: Box<dyn Draft>,
+    draft: D,
     /// Of rows.
     encoder: Option<Box<dyn FileEncoder>>,
     since: Instant,
@@ -97,8 +93,8 @@ struct Writing {
 }
 
 /// Writes parts.
-pub(crate) struct Parts {
-    depot: Box<dyn Depot>,
+pub(crate) struct Parts<D: Depot> {
+    depot: D,
     names: Names,
     folders: Folders,
     content: Content,
@@ -109,38 +105,50 @@ pub(crate) struct Parts {
     parallelism: u32,
     next: u64,
     /// By folder.
-    writing: HashMap<String, Writing>,
+    writing: HashMap<String, Writing<D::Draft>>,
     /// Whole, but not all of it durable.
-    full: Vec<Box<dyn Draft>>,
+    full: Vec<D::Draft>,
     /// In no checkpoint yet.
     sealed: Vec<Sealed>,
     /// A checkpoint may refer to what has been written.
     is_remembered: bool,
 }
 
-impl Parts {
-    pub(crate) fn open(config: &FileSinkConfig, input: &SinkInput, context: Context) -> Result<Self> {
-        let content = Content::new(input, config.newline)?;
-        let (root, below) = folders::split(&config.path);
-        // Of records the first column is the record, and none of the row's.
-        let columns = match content {
-            Content::Records { .. } => Schema::new(input.schema.fields().iter().skip(1).cloned().collect::<Vec<_>>()),
-            Content::Rows { .. } => input.schema.as_ref().clone(),
-        };
-        let folders = Folders::compile(below, &columns).map_err(|error| Error::config("path", error.message))?;
-        let names = Names::new(&context.job_name, &context.node, format_of(input)?.kind.extension());
-        let depot: Box<dyn Depot> = match store::local_root(root)? {
-            Some(root) => Box::new(disk::Disk::open(&root, names.clone(), config.create_dirs)?),
-            None => {
-                let run = (context.generation, context.subtask);
-                Box::new(Store::open(root, &config.options, names.clone(), run)?)
-            }
-        };
+/// Opens the folder of a path.
+pub(crate) fn open(config: &FileSinkConfig, input: &SinkInput, context: Context) -> Result<Box<dyn Writer>> {
+    let root = folders::split(&config.path).0;
+    let names = Names::new(&context.job_name, &context.node, format_of(input)?.kind.extension());
+    let own = (context.generation, context.subtask);
+    // No row is to blame for that.
+    let first = names.of(PartId { run: own.0, subtask: own.1, number: 0 });
+    if first.len() + PENDING.len() > disk::MAX_NAME {
+        let most = disk::MAX_NAME - PENDING.len();
+        return Err(Error::config(
+            "path",
+            format!("parts would be called {first}, which is too long ({most} bytes at most): shorten the names of job or sink"),
+        ));
+    }
+    Ok(match store::local_root(root)? {
+        Some(root) => {
+            let disk = Disk::open(&root, names.clone(), own, config.create_dirs)?;
+            Box::new(Parts::open(disk, names, config, input, context)?)
+        }
+        None => {
+            let store = Store::open(root, &config.options, names.clone(), own)?;
+            Box::new(Parts::open(store, names, config, input, context)?)
+        }
+    })
+}
+
+impl<D: Depot> Parts<D> {
+    fn open(depot: D, names: Names, config: &FileSinkConfig, input: &SinkInput, context: Context) -> Result<Self> {
+        let below = folders::split(&config.path).1;
+        let columns = columns(input, &format_of(input)?);
         let mut parts = Self {
             depot,
             names,
-            folders,
-            content,
+            folders: Folders::compile(below, &columns).map_err(|error| Error::config("path", error.message))?,
+            content: Content::new(input, config.newline)?,
             roll: config.roll.unwrap_or_default(),
             host: context.host,
             run: context.generation,
@@ -156,6 +164,11 @@ impl Parts {
             parts.begin_with_nothing()?;
         }
         Ok(parts)
+    }
+
+    fn next_name(&self, folder: &str) -> String {
+        let id = PartId { run: self.run, subtask: self.subtask, number: self.next };
+        format!("{folder}{}", self.names.of(id))
     }
 
     /// Refuses a folder with parts of an earlier life of the sink: their rows would be there twice. What that has not finished goes.
@@ -190,47 +203,20 @@ impl Parts {
         Ok(())
     }
 
-    pub(crate) fn write(&mut self, seq: u64, batch: &RecordBatch) -> Result<Written> {
-        // Before the batch is taken: this may fail and be tried again.
-        self.settle()?;
-        let columns = match self.content {
-            Content::Records { .. } => batch.columns().get(1..).unwrap_or_default(),
-            Content::Rows { .. } => batch.columns(),
-        };
-        for group in self.folders.groups(columns, batch.num_rows())? {
-            self.append(seq, batch, group)?;
-        }
-        self.bound_memory()?;
-        self.host.ack(seq);
-        Ok(Written::Taken)
-    }
-
     fn append(&mut self, seq: u64, batch: &RecordBatch, group: Group) -> Result<()> {
         let (newline, roll) = (self.content.newline(), self.roll);
-        let part = match self.writing.contains_key(&group.folder) {
-            true => self.writing.get_mut(&group.folder),
-            false => self.begin(&group.folder)?,
-        };
-        let Some(part) = part else { return Ok(()) };
+        if !self.writing.contains_key(&group.folder) && !self.begin(seq, batch, &group)? {
+            return Ok(());
+        }
+        let Some(part) = self.writing.get_mut(&group.folder) else { return Ok(()) };
         part.used = seq;
-        match (&mut part.encoder, &group.rows) {
+        match (&mut part.encoder, group.rows) {
             (Some(encoder), None) => encoder.write(batch, part.draft.buffer())?,
             (Some(encoder), Some(rows)) => {
-                let rows = take_record_batch(batch, &UInt32Array::from(rows.clone()))?;
+                let rows = take_record_batch(batch, &UInt32Array::from(rows))?;
                 encoder.write(&rows, part.draft.buffer())?;
             }
-            (None, rows) => {
-                let (records, buffer) = (records(batch)?, part.draft.buffer());
-                let mut add = |record: Option<&[u8]>| {
-                    // A record that is null (a tombstone) has no bytes; its line stays empty.
-                    buffer.extend_from_slice(record.unwrap_or_default());
-                    buffer.extend_from_slice(newline);
-                };
-                match rows {
-                    None => records.iter().for_each(add),
-                    Some(rows) => rows.iter().for_each(|row| add(Some(records.value(*row as usize)))),
-                }
-            }
+            (None, rows) => append_records(batch, rows.as_deref(), newline, part.draft.buffer())?,
         }
         if is_full(part, roll) {
             self.close_part(&group.folder)?;
@@ -240,31 +226,37 @@ impl Parts {
 
     /// Ends the largest parts, as long as all of them hold too much in memory.
     fn bound_memory(&mut self) -> Result<()> {
-        while self.writing.values().map(buffered).sum::<usize>() > MAX_BUFFERED
-            && let Some(largest) = self.writing.iter().max_by_key(|(_, part)| buffered(part)).map(|(folder, _)| folder.clone())
+        let held = |part: &Writing<D::Draft>| part.draft.held() + buffered(part);
+        while self.writing.values().map(held).sum::<usize>() > MAX_BUFFERED
+            && let Some(largest) = self.writing.iter().max_by_key(|(_, part)| held(part)).map(|(folder, _)| folder.clone())
         {
             self.close_part(&largest)?;
         }
         Ok(())
     }
 
-    /// Begins a part of a folder.
-    fn begin(&mut self, folder: &str) -> Result<Option<&mut Writing>> {
+    /// Begins a part of a folder; false: there cannot be one, and its rows are refused.
+    fn begin(&mut self, seq: u64, batch: &RecordBatch, group: &Group) -> Result<bool> {
+        let name = self.next_name(&group.folder);
+        if let Some(reason) = self.depot.refuses(&name) {
+            let rows = group.rows.clone().unwrap_or_else(|| (0..batch.num_rows() as u32).collect());
+            let refused = |row| Rejection { row, reason: reason.clone(), details: String::new() };
+            self.host.reject(seq, &rows.into_iter().map(refused).collect::<Vec<_>>())?;
+            return Ok(false);
+        }
         if self.writing.len() >= MAX_OPEN
             && let Some(idle) = self.writing.iter().min_by_key(|(_, part)| part.used).map(|(folder, _)| folder.clone())
         {
             self.close_part(&idle)?;
         }
-        let id = PartId { run: self.run, subtask: self.subtask, number: self.next };
-        let name = format!("{folder}{}", self.names.of(id));
-        let mut draft = self.depot.begin(id, &name)?;
+        let mut draft = self.depot.begin(&name);
         self.next += 1;
         let mut encoder = self.content.encoder()?;
         if let Some(encoder) = &mut encoder {
             encoder.begin(draft.buffer())?;
         }
-        let part = Writing { name, draft, encoder, since: Instant::now(), used: 0 };
-        Ok(Some(self.writing.entry(folder.to_owned()).or_insert(part)))
+        self.writing.insert(group.folder.clone(), Writing { name, draft, encoder, since: Instant::now(), used: 0 });
+        Ok(true)
     }
 
     /// The part of a folder is whole.
@@ -279,44 +271,86 @@ impl Parts {
 
     /// Hands over what there is. What fails may be tried again.
     fn settle(&mut self) -> Result<()> {
-        while let Some(draft) = self.full.last_mut() {
-            self.sealed.extend(draft.seal()?);
-            self.full.pop();
-        }
-        self.writing.values_mut().try_for_each(|part| part.draft.settle())
+        self.depot.seal(&mut self.full, &mut self.sealed)?;
+        self.depot.settle(self.writing.values_mut().map(|part| &mut part.draft).collect())
     }
 
-    pub(crate) fn flush(&mut self) -> Result<()> {
+    fn sync(&mut self) -> Result<()> {
+        self.depot.sync(self.writing.values_mut().map(|part| &mut part.draft).collect())
+    }
+
+    fn publish(&mut self, prepared: &[Committable]) -> Result<()> {
+        for committable in prepared {
+            let prepared: Prepared = serde_json::from_slice(&committable.bytes)?;
+            self.depot.publish(&prepared.sealed)?;
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, reason: CloseReason) -> Result<()> {
+        let is_unfinished = !self.writing.is_empty() || !self.full.is_empty() || !self.sealed.is_empty();
+        if reason == CloseReason::Failed && !self.is_remembered {
+            self.writing.drain().for_each(|(_, part)| part.draft.discard());
+            self.full.drain(..).for_each(Draft::discard);
+            // What is sealed has let go of its file: it is found by its name.
+            let run = self.run;
+            let own = |found: &Found| found.part.run == run && found.state != State::Visible;
+            let mut found = self.depot.find()?;
+            found.retain(|found| found.part.subtask == self.subtask);
+            return self.clean(found, own);
+        }
+        if is_unfinished {
+            self.sync()?;
+            let place = self.depot.place();
+            let message = format!(
+                "parts in {place} are not finished: a restart from a checkpoint goes on with them, a start without one removes them"
+            );
+            self.host.info(message, &[]);
+        }
+        Ok(())
+    }
+}
+
+impl<D: Depot> Writer for Parts<D> {
+    fn write(&mut self, seq: u64, batch: &RecordBatch) -> Result<Written> {
+        // Before the batch is taken: this may fail and be tried again.
+        self.settle()?;
+        let columns = match self.content {
+            Content::Records { .. } => batch.columns().get(1..).unwrap_or_default(),
+            Content::Rows { .. } => batch.columns(),
+        };
+        for group in self.folders.groups(columns, batch.num_rows())? {
+            self.append(seq, batch, group)?;
+        }
+        self.bound_memory()?;
+        self.host.ack(seq);
+        Ok(Written::Taken)
+    }
+
+    fn flush(&mut self, _: u64) -> Result<()> {
         self.settle()
     }
 
-    pub(crate) fn prepare(&mut self) -> Result<Vec<u8>> {
+    fn prepare(&mut self, _: u64) -> Result<Vec<u8>> {
         let stays = self.content.is_text() && self.depot.can_cut();
-        let whole = |part: &Writing| !stays || is_full(part, self.roll);
+        let whole = |part: &Writing<D::Draft>| !stays || is_full(part, self.roll);
         let due: Vec<String> = self.writing.iter().filter(|(_, part)| whole(part)).map(|(folder, _)| folder.clone()).collect();
         due.iter().try_for_each(|folder| self.close_part(folder))?;
         self.settle()?;
-        let mut open = Vec::with_capacity(self.writing.len());
-        for part in self.writing.values_mut() {
-            part.draft.sync()?;
-            open.push(OpenPart { name: part.name.clone(), length: part.draft.length() });
-        }
+        self.sync()?;
+        let open = self.writing.values().map(|part| OpenPart { name: part.name.clone(), length: part.draft.length() }).collect();
         let prepared = Prepared { run: self.run, next: self.next, sealed: std::mem::take(&mut self.sealed), open };
         self.is_remembered = true;
         Ok(serde_json::to_vec(&prepared)?)
     }
 
-    pub(crate) fn commit(&mut self, prepared: &[Committable]) -> Result<()> {
-        for committable in prepared {
-            let prepared: Prepared = serde_json::from_slice(&committable.bytes)?;
-            prepared.sealed.iter().try_for_each(|sealed| self.depot.publish(sealed))?;
-        }
-        Ok(())
+    fn commit(&mut self, prepared: &[Committable]) -> Result<()> {
+        self.publish(prepared)
     }
 
     /// What the checkpoint has is to be seen; what came behind it is not.
-    pub(crate) fn recover(&mut self, prepared: &[Committable]) -> Result<Vec<Recovered>> {
-        self.commit(prepared)?;
+    fn recover(&mut self, prepared: &[Committable]) -> Result<Vec<Recovered>> {
+        self.publish(prepared)?;
         let mut newest: BTreeMap<u32, (u64, Prepared)> = BTreeMap::new();
         for committable in prepared {
             let is_newer = newest.get(&committable.subtask).is_none_or(|(checkpoint, _)| *checkpoint < committable.checkpoint);
@@ -339,43 +373,28 @@ impl Parts {
         Ok(vec![Recovered::Committed; prepared.len()])
     }
 
-    pub(crate) fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self) -> Result<()> {
         let folders: Vec<String> = self.writing.keys().cloned().collect();
         folders.iter().try_for_each(|folder| self.close_part(folder))?;
         self.settle()?;
-        while let Some(sealed) = self.sealed.last() {
-            self.depot.publish(sealed)?;
-            self.sealed.pop();
-        }
+        self.depot.publish(&self.sealed)?;
+        self.sealed.clear();
         self.depot.end()
     }
 
-    pub(crate) fn close(&mut self, reason: CloseReason) -> Result<()> {
-        let is_unfinished = !self.writing.is_empty() || !self.full.is_empty() || !self.sealed.is_empty();
-        if reason == CloseReason::Failed && !self.is_remembered {
-            self.writing.drain().for_each(|(_, part)| part.draft.discard());
-            self.full.drain(..).for_each(|draft| draft.discard());
-            // What is sealed has let go of its file: it is found by its name.
-            let run = self.run;
-            let own = |found: &Found| found.part.run == run && found.state != State::Visible;
-            let mut found = self.depot.find()?;
-            found.retain(|found| found.part.subtask == self.subtask);
-            return self.clean(found, own);
-        }
-        if is_unfinished {
-            self.writing.values_mut().try_for_each(|part| part.draft.sync())?;
-            self.host.info(format!("parts in {} are not finished; the job goes on with them from its checkpoint", self.depot.place()), &[]);
-        }
-        Ok(())
+    fn close(&mut self, reason: CloseReason) -> Result<()> {
+        let result = self.leave(reason);
+        self.depot.let_go();
+        result
     }
 }
 
 /// Whether a part has the size or the age of one.
-fn is_full(part: &Writing, roll: Roll) -> bool {
+fn is_full<D: Draft>(part: &Writing<D>, roll: Roll) -> bool {
     part.draft.length() + buffered(part) as u64 >= roll.size.0 as u64 || part.since.elapsed() >= roll.interval.0
 }
 
 /// Bytes that its encoder holds in memory.
-fn buffered(part: &Writing) -> usize {
+fn buffered<D>(part: &Writing<D>) -> usize {
     part.encoder.as_ref().map_or(0, |encoder| encoder.buffered())
 }

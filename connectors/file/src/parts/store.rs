@@ -2,14 +2,15 @@
 //!
 //! A checkpoint has a part's upload and pieces; a commit completes it. One that is not there any more has been completed, if the object is there with the part's
 //! length: names are given once. An upload that no checkpoint has is aborted by the next start: each subtask keeps a list of its uploads in the store
-//! (`_standpipe/JOB.NODE-RUN-SUBTASK-000000.uploads`), since not every store can be asked for them. A process that is killed between beginning an upload and
-//! listing it leaves one without any bytes.
+//! (`_standpipe/JOB.NODE-RUN-SUBTASK-000000.uploads`), since not every store can be asked for them. A process that is killed between beginning uploads and
+//! listing them leaves some without any bytes. A store has no locks: of two starts that know of no checkpoint, the second takes the uploads of the first for left
+//! behind, and the first fails when it ends.
 //!
 //! Stores let a part be completed, but not be written on or cut after that: a checkpoint ends all parts.
 
 use super::{
-    depot::{Depot, Draft, Found, Sealed, State, Upload},
-    name::{Names, PartId},
+    depot::{Depot, Draft, Found, Sealed, State, Upload, gone},
+    name::Names,
 };
 use crate::outside;
 use bytes::Bytes;
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use standpipe_sdk::{Error, Result, Secret};
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 use tokio::runtime::{Builder, Runtime};
@@ -34,10 +35,18 @@ use url::Url;
 
 /// Bytes of a piece: stores want at least 5 MiB, and all of one upload alike but the last.
 const PIECE: usize = 8 << 20;
+/// Pieces of an upload, at most, in every store that we know.
+pub(crate) const MAX_PIECES: usize = 10_000;
+/// Bytes of a part, at most: what comes with its last batch has room behind them.
+pub(crate) const MAX_PART: u64 = 64 << 30;
 /// Pieces on their way at the same time.
 const AT_ONCE: usize = 4;
 /// Where the lists are, below the root. Readers of tables pass over what begins with an underscore.
 const LISTS: &str = "_standpipe";
+/// What the name of a list ends with: no part does, whatever its folder.
+const LIST: &str = ".uploads";
+/// Bytes of an object's name.
+const MAX_KEY: usize = 1024;
 
 /// What parts need of a store.
 trait Remote: ObjectStore + MultipartStore {}
@@ -46,6 +55,11 @@ impl<S: ObjectStore + MultipartStore> Remote for S {}
 /// Whether a path is a URL.
 pub(crate) fn is_url(path: &str) -> bool {
     path.contains("://")
+}
+
+/// Whether a path is in an object store.
+pub(crate) fn is_remote(path: &str) -> bool {
+    local_root(super::folders::split(path).0).is_ok_and(|local| local.is_none())
 }
 
 /// Whether a root can be written to.
@@ -69,7 +83,7 @@ pub(super) fn local_root(root: &str) -> Result<Option<String>> {
 
 /// Stores of the tests, which live as long as their process.
 #[cfg(test)]
-pub(super) static MEMORY: Mutex<BTreeMap<String, Arc<object_store::memory::InMemory>>> = Mutex::new(BTreeMap::new());
+pub(super) static MEMORY: std::sync::Mutex<BTreeMap<String, Arc<object_store::memory::InMemory>>> = std::sync::Mutex::new(BTreeMap::new());
 
 fn scheme(root: &str) -> Result<(ObjectStoreScheme, Url), String> {
     let url = Url::parse(root).map_err(|error| format!("{root:?} is no URL: {error}"))?;
@@ -122,7 +136,9 @@ fn build(root: &str, options: &BTreeMap<String, Secret>) -> Result<(Arc<dyn Remo
     }
     let store = match scheme {
         #[cfg(test)]
-        ObjectStoreScheme::Memory => MEMORY.lock().unwrap_or_else(PoisonError::into_inner).entry(root.to_owned()).or_default().clone(),
+        ObjectStoreScheme::Memory => {
+            MEMORY.lock().unwrap_or_else(std::sync::PoisonError::into_inner).entry(root.to_owned()).or_default().clone()
+        }
         ObjectStoreScheme::AmazonS3 => built!(AmazonS3Builder, AmazonS3ConfigKey),
         ObjectStoreScheme::GoogleCloudStorage => built!(GoogleCloudStorageBuilder, GoogleConfigKey),
         _ => built!(MicrosoftAzureBuilder, AzureConfigKey),
@@ -145,6 +161,13 @@ fn failed(what: &str, place: &str, error: &StoreError) -> Error {
     if is_final { error } else { error.retryable() }
 }
 
+/// Whether an object, or an upload, is not there. Of uploads the library does not always say so: it hands on what Google and Azure have answered.
+fn is_gone(error: &StoreError) -> bool {
+    let answers = ["status code: 404", "InvalidBlockList", "NoSuchUpload"];
+    matches!(error, StoreError::NotFound { .. })
+        || matches!(error, StoreError::Generic { source, .. } if { let text = source.to_string(); answers.iter().any(|answer| text.contains(answer)) })
+}
+
 /// What a subtask knows of its uploads.
 #[derive(Default, Serialize, Deserialize)]
 struct Uploads {
@@ -152,74 +175,129 @@ struct Uploads {
     uploads: BTreeMap<String, String>,
 }
 
-/// What a depot and its drafts share.
-struct Shared {
+/// A folder of an object store.
+pub(crate) struct Store {
     store: Arc<dyn Remote>,
     runtime: Runtime,
     root: String,
     prefix: Path,
-    list: Path,
-    uploads: Mutex<Uploads>,
-}
-
-impl Shared {
-    fn path(&self, name: &str) -> Result<Path> {
-        let text = if self.prefix.as_ref().is_empty() { name.to_owned() } else { format!("{}/{name}", self.prefix) };
-        Path::parse(&text).map_err(|error| Error::data(format!("{text:?} cannot be the name of an object: {error}")))
-    }
-
-    /// Begins an upload and lists it.
-    fn begin(&self, name: &str) -> Result<String> {
-        let path = self.path(name)?;
-        let id = self.runtime.block_on(self.store.create_multipart(&path)).map_err(|error| failed("write", &self.shown(name), &error))?;
-        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        uploads.uploads.insert(name.to_owned(), id.clone());
-        let list = serde_json::to_vec(&*uploads)?;
-        let listed = self.runtime.block_on(self.store.put(&self.list, PutPayload::from(list)));
-        listed.map_err(|error| {
-            uploads.uploads.remove(name);
-            failed("write", self.list.as_ref(), &error)
-        })?;
-        Ok(id)
-    }
-
-    fn forget(&self, name: &str) {
-        self.uploads.lock().unwrap_or_else(PoisonError::into_inner).uploads.remove(name);
-    }
-
-    fn shown(&self, name: &str) -> String {
-        format!("{}{name}", self.root)
-    }
-}
-
-/// A folder of an object store.
-pub(crate) struct Store {
-    shared: Arc<Shared>,
     names: Names,
+    list: Path,
+    uploads: Uploads,
+    /// The list in the store has all of them.
+    is_listed: bool,
 }
 
 impl Store {
     pub(super) fn open(root: &str, options: &BTreeMap<String, Secret>, names: Names, (run, subtask): (u64, u32)) -> Result<Self> {
         let (store, prefix) = build(root, options)?;
-        let list = format!("{LISTS}/{}{run}-{subtask}-000000.uploads", names.prefix());
+        let list = format!("{LISTS}/{}{run}-{subtask}-000000{LIST}", names.prefix());
+        let list = path_below(&prefix, &list)?;
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("file-parts").enable_all().build()?;
-        let mut shared =
-            Shared { store, runtime, root: root.to_owned(), prefix, list: Path::default(), uploads: Mutex::new(Uploads::default()) };
-        shared.list = shared.path(&list)?;
-        Ok(Self { shared: Arc::new(shared), names })
+        Ok(Self { store, runtime, root: root.to_owned(), prefix, names, list, uploads: Uploads::default(), is_listed: true })
+    }
+
+    fn path(&self, name: &str) -> Result<Path> {
+        path_below(&self.prefix, name)
+    }
+
+    fn shown(&self, name: &str) -> String {
+        format!("{}{name}", self.root)
     }
 
     /// Name below the root.
     fn below<'a>(&self, path: &'a Path) -> Option<&'a str> {
         let text = path.as_ref();
-        match self.shared.prefix.as_ref() {
+        match self.prefix.as_ref() {
             "" => Some(text),
             prefix => text.strip_prefix(prefix)?.strip_prefix('/'),
         }
     }
 
+    /// Uploads what is waiting. What fails is waiting still.
+    fn upload(&mut self, mut drafts: Vec<&mut Object>) -> Result<()> {
+        drafts.retain(|draft| !draft.waiting.is_empty());
+        self.begin_uploads(&mut drafts)?;
+        let mut puts = Vec::new();
+        for (at, draft) in drafts.iter().enumerate() {
+            let (Some(id), path) = (draft.id.clone(), self.path(&draft.name)?) else { continue };
+            for (piece, bytes) in (draft.pieces.len()..).zip(draft.waiting.iter().cloned()) {
+                let (store, path, id) = (&self.store, path.clone(), id.clone());
+                puts.push(async move { (at, store.put_part(&path, &id, piece, PutPayload::from(bytes)).await) });
+            }
+        }
+        let (mut done, mut result) = (Vec::new(), Ok(()));
+        self.runtime.block_on(async {
+            let mut puts = stream::iter(puts).buffered(AT_ONCE);
+            while let Some((at, piece)) = puts.next().await {
+                match piece {
+                    Ok(piece) => done.push((at, piece.content_id)),
+                    // The pieces behind it are uploaded once more.
+                    Err(error) => {
+                        let name = drafts.get(at).map(|draft| self.shown(&draft.name)).unwrap_or_default();
+                        result = Err(failed("write", &name, &error));
+                        break;
+                    }
+                }
+            }
+        });
+        for (at, piece) in done {
+            if let Some(draft) = drafts.get_mut(at) {
+                draft.uploaded += draft.waiting.remove(0).len() as u64;
+                draft.pieces.push(piece);
+            }
+        }
+        result
+    }
+
+    /// Begins the uploads that there are none of yet, and lists all of them at once, before they have any bytes.
+    fn begin_uploads(&mut self, drafts: &mut [&mut Object]) -> Result<()> {
+        let mut creates = Vec::new();
+        for (at, draft) in drafts.iter().enumerate().filter(|(_, draft)| draft.id.is_none()) {
+            let (store, path) = (&self.store, self.path(&draft.name)?);
+            creates.push(async move { (at, store.create_multipart(&path).await) });
+        }
+        let created: Vec<_> = self.runtime.block_on(stream::iter(creates).buffered(AT_ONCE).collect());
+        let mut result = Ok(());
+        for (at, id) in created {
+            let Some(draft) = drafts.get_mut(at) else { continue };
+            match id {
+                Ok(id) => {
+                    self.uploads.uploads.insert(draft.name.clone(), id.clone());
+                    self.is_listed = false;
+                    draft.id = Some(id);
+                }
+                Err(error) => result = Err(failed("write", &format!("{}{}", self.root, draft.name), &error)),
+            }
+        }
+        if !self.is_listed {
+            let list = PutPayload::from(serde_json::to_vec(&self.uploads)?);
+            let listed = self.runtime.block_on(self.store.put(&self.list, list));
+            listed.map_err(|error| failed("write", self.list.as_ref(), &error))?;
+            self.is_listed = true;
+        }
+        result
+    }
+
+    async fn complete(&self, sealed: &Sealed) -> Result<()> {
+        let (name, path) = (self.shown(&sealed.name), self.path(&sealed.name)?);
+        let Some(upload) = &sealed.upload else { return Err(Error::data(format!("{name} has no upload: the job wrote to a disk before"))) };
+        let pieces = upload.pieces.iter().map(|piece| Piece { content_id: piece.clone() }).collect();
+        let Err(error) = self.store.complete_multipart(&path, &upload.id, pieces).await else { return Ok(()) };
+        // Completed before, or the answer was lost.
+        match self.store.head(&path).await {
+            Ok(found) if found.size == sealed.length => Ok(()),
+            Ok(found) => Err(Error::external(format!("{name} has {} bytes, the checkpoint has {}", found.size, sealed.length))),
+            Err(StoreError::NotFound { .. }) if is_gone(&error) => Err(gone(
+                &name,
+                "its upload was taken away, by a rule of the bucket, by hand or by another start of the job, or it was completed",
+            )),
+            Err(_) => Err(failed("complete", &name, &error)),
+        }
+    }
+
     async fn listed(&self, path: &Path, found: &mut Vec<Found>) -> Result<(), StoreError> {
-        let bytes = match self.shared.store.get(path).await {
+        let bytes = match self.store.get(path).await {
             // Another subtask has taken it away.
             Err(StoreError::NotFound { .. }) => return Ok(()),
             other => other?.bytes().await?,
@@ -237,17 +315,18 @@ impl Store {
 
     async fn find_all(&self) -> Result<Vec<Found>, StoreError> {
         let mut found = Vec::new();
-        let mut objects = self.shared.store.list(Some(&self.shared.prefix));
+        let mut objects = self.store.list(Some(&self.prefix));
         while let Some(object) = objects.try_next().await? {
             let Some(name) = self.below(&object.location) else { continue };
             let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
             let Some(part) = self.names.parse(file) else { continue };
-            let state = if folder == LISTS { State::List } else { State::Visible };
+            // A value of a column may give a part's folder that name.
+            let state = if folder == LISTS && file.ends_with(LIST) { State::List } else { State::Visible };
             found.push(Found { part, state, path: name.to_owned() });
         }
         let lists: Vec<String> = found.iter().filter(|found| found.state == State::List).map(|found| found.path.clone()).collect();
         for list in lists {
-            if let Ok(path) = self.shared.path(&list) {
+            if let Ok(path) = self.path(&list) {
                 self.listed(&path, &mut found).await?;
             }
         }
@@ -256,53 +335,66 @@ impl Store {
         found.retain(|found| !matches!(found.state, State::Upload(_)) || !seen.contains(&found.path));
         Ok(found)
     }
+
+    fn take_away(&self, path: &Path) -> Result<()> {
+        match self.runtime.block_on(self.store.delete(path)) {
+            Err(error) if !is_gone(&error) => Err(failed("remove", path.as_ref(), &error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn path_below(prefix: &Path, name: &str) -> Result<Path> {
+    let text = if prefix.as_ref().is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
+    Path::parse(&text).map_err(|error| Error::data(format!("{text:?} cannot be the name of an object: {error}")))
 }
 
 impl Depot for Store {
-    fn begin(&mut self, _: PartId, name: &str) -> Result<Box<dyn Draft>> {
-        Ok(Box::new(Object {
-            shared: Arc::clone(&self.shared),
-            name: name.to_owned(),
-            id: None,
-            buffer: Vec::new(),
-            waiting: Vec::new(),
-            pieces: Vec::new(),
-            uploaded: 0,
-        }))
+    type Draft = Object;
+
+    fn refuses(&self, name: &str) -> Option<String> {
+        let is_long = self.prefix.as_ref().len() + 1 + name.len() > MAX_KEY;
+        is_long.then(|| format!("its folder has too long a name: an object's has at most {MAX_KEY} bytes"))
+    }
+
+    fn begin(&mut self, name: &str) -> Object {
+        Object { name: name.to_owned(), id: None, buffer: Vec::new(), waiting: Vec::new(), pieces: Vec::new(), uploaded: 0 }
+    }
+
+    fn settle(&mut self, mut drafts: Vec<&mut Object>) -> Result<()> {
+        drafts.iter_mut().for_each(|draft| draft.cut());
+        self.upload(drafts)
+    }
+
+    fn sync(&mut self, drafts: Vec<&mut Object>) -> Result<()> {
+        self.settle(drafts)
+    }
+
+    fn seal(&mut self, drafts: &mut Vec<Object>, sealed: &mut Vec<Sealed>) -> Result<()> {
+        for draft in drafts.iter_mut() {
+            draft.cut();
+            if !draft.buffer.is_empty() {
+                draft.waiting.push(Bytes::from(std::mem::take(&mut draft.buffer)));
+            }
+        }
+        self.upload(drafts.iter_mut().collect())?;
+        sealed.extend(drafts.drain(..).filter_map(|draft| {
+            let upload = Upload { id: draft.id?, pieces: draft.pieces };
+            Some(Sealed { name: draft.name, length: draft.uploaded, upload: Some(upload) })
+        }));
+        Ok(())
     }
 
     fn can_cut(&self) -> bool {
         false
     }
 
-    fn publish(&mut self, sealed: &Sealed) -> Result<()> {
-        let (shared, name) = (&self.shared, &sealed.name);
-        let path = shared.path(name)?;
-        let Some(upload) = &sealed.upload else { return Err(Error::data(format!("{name} has no upload: the job wrote to a disk before"))) };
-        let pieces = upload.pieces.iter().map(|piece| Piece { content_id: piece.clone() }).collect();
-        match shared.runtime.block_on(shared.store.complete_multipart(&path, &upload.id, pieces)) {
-            Ok(_) => {}
-            Err(error) => {
-                // Completed before, or the answer was lost.
-                let found = shared.runtime.block_on(shared.store.head(&path));
-                let length = sealed.length;
-                match found {
-                    Ok(found) if found.size == length => {}
-                    Ok(found) => {
-                        let size = found.size;
-                        return Err(Error::external(format!("{} has {size} bytes, the checkpoint has {length}", shared.shown(name))));
-                    }
-                    Err(StoreError::NotFound { .. }) if matches!(error, StoreError::NotFound { .. }) => {
-                        let name = shared.shown(name);
-                        return Err(Error::external(format!(
-                            "{name} cannot be completed: its upload is gone, taken away by a rule of the bucket or by hand"
-                        )));
-                    }
-                    _ => return Err(failed("complete", &shared.shown(name), &error)),
-                }
-            }
+    fn publish(&mut self, sealed: &[Sealed]) -> Result<()> {
+        let completed = stream::iter(sealed.iter().map(|sealed| self.complete(sealed))).buffered(AT_ONCE);
+        self.runtime.block_on(completed.try_collect::<()>())?;
+        for sealed in sealed {
+            self.uploads.uploads.remove(&sealed.name);
         }
-        shared.forget(name);
         Ok(())
     }
 
@@ -311,36 +403,29 @@ impl Depot for Store {
     }
 
     fn find(&mut self) -> Result<Vec<Found>> {
-        self.shared.runtime.block_on(self.find_all()).map_err(|error| failed("list", &self.shared.root, &error))
+        self.runtime.block_on(self.find_all()).map_err(|error| failed("list", &self.root, &error))
     }
 
     fn remove(&mut self, found: &Found) -> Result<()> {
-        let path = self.shared.path(&found.path)?;
-        let removed = match &found.state {
-            State::Upload(id) => self.shared.runtime.block_on(self.shared.store.abort_multipart(&path, id)),
-            _ => self.shared.runtime.block_on(self.shared.store.delete(&path)),
-        };
-        match removed {
-            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(failed("remove", &self.shared.shown(&found.path), &error)),
+        let path = self.path(&found.path)?;
+        let State::Upload(id) = &found.state else { return self.take_away(&path) };
+        match self.runtime.block_on(self.store.abort_multipart(&path, id)) {
+            Err(error) if !is_gone(&error) => Err(failed("remove", &self.shown(&found.path), &error)),
+            _ => Ok(()),
         }
     }
 
     fn end(&mut self) -> Result<()> {
-        match self.shared.runtime.block_on(self.shared.store.delete(&self.shared.list)) {
-            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(failed("remove", self.shared.list.as_ref(), &error)),
-        }
+        self.take_away(&self.list)
     }
 
     fn place(&self) -> String {
-        self.shared.root.clone()
+        self.root.clone()
     }
 }
 
 /// An object that is being uploaded.
-struct Object {
-    shared: Arc<Shared>,
+pub(crate) struct Object {
     name: String,
     /// The upload's, once there is one.
     id: Option<String>,
@@ -353,29 +438,15 @@ struct Object {
 }
 
 impl Object {
-    /// Uploads what is waiting. What fails is waiting still.
-    fn upload(&mut self) -> Result<()> {
-        if self.waiting.is_empty() {
-            return Ok(());
-        }
-        let id = match &self.id {
-            Some(id) => id.clone(),
-            None => self.id.insert(self.shared.begin(&self.name)?).clone(),
-        };
-        let (shared, path, first) = (&self.shared, self.shared.path(&self.name)?, self.pieces.len());
-        let mut done = 0;
-        let result = shared.runtime.block_on(async {
-            let pieces = self.waiting.iter().enumerate();
-            let puts = pieces.map(|(at, bytes)| shared.store.put_part(&path, &id, first + at, PutPayload::from(bytes.clone())));
-            let mut puts = stream::iter(puts).buffered(AT_ONCE);
-            while let Some(piece) = puts.next().await {
-                self.pieces.push(piece?.content_id);
-                done += 1;
+    /// Cuts whole pieces off the buffer.
+    fn cut(&mut self) {
+        if self.buffer.len() >= PIECE {
+            let mut whole = Bytes::from(std::mem::take(&mut self.buffer));
+            while whole.len() >= PIECE {
+                self.waiting.push(whole.split_to(PIECE));
             }
-            Ok(())
-        });
-        self.uploaded += self.waiting.drain(..done).map(|bytes| bytes.len() as u64).sum::<u64>();
-        result.map_err(|error: StoreError| failed("write", &shared.shown(&self.name), &error))
+            self.buffer.extend_from_slice(&whole);
+        }
     }
 }
 
@@ -385,36 +456,30 @@ impl Draft for Object {
     }
 
     fn length(&self) -> u64 {
-        let waiting: usize = self.waiting.iter().map(Bytes::len).sum();
-        self.uploaded + (waiting + self.buffer.len()) as u64
+        self.uploaded + self.held() as u64
     }
 
-    fn settle(&mut self) -> Result<()> {
-        if self.buffer.len() >= PIECE {
-            let mut whole = Bytes::from(std::mem::take(&mut self.buffer));
-            while whole.len() >= PIECE {
-                self.waiting.push(whole.split_to(PIECE));
-            }
-            self.buffer.extend_from_slice(&whole);
-        }
-        self.upload()
+    fn held(&self) -> usize {
+        self.waiting.iter().map(Bytes::len).sum::<usize>() + self.buffer.len()
     }
 
-    fn sync(&mut self) -> Result<()> {
-        self.settle()
-    }
-
-    fn seal(&mut self) -> Result<Option<Sealed>> {
-        self.settle()?;
-        if !self.buffer.is_empty() {
-            self.waiting.push(Bytes::from(std::mem::take(&mut self.buffer)));
-            self.upload()?;
-        }
-        let Some(id) = self.id.clone() else { return Ok(None) };
-        Ok(Some(Sealed { name: self.name.clone(), length: self.uploaded, upload: Some(Upload { id, pieces: self.pieces.clone() }) }))
-    }
-
-    fn discard(self: Box<Self>) {
+    fn discard(self) {
         // The list has it: it is aborted with whatever else this run leaves.
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_that_is_gone_is_known_by_every_stores_answer() {
+        let generic = |text: &str| StoreError::Generic { store: "GCS", source: text.into() };
+        assert!(is_gone(&StoreError::NotFound { path: "x".to_owned(), source: "x".into() }));
+        assert!(is_gone(&generic(
+            "Error performing complete multipart request: ... Server returned non-2xx status code: 404 Not Found: x"
+        )));
+        assert!(is_gone(&generic("Server returned non-2xx status code: 400 Bad Request: <Error><Code>InvalidBlockList</Code>")));
+        assert!(!is_gone(&generic("Server returned non-2xx status code: 503 Slow Down: x")));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::store::MEMORY;
 use crate::FileSink;
-use arrow_array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, cast::AsArray, types::Int64Type};
+use arrow_array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, cast::AsArray, types::Int64Type};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -168,7 +168,7 @@ impl Job {
         let mut rows = Vec::new();
         for (name, bytes) in self.files() {
             match self.kind {
-                _ if name.ends_with(".inprogress") || name.contains("_standpipe") => {}
+                _ if [".inprogress", ".lock", ".uploads"].iter().any(|end| name.ends_with(end)) => {}
                 Kind::Parquet => {
                     for batch in ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap().build().unwrap() {
                         rows.extend(batch.unwrap().column(0).as_primitive::<Int64Type>().values());
@@ -188,7 +188,7 @@ impl Job {
             .files()
             .into_iter()
             .map(|(name, _)| name)
-            .filter(|name| name.ends_with(".inprogress") || name.contains("_standpipe"))
+            .filter(|name| name.ends_with(".inprogress") || name.ends_with(".uploads"))
             .collect();
         assert!(left.is_empty(), "{left:?}");
     }
@@ -199,6 +199,7 @@ impl Job {
             sink.finish().unwrap();
         }
         self.check_clean();
+        assert!(self.files().iter().all(|(name, _)| !name.ends_with(".lock")));
     }
 }
 
@@ -239,6 +240,87 @@ fn run(kind: Kind, config: Value, steps: &[Step]) {
         assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "a row twice: {seen:?}");
     }
     job.end();
+}
+
+/// A sink of one subtask in a store of its own, with a folder for each host.
+fn by_host(root: &str) -> SinkHarness {
+    let rows: SchemaRef = Arc::new(Schema::new(vec![Field::new("host", DataType::Utf8, true)]));
+    let batches = Schema::new(vec![Field::new("value", DataType::Binary, true), Field::new("host", DataType::Utf8, true)]);
+    Harness::sink::<FileSink>(json!({ "path": format!("{root}{{host}}/") }), rows).with_batches(Arc::new(batches))
+}
+
+fn of_hosts(hosts: &[&str], bytes: usize) -> RecordBatch {
+    let values: ArrayRef = Arc::new(BinaryArray::from_iter_values(hosts.iter().map(|_| "x".repeat(bytes))));
+    let hosts: ArrayRef = Arc::new(StringArray::from_iter_values(hosts));
+    RecordBatch::try_from_iter_with_nullable([("value", values, true), ("host", hosts, true)]).unwrap()
+}
+
+fn names(root: &str) -> Vec<String> {
+    let store = Arc::clone(&MEMORY.lock().unwrap()[root]);
+    store_files(&store).into_iter().map(|(name, _)| name).collect()
+}
+
+#[test]
+fn a_value_that_is_called_as_the_folder_of_the_lists_is_a_value() {
+    let root = "memory:///lists/";
+    let mut first = by_host(root);
+    first.write(&of_hosts(&["_standpipe", "a"], 1)).unwrap();
+    let bytes = first.instance().unwrap().prepare(1).unwrap();
+    let committable = [Committable { checkpoint: 1, subtask: 0, bytes }];
+    first.instance().unwrap().commit(1, &committable).unwrap();
+    let parts: Vec<_> = names(root).into_iter().filter(|name| !name.ends_with(".uploads")).collect();
+    assert_eq!(parts, ["lists/_standpipe/test.node-1-0-000000.jsonl", "lists/a/test.node-1-0-000001.jsonl"]);
+    drop(first);
+    let mut second = by_host(root).with_context(|context| (context.restored, context.generation) = (true, 2));
+    second.instance().unwrap().recover(&committable).unwrap();
+    assert_eq!(names(root), parts);
+}
+
+#[test]
+fn objects_that_are_begun_hold_no_more_in_memory_than_parquet_may() {
+    let root = "memory:///memory/";
+    let hosts: Vec<String> = (0..48).map(|host| host.to_string()).collect();
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    let mut sink = by_host(root);
+    // 48 parts of 4 MiB, none of which has a piece for the store.
+    for _ in 0..4 {
+        sink.write(&of_hosts(&hosts, 1 << 20)).unwrap();
+    }
+    sink.flush().unwrap();
+    let store = Arc::clone(&MEMORY.lock().unwrap()[root]);
+    let lists: Vec<_> = store_files(&store).into_iter().filter(|(name, _)| name.ends_with(".uploads")).collect();
+    let list: Value = serde_json::from_slice(&lists[0].1).unwrap();
+    let sealed = list["uploads"].as_object().unwrap().len();
+    assert!((16..32).contains(&sealed), "{sealed} of 48 parts are sealed");
+    sink.finish().unwrap();
+    assert!(names(root).len() >= 48 && names(root).iter().all(|name| name.ends_with(".jsonl")));
+    MEMORY.lock().unwrap().remove(root);
+}
+
+#[test]
+fn uploads_that_begin_together_are_listed_once() {
+    let root = "memory:///together/";
+    let hosts: Vec<String> = (0..200).map(|host| host.to_string()).collect();
+    let mut sink = by_host(root);
+    sink.write(&of_hosts(&hosts.iter().map(String::as_str).collect::<Vec<_>>(), 1)).unwrap();
+    sink.flush().unwrap();
+    let store = Arc::clone(&MEMORY.lock().unwrap()[root]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let list = runtime.block_on(store.head(&"together/_standpipe/test.node-1-0-000000.uploads".into())).unwrap();
+    // The store counts what is begun or put: before the list 136 uploads, as 64 parts are written on, and no other list.
+    assert_eq!(list.e_tag.as_deref(), Some("136"));
+    sink.finish().unwrap();
+    assert_eq!(names(root).len(), 200);
+}
+
+#[test]
+fn an_object_has_a_name_of_1024_bytes_at_most() {
+    let root = "memory:///names/";
+    let mut sink = by_host(root);
+    sink.write(&of_hosts(&["a", &"é".repeat(200)], 1)).unwrap();
+    assert_eq!(sink.host.rejections()[0].1.row, 1);
+    sink.finish().unwrap();
+    assert_eq!(names(root), ["names/a/test.node-1-0-000000.jsonl"]);
 }
 
 proptest! {
