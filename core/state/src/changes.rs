@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(changes.cut(on(3, 1), 100), Said::Since(1, vec![1, 2]), "2 was given up");
         note(&mut changes, [3]);
         assert_eq!(changes.cut(Cut { id: 4, base: Base::Alone }, 100), Said::Whole);
-        assert_eq!(changes.cut(on(5, 3), 100), Said::Since(1, vec![1, 2, 3]));
+        assert_eq!(changes.cut(on(5, 3), 100), Said::Since(3, vec![3]));
         assert_eq!(changes.cut(Cut { id: 6, base: Base::Nothing }, 100), Said::Whole, "nobody knows whether 5 is there");
         assert_eq!(changes.cut(on(7, 5), 100), Said::Whole, "6 was given up, and 5 is from before");
     }
