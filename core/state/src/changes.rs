@@ -1,6 +1,6 @@
 //! Which keys have changed since which checkpoint, so that a snapshot says only that and refers to former ones for the rest.
 //!
-//! A table of keyed state is a chain of files: a whole one, then changes, on the whole each later one smaller. When a new one would be about as large as the [`ALIKE`] before
+//! A table of keyed state is a chain of files: a whole one, then changes, on the whole each later one smaller. When a new one would be about as large as the three (`ALIKE`) before
 //! it, they are written as one; when the chain would have more rows than there are keys, or a file half of them, all is written anew. So a checkpoint costs what has changed, a
 //! chain has few files (a small multiple of the logarithm of the number of keys), a restore reads each key twice at most, and what is written on the whole is a small multiple
 //! of what has changed: 2.3 times where a tenth of the keys, by chance, changes from one checkpoint to the next.
