@@ -235,6 +235,31 @@ mod tests {
         assert_eq!(changes.cut(on(7, 5), 100), Said::Whole, "6 was given up, and 5 is from before");
     }
 
+    /// The figure of the module's documentation, by whole rounds of it.
+    #[test]
+    fn a_tenth_of_the_keys_costs_little_more_than_twice_what_has_changed() {
+        let (keys, mut changes, mut random) = (10_000_usize, Changes::default(), 1_u64);
+        let (mut changed, mut written, mut longest) = (0, 0, 0);
+        changes.cut(Cut { id: 1, base: Base::Nothing }, keys);
+        for id in 2..402 {
+            let mut ids = BTreeSet::new();
+            for _ in 0..keys / 10 {
+                // Knuth's linear congruential generator (MMIX).
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                ids.insert(((random >> 33) % keys as u64) as u32);
+            }
+            changed += ids.len();
+            note(&mut changes, ids);
+            written += match changes.cut(on(id, id - 1), keys) {
+                Said::Whole => keys,
+                Said::Since(_, ids) => ids.len(),
+            };
+            longest = longest.max(changes.former.len());
+        }
+        let times = written as f64 / changed as f64;
+        assert!((2.2..2.4).contains(&times) && longest <= 2 * ALIKE, "{times} times, {longest} files of changes");
+    }
+
     proptest! {
         /// A chain of files as a manifest has it: what a reader puts together is what was there.
         #[test]
