@@ -375,7 +375,7 @@ proptest! {
 
 proptest! {
     // Each one makes and removes a database's folders again and again.
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn both_backends_have_the_same(steps in prop::collection::vec(step(), 1..25)) {
