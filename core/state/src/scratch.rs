@@ -6,7 +6,7 @@
 //! DIR/JOB/RUN-PID-n/db/      fjall's
 //! ```
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, config::PartitioningPolicy};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -92,7 +92,12 @@ impl Scratch {
 
     /// A part of it that holds so many bytes back before it writes a file.
     pub(crate) fn keyspace(&self, name: &str, memtable: u64) -> Result<Keyspace, ScratchError> {
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable).manual_journal_persist(true);
+        // Filters and indexes in parts on every level: one of megabytes would be read anew for every key, for the cache does not take what is larger than a share of it.
+        let parts = || PartitioningPolicy::all(true);
+        let options = || {
+            let options = KeyspaceCreateOptions::default().max_memtable_size(memtable).manual_journal_persist(true);
+            options.filter_block_partitioning_policy(parts()).index_block_partitioning_policy(parts())
+        };
         self.database().keyspace(name, options).map_err(|error| self.failed("make a part of it", &error))
     }
 
