@@ -2,6 +2,8 @@
 //! and task managers talk with the manager.
 //!
 //! - [`bundle`]: what a job is made of, and its checks.
+//! - [`blobs`]: its files on a disk, by the hash of their content.
 #![forbid(unsafe_code)]
 
+pub mod blobs;
 pub mod bundle;
