@@ -15,10 +15,14 @@ use std::{
 
 /// Reads and plans a pipeline; warnings go to stderr.
 pub(crate) fn load(arguments: &PipelineArguments) -> anyhow::Result<Plan> {
-    let options = LoadOptions { parallelism: arguments.parallelism, set: arguments.set.clone() };
-    let pipeline = PipelineFile::read(&arguments.file, &options)
-        .map_err(|problems| if can_be_opened(&arguments.file) { failure(&problems) } else { Failure::error(Code::Outside, problems) })?;
-    plan(&pipeline, &arguments.plugins.plugin_path)
+    let options = LoadOptions { parallelism: arguments.parallelism, set: arguments.set.clone(), settings: Vec::new() };
+    plan(&read(&arguments.file, &options)?, &arguments.plugins.plugin_path)
+}
+
+/// Reads a pipeline file.
+pub(crate) fn read(file: &Path, options: &LoadOptions) -> anyhow::Result<PipelineFile> {
+    PipelineFile::read(file, options)
+        .map_err(|problems| if can_be_opened(file) { failure(&problems) } else { Failure::error(Code::Outside, problems) })
 }
 
 /// Whether a file is there and may be read. A pipe, which cannot be opened again, counts as such.

@@ -8,6 +8,7 @@ mod cli;
 mod commands;
 mod control;
 mod demo;
+mod deployment;
 mod exit;
 mod load;
 mod logging;

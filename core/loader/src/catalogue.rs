@@ -1,7 +1,8 @@
 //! All kinds that were found, by kind and name.
 
 use crate::{
-    AbiVersion, DeploymentKind, Flavour, KindDescription, LoadError, LoadProblem, PluginFile, SearchEntry, SearchPath, SinkKind, SourceKind, TransformKind,
+    AbiVersion, DeploymentKind, Flavour, KindDescription, LoadError, LoadProblem, PluginFile, SearchEntry, SearchPath, SinkKind,
+    SourceKind, TransformKind,
     library::{self, AnyKind},
 };
 use standpipe_sdk::{config::closest, export};

@@ -24,12 +24,13 @@ pub use library::inspect;
 pub use search::{SearchEntry, SearchPath};
 
 pub use standpipe_sdk::{
-    CloseReason, Committable, bundle, config::closest, Error, ErrorCode, LogLevel, MetricKind, Recovered, Rejection as Rejected, TimeDomain, Timer, Written,
+    CloseReason, Committable, Error, ErrorCode, LogLevel, MetricKind, Recovered, Rejection as Rejected, TimeDomain, Timer, Written, bundle,
+    config::closest,
     deployment::Handle,
     hosting::{
-        DeploymentInstance, Emitted, HostServices, InstanceContext, KeyedCall, KeyedState, LentColumn, NodeInput, Origin, PluginError, Polled, SinkInstance,
-        SinkValidation, SourceEnumerator, SourceReader, SourceValidation, SplitPosition, StateError, TransformInstance,
-        TransformValidation,
+        DeploymentInstance, Emitted, HostServices, InstanceContext, KeyedCall, KeyedState, LentColumn, NodeInput, Origin, PluginError,
+        Polled, SinkInstance, SinkValidation, SourceEnumerator, SourceReader, SourceValidation, SplitPosition, StateError,
+        TransformInstance, TransformValidation,
     },
     wire::{self, Discovery, KindDescription, SplitDescription, SplitLag},
 };

@@ -134,7 +134,8 @@ mod tests {
     use super::*;
 
     fn bundle(path: &str, digits: &str) -> String {
-        serde_json::json!({"standpipe": "1", "name": "n", "pipeline": {"path": path, "hash": format!("sha256:{digits}"), "bytes": 1}}).to_string()
+        serde_json::json!({"standpipe": "1", "name": "n", "pipeline": {"path": path, "hash": format!("sha256:{digits}"), "bytes": 1}})
+            .to_string()
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod check;
 mod checkpoint;
+mod deploy;
+mod deployment;
 mod job;
 mod plugin;
 pub(crate) mod run;
@@ -17,6 +19,9 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Explain(arguments) => check::explain(&arguments),
         Command::Schema => check::schema(),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
+        Command::Deploy(arguments) => deploy::deploy(&arguments),
+        Command::Deployment(command) => deployment::deployment(&command),
+        Command::Config(command) => deploy::config(&command),
         Command::Job(command) => job::job(&command),
         Command::State(command) => state::state(&command),
         Command::Plugin(command) => plugin::plugin(&command),

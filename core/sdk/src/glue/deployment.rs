@@ -50,12 +50,7 @@ impl<D: Deployment> DeploymentGlue<D> {
         guard("validate", error, validate).0
     }
 
-    unsafe extern "C" fn create(
-        config: Slice,
-        host: *const HostTable,
-        instance: *mut *mut c_void,
-        error: *mut abi::Error,
-    ) -> Status {
+    unsafe extern "C" fn create(config: Slice, host: *const HostTable, instance: *mut *mut c_void, error: *mut abi::Error) -> Status {
         let open = |config: D::Config, host: Host| Ok(Open { deployment: D::open(config, host.clone())?, host });
         unsafe { OpenInstance::<D>::create_open(config, host, instance, error, open) }
     }
@@ -76,13 +71,7 @@ impl<D: Deployment> DeploymentGlue<D> {
         unsafe { Self::call("status", instance, error, status) }
     }
 
-    unsafe extern "C" fn wait(
-        instance: *mut c_void,
-        handle: Slice,
-        timeout_us: i64,
-        out: *mut Buffer,
-        error: *mut abi::Error,
-    ) -> Status {
+    unsafe extern "C" fn wait(instance: *mut c_void, handle: Slice, timeout_us: i64, out: *mut Buffer, error: *mut abi::Error) -> Status {
         let wait = |open: &mut Open<D>| {
             let handle = unsafe { read_handle(handle) }?;
             let timeout = u64::try_from(timeout_us).ok().map(Duration::from_micros);
@@ -96,13 +85,7 @@ impl<D: Deployment> DeploymentGlue<D> {
         unsafe { Self::call("cancel", instance, error, |open| open.deployment.cancel(&read_handle(handle)?).map(ok)) }
     }
 
-    unsafe extern "C" fn stop(
-        instance: *mut c_void,
-        handle: Slice,
-        savepoint: Slice,
-        out: *mut Buffer,
-        error: *mut abi::Error,
-    ) -> Status {
+    unsafe extern "C" fn stop(instance: *mut c_void, handle: Slice, savepoint: Slice, out: *mut Buffer, error: *mut abi::Error) -> Status {
         let stop = |open: &mut Open<D>| {
             let (handle, savepoint) = unsafe { (read_handle(handle)?, text(savepoint)?) };
             unsafe { put_bytes(out, serde_json::to_vec(&open.deployment.stop(&handle, &savepoint)?)?) }
@@ -110,13 +93,7 @@ impl<D: Deployment> DeploymentGlue<D> {
         unsafe { Self::call("stop", instance, error, stop) }
     }
 
-    unsafe extern "C" fn logs(
-        instance: *mut c_void,
-        handle: Slice,
-        cursor: Slice,
-        out: *mut Buffer,
-        error: *mut abi::Error,
-    ) -> Status {
+    unsafe extern "C" fn logs(instance: *mut c_void, handle: Slice, cursor: Slice, out: *mut Buffer, error: *mut abi::Error) -> Status {
         let logs = |open: &mut Open<D>| {
             let (handle, cursor) = unsafe { (read_handle(handle)?, text(cursor)?) };
             unsafe { put_bytes(out, serde_json::to_vec(&open.deployment.logs(&handle, &cursor)?)?) }

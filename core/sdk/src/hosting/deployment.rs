@@ -42,7 +42,8 @@ impl DeploymentInstance {
         let bundle = bundle.to_string_lossy();
         let submit = self.table.submit;
         let handle = self.instance.bytes(|this, out, error| unsafe { submit(this, Slice::new(bundle.as_bytes()), out, error) })?;
-        serde_json::from_slice(&handle).map_err(|error| self.instance.broken(&format!("answers submit with a handle that is no JSON object: {error}")))
+        serde_json::from_slice(&handle)
+            .map_err(|error| self.instance.broken(&format!("answers submit with a handle that is no JSON object: {error}")))
     }
 
     /// The job's state.
@@ -103,9 +104,8 @@ impl DeploymentInstance {
         let (handle, collect) = (text(handle), self.table.collect);
         let mut stream = ArrowArrayStream::empty();
         let out = &raw mut stream;
-        self.instance.done(|this, error| unsafe {
-            collect(this, Slice::new(handle.as_bytes()), Slice::new(node.as_bytes()), limit, out, error)
-        })?;
+        self.instance
+            .done(|this, error| unsafe { collect(this, Slice::new(handle.as_bytes()), Slice::new(node.as_bytes()), limit, out, error) })?;
         if stream.is_released() {
             return Err(self.instance.broken("answers collect without rows"));
         }

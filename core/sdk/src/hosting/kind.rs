@@ -1,7 +1,8 @@
 //! A kind of a plugin: its tables, what it says about a configuration, and how instances of it are made. Cheap to clone.
 
 use super::{
-    DeploymentInstance, HostServices, InstanceContext, Origin, PluginError, SinkInstance, SourceEnumerator, SourceReader, Tables, TransformInstance, shield,
+    DeploymentInstance, HostServices, InstanceContext, Origin, PluginError, SinkInstance, SourceEnumerator, SourceReader, Tables,
+    TransformInstance, shield,
 };
 use crate::{Error, ErrorCode, Result, convert, wire, words};
 use arrow_schema::{DataType, FieldRef, Schema, SchemaRef};
