@@ -74,6 +74,12 @@ impl Hash {
 #[derive(Clone)]
 pub struct Hasher(ring::digest::Context);
 
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hasher").finish_non_exhaustive()
+    }
+}
+
 impl Default for Hasher {
     fn default() -> Self {
         Self(ring::digest::Context::new(&ring::digest::SHA256))

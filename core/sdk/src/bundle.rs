@@ -76,10 +76,10 @@ impl Bundle {
         let bytes = fs::read(&path).map_err(|error| outside(&path, &error))?;
         let bundle: Self =
             serde_json::from_slice(&bytes).map_err(|error| Error::data(format!("{}: no bundle: {error}", path.display())))?;
-        match bundle.files().find(|file| !is_inside(&file.path) || content_name(file).is_none()) {
-            Some(file) => Err(Error::data(format!("{}: the path or hash of {:?} is none of a bundle", path.display(), file.path))),
-            None => Ok(bundle),
+        if let Some(file) = bundle.files().find(|file| !is_inside(&file.path) || content_name(file).is_none()) {
+            return Err(Error::data(format!("{}: the path or hash of {:?} is none of a bundle", path.display(), file.path)));
         }
+        Ok(bundle)
     }
 
     /// All its files: the pipeline, plugins, resources.

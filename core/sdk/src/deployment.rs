@@ -3,7 +3,7 @@
 //! A handle is a JSON object that survives its client: any later process gives it back to the same mode. Its members that are keys of the mode's configuration are given
 //! as configuration then, so that a handle is all that a user has to keep.
 
-use crate::{Config, Error, Host, Result, wire};
+use crate::{Config, Error, Host, Result};
 use arrow_array::RecordBatchReader;
 use serde_json::{Map, Value};
 use std::{
