@@ -174,8 +174,7 @@ fn a3_what_is_no_bundle_is_not_replaced_and_what_cannot_go_along_is_named() {
         ("/etc/hostname", 2, "--resource /etc/hostname: expected a path below"),
         ("nothing", 3, "--resource nothing: No such file"),
     ] {
-        let run = deploy(&folder(""), &["deployment_mode=cli"]).args(["--resource", path]);
-        let line = run.finish().one_error(code);
+        let line = deploy(&folder(""), &["deployment_mode=cli"]).args(["--resource", path]).finish().one_error(code);
         assert!(line.starts_with(expected), "{line}");
     }
 }
@@ -233,7 +232,7 @@ fn a5_what_is_no_job_manager_is_named_as_such() {
         ("SSH-2.0-OpenSSH_9.9\r\n", 3, "no job manager can be reached at 127.0.0.1:"),
         ("", 3, "no job manager can be reached at 127.0.0.1:"),
         (
-            "HTTP/1.1 400 Bad Request\r\ncontent-length: 25\r\nconnection: close\r\n\r\n{\"errors\": [\"no, thanks\"]}",
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 26\r\nconnection: close\r\n\r\n{\"errors\": [\"no, thanks\"]}",
             2,
             "session: no, thanks",
         ),
@@ -416,8 +415,8 @@ sinks:
     let late = job("wait", &folder).args(["--timeout", "100ms"]).finish().code(1);
     assert_eq!((late.stdout.as_str(), late.stderr.as_str()), ("RUNNING\n", "error: the job has not ended: it is RUNNING\n"));
     let handle: Value = serde_json::from_str(&folder.read("job.json")).unwrap();
-    let written = Path::new(handle["job"].as_str().unwrap()).join("out.jsonl");
-    standpipe_tests::wait_until("the job writes", Duration::from_secs(30), || written.exists());
+    let written = Path::new(handle["job"].as_str().unwrap()).join("out.jsonl.inprogress");
+    standpipe_tests::wait_until("the job writes", Duration::from_secs(30), || written.metadata().is_ok_and(|file| file.len() > 0));
     assert_eq!(job("cancel", &folder).finish().code(0).stdout, "CANCELED\n");
     assert_eq!(job("wait", &folder).finish().code(0).stdout, "CANCELED\n");
     assert_eq!(job("cancel", &folder).finish().code(0).stdout, "CANCELED\n", "once more changes nothing");

@@ -102,6 +102,7 @@ fn prepare(
     plugin_path: &[PathBuf],
 ) -> anyhow::Result<(Catalogue, Mode)> {
     let pipeline: PipelineFile = load::read(file, &LoadOptions { parallelism, ..LoadOptions::default() })?;
+    pipeline.check_read().map_err(|problems| load::failure(&problems))?;
     let settings = settings::layered(pipeline.deployment.iter().cloned(), arguments)?;
     let home = mode::home(&settings)?;
     let catalogue = plugins::discover_in(home.as_deref(), &pipeline.plugin_paths(), plugin_path)?;

@@ -82,7 +82,7 @@ impl<'a> Known<'a> {
     fn check(&self, settings: &Settings) -> Vec<String> {
         let is_known = |key: &str| self.0.contains_key(key) || key.strip_prefix(ENGINE).is_some_and(|rest| !rest.is_empty());
         let unknown = |setting: &Setting| {
-            let free = self.0.keys().copied().filter(|key| !settings.contains_key(*key)).chain([ENGINE]);
+            let free = self.0.keys().copied().filter(|key| !settings.contains_key(*key));
             let end = match closest(&setting.key, free) {
                 Some(meant) => format!(", did you mean {meant:?}?"),
                 None => format!("; known are {} and engine.*", self.0.keys().copied().collect::<Vec<_>>().join(", ")),

@@ -131,6 +131,14 @@ impl PipelineFile {
         self.name.as_ref().map_or("", |name| name.written.as_str())
     }
 
+    /// What is wrong so far, for who uses a part of the file before it is planned; [`PipelineFile::plan`] says it again.
+    ///
+    /// # Errors
+    /// If there is anything.
+    pub fn check_read(&self) -> Result<(), Diagnostics> {
+        self.report.clone().check()
+    }
+
     /// `plugins:`, as every path of a pipeline relative to the current directory.
     #[must_use]
     pub fn plugin_paths(&self) -> Vec<PathBuf> {

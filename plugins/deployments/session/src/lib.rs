@@ -6,7 +6,7 @@ mod config;
 
 pub use config::{Port, SessionConfig};
 
-use client::{Answer, Client};
+use client::Client;
 use serde_json::{Value, json};
 use standpipe_sdk::{
     Deployment, DeploymentDeclaration, Error, Host, Result,
