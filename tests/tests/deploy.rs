@@ -348,6 +348,11 @@ fn a19_a20_the_command_line_is_before_the_file_of_settings_and_that_before_the_p
     let set: Vec<Value> = show(&["--format", "json"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(set.len(), 3, "without defaults: {set:?}");
     assert_eq!(set[1], json!({"key": "rest.address", "value": "line", "origin": "-D rest.address=line"}));
+    let secret = folder.write("secret.yaml", "rest.address: ${STANDPIPE_TEST_ADDRESS}\nrest.port: 1\n");
+    let run = standpipe(["config", "show", "words.yaml", "--config"]).args([secret]).env("STANDPIPE_TEST_ADDRESS", "hunter2/x");
+    let refused = run.in_directory(folder.path()).finish().code(2);
+    assert!(refused.stderr.contains("found \"${STANDPIPE_TEST_ADDRESS}\""), "{refused:?}");
+    assert!(!format!("{refused:?}").contains("hunter2"), "{refused:?}");
     let nested = folder.write("nested.yaml", "rest: {port: 1}\n");
     let line = standpipe(["config", "show", "words.yaml", "--config"]).args([nested]).in_directory(folder.path()).finish().one_error(2);
     assert!(

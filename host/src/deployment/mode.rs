@@ -82,8 +82,7 @@ impl<'a> Known<'a> {
     fn check(&self, settings: &Settings) -> Vec<String> {
         let is_known = |key: &str| self.0.contains_key(key) || key.strip_prefix(ENGINE).is_some_and(|rest| !rest.is_empty());
         let unknown = |setting: &Setting| {
-            let free = self.0.keys().copied().filter(|key| !settings.contains_key(*key));
-            let end = match closest(&setting.key, free) {
+            let end = match closest(&setting.key, self.0.keys().copied()) {
                 Some(meant) => format!(", did you mean {meant:?}?"),
                 None => format!("; known are {} and engine.*", self.0.keys().copied().collect::<Vec<_>>().join(", ")),
             };
@@ -134,7 +133,8 @@ pub(crate) fn configure(catalogue: &Catalogue, kind: DeploymentKind, settings: &
                 warnings.push(format!("{}: {:?} has no effect: {bare:?} overrides it ({winner})", setting.origin, setting.key));
                 origin = format!("{origin}, overridden by {bare}");
             } else {
-                engine.push(EngineSetting { key: bare.to_owned(), value: setting.value.clone(), origin: setting.origin.clone() });
+                // As written: a reference is resolved where the job runs.
+                engine.push(EngineSetting { key: bare.to_owned(), value: setting.written.clone(), origin: setting.origin.clone() });
             }
         } else if let Some(schema) = property(kind.config_schema(), &setting.key) {
             config.insert(setting.key.clone(), typed(&setting.value, schema));

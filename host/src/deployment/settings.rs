@@ -1,6 +1,6 @@
 //! Settings of a deployment in their layers: `-D` over `--config` over the pipeline's `deployment:`.
 
-use crate::{cli::DeploymentSettings, load};
+use crate::{cli::DeploymentSettings, load, secrets};
 use standpipe_pipeline::deployment::{self, Setting};
 use std::collections::BTreeMap;
 
@@ -18,6 +18,8 @@ pub(crate) fn layered(weakest: impl IntoIterator<Item = Setting>, arguments: &De
         settings.extend(read.into_iter().map(|setting| (setting.key.clone(), setting)));
     }
     settings.extend(arguments.define.iter().map(|(key, value)| (key.clone(), plain(key, value, &format!("-D {key}={value}")))));
+    // What a plugin says of a value must not show what a reference stands for.
+    settings.values().filter(|setting| setting.secret).for_each(|setting| secrets::remember(&setting.written, &setting.value));
     Ok(settings)
 }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use standpipe_sdk::bundle::Bundle;
 use standpipe_sdk::deployment::{Deployment, Handle, JobStatus, LogLines};
 use standpipe_sdk::{Error, Host, Result};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{fs, io};
@@ -46,7 +47,14 @@ impl Deployment for Background {
         let binary = self.0.standpipe_home.as_ref().map_or_else(|| PathBuf::from("standpipe"), |home| home.join("standpipe"));
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(SCRIPT).arg(binary).arg(&bundle.pipeline.path).current_dir(&job);
-        shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(|error| outside(&job, &error))?;
+        // In a group of its own: Ctrl-C in the client's terminal is not for the job.
+        shell
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| outside(&job, &error))?;
         let job = job.display().to_string();
         Ok([("job", job), ("background.folder", self.0.folder.display().to_string())]
             .into_iter()
