@@ -169,6 +169,10 @@ fn a3_what_is_no_bundle_is_not_replaced_and_what_cannot_go_along_is_named() {
     assert!(line.contains("words.bundle: is there and is no bundle"), "{line}");
     assert_eq!(inside.read("words.bundle/mine"), "precious");
     assert_eq!(inside.names(), ["data", "words.bundle", "words.yaml"]);
+    let whole = folder("");
+    let _ = deploy(&whole, &["deployment_mode=cli"]).args(["--resource", "."]).finish().code(0);
+    let names: Vec<String> = files(&whole.at("words.bundle")).into_keys().collect();
+    assert_eq!(names, ["bundle.json", "data/in.jsonl", "plugins/libstandpipe_connector_file.so", "words.yaml"]);
     for (path, code, expected) in [
         ("../x", 2, "--resource ../x: expected a path below the current directory"),
         ("/etc/hostname", 2, "--resource /etc/hostname: expected a path below"),
@@ -394,7 +398,7 @@ fn job(command: &str, folder: &Folder) -> Run {
 #[test]
 fn a24_a_handle_outlives_its_client_and_tells_the_end_with_its_cause() {
     let broken = PIPELINE.replace("data/in.jsonl", "data/missing.jsonl");
-    let failed = background(&broken, &[]);
+    let failed = background(&broken, &["engine.checkpoint.interval=10s"]);
     let waited = job("wait", &failed).finish().code(1);
     assert!(waited.stdout.starts_with("FAILED: ") && waited.stdout.contains("missing.jsonl"), "{waited:?}");
     assert!(waited.stderr.starts_with("error: the job failed: "), "{waited:?}");
@@ -403,6 +407,9 @@ fn a24_a_handle_outlives_its_client_and_tells_the_end_with_its_cause() {
     assert!(status["cause"].as_str().unwrap().contains("missing.jsonl"), "{status}");
     assert!(job("logs", &failed).finish().code(0).stdout.contains("missing.jsonl"));
     assert!(job("stop", &failed).finish().one_error(2).contains("background: this mode takes no savepoints"));
+    let handle: Value = serde_json::from_str(&failed.read("job.json")).unwrap();
+    let folder = Path::new(handle["job"].as_str().unwrap());
+    assert!(folder.join("checkpoints").is_dir(), "the engine's setting has come through");
     let _ = job("remove", &failed).finish().code(0);
     assert!(job("status", &failed).finish().one_error(2).contains("the handle has no folder of a job"));
 }

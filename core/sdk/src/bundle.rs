@@ -87,6 +87,26 @@ impl Bundle {
         std::iter::once(&self.pipeline).chain(&self.plugins).chain(&self.resources)
     }
 
+    /// The arguments of `standpipe` that run the job in the folder where it is laid out.
+    #[must_use]
+    pub fn run_arguments(&self) -> Vec<String> {
+        let mut arguments = ["run", &self.pipeline.path, "--plugin-path", PLUGINS].map(str::to_owned).to_vec();
+        let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        if let Some(parallelism) = self.options.parallelism {
+            add("--parallelism", parallelism.to_string());
+        }
+        if let Some(restore) = &self.options.restore {
+            add("--restore", restore.clone());
+        }
+        for (key, value) in &self.configuration {
+            add("--set", format!("{}={value}", of_the_pipeline(key)));
+        }
+        if self.options.allow_non_restored_state {
+            arguments.push("--allow-non-restored-state".to_owned());
+        }
+        arguments
+    }
+
     /// Lays the job out in a folder, which must be there: the pipeline and resources under their paths, plugin files in `plugins/`, the description.
     ///
     /// # Errors
@@ -103,6 +123,15 @@ impl Bundle {
         let target = to.join(DESCRIPTION);
         fs::copy(bundle.join(DESCRIPTION), &target).map_err(|error| outside(&target, &error))?;
         Ok(())
+    }
+}
+
+/// The key of a pipeline file that a setting of the engine is: what the file says itself is no longer among the settings.
+fn of_the_pipeline(key: &str) -> &str {
+    let bare = key.strip_prefix("engine.").unwrap_or(key);
+    match bare.split('.').next() {
+        Some("parallelism" | "checkpoint" | "restart") => bare,
+        _ => key,
     }
 }
 
@@ -136,6 +165,17 @@ mod tests {
     fn bundle(path: &str, digits: &str) -> String {
         serde_json::json!({"standpipe": "1", "name": "n", "pipeline": {"path": path, "hash": format!("sha256:{digits}"), "bytes": 1}})
             .to_string()
+    }
+
+    #[test]
+    fn settings_of_the_engine_become_keys_of_the_pipeline() {
+        let mut bundle: Bundle = serde_json::from_str(&bundle("a.yaml", "")).unwrap();
+        let settings = [("engine.parallelism", "2"), ("engine.checkpoint.interval", "1s"), ("engine.state.backend", "disk")];
+        bundle.configuration = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        bundle.options = BundleOptions { parallelism: Some(3), restore: Some("latest".to_owned()), allow_non_restored_state: true };
+        let expected = "run a.yaml --plugin-path plugins --parallelism 3 --restore latest --set checkpoint.interval=1s --set parallelism=2 \
+            --set engine.state.backend=disk --allow-non-restored-state";
+        assert_eq!(bundle.run_arguments().join(" "), expected);
     }
 
     #[test]

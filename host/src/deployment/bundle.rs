@@ -113,6 +113,9 @@ fn resource_files(arguments: &DeployArguments, pipeline: &PipelineFile) -> anyho
             files.insert(name, path);
         }
     }
+    // In a folder that goes along the pipeline itself may be: it does so anyway.
+    let pipeline = fs::canonicalize(&arguments.file).ok();
+    files.retain(|_, path| pipeline.is_none() || fs::canonicalize(path).ok() != pipeline);
     Ok(files)
 }
 

@@ -27,9 +27,8 @@ pub struct BackgroundConfig {
 /// See [`BackgroundConfig`].
 pub struct Background(BackgroundConfig);
 
-/// Ends with the job's exit code in the file `code`. `$0` is the binary, `$1` the pipeline.
-const SCRIPT: &str =
-    "\"$0\" run --quiet --plugin-path plugins \"$1\" > log 2>&1 & echo $! > pid; wait $!; echo $? > code.new; mv code.new code";
+/// Ends with the job's exit code in the file `code`. `$0` is the binary, the rest its arguments.
+const SCRIPT: &str = "\"$0\" \"$@\" --quiet > log 2>&1 & echo $! > pid; wait $!; echo $? > code.new; mv code.new code";
 
 impl Deployment for Background {
     const NAME: &'static str = "background";
@@ -46,7 +45,7 @@ impl Deployment for Background {
         bundle.unpack(folder, &job)?;
         let binary = self.0.standpipe_home.as_ref().map_or_else(|| PathBuf::from("standpipe"), |home| home.join("standpipe"));
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(SCRIPT).arg(binary).arg(&bundle.pipeline.path).current_dir(&job);
+        shell.arg("-c").arg(SCRIPT).arg(binary).args(bundle.run_arguments()).current_dir(&job);
         // In a group of its own: Ctrl-C in the client's terminal is not for the job.
         shell
             .process_group(0)

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use standpipe_sdk::{
     Deployment, Error, Host, Result,
-    bundle::{self, Bundle, PLUGINS},
+    bundle::{self, Bundle},
     deployment::{Handle, JobStatus},
 };
 use std::{
@@ -70,32 +70,8 @@ impl Cli {
     /// For a shell.
     fn command(&self, bundle: &Bundle, folder: &Path) -> String {
         let mut words = vec!["cd".to_owned(), quoted(&folder.to_string_lossy()), "&&".to_owned(), quoted(&self.binary.to_string_lossy())];
-        let mut add = |name: &str, value: &str| words.extend([name.to_owned(), quoted(value)]);
-        add("run", &bundle.pipeline.path);
-        add("--plugin-path", PLUGINS);
-        let options = &bundle.options;
-        if let Some(parallelism) = options.parallelism {
-            add("--parallelism", &parallelism.to_string());
-        }
-        if let Some(restore) = &options.restore {
-            add("--restore", restore);
-        }
-        for (key, value) in &bundle.configuration {
-            add("--set", &format!("{}={value}", of_the_pipeline(key)));
-        }
-        if options.allow_non_restored_state {
-            words.push("--allow-non-restored-state".to_owned());
-        }
+        words.extend(bundle.run_arguments().iter().map(|word| quoted(word)));
         words.join(" ")
-    }
-}
-
-/// The key of a pipeline file that a setting of the engine is: what the file says itself is no longer among the settings.
-fn of_the_pipeline(key: &str) -> &str {
-    let bare = key.strip_prefix("engine.").unwrap_or(key);
-    match bare.split('.').next() {
-        Some("parallelism" | "checkpoint" | "restart") => bare,
-        _ => key,
     }
 }
 
@@ -156,17 +132,5 @@ mod tests {
             assert_eq!(quoted(word), expected);
         }
         assert_eq!(file_name("a/b ../ü"), "a_b____ü");
-    }
-
-    #[test]
-    fn settings_of_the_engine_become_keys_of_the_pipeline() {
-        for (key, expected) in [
-            ("engine.parallelism", "parallelism"),
-            ("engine.checkpoint.interval", "checkpoint.interval"),
-            ("engine.batch_rows", "engine.batch_rows"),
-            ("engine.state.backend", "engine.state.backend"),
-        ] {
-            assert_eq!(of_the_pipeline(key), expected);
-        }
     }
 }
