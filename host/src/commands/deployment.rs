@@ -29,7 +29,7 @@ const ENDING: Duration = Duration::from_secs(60);
 /// `standpipe deployment ...`.
 pub(super) fn deployment(command: &DeploymentCommand) -> anyhow::Result<()> {
     match command {
-        DeploymentCommand::Status { job, format } => with(job, |mode, handle| Ok(tell(&asked(mode.status(handle))?, *format)?)),
+        DeploymentCommand::Status { job, format } => with(job, |mode, handle| tell(&asked(mode.status(handle))?, *format)),
         DeploymentCommand::Wait { job, timeout, format } => with(job, |mode, handle| {
             let status = asked(mode.wait(handle, *timeout))?;
             tell(&status, *format)?;
@@ -45,7 +45,7 @@ pub(super) fn deployment(command: &DeploymentCommand) -> anyhow::Result<()> {
         DeploymentCommand::Cancel { job, format } => with(job, |mode, handle| {
             asked(mode.cancel(handle))?;
             let status = asked(mode.wait(handle, Some(ENDING)))?;
-            Ok(tell(&status, *format)?)
+            tell(&status, *format)
         }),
         DeploymentCommand::Stop { job, savepoint } => with(job, |mode, handle| {
             let savepoint = asked(mode.stop(handle, savepoint.as_deref().unwrap_or_default()))?;
