@@ -38,14 +38,14 @@ pub(super) fn deployment(command: &DeploymentCommand) -> anyhow::Result<()> {
                     let cause = status.cause.unwrap_or_else(|| "its mode does not say why".to_owned());
                     Err(Failure::error(Code::Failed, format!("the job failed: {cause}")))
                 }
-                state if !status.is_terminal() => Err(Failure::error(Code::Failed, format!("the job has not ended: it is {state}"))),
-                _ => Ok(()),
+                _ => ended(&status),
             }
         }),
         DeploymentCommand::Cancel { job, format } => with(job, |mode, handle| {
             asked(mode.cancel(handle))?;
             let status = asked(mode.wait(handle, Some(ENDING)))?;
-            tell(&status, *format)
+            tell(&status, *format)?;
+            ended(&status)
         }),
         DeploymentCommand::Stop { job, savepoint } => with(job, |mode, handle| {
             let savepoint = asked(mode.stop(handle, savepoint.as_deref().unwrap_or_default()))?;
@@ -96,6 +96,14 @@ fn read(path: &Path) -> anyhow::Result<Handle> {
 
 fn asked<T>(answer: Result<T, PluginError>) -> anyhow::Result<T> {
     answer.map_err(|error| failure(&error))
+}
+
+/// That a job has not ended is a failure of a command that waits for it.
+fn ended(status: &JobStatus) -> anyhow::Result<()> {
+    if status.is_terminal() {
+        return Ok(());
+    }
+    Err(Failure::error(Code::Failed, format!("the job has not ended: it is {}", status.state)))
 }
 
 fn tell(status: &JobStatus, format: OutputFormat) -> anyhow::Result<()> {
