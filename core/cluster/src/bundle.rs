@@ -74,6 +74,12 @@ impl Hash {
 #[derive(Clone)]
 pub struct Hasher(ring::digest::Context);
 
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hasher(..)")
+    }
+}
+
 impl Default for Hasher {
     fn default() -> Self {
         Self(ring::digest::Context::new(&ring::digest::SHA256))
@@ -184,6 +190,21 @@ pub struct Bundle {
     /// See there.
     #[serde(default)]
     pub options: Options,
+}
+
+/// A bundle that several have, in documents as if one alone had it. (serde's own `rc` would be on for the whole tree.)
+pub(crate) mod shared {
+    use super::Bundle;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::sync::Arc;
+
+    pub(crate) fn serialize<S: Serializer>(bundle: &Arc<Bundle>, serializer: S) -> Result<S::Ok, S::Error> {
+        bundle.as_ref().serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Bundle>, D::Error> {
+        Bundle::deserialize(deserializer).map(Arc::new)
+    }
 }
 
 /// The folder of a bundle's plugins beside its pipeline.
