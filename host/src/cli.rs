@@ -151,7 +151,7 @@ pub(crate) struct TaskManagerArguments {
 pub(crate) enum ClusterCommand {
     /// Start one in the background; prints its address
     Start(ClusterStart),
-    /// End it; jobs that ran go on when it is started again
+    /// End it; jobs with checkpoints that ran go on when it is started again
     Stop {
         /// As it was started with
         #[arg(long, value_name = "DIR")]

@@ -16,7 +16,7 @@ use standpipe_pipeline::Plan;
 use std::{
     env, fs,
     io::{self, BufRead, BufReader, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, TcpListener},
     os::unix::net::{UnixListener, UnixStream},
     path::PathBuf,
     sync::{

@@ -108,6 +108,9 @@ pub struct Beat {
     pub seen: Version,
     /// All that it runs.
     pub workers: Vec<Worker>,
+    /// It goes, has ended all that it ran, and will not be heard of again.
+    #[serde(default)]
+    pub leaving: bool,
     /// To requests of the manager, once each.
     #[serde(default)]
     pub answers: Vec<Answered>,
@@ -123,6 +126,9 @@ pub struct Request {
     /// What.
     pub ask: Value,
 }
+
+/// What `do` of a request is that the task manager answers itself: the end of what the job's workers have written there.
+pub const LOG: &str = "log";
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -143,6 +143,6 @@ fn stop(folder: &Path) -> anyhow::Result<()> {
         thread::sleep(LOOK);
     }
     drop(fs::remove_file(file(folder)));
-    say!("the cluster has ended; jobs that ran go on when it is started again");
+    say!("the cluster has ended; jobs with checkpoints that ran go on when it is started again");
     Ok(())
 }

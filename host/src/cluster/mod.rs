@@ -72,7 +72,7 @@ pub(crate) fn job_manager(arguments: &JobManagerArguments) -> anyhow::Result<()>
     let (end, ended) = tokio::sync::oneshot::channel();
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         if signals.forever().next().is_some() {
-            drop(end.send(()));
+            _ = end.send(());
         }
     })?;
     let served = runtime.block_on(async {

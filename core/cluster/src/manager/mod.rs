@@ -244,9 +244,38 @@ impl Manager {
         }
     }
 
+    /// A task manager was stopped, and has ended all that it ran. That is no failure of a job that goes on from its last checkpoint.
+    fn leave(&mut self, id: &str, actions: &mut Vec<Action>) {
+        self.task_managers.remove(id);
+        self.version.number += 1;
+        for job in self.jobs.values_mut() {
+            let Stage::Deployed { members, killed, .. } = &mut job.stage else { continue };
+            let mut is_hit = false;
+            for (process, member) in
+                (0_u32..).zip(members.iter_mut()).filter(|(_, member)| member.task_manager == id && member.gone.is_none())
+            {
+                member.gone = Some(Ended::lost(process, killed.is_some(), format!("task manager {id} was stopped")));
+                is_hit = true;
+            }
+            if is_hit && killed.is_none() && job.planned.checkpoints {
+                *killed = Some(Killed::Anew(format!("task manager {id} was stopped")));
+                members.iter_mut().for_each(|member| member.ordered = self.version);
+            }
+            if is_hit {
+                actions.push(Action::Save(job.id.clone()));
+            }
+        }
+    }
+
     /// A task manager says how it does; `random` is from 0 to 1.
     pub fn beat(&mut self, id: &str, beat: &Beat, now: Millis, random: f64) -> Vec<Action> {
         let mut actions = Vec::new();
+        if beat.leaving {
+            self.leave(id, &mut actions);
+            self.settle(now, random, &mut actions);
+            self.schedule(now, &mut actions);
+            return actions;
+        }
         let known = self.task_managers.get(id);
         let since = known.map_or(now, |known| known.since);
         let host = beat.host.clone();

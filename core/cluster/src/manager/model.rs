@@ -212,7 +212,7 @@ impl World {
     fn beat(&mut self, i: usize) {
         let machine = &self.machines[i];
         let (seen, workers) = (machine.agent.seen(), machine.agent.report());
-        let beat = Beat { slots: SLOTS[i], host: String::new(), pid: 1, seen, workers, answers: Vec::new() };
+        let beat = Beat { slots: SLOTS[i], host: String::new(), pid: 1, seen, workers, leaving: false, answers: Vec::new() };
         self.messages.push(Message::Beat(i, machine.id.clone(), beat, self.now));
     }
 
@@ -274,6 +274,19 @@ impl World {
             13 if trouble && self.random.percent(10) => {
                 let i = self.random.below(self.machines.len());
                 self.say(format!("{} dies", self.machines[i].id));
+                if self.random.percent(30) {
+                    // It has ended what it ran, and says so.
+                    let beat = Beat {
+                        slots: 0,
+                        host: String::new(),
+                        pid: 1,
+                        seen: self.machines[i].agent.seen(),
+                        workers: Vec::new(),
+                        leaving: true,
+                        answers: Vec::new(),
+                    };
+                    self.messages.push(Message::Beat(i, self.machines[i].id.clone(), beat, self.now));
+                }
                 self.start_machine(i);
             }
             14 if self.manager.is_none() => self.start_manager(),

@@ -24,7 +24,7 @@ fn manager() -> Manager {
 }
 
 fn beat(manager: &Manager, slots: u32, workers: Vec<Worker>) -> Beat {
-    Beat { slots, host: "here".to_owned(), pid: 1, seen: manager.version(), workers, answers: Vec::new() }
+    Beat { slots, host: "here".to_owned(), pid: 1, seen: manager.version(), workers, leaving: false, answers: Vec::new() }
 }
 
 fn worker(number: u32, process: u32, phase: Phase) -> Worker {
@@ -184,4 +184,22 @@ fn a_manager_that_comes_back_finds_its_jobs_running_and_begins_anew_what_was_sta
     manager.beat("b", &beat(&manager, 2, vec![]), 10_099, 0.5);
     assert_eq!((manager.jobs["j"].state(), manager.jobs["j"].attempt().number), ("RUNNING", 0));
     assert_eq!((manager.jobs["two"].attempt().number, manager.jobs["two"].restarts), (1, 0));
+}
+
+#[test]
+fn a_task_manager_that_is_stopped_gives_its_work_back_at_once_and_that_is_no_failure_of_a_job_with_checkpoints() {
+    let mut manager = manager();
+    manager.beat("a", &beat(&manager, 2, vec![]), 0, 0.5);
+    manager.submit(job("j", 2, RestartStrategy::None, 0), 0);
+    manager.submit(Job { planned: Planned { checkpoints: false, ..job("", 1, AGAIN, 0).planned }, ..job("k", 1, AGAIN, 0) }, 1);
+    manager.beat("b", &beat(&manager, 3, vec![]), 1, 0.5);
+    assert_eq!(manager.jobs["k"].members()[0].task_manager, "b");
+    let leaving = Beat { leaving: true, ..beat(&manager, 2, vec![]) };
+    manager.beat("a", &leaving, 2, 0.5);
+    assert_eq!((manager.jobs["j"].attempt().number, manager.jobs["j"].restarts), (1, 0));
+    assert_eq!(manager.orders("b").workers.len(), 2);
+    manager.beat("b", &leaving, 3, 0.5);
+    assert_eq!((manager.jobs["j"].state(), manager.jobs["j"].restarts), ("CREATED", 0));
+    assert_eq!((manager.jobs["k"].state(), manager.jobs["k"].restarts), ("RESTARTING", 1));
+    assert!(manager.task_managers().is_empty());
 }

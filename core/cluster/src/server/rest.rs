@@ -31,6 +31,11 @@ const HOLD: Duration = Duration::from_secs(20);
 /// A blob of which nothing comes for so long is given up.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// How long task managers have to give a job's logs.
+const LOGS: Duration = Duration::from_secs(5);
+/// Between two looks whether they have.
+const LOOK: Duration = Duration::from_millis(10);
+
 type Answer = Result<Response, Refusal>;
 
 /// An answer that is not what was asked for; as Flink does, with all that is wrong.
@@ -70,6 +75,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/jobs", get(async |State(shared): State<Arc<Shared>>| ok(&shared.look(flink::ids))).post(submit))
         .route("/jobs/overview", get(jobs))
         .route("/jobs/{id}", get(job).patch(cancel))
+        .route("/jobs/{id}/logs", get(logs))
         .route("/jobs/{id}/plan", get(plan))
         .route("/jobs/{id}/exceptions", get(exceptions))
         .route("/jobs/{id}/checkpoints", get(checkpoints))
@@ -332,6 +338,40 @@ async fn trigger(State(shared): State<Arc<Shared>>, Path((id, trigger)): Path<(S
         inner.triggers.show(&id, &trigger, &inner.manager)
     };
     ok(&shown.ok_or_else(|| Refusal::one(StatusCode::NOT_FOUND, "there is no such request of that job"))?)
+}
+
+/// The end of what the workers of the last attempt have written, as text.
+async fn logs(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Answer {
+    let (attempt, placed) = of_job(&shared, &id, |_, job| (job.attempt(), job.attempts.last().map(|last| last.placed.clone())))?;
+    let mut asked = Vec::new();
+    for (host, task_manager) in placed.unwrap_or_default() {
+        let request = super::random_id().map_err(|error| Refusal::one(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+        let now = shared.clock.now();
+        shared.inner.lock().triggers.ask_for_log(request.clone(), attempt.clone(), task_manager.clone(), now);
+        asked.push((host, task_manager, request));
+    }
+    shared.told.send_modify(|_| ());
+    let mut text = String::new();
+    let deadline = tokio::time::Instant::now() + LOGS;
+    for (process, (host, task_manager, request)) in asked.iter().enumerate() {
+        let answer = loop {
+            let taken = shared.inner.lock().triggers.take(request);
+            match taken {
+                Some(answer) => break answer,
+                None if tokio::time::Instant::now() >= deadline => {
+                    shared.inner.lock().triggers.give_up(request);
+                    break Err("its task manager does not answer".to_owned());
+                }
+                None => tokio::time::sleep(LOOK).await,
+            }
+        };
+        text.push_str(&format!("==> process {process} on {host}, task manager {task_manager} <==\n"));
+        match answer {
+            Ok(lines) => lines.iter().filter_map(Value::as_str).for_each(|part| text.push_str(part)),
+            Err(why) => text.push_str(&format!("{why}\n")),
+        }
+    }
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }
 
 async fn beat(State(shared): State<Arc<Shared>>, Path(id): Path<String>, body: axum::body::Bytes) -> Answer {

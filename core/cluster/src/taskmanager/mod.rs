@@ -10,7 +10,7 @@ use crate::{
     agent::{Agent, Do},
     blobs::{BlobError, Blobs},
     ends::Ended,
-    protocol::{Answered, Attempt, Beat, Order, Orders, Ready, Request},
+    protocol::{Answered, Attempt, Beat, LOG, Order, Orders, Ready, Request},
 };
 use client::{Client, Trouble};
 use serde_json::Value;
@@ -31,8 +31,12 @@ use worker::Worker;
 
 /// Between two beats when nothing happens.
 const INTERVAL: Duration = Duration::from_millis(1_000);
+/// Of a log, for a user.
+const LOG_BYTES: u64 = 256 << 10;
 /// How long a beat waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long workers have to be gone when it ends.
+const LEAVING: Duration = Duration::from_secs(5);
 /// Before a manager that does not answer is asked again.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -163,7 +167,7 @@ pub fn run(options: TaskManagerOptions, begun: impl FnOnce(Ender)) -> Result<(),
         heard: false,
     };
     let result = task_manager.run(&happened);
-    task_manager.workers.values_mut().for_each(Worker::kill);
+    task_manager.leave(&happened);
     drop(fs::remove_dir_all(&sockets));
     result
 }
@@ -224,6 +228,26 @@ impl TaskManager {
         }
     }
 
+    /// Ends what runs here, and says so: its work goes elsewhere at once.
+    fn leave(&mut self, happened: &Receiver<Event>) {
+        self.workers.values_mut().for_each(Worker::kill);
+        let deadline = Instant::now() + LEAVING;
+        while !self.workers.is_empty() {
+            match happened.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::Ended(attempt, _)) => _ = self.workers.remove(&attempt).map(Worker::tidy),
+                Ok(_) => {}
+                // One that does not end is the lease's.
+                Err(_) => return,
+            }
+        }
+        let (seen, host) = (self.agent.seen(), self.options.host.clone());
+        let farewell =
+            Beat { slots: 0, host, pid: std::process::id(), seen, workers: Vec::new(), leaving: true, answers: self.answers.clone() };
+        if self.client.beat(&farewell, PATIENCE).is_err() {
+            tracing::warn!("the job manager does not know that its work has ended here, before its lease is over");
+        }
+    }
+
     /// Tells all; `false`: the manager does not answer.
     fn beat(&mut self) -> Result<bool, TaskManagerError> {
         let sent = self.begun.elapsed();
@@ -233,6 +257,7 @@ impl TaskManager {
             pid: std::process::id(),
             seen: self.agent.seen(),
             workers: self.agent.report(),
+            leaving: false,
             answers: self.answers.clone(),
         };
         // While it is waited for, the end of the lease is not seen: what is left of it then is enough.
@@ -372,8 +397,13 @@ impl TaskManager {
         }
         let (request, events) = (request.clone(), self.events.clone());
         let socket = worker::control_socket(&self.sockets, &request.attempt.job);
+        let log = self.options.data.join("jobs").join(&request.attempt.job).with_extension("log");
         let ask = move || {
-            let answers = worker::ask(&socket, &request.ask, None).map_err(|error| format!("the job's process does not answer: {error}"));
+            let answers = if request.ask.get("do").and_then(Value::as_str) == Some(LOG) {
+                worker::tail(&log, 0, LOG_BYTES).map(|text| vec![text.into()]).map_err(|error| format!("its log cannot be read: {error}"))
+            } else {
+                worker::ask(&socket, &request.ask, None).map_err(|error| format!("the job's process does not answer: {error}"))
+            };
             drop(events.send(Event::Answered(Answered { id: request.id, answers })));
         };
         if let Err(error) = thread::Builder::new().name("ask".to_owned()).spawn(ask) {

@@ -50,6 +50,16 @@ pub(super) fn ask(socket: &Path, request: &Value, patience: Option<Duration>) ->
     BufReader::new(stream).lines().map(|line| Ok(serde_json::from_str(&line?)?)).collect()
 }
 
+/// The end of a file, from that place on, at most so many bytes.
+pub(super) fn tail(path: &Path, from: u64, most: u64) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(most).max(from)))?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 pub(super) struct Worker {
     pid: rustix::process::Pid,
     killed: bool,
@@ -109,12 +119,7 @@ impl Worker {
 
     /// What it has said of its errors.
     pub(super) fn last_words(&self) -> Option<String> {
-        let mut file = File::open(&self.log).ok()?;
-        let length = file.metadata().ok()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL).max(self.from))).ok()?;
-        let mut bytes = Vec::new();
-        file.take(TAIL).read_to_end(&mut bytes).ok()?;
-        let text = String::from_utf8_lossy(&bytes);
+        let text = tail(&self.log, self.from, TAIL).ok()?;
         let errors: Vec<&str> = text.lines().filter(|line| line.starts_with("error: ")).collect();
         let last = errors.get(errors.len().saturating_sub(MOST_LINES)..).unwrap_or_default();
         (!last.is_empty()).then(|| last.join("\n"))
