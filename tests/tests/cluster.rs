@@ -5,8 +5,14 @@
 
 use serde_json::{Value, json};
 use standpipe_cluster::bundle::{Bundle, File, Hash, Options};
-use standpipe_tests::{Folder, Row, Running, Signal, free_port, processes, read_rows, signal, standpipe, wait_until};
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use standpipe_tests::{Folder, Row, Running, Signal, binary, fixture_plugin, free_port, processes, read_rows, standpipe, wait_until};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 /// Starting, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -35,7 +41,8 @@ restart: {strategy: fixed-delay, attempts: 9, delay: 100ms}
 struct Cluster {
     folder: Folder,
     port: u16,
-    manager: Running,
+    /// None: it is not the test's.
+    manager: Option<Running>,
 }
 
 fn start_manager(folder: &Folder, port: u16) -> Running {
@@ -50,7 +57,7 @@ impl Cluster {
     fn start() -> Self {
         let (folder, port) = (Folder::new(), free_port());
         let manager = start_manager(&folder, port);
-        Self { folder, port, manager }
+        Self { folder, port, manager: Some(manager) }
     }
 
     fn task_manager(&self, name: &str, slots: u32) -> Running {
@@ -73,6 +80,10 @@ impl Cluster {
         let (status, value) = self.http("GET", path, b"");
         assert_eq!(status, 200, "{value}");
         value
+    }
+
+    fn text(&self, path: &str) -> String {
+        ureq::get(format!("http://127.0.0.1:{}{path}", self.port)).call().unwrap().body_mut().read_to_string().unwrap()
     }
 
     fn put(&self, path: &str, content: &[u8]) -> File {
@@ -199,8 +210,8 @@ fn a_manager_that_is_killed_comes_back_and_finds_its_job_running() {
     let id = cluster.submit(&cluster.bundle(&format!("{COUNTS}{SAFE}"), 3));
     cluster.taken(&id, 2);
     let before = processes(&task_manager);
-    cluster.manager.signal(Signal::KILL);
-    cluster.manager = start_manager(&cluster.folder, cluster.port);
+    cluster.manager.as_mut().unwrap().signal(Signal::KILL);
+    cluster.manager = Some(start_manager(&cluster.folder, cluster.port));
     let found = cluster.wait_for(&id, "its status", |job| job["status"]["checkpoints"]["completed"].as_u64().is_some());
     assert_eq!((&found["state"], &found["attempt"], &found["restarts"]), (&"RUNNING".into(), &json!(0), &json!(0)), "{found:#}");
     assert_eq!((before.len(), processes(&task_manager)), (1, before));
@@ -213,23 +224,110 @@ fn a_manager_that_is_killed_comes_back_and_finds_its_job_running() {
 }
 
 #[test]
-fn a_worker_that_is_aborted_ends_its_own_job_alone() {
+fn a_plugin_that_aborts_ends_its_own_job_alone_and_one_that_panics_is_named() {
     let cluster = Cluster::start();
     let task_manager = cluster.task_manager("only", 3);
     let good = cluster.submit(&cluster.bundle(COUNTS, 2));
     cluster.state(&good, "RUNNING");
-    let before: Vec<i32> = processes(&task_manager).into_values().collect();
-    let bad =
-        Bundle { name: "bad".to_owned(), ..cluster.bundle(&COUNTS.replace("name: counts", "name: bad").replace("DIR/", "DIR/bad-"), 1) };
-    let bad = cluster.submit(&bad);
-    let pid = cluster.wait_for(&bad, "its process", |job| job["status"]["process"].is_i64())["status"]["process"].as_i64().unwrap();
-    assert!(!before.contains(&i32::try_from(pid).unwrap()));
-    // As a plugin that calls `abort` does.
-    assert!(signal(i32::try_from(pid).unwrap(), Signal::ABORT));
-    let failed = cluster.wait_for(&bad, "its end", |job| job["state"] == "FAILED");
-    assert!(failed["why"].as_str().unwrap().contains("was killed by signal 6"), "{failed:#}");
+    let before = processes(&task_manager);
+    // The plugin comes with the bundle, under a name of its own.
+    let plugin = cluster.put("libtrouble.so", &fs::read(fixture_plugin()).unwrap());
+    let bad = |how: &str| {
+        let source = format!("connector: bad, with: {{at: poll, how: {how}, after: 5}}");
+        let pipeline = format!("name: bad\nsources:\n  s: {{{source}}}\nsinks:\n  out: {{input: s, connector: print, format: json}}\n");
+        let bundle = Bundle { name: "bad".to_owned(), plugins: vec![plugin.clone()], ..cluster.bundle(&pipeline, 1) };
+        let id = cluster.submit(&bundle);
+        let failed = cluster.wait_for(&id, "its end", |job| job["state"] == "FAILED");
+        (id, failed["why"].as_str().unwrap().to_owned())
+    };
+    let (_, why) = bad("abort");
+    assert!(why.contains("was killed by signal 6"), "{why}");
+    let (id, why) = bad("panic");
+    assert!(why.contains("as asked, in poll"), "{why}");
+    let log = cluster.text(&format!("/v1/jobs/{id}/logs"));
+    assert!(log.contains("==> process 0 on 127.0.0.1") && log.contains("as asked, in poll") && log.contains("{\"number\""), "{log}");
+    assert_eq!(processes(&task_manager), before);
     assert_eq!(cluster.state(&good, "FINISHED")["attempt"], 0);
     assert_exactly_once(&cluster.folder);
+}
+
+#[test]
+fn a_task_manager_that_is_stopped_gives_its_work_back_at_once() {
+    let cluster = Cluster::start();
+    let mut first = cluster.task_manager("first", 2);
+    // No restart strategy: it is no failure.
+    let id = cluster.submit(&cluster.bundle(&format!("{COUNTS}checkpoint: {{interval: 100ms, dir: DIR/ckpt}}\n"), 2));
+    cluster.taken(&id, 3);
+    let _second = cluster.task_manager("second", 2);
+    first.signal(Signal::TERM);
+    first.wait().success();
+    let again = cluster.wait_for(&id, "another attempt", |job| job["attempt"] == 1 && job["state"] == "RUNNING");
+    assert_eq!(again["restarts"], 0, "{again:#}");
+    cluster.state(&id, "FINISHED");
+    assert_exactly_once(&cluster.folder);
+}
+
+/// Ends a cluster that is no child of the test, also when the test fails.
+struct Stop(PathBuf);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        drop(Command::new(binary()).args(["cluster", "stop", "--data"]).arg(&self.0).output());
+    }
+}
+
+#[test]
+fn a_cluster_of_this_machine_is_started_and_stopped_and_its_job_goes_on() {
+    let (folder, port) = (Folder::new(), free_port());
+    let text = port.to_string();
+    let cluster = |arguments: &[&str]| standpipe(["cluster"]).args(arguments).args(["--data".into(), folder.at("data")]).timeout(PATIENCE);
+    let _stop = Stop(folder.at("data"));
+    let started = cluster(&["start", "--slots", "2", "--port", &text]).finish().code(0);
+    assert_eq!(started.stdout, format!("http://127.0.0.1:{port}\n"));
+    let error = cluster(&["start", "--slots", "2", "--port", &text]).finish().one_error(2);
+    assert!(error.contains("a cluster runs already"), "{error}");
+    let asked = Cluster { manager: None, port, folder: Folder::new() };
+    let id = asked.submit(&asked.bundle(&format!("{COUNTS}{SAFE}"), 2));
+    asked.taken(&id, 2);
+    cluster(&["stop"]).finish().success();
+    let error = cluster(&["stop"]).finish().one_error(2);
+    assert!(error.contains("no cluster runs"), "{error}");
+    _ = cluster(&["start", "--slots", "2", "--port", &text]).finish().code(0);
+    let finished = asked.state(&id, "FINISHED");
+    assert_eq!((&finished["attempt"], &finished["restarts"]), (&json!(1), &json!(0)), "{finished:#}");
+    cluster(&["stop"]).finish().success();
+    assert_exactly_once(&asked.folder);
+}
+
+#[test]
+fn whoever_has_no_token_is_not_answered() {
+    let folder = Folder::new();
+    folder.write("token", "0123456789abcdef-secret\n");
+    folder.write("short", "x\n");
+    let port = free_port();
+    let bind = format!("127.0.0.1:{port}");
+    let manager = |token: &str| {
+        standpipe(["jobmanager", "--bind", &bind, "--data"]).args([folder.at("manager"), "--token-file".into(), folder.at(token)])
+    };
+    let error = manager("short").finish().one_error(2);
+    assert!(error.contains("at least 16 characters"), "{error}");
+    let mut running = manager("token").start();
+    running.wait_until("the job manager", PATIENCE, |run| run.stderr().contains("job manager: http://"));
+    let url = format!("http://{bind}");
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    assert_eq!(agent.get(format!("{url}/overview")).call().unwrap().status(), 401);
+    assert_eq!(
+        agent.get(format!("{url}/overview")).header("Authorization", "Bearer 0123456789abcdef-secret").call().unwrap().status(),
+        200
+    );
+    let worker = |token: &[&str]| {
+        let arguments = ["taskmanager", "--slots", "1", "--jobmanager", &url, "--data"];
+        standpipe(arguments).args([folder.at("worker")]).args(token).in_directory(folder.path()).timeout(PATIENCE)
+    };
+    let refused = worker(&[]).finish().code(2);
+    assert!(refused.stderr.contains("Authorization: Bearer TOKEN"), "{}", refused.stderr);
+    let mut task_manager = worker(&["--token-file", "token", "--log-level", "info"]).start();
+    task_manager.wait_until("the task manager", PATIENCE, |run| run.stderr().contains("slots are with the job manager"));
 }
 
 #[test]

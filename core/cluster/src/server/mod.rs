@@ -227,6 +227,8 @@ impl Server {
         }
         let (store, generation, jobs) = Store::open(&options.data)?;
         let blobs = Blobs::open(options.data.join("blobs"))?;
+        // What was sent for jobs that are forgotten, or that never came.
+        blobs.keep_only(&jobs.iter().flat_map(|job| job.bundle.files()).map(|file| file.hash).collect())?;
         let planning = options.data.join("planning");
         // Of a manager that was killed meanwhile.
         drop(std::fs::remove_dir_all(&planning));

@@ -141,6 +141,8 @@ pub fn run(options: TaskManagerOptions, begun: impl FnOnce(Ender)) -> Result<(),
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.data)?;
     let data = fs::canonicalize(&options.data)?;
     let blobs = Blobs::open(data.join("blobs"))?;
+    // Nobody knows what of it is still needed; what is will be fetched.
+    blobs.keep_only(&BTreeSet::new())?;
     // Short, as the path of a socket must be.
     let sockets = std::env::temp_dir().join(format!("standpipe-tm-{}", std::process::id()));
     drop(fs::remove_dir_all(&sockets));
