@@ -224,6 +224,21 @@ fn a_manager_that_is_killed_comes_back_and_finds_its_job_running() {
 }
 
 #[test]
+fn workers_end_when_the_manager_is_silent_for_a_lease_and_begin_again_when_it_is_back() {
+    let mut cluster = Cluster::start();
+    let task_manager = cluster.task_manager("only", 3);
+    let id = cluster.submit(&cluster.bundle(&format!("{COUNTS}{SAFE}"), 3));
+    cluster.taken(&id, 3);
+    cluster.manager.as_mut().unwrap().signal(Signal::KILL);
+    wait_until("the end of the worker", PATIENCE, || processes(&task_manager).is_empty());
+    cluster.manager = Some(start_manager(&cluster.folder, cluster.port));
+    let again = cluster.wait_for(&id, "another attempt", |job| job["attempt"] == 1 && job["state"] == "RUNNING");
+    assert!(again["restarts"] == 1, "{again:#}");
+    cluster.state(&id, "FINISHED");
+    assert_exactly_once(&cluster.folder);
+}
+
+#[test]
 fn a_plugin_that_aborts_ends_its_own_job_alone_and_one_that_panics_is_named() {
     let cluster = Cluster::start();
     let task_manager = cluster.task_manager("only", 3);

@@ -136,11 +136,13 @@ impl Agent {
         }
     }
 
-    /// How a job does.
-    pub fn status(&mut self, attempt: &Attempt, status: Value) {
-        if let Some(held) = self.held.get_mut(attempt) {
-            held.status = Some(status);
-        }
+    /// How a job does. True: the manager is to hear of it now, not some time.
+    pub fn status(&mut self, attempt: &Attempt, status: Value) -> bool {
+        let Some(held) = self.held.get_mut(attempt) else { return false };
+        let state = |status: &Value| status.get("state").cloned();
+        let is_new = held.status.as_ref().and_then(state) != state(&status);
+        held.status = Some(status);
+        is_new
     }
 
     /// A process is no more.

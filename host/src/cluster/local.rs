@@ -133,14 +133,16 @@ fn stop(folder: &Path) -> anyhow::Result<()> {
     let Some(running) = read(folder) else {
         return Err(Failure::error(Code::Usage, format!("no cluster runs that was started with its data in {}", folder.display())));
     };
-    running.task_manager.end();
-    running.job_manager.end();
-    let deadline = Instant::now() + PATIENCE;
-    while running.task_manager.runs() || running.job_manager.runs() {
-        if Instant::now() >= deadline {
-            return Err(Failure::error(Code::Failed, "the cluster does not end"));
+    // The task manager first: it tells the manager what has ended.
+    for process in [&running.task_manager, &running.job_manager] {
+        process.end();
+        let deadline = Instant::now() + PATIENCE;
+        while process.runs() {
+            if Instant::now() >= deadline {
+                return Err(Failure::error(Code::Failed, format!("process {} of the cluster does not end", process.pid)));
+            }
+            thread::sleep(LOOK);
         }
-        thread::sleep(LOOK);
     }
     drop(fs::remove_file(file(folder)));
     say!("the cluster has ended; jobs with checkpoints that ran go on when it is started again");

@@ -101,7 +101,7 @@ pub enum Stage {
     Deployed {
         /// By process.
         members: Vec<Member>,
-        /// All have heard where the others are.
+        /// All have begun, and have heard where the others are.
         running: bool,
         /// One has ended: the others are killed when this time has come.
         deadline: Option<Millis>,
@@ -236,7 +236,6 @@ impl Job {
 
     pub(super) fn begin_attempt(&mut self, members: Vec<Member>, now: Millis) {
         let placed = members.iter().map(|member| (member.host.clone(), member.task_manager.clone())).collect();
-        let running = members.len() == 1;
         self.attempts.push(AttemptRecord { number: self.next_attempt, begun: now, ended: None, placed, why: None });
         if self.attempts.len() > MOST_ATTEMPTS {
             self.attempts.remove(0);
@@ -244,8 +243,7 @@ impl Job {
         self.next_attempt += 1;
         self.changed = now;
         self.status = None;
-        // One alone has nobody to wait for.
-        self.stage = Stage::Deployed { members, running, deadline: None, killed: None, go: Vec::new() };
+        self.stage = Stage::Deployed { members, running: false, deadline: None, killed: None, go: Vec::new() };
     }
 
     /// All processes of the attempt are gone: what becomes of the job. `random` is from 0 to 1.

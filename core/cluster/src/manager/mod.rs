@@ -91,7 +91,7 @@ impl Manager {
                 let unheard = TaskManager { slots: 0, host: member.host.clone(), pid: 0, since: now, heard: now, known: false };
                 manager.task_managers.entry(member.task_manager.clone()).or_insert(unheard);
             }
-            if !*running && killed.is_none() {
+            if !*running && killed.is_none() && members.len() > 1 {
                 // Some of its processes may have heard of each other, and some not.
                 *killed = Some(Killed::Anew("the job manager was started again while the job was starting".to_owned()));
                 actions.push(Action::Save(job.id.clone()));

@@ -170,6 +170,8 @@ fn a_manager_that_comes_back_finds_its_jobs_running_and_begins_anew_what_was_sta
     let mut manager = manager();
     manager.beat("a", &beat(&manager, 3, vec![]), 0, 0.5);
     manager.submit(job("j", 1, AGAIN, 0), 0);
+    manager.beat("a", &beat(&manager, 3, vec![worker(0, 0, Phase::Running)]), 0, 0.5);
+    assert_eq!(manager.jobs["j"].state(), "RUNNING");
     manager.submit(job("two", 4, AGAIN, 0), 0);
     manager.beat("b", &beat(&manager, 2, vec![]), 0, 0.5);
     let kept: Vec<Job> = manager.jobs().values().map(|job| serde_json::from_str(&serde_json::to_string(job).unwrap()).unwrap()).collect();

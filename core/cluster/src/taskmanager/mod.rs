@@ -216,10 +216,7 @@ impl TaskManager {
             let mut urgent = false;
             match event {
                 Ok(Event::End) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                Ok(event) => {
-                    urgent = !matches!(event, Event::Status(..));
-                    self.on(event);
-                }
+                Ok(event) => urgent = self.on(event),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let due = self.agent.wake(millis(self.begun.elapsed()));
@@ -293,13 +290,14 @@ impl TaskManager {
         }
     }
 
-    fn on(&mut self, event: Event) {
+    /// True: the manager is to hear of it now.
+    fn on(&mut self, event: Event) -> bool {
         match event {
             Event::Orders(orders, sent) => self.follow(&orders, sent),
             Event::Fetched(attempt, Ok(folder)) => self.start(&attempt, &folder),
             Event::Fetched(attempt, Err(why)) => self.failed(&attempt, why),
             Event::Ready(attempt, ready) => self.agent.ready(&attempt, ready),
-            Event::Status(attempt, status) => self.agent.status(&attempt, status),
+            Event::Status(attempt, status) => return self.agent.status(&attempt, status),
             Event::Ended(attempt, status) => self.ended(&attempt, status),
             Event::Answered(answered) => {
                 self.asked.remove(&answered.id);
@@ -307,6 +305,7 @@ impl TaskManager {
             }
             Event::End => {}
         }
+        true
     }
 
     fn do_all(&mut self, all: Vec<Do>) {

@@ -24,6 +24,8 @@ use std::{
 
 /// Between two looks at how a job does.
 const LOOK: Duration = Duration::from_secs(1);
+/// While it is starting.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
 /// A process that does not say by then how it does is asked another time.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks for a process that has come to be ready.
@@ -175,7 +177,7 @@ fn look(socket: PathBuf, attempt: Attempt, over: Arc<AtomicBool>, events: Sender
                     return;
                 }
             }
-            thread::sleep(LOOK);
+            thread::sleep(if answers.is_empty() { FIRST_LOOK } else { LOOK });
         }
     };
     thread::Builder::new().name("status".to_owned()).spawn(ask_again).map(drop)
