@@ -33,6 +33,8 @@ use worker::Worker;
 const INTERVAL: Duration = Duration::from_millis(1_000);
 /// Of a log, for a user.
 const LOG_BYTES: u64 = 256 << 10;
+/// Of a folder of sockets: a path has at most 107 bytes, and the name of a socket up to 44.
+const LONGEST_FOLDER: usize = 60;
 /// How long a beat waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long workers have to be gone when it ends.
@@ -143,8 +145,10 @@ pub fn run(options: TaskManagerOptions, begun: impl FnOnce(Ender)) -> Result<(),
     let blobs = Blobs::open(data.join("blobs"))?;
     // Nobody knows what of it is still needed; what is will be fetched.
     blobs.keep_only(&BTreeSet::new())?;
+    let of_data = data.join("run");
     // Short, as the path of a socket must be.
-    let sockets = std::env::temp_dir().join(format!("standpipe-tm-{}", std::process::id()));
+    let is_short = of_data.as_os_str().len() <= LONGEST_FOLDER;
+    let sockets = if is_short { of_data } else { std::env::temp_dir().join(format!("standpipe-tm-{}", std::process::id())) };
     drop(fs::remove_dir_all(&sockets));
     fs::DirBuilder::new().mode(0o700).create(&sockets)?;
     let id = crate::server::random_id()?;

@@ -177,7 +177,8 @@ fn look(socket: PathBuf, attempt: Attempt, over: Arc<AtomicBool>, events: Sender
                     return;
                 }
             }
-            thread::sleep(if answers.is_empty() { FIRST_LOOK } else { LOOK });
+            let is_starting = |answer: &Value| answer.pointer("/status/state").and_then(Value::as_str) == Some("starting");
+            thread::sleep(if answers.iter().all(is_starting) { FIRST_LOOK } else { LOOK });
         }
     };
     thread::Builder::new().name("status".to_owned()).spawn(ask_again).map(drop)
