@@ -30,7 +30,7 @@ const PREFIX: &str = "sha256:";
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash([u8; 32]);
 
-/// A text that is no [`Hash`].
+/// A text that is no [`struct@Hash`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no hash: expected sha256: and 64 hexadecimal digits in lower case")]
 pub struct NoHash(String);
@@ -70,7 +70,7 @@ impl Hash {
     }
 }
 
-/// Makes a [`Hash`] of what comes in pieces.
+/// Makes a [`struct@Hash`] of what comes in pieces.
 #[derive(Clone)]
 pub struct Hasher(ring::digest::Context);
 
