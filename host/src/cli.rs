@@ -3,7 +3,7 @@
 use crate::logging::LogFormat;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use standpipe_checkpoint::Start;
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Streaming pipelines whose connectors are dynamic libraries.
@@ -55,6 +55,16 @@ pub(crate) enum Command {
     /// Plugin files
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Run the job manager of a session cluster: REST on one port
+    Jobmanager(JobManagerArguments),
+    /// Run a task manager of a session cluster: jobs run in its worker processes
+    Taskmanager(TaskManagerArguments),
+    /// A session cluster on this machine: one job manager, one task manager
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Print what a pipeline needs, as JSON: the child process of the job manager
+    #[command(hide = true)]
+    Plan(PipelineArguments),
     /// Run the metrics demo: generator -> Kafka -> windows, runs and flags -> Elasticsearch
     Demo(DemoArguments),
 }
@@ -107,6 +117,67 @@ pub(crate) struct RunArguments {
     /// With --restore: leave behind the state of nodes that are not in the pipeline any more
     #[arg(long, requires = "restore")]
     pub(crate) allow_non_restored_state: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobManagerArguments {
+    /// Where it listens; another address than loopback needs a token
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    pub(crate) bind: SocketAddr,
+    /// What it keeps: its database and the jobs' files [default: ~/.local/state/standpipe/jobmanager]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// A file with the token that requests must have (`Authorization: Bearer TOKEN`)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// A task manager that is not heard of for so long is lost, and its work goes elsewhere
+    #[arg(long, default_value = "15s", value_parser = lease)]
+    pub(crate) lease: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TaskManagerArguments {
+    /// How many engine workers may run here
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) slots: u32,
+    /// The job manager
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081", value_parser = http)]
+    pub(crate) jobmanager: String,
+    /// The name or address that task managers on other machines reach this one by
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) host: String,
+    /// Jobs' files and logs; of this task manager alone [default: ~/.local/state/standpipe/taskmanager-PID]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// A file with the job manager's token
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// A session cluster on this machine.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Start one in the background; prints its address
+    Start(ClusterStart),
+    /// End it; jobs with checkpoints that ran go on when it is started again
+    Stop {
+        /// As it was started with
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClusterStart {
+    /// Slots of its task manager
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) slots: u32,
+    /// The port of its job manager, on 127.0.0.1
+    #[arg(long, default_value_t = 8081, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+    /// Its data and logs [default: ~/.local/state/standpipe/cluster]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
 }
 
 /// Checkpoints of a pipeline.
@@ -440,6 +511,18 @@ fn restore(text: &str) -> Result<Start, String> {
             .map(Start::At)
             .map_err(|_| format!("expected latest, the number of a checkpoint, or the path of its manifest, found {text:?}")),
     }
+}
+
+fn http(text: &str) -> Result<String, String> {
+    let is_http = ["http://", "https://"].iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
+    if is_http { Ok(text.to_owned()) } else { Err(format!("expected http://HOST:PORT, found {text:?}")) }
+}
+
+/// Long enough for a few beats of a task manager, short enough that somebody still waits for it.
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = duration(text)?;
+    let may_be = Duration::from_secs(3)..=Duration::from_secs(3600);
+    if may_be.contains(&lease) { Ok(lease) } else { Err("expected 3s to 1h".to_owned()) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -5,6 +5,7 @@
 
 mod checkpoints;
 mod cli;
+mod cluster;
 mod commands;
 mod control;
 mod demo;
@@ -16,7 +17,6 @@ mod output;
 mod plugins;
 mod processes;
 mod progress;
-mod restarts;
 mod secrets;
 mod signals;
 mod supervise;

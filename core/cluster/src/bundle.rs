@@ -30,7 +30,7 @@ const PREFIX: &str = "sha256:";
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash([u8; 32]);
 
-/// A text that is no [`Hash`].
+/// A text that is no [`struct@Hash`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no hash: expected sha256: and 64 hexadecimal digits in lower case")]
 pub struct NoHash(String);
@@ -70,13 +70,13 @@ impl Hash {
     }
 }
 
-/// Makes a [`Hash`] of what comes in pieces.
+/// Makes a [`struct@Hash`] of what comes in pieces.
 #[derive(Clone)]
 pub struct Hasher(ring::digest::Context);
 
 impl fmt::Debug for Hasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hasher").finish_non_exhaustive()
+        f.write_str("Hasher(..)")
     }
 }
 
@@ -190,6 +190,21 @@ pub struct Bundle {
     /// See there.
     #[serde(default)]
     pub options: Options,
+}
+
+/// A bundle that several have, in documents as if one alone had it. (serde's own `rc` would be on for the whole tree.)
+pub(crate) mod shared {
+    use super::Bundle;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::sync::Arc;
+
+    pub(crate) fn serialize<S: Serializer>(bundle: &Arc<Bundle>, serializer: S) -> Result<S::Ok, S::Error> {
+        bundle.as_ref().serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Bundle>, D::Error> {
+        Bundle::deserialize(deserializer).map(Arc::new)
+    }
 }
 
 /// The folder of a bundle's plugins beside its pipeline.

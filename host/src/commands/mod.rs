@@ -25,6 +25,10 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Job(command) => job::job(&command),
         Command::State(command) => state::state(&command),
         Command::Plugin(command) => plugin::plugin(&command),
+        Command::Jobmanager(arguments) => crate::cluster::job_manager(&arguments),
+        Command::Taskmanager(arguments) => crate::cluster::task_manager(&arguments),
+        Command::Cluster(command) => crate::cluster::cluster(&command),
+        Command::Plan(arguments) => crate::cluster::print_plan(&arguments),
         Command::Demo(arguments) => crate::demo::run(&arguments),
     }
 }

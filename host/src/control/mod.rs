@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Names another folder for the sockets.
-const FOLDER: &str = "STANDPIPE_RUN_DIR";
+pub(crate) const FOLDER: &str = "STANDPIPE_RUN_DIR";
 /// What sockets of jobs end with; those of supervised processes, which nobody is to find, end otherwise.
 const SOCKET: &str = "sock";
 const OF_A_CHILD: &str = "child";

@@ -11,6 +11,7 @@ use crate::{
     text::Text,
     yaml::{Data, Node, Value},
 };
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{HashMap, HashSet},
     time::Duration,
@@ -133,7 +134,7 @@ pub struct Restart {
 }
 
 /// When a failed job is started again.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the fields are named as the keys of the file")]
 pub enum RestartStrategy {
     /// Never.

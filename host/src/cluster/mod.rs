@@ -1,0 +1,165 @@
+//! `jobmanager` and `taskmanager`: the processes of a session cluster, with what only the binary knows: how a pipeline is planned, how a worker is started.
+
+mod local;
+mod planner;
+
+pub(crate) use local::cluster;
+pub(crate) use planner::print_plan;
+
+use crate::{
+    cli::{JobManagerArguments, TaskManagerArguments},
+    exit::{Code, Failure},
+    output::say,
+    processes, supervise,
+};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+use standpipe_cluster::{
+    bundle::Bundle,
+    manager::Settings,
+    protocol::Go,
+    server::{ManagerOptions, Server, ServerError},
+    taskmanager::{self, TaskManagerError, TaskManagerOptions, WorkerSpec},
+};
+use standpipe_engine::{Identity, Secret};
+use std::{
+    env,
+    ffi::OsString,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    thread,
+};
+
+/// The folder of a manager's or task manager's data if none is given.
+fn default_data(name: &str) -> anyhow::Result<PathBuf> {
+    let of = |variable| env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let state = of("XDG_STATE_HOME").or_else(|| of("HOME").map(|home| home.join(".local/state")));
+    let missing = || Failure::error(Code::Usage, "there is no HOME to keep data in: give --data DIR");
+    Ok(state.ok_or_else(missing)?.join("standpipe").join(name))
+}
+
+/// A token in a file that others cannot read.
+fn token(file: Option<&Path>) -> anyhow::Result<Option<String>> {
+    let Some(file) = file else { return Ok(None) };
+    let text = fs::read_to_string(file).map_err(|error| Failure::error(Code::Outside, format!("{}: {error}", file.display())))?;
+    let text = text.trim();
+    if text.len() < 16 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let message = format!("{}: a token has at least 16 characters of ASCII without spaces", file.display());
+        return Err(Failure::error(Code::Usage, message));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+/// `standpipe jobmanager`.
+pub(crate) fn job_manager(arguments: &JobManagerArguments) -> anyhow::Result<()> {
+    let data = arguments.data.clone().map_or_else(|| default_data("jobmanager"), Ok)?;
+    let lease = u64::try_from(arguments.lease.as_millis()).unwrap_or(u64::MAX);
+    let options = ManagerOptions {
+        bind: arguments.bind,
+        data: data.clone(),
+        token: token(arguments.token_file.as_deref())?,
+        settings: Settings { lease, ..Settings::default() },
+        planner: Arc::new(planner::plan),
+        introducer: Arc::new(introduce),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let (end, ended) = tokio::sync::oneshot::channel();
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if signals.forever().next().is_some() {
+            _ = end.send(());
+        }
+    })?;
+    let served = runtime.block_on(async {
+        let server = Server::open(options).await?;
+        say!("job manager: http://{}, data in {}", server.address()?, data.display());
+        server.run(async { _ = ended.await }).await
+    });
+    served.map_err(|error| {
+        let code = if matches!(error, ServerError::Open(_)) { Code::Usage } else { Code::Outside };
+        Failure::error(code, error)
+    })
+}
+
+/// A secret for the processes of one start of a job; certificates where they talk over a network.
+fn introduce(addresses: &[SocketAddr], taken_over: Option<serde_json::Value>) -> io::Result<Vec<Go>> {
+    let secret = Secret::random()?.to_hex();
+    let is_local = addresses.iter().all(|address| address.ip().is_loopback());
+    let processes = u32::try_from(addresses.len()).map_err(io::Error::other)?;
+    let mut identities = if is_local { Vec::new() } else { Identity::of_processes(processes)? }.into_iter();
+    let go = |_| {
+        let tls = identities.next().map(serde_json::to_value).transpose()?;
+        Ok(Go { secret: secret.clone(), addresses: addresses.to_vec(), taken_over: taken_over.clone(), tls })
+    };
+    addresses.iter().map(go).collect()
+}
+
+/// `standpipe taskmanager`.
+pub(crate) fn task_manager(arguments: &TaskManagerArguments) -> anyhow::Result<()> {
+    let options = TaskManagerOptions {
+        manager: arguments.jobmanager.clone(),
+        token: token(arguments.token_file.as_deref())?,
+        slots: arguments.slots,
+        host: arguments.host.clone(),
+        data: arguments.data.clone().map_or_else(|| default_data(&format!("taskmanager-{}", std::process::id())), Ok)?,
+        launcher: Box::new(worker),
+    };
+    say!("task manager: {} slots for the job manager at {}", options.slots, options.manager);
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let ended = taskmanager::run(options, |ender| {
+        // Without it a signal does nothing, and the next one ends the process.
+        drop(thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            for _ in signals.forever() {
+                ender.end();
+            }
+        }));
+    });
+    ended.map_err(|error| {
+        let code = if matches!(error, TaskManagerError::Refused { .. }) { Code::Usage } else { Code::Outside };
+        Failure::error(code, error)
+    })
+}
+
+/// The pipeline, its plugins and its settings, as the command line has them; in the folder where the bundle is laid out.
+fn pipeline_arguments(bundle: &Bundle) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec![bundle.pipeline.path.clone().into()];
+    if !bundle.plugins.is_empty() {
+        arguments.extend(["--plugin-path".into(), standpipe_cluster::bundle::PLUGINS.into()]);
+    }
+    if let Some(parallelism) = bundle.options.parallelism {
+        arguments.extend(["--parallelism".into(), parallelism.to_string().into()]);
+    }
+    for (key, value) in bundle.configuration.iter().filter_map(|(key, value)| Some((key.strip_prefix("engine.")?, value))) {
+        // Some of what belongs to the engine is at the top of a pipeline file.
+        let is_of_job = matches!(key.split('.').next(), Some("parallelism" | "checkpoint" | "restart"));
+        let key = if is_of_job { key.to_owned() } else { format!("engine.{key}") };
+        arguments.extend(["--set".into(), format!("{key}={value}").into()]);
+    }
+    arguments
+}
+
+/// The process of a worker: `run`, told by its environment which one of which job it is.
+fn worker(spec: &WorkerSpec<'_>) -> io::Result<Command> {
+    let (order, bundle) = (spec.order, &spec.order.bundle);
+    let mut command = Command::new(env::current_exe()?);
+    command.arg("run").args(pipeline_arguments(bundle)).arg("--quiet");
+    if let Some(restore) = &bundle.options.restore {
+        command.arg(format!("--restore={restore}"));
+    }
+    if bundle.options.allow_non_restored_state {
+        command.arg("--allow-non-restored-state");
+    }
+    supervise::be_child(&mut command, order.attempt.number, &order.attempt.job);
+    command.env(crate::control::FOLDER, spec.sockets).env(processes::HOST, spec.host);
+    if let (processes @ 2.., process) = (u32::try_from(order.slots.len()).map_err(io::Error::other)?, order.process) {
+        command.env(processes::PROCESS, processes::Member { process, processes }.to_text());
+        let slots: Vec<String> = order.slots.iter().map(u32::to_string).collect();
+        command.env(processes::SLOTS, slots.join(","));
+    }
+    Ok(command)
+}
