@@ -833,11 +833,13 @@ struct StandpipeDeploymentTable {
                           struct StandpipeSlice cursor,
                           struct StandpipeBuffer *out,
                           struct StandpipeError *error);
-  /* At most `limit` rows of a node (0: all of a bounded one). */
+  /* At most `limit` rows of a node (0: all of a bounded one), and none that come later than `timeout_us` microseconds from now (negative: no limit). What the
+   * stream's functions are promised is what this table's are: they are called one after another, on the same thread, before `destroy`, and they may block. */
   StandpipeStatus (*collect)(void *instance,
                              struct StandpipeSlice handle,
                              struct StandpipeSlice node,
                              uint64_t limit,
+                             int64_t timeout_us,
                              struct ArrowArrayStream *out,
                              struct StandpipeError *error);
   /* Removes everything that the job left behind. */

@@ -34,12 +34,14 @@ pub struct DeploymentTable {
     pub stop: unsafe extern "C" fn(instance: *mut c_void, handle: Slice, savepoint: Slice, out: *mut Buffer, error: *mut Error) -> Status,
     /// Log lines from a cursor on (empty: from the first): JSON `{"lines": [...], "cursor": ...}`.
     pub logs: unsafe extern "C" fn(instance: *mut c_void, handle: Slice, cursor: Slice, out: *mut Buffer, error: *mut Error) -> Status,
-    /// At most `limit` rows of a node (0: all of a bounded one).
+    /// At most `limit` rows of a node (0: all of a bounded one), and none that come later than `timeout_us` microseconds from now (negative: no limit). What the
+    /// stream's functions are promised is what this table's are: they are called one after another, on the same thread, before `destroy`, and they may block.
     pub collect: unsafe extern "C" fn(
         instance: *mut c_void,
         handle: Slice,
         node: Slice,
         limit: u64,
+        timeout_us: i64,
         out: *mut ArrowArrayStream,
         error: *mut Error,
     ) -> Status,

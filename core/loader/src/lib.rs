@@ -26,7 +26,7 @@ pub use search::{SearchEntry, SearchPath};
 pub use standpipe_sdk::{
     CloseReason, Committable, Error, ErrorCode, LogLevel, MetricKind, Recovered, Rejection as Rejected, TimeDomain, Timer, Written, bundle,
     config::closest,
-    deployment::Handle,
+    deployment::{Collect, Handle},
     hosting::{
         DeploymentInstance, Emitted, HostServices, InstanceContext, KeyedCall, KeyedState, LentColumn, NodeInput, Origin, PluginError,
         Polled, SinkInstance, SinkValidation, SourceEnumerator, SourceReader, SourceValidation, SplitPosition, StateError,

@@ -98,8 +98,8 @@ impl Bundle {
         if let Some(restore) = &self.options.restore {
             add("--restore", restore.clone());
         }
-        for (key, value) in &self.configuration {
-            add("--set", format!("{}={value}", of_the_pipeline(key)));
+        for (key, value) in self.configuration.iter().filter_map(|(key, value)| Some((key.strip_prefix("engine.")?, value))) {
+            add("--engine", format!("{key}={value}"));
         }
         if self.options.allow_non_restored_state {
             arguments.push("--allow-non-restored-state".to_owned());
@@ -110,8 +110,14 @@ impl Bundle {
     /// Lays the job out in a folder, which must be there: the pipeline and resources under their paths, plugin files in `plugins/`, the description.
     ///
     /// # Errors
-    /// When something cannot be written.
+    /// When something cannot be written, or a file of the job has the name of the description.
     pub fn unpack(&self, bundle: &Path, to: &Path) -> Result<()> {
+        if let Some(file) = self.files().find(|file| file.path == DESCRIPTION) {
+            return Err(Error::config(
+                "",
+                format!("{:?} is the name of the bundle's own description: give the file another one", file.path),
+            ));
+        }
         let own = std::iter::once(&self.pipeline).chain(&self.resources).map(|file| (to.join(&file.path), file));
         let plugins = self.plugins.iter().map(|file| (to.join(PLUGINS).join(&file.path), file));
         for (target, file) in own.chain(plugins) {
@@ -123,15 +129,6 @@ impl Bundle {
         let target = to.join(DESCRIPTION);
         fs::copy(bundle.join(DESCRIPTION), &target).map_err(|error| outside(&target, &error))?;
         Ok(())
-    }
-}
-
-/// The key of a pipeline file that a setting of the engine is: what the file says itself is no longer among the settings.
-fn of_the_pipeline(key: &str) -> &str {
-    let bare = key.strip_prefix("engine.").unwrap_or(key);
-    match bare.split('.').next() {
-        Some("parallelism" | "checkpoint" | "restart") => bare,
-        _ => key,
     }
 }
 
@@ -168,14 +165,21 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_the_engine_become_keys_of_the_pipeline() {
+    fn settings_of_the_engine_lose_their_prefix() {
         let mut bundle: Bundle = serde_json::from_str(&bundle("a.yaml", "")).unwrap();
         let settings = [("engine.parallelism", "2"), ("engine.checkpoint.interval", "1s"), ("engine.state.backend", "disk")];
         bundle.configuration = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         bundle.options = BundleOptions { parallelism: Some(3), restore: Some("latest".to_owned()), allow_non_restored_state: true };
-        let expected = "run a.yaml --plugin-path plugins --parallelism 3 --restore latest --set checkpoint.interval=1s --set parallelism=2 \
-            --set engine.state.backend=disk --allow-non-restored-state";
+        let expected = "run a.yaml --plugin-path plugins --parallelism 3 --restore latest --engine checkpoint.interval=1s --engine parallelism=2 \
+            --engine state.backend=disk --allow-non-restored-state";
         assert_eq!(bundle.run_arguments().join(" "), expected);
+    }
+
+    #[test]
+    fn a_file_of_the_job_does_not_take_the_place_of_the_description() {
+        let bundle: Bundle = serde_json::from_str(&bundle(DESCRIPTION, &"0a".repeat(32))).unwrap();
+        let error = bundle.unpack(Path::new("/no/such"), Path::new("/no/such")).unwrap_err();
+        assert!(error.message.starts_with("\"bundle.json\" is the name of"), "{}", error.message);
     }
 
     #[test]

@@ -19,6 +19,17 @@ pub type Handle = Map<String, Value>;
 /// From one look at a job's state to the next, in [`Deployment::wait`] as it is given.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// Which rows are to be collected.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collect {
+    /// The node's name in the pipeline.
+    pub node: String,
+    /// Rows at most; none: all.
+    pub limit: Option<u64>,
+    /// Those that have come by then; none: until the job ends.
+    pub timeout: Option<Duration>,
+}
+
 /// What a mode will do with a configuration.
 #[derive(Debug, Clone, Default)]
 pub struct DeploymentDeclaration {
@@ -104,12 +115,12 @@ pub trait Deployment: Sized + Send + 'static {
         Err(Error::unsupported("this mode keeps no logs"))
     }
 
-    /// Rows of a node, so many at most; 0: all of a bounded one.
+    /// Rows of a node. The reader is read on this thread, before anything else is asked of the instance; it may block, watching [`Host::cancelled`].
     ///
     /// # Errors
-    /// When there is no such node, or its rows cannot be had.
-    fn collect(&mut self, handle: &Handle, node: &str, limit: u64) -> Result<Box<dyn RecordBatchReader + Send>> {
-        let _ = (handle, node, limit);
+    /// When there is no such node, its rows cannot be had, or there would be no end of them: a job that does not end by itself needs a limit or a timeout.
+    fn collect(&mut self, handle: &Handle, wanted: &Collect) -> Result<Box<dyn RecordBatchReader + Send>> {
+        let _ = (handle, wanted);
         Err(Error::unsupported("this mode collects no rows"))
     }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 use standpipe_sdk::{
     Deployment, DeploymentDeclaration, Error, ErrorCode, Host, Result,
-    deployment::{Handle, JobStatus, LogLines, Problem, Savepoint},
+    deployment::{Collect, Handle, JobStatus, LogLines, Problem, Savepoint},
     hosting::{DeploymentInstance, DeploymentKind},
     testing::{Harness, TestHost},
 };
@@ -28,6 +28,15 @@ struct NowhereConfig {
 
 const fn three() -> u32 {
     3
+}
+
+/// What cannot even be dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("when it is dropped");
+    }
 }
 
 struct Nowhere {
@@ -72,19 +81,24 @@ impl Deployment for Nowhere {
     }
 
     fn stop(&mut self, _: &Handle, savepoint: &str) -> Result<Savepoint> {
-        Ok(Savepoint { location: format!("{savepoint}/7") })
+        let location = if savepoint.is_empty() { String::new() } else { format!("{savepoint}/7") };
+        Ok(Savepoint { location })
     }
 
     fn logs(&mut self, _: &Handle, cursor: &str) -> Result<LogLines> {
         Ok(LogLines { lines: vec![format!("after {cursor:?}")], cursor: "1".to_owned() })
     }
 
-    fn collect(&mut self, _: &Handle, node: &str, limit: u64) -> Result<Box<dyn RecordBatchReader + Send>> {
-        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..limit as i64));
+    fn collect(&mut self, _: &Handle, wanted: &Collect) -> Result<Box<dyn RecordBatchReader + Send>> {
+        let Collect { node, limit, timeout } = wanted;
+        assert_eq!(*timeout, limit.map(Duration::from_secs), "as the test asks for it");
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..limit.unwrap_or(5) as i64));
         let batch = RecordBatch::try_from_iter([("number", numbers)])?;
         let schema = batch.schema();
-        let node = node.to_owned();
+        let node = node.clone();
+        let bomb = (node == "bomb").then_some(Bomb);
         let batches = std::iter::once(Ok(batch)).chain(std::iter::once_with(move || -> Result<RecordBatch, ArrowError> {
+            let _bomb = &bomb;
             assert!(node != "panics", "in the middle of the rows");
             Err(ArrowError::ComputeError("the end".to_owned()))
         }));
@@ -131,6 +145,7 @@ fn a_job_is_known_by_its_handle() {
     mode.cancel(&handle).unwrap();
     assert!(mode.status(&handle).unwrap().is_terminal());
     assert_eq!(mode.stop(&handle, "s3://x").unwrap().location, "s3://x/7");
+    assert!(mode.stop(&handle, "").unwrap_err().message.contains("does not say where the savepoint is"));
     assert_eq!(mode.logs(&handle, "").unwrap().lines, ["after \"\""]);
     mode.cleanup(&handle).unwrap();
 }
@@ -161,10 +176,15 @@ fn failures_cross_with_code_and_message() {
 fn rows_cross_as_a_stream_and_a_panic_in_it_is_its_end() {
     let mut mode = instance(&Arc::new(TestHost::default()));
     for (node, expected) in [("fails", "the end"), ("panics", "in the middle of the rows")] {
-        let mut rows = mode.collect(&Handle::new(), node, 3).unwrap();
+        let wanted = Collect { node: node.to_owned(), limit: Some(3), timeout: Some(Duration::from_secs(3)) };
+        let mut rows = mode.collect(&Handle::new(), &wanted).unwrap();
         assert_eq!(rows.schema().field(0).name(), "number");
         assert_eq!(rows.next().unwrap().unwrap().num_rows(), 3);
         let error = rows.next().unwrap().unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
+    let mut rows = mode.collect(&Handle::new(), &Collect { node: "bomb".to_owned(), ..Collect::default() }).unwrap();
+    assert_eq!(rows.next().unwrap().unwrap().num_rows(), 5, "no limit");
+    drop(rows);
+    assert_eq!(mode.logs(&Handle::new(), "x").unwrap().lines, ["after \"x\""], "a panic that nobody waits for harms nobody");
 }

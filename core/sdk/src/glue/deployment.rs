@@ -3,7 +3,7 @@
 use super::{guard, instance::Instance, panic, put, put_bytes, text};
 use crate::{
     Error, ErrorCode, Host, Result, config,
-    deployment::{Deployment, Handle},
+    deployment::{Collect, Deployment, Handle},
     wire::{DeploymentDetails, Problem},
 };
 use arrow_array::{RecordBatch, RecordBatchReader, ffi_stream::FFI_ArrowArrayStream};
@@ -106,12 +106,14 @@ impl<D: Deployment> DeploymentGlue<D> {
         handle: Slice,
         node: Slice,
         limit: u64,
+        timeout_us: i64,
         out: *mut ArrowArrayStream,
         error: *mut abi::Error,
     ) -> Status {
         let collect = |open: &mut Open<D>| {
             let (handle, node) = unsafe { (read_handle(handle)?, text(node)?) };
-            let rows = open.deployment.collect(&handle, &node, limit)?;
+            let timeout = u64::try_from(timeout_us).ok().map(Duration::from_micros);
+            let rows = open.deployment.collect(&handle, &Collect { node, limit: Some(limit).filter(|limit| *limit > 0), timeout })?;
             let stream = FFI_ArrowArrayStream::new(Box::new(Guarded { schema: rows.schema(), rows: Some(rows) }));
             // Both are the C struct ArrowArrayStream.
             unsafe { put(out, arrow_c::convert(stream)) }
@@ -191,6 +193,15 @@ impl Iterator for Guarded {
                 Some(Err(ArrowError::CDataInterface(format!("panicked in collect: {}", report.text()))))
             }
         }
+    }
+}
+
+impl Drop for Guarded {
+    /// The host calls this through a C function, which no panic may leave.
+    fn drop(&mut self) {
+        let rows = self.rows.take();
+        // Who drops it does not want to know.
+        let _ = panic::catch(|| drop(rows));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{HostServices, Origin, PluginError, instance::Instance};
 use crate::{
-    deployment::Handle,
+    deployment::{Collect, Handle},
     wire::{JobStatus, LogLines, Savepoint},
 };
 use arrow_array::{
@@ -62,7 +62,7 @@ impl DeploymentInstance {
     /// As the plugin says.
     pub fn wait(&mut self, handle: &Handle, timeout: Option<Duration>) -> Result<JobStatus, PluginError> {
         let (handle, wait) = (text(handle), self.table.wait);
-        let timeout = timeout.map_or(-1, |timeout| i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX));
+        let timeout = microseconds(timeout);
         let status = self.instance.json(|this, out, error| unsafe { wait(this, Slice::new(handle.as_bytes()), timeout, out, error) })?;
         self.told(status)
     }
@@ -83,7 +83,8 @@ impl DeploymentInstance {
     pub fn stop(&mut self, handle: &Handle, savepoint: &str) -> Result<Savepoint, PluginError> {
         let (handle, stop) = (text(handle), self.table.stop);
         let stop = |this, out, error| unsafe { stop(this, Slice::new(handle.as_bytes()), Slice::new(savepoint.as_bytes()), out, error) };
-        self.instance.json(stop)
+        let savepoint: Savepoint = self.instance.json(stop)?;
+        if savepoint.location.is_empty() { Err(self.instance.broken("does not say where the savepoint is")) } else { Ok(savepoint) }
     }
 
     /// Log lines from a cursor on; empty: from the first.
@@ -96,16 +97,19 @@ impl DeploymentInstance {
         self.instance.json(logs)
     }
 
-    /// Rows of a node, so many at most; 0: all of a bounded one.
+    /// Rows of a node. As every call on an instance, those on the reader are on its thread, and before the instance is gone.
     ///
     /// # Errors
     /// As the plugin says.
-    pub fn collect(&mut self, handle: &Handle, node: &str, limit: u64) -> Result<Box<dyn RecordBatchReader + Send>, PluginError> {
+    pub fn collect(&mut self, handle: &Handle, wanted: &Collect) -> Result<Box<dyn RecordBatchReader + '_>, PluginError> {
         let (handle, collect) = (text(handle), self.table.collect);
+        let node = wanted.node.as_bytes();
+        let limit = wanted.limit.unwrap_or(0);
+        let timeout = microseconds(wanted.timeout);
         let mut stream = ArrowArrayStream::empty();
         let out = &raw mut stream;
         self.instance
-            .done(|this, error| unsafe { collect(this, Slice::new(handle.as_bytes()), Slice::new(node.as_bytes()), limit, out, error) })?;
+            .done(|this, error| unsafe { collect(this, Slice::new(handle.as_bytes()), Slice::new(node), limit, timeout, out, error) })?;
         if stream.is_released() {
             return Err(self.instance.broken("answers collect without rows"));
         }
@@ -127,6 +131,11 @@ impl DeploymentInstance {
     fn told(&self, status: JobStatus) -> Result<JobStatus, PluginError> {
         if status.state.is_empty() { Err(self.instance.broken("tells of a job without a state")) } else { Ok(status) }
     }
+}
+
+/// As the table has it: negative is no limit.
+fn microseconds(timeout: Option<Duration>) -> i64 {
+    timeout.map_or(-1, |timeout| i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX))
 }
 
 fn text(handle: &Handle) -> String {
