@@ -130,6 +130,9 @@ pub struct Request {
 /// What `do` of a request is that the task manager answers itself: the end of what the job's workers have written there.
 pub const LOG: &str = "log";
 
+/// What `do` of a request is that a task manager answers with rows that a sink has collected: it sends them for themselves, and only then says that it has.
+pub const COLLECT: &str = "collect";
+
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answered {

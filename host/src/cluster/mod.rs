@@ -21,7 +21,7 @@ use standpipe_cluster::{
     manager::Settings,
     protocol::Go,
     server::{ManagerOptions, Server, ServerError},
-    taskmanager::{self, TaskManagerError, TaskManagerOptions, WorkerSpec},
+    taskmanager::{self, TaskManagerError, TaskManagerOptions, WorkerSpec, collect},
 };
 use standpipe_engine::{Identity, Secret};
 use std::{
@@ -134,11 +134,9 @@ fn pipeline_arguments(bundle: &Bundle) -> Vec<OsString> {
     if let Some(parallelism) = bundle.options.parallelism {
         arguments.extend(["--parallelism".into(), parallelism.to_string().into()]);
     }
+    // Weaker than what the pipeline says itself.
     for (key, value) in bundle.configuration.iter().filter_map(|(key, value)| Some((key.strip_prefix("engine.")?, value))) {
-        // Some of what belongs to the engine is at the top of a pipeline file.
-        let is_of_job = matches!(key.split('.').next(), Some("parallelism" | "checkpoint" | "restart"));
-        let key = if is_of_job { key.to_owned() } else { format!("engine.{key}") };
-        arguments.extend(["--set".into(), format!("{key}={value}").into()]);
+        arguments.extend(["--engine".into(), format!("{key}={value}").into()]);
     }
     arguments
 }
@@ -156,6 +154,7 @@ fn worker(spec: &WorkerSpec<'_>) -> io::Result<Command> {
     }
     supervise::be_child(&mut command, order.attempt.number, &order.attempt.job);
     command.env(crate::control::FOLDER, spec.sockets).env(processes::HOST, spec.host);
+    command.env(collect::FOLDER, collect::folder(spec.folder));
     if let (processes @ 2.., process) = (u32::try_from(order.slots.len()).map_err(io::Error::other)?, order.process) {
         command.env(processes::PROCESS, processes::Member { process, processes }.to_text());
         let slots: Vec<String> = order.slots.iter().map(u32::to_string).collect();

@@ -19,6 +19,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// The connector whose rows users collect.
+const COLLECT: &str = "collect";
 /// A plugin that takes longer to say what it is takes too long.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks for its end.
@@ -73,6 +75,11 @@ pub(crate) fn print_plan(arguments: &PipelineArguments) -> anyhow::Result<()> {
     Ok(print(&format!("{}\n", serde_json::to_string(&planned)?))?)
 }
 
+/// A source that has an end, and everything that is none.
+fn ends(node: &standpipe_pipeline::plan::Node) -> bool {
+    !matches!(&node.operator, Operator::Source(source) if !source.validation.details.capabilities.bounded)
+}
+
 fn planned(plan: &Plan) -> Planned {
     let node = |node: &standpipe_pipeline::plan::Node| {
         let role = match node.operator {
@@ -90,13 +97,15 @@ fn planned(plan: &Plan) -> Planned {
             let from = plan.nodes.get(edge.from.0 as usize).map(|from| from.path.clone());
             (from.unwrap_or_default(), ship.to_owned())
         };
+        let collects = matches!(&node.operator, Operator::Sink(sink) if sink.kind.name() == COLLECT);
         let inputs = before.map(input).collect();
-        PlannedNode { path: node.path.clone(), role: role.to_owned(), parallelism: node.parallelism, inputs }
+        PlannedNode { path: node.path.clone(), role: role.to_owned(), parallelism: node.parallelism, inputs, collects }
     };
     Planned {
         slots: plan.slots(),
         restart: plan.restart.clone(),
         checkpoints: plan.checkpoint.is_some(),
+        bounded: plan.nodes.iter().all(ends),
         nodes: plan.nodes.iter().map(node).collect(),
     }
 }

@@ -26,6 +26,9 @@ pub struct Planned {
     pub restart: RestartStrategy,
     /// Whether it takes checkpoints.
     pub checkpoints: bool,
+    /// All its sources end.
+    #[serde(default)]
+    pub bounded: bool,
     /// In topological order.
     pub nodes: Vec<PlannedNode>,
 }
@@ -41,6 +44,9 @@ pub struct PlannedNode {
     pub parallelism: u32,
     /// Paths of the nodes before it, with how rows come from there: `forward`, `rebalance`, `hash`.
     pub inputs: Vec<(String, String)>,
+    /// A sink whose rows users collect.
+    #[serde(default)]
+    pub collects: bool,
 }
 
 /// How a job is over.

@@ -126,7 +126,7 @@ pub(super) fn job(job: &Job, waits: Option<String>, now: Millis) -> Value {
                 "read-bytes": number("bytes_in"), "read-bytes-complete": true, "write-bytes": number("bytes_out"), "write-bytes-complete": true,
                 "read-records": number("rows_in"), "read-records-complete": true, "write-records": number("rows_out"), "write-records-complete": true,
             },
-            "status-detail": statuses.get(node.path.as_str()),
+            "status-detail": statuses.get(node.path.as_str()), "collects": node.collects,
         })));
         shown
     };
@@ -137,7 +137,7 @@ pub(super) fn job(job: &Job, waits: Option<String>, now: Millis) -> Value {
         "now": now, "timestamps": timestamps(job), "vertices": job.planned.nodes.iter().map(vertex).collect::<Vec<_>>(),
         "status-counts": counts(job, subtasks), "plan": plan(job), "pending-operators": 0,
         "restarts": job.restarts, "attempt": job.attempt().number, "waits": waits, "why": job.why(),
-        "slots": job.planned.slots, "workers": job.members().iter().map(worker).collect::<Vec<_>>(),
+        "slots": job.planned.slots, "bounded": job.planned.bounded, "workers": job.members().iter().map(worker).collect::<Vec<_>>(),
         "status": job.status,
     })));
     Value::Object(shown)

@@ -3,6 +3,8 @@
 //! Who may ask: whoever has the token. Without one the manager is on loopback, and asks that a request names it so: a page in a browser that has found a name for
 //! 127.0.0.1 is refused, and so is one of another origin.
 
+mod collect;
+
 use super::{Shared, flink, random};
 use crate::{
     blobs::BlobError,
@@ -76,6 +78,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/jobs/overview", get(jobs))
         .route("/jobs/{id}", get(job).patch(cancel))
         .route("/jobs/{id}/logs", get(logs))
+        .route("/jobs/{id}/collect/{node}", get(collect::collect))
+        .route("/taskmanagers/{id}/collected/{request}", put(collect::collected).layer(DefaultBodyLimit::max(collect::MOST_BYTES)))
         .route("/jobs/{id}/plan", get(plan))
         .route("/jobs/{id}/exceptions", get(exceptions))
         .route("/jobs/{id}/checkpoints", get(checkpoints))

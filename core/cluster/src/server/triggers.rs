@@ -1,5 +1,9 @@
 //! Savepoints and stops that users have asked for: requests to the first process of a job, which its task manager passes on, and what became of them.
 
+mod collected;
+
+pub(crate) use collected::Collected;
+
 use crate::{
     manager::{Manager, Millis},
     protocol::{Answered, Attempt, LOG, Request, TaskManagerId},
@@ -19,9 +23,9 @@ struct Trigger {
     answer: Option<Result<Vec<Value>, String>>,
 }
 
-/// By their ids.
+/// By their ids; rows that have come apart from their answers.
 #[derive(Default)]
-pub(super) struct Triggers(BTreeMap<String, Trigger>);
+pub(super) struct Triggers(BTreeMap<String, Trigger>, BTreeMap<String, Collected>);
 
 impl Triggers {
     /// Asks the first process of an attempt that runs.

@@ -1,11 +1,13 @@
 //! The task manager's end of what is said with the manager.
 
+use super::collect::{self, Part};
 use crate::{
     blobs::Blobs,
     bundle::Hash,
-    protocol::{Beat, Orders, TaskManagerId, Version},
+    protocol::{Beat, Orders, Request, TaskManagerId, Version},
 };
-use std::time::Duration;
+use serde_json::Value;
+use std::{path::Path, time::Duration};
 use ureq::{Agent, http::StatusCode};
 
 /// Who does not take a connection by then does not take it.
@@ -52,6 +54,17 @@ impl Client {
         let request = self.agent.get(format!("{}/taskmanagers/{}/orders?generation={generation}&number={number}", self.base, self.id));
         let request = request.config().timeout_global(Some(HELD)).build();
         understand(request.header("Authorization", self.authorization()).call())
+    }
+
+    /// Sends the rows that somebody has asked for.
+    pub(super) fn collect(&self, request: &Request, folder: &Path) -> Result<Vec<Value>, String> {
+        let wanted = collect::Wanted::read(&request.ask).ok_or("the request for rows is not understood")?;
+        let Part { next, gap, bytes } = collect::read(folder, &wanted).map_err(|error| format!("the rows cannot be read: {error}"))?;
+        let url = format!("{}/taskmanagers/{}/collected/{}?next={next}&gap={gap}", self.base, self.id, request.id);
+        let sent =
+            self.agent.put(url).config().timeout_global(Some(FETCHING)).build().header("Authorization", self.authorization()).send(&bytes);
+        // Whoever has asked may have gone.
+        sent.map(|_| Vec::new()).map_err(|error| format!("the rows cannot be sent: {error}"))
     }
 
     /// Gets a blob.

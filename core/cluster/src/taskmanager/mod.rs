@@ -4,13 +4,14 @@
 //! Workers die with it: the kernel ends them when the thread that has started them ends, which is the one that [`run`] is called on.
 
 mod client;
+pub mod collect;
 mod worker;
 
 use crate::{
     agent::{Agent, Do},
     blobs::{BlobError, Blobs},
     ends::Ended,
-    protocol::{Answered, Attempt, Beat, LOG, Order, Orders, Ready, Request},
+    protocol::{Answered, Attempt, Beat, COLLECT, LOG, Order, Orders, Ready, Request},
 };
 use client::{Client, Trouble};
 use serde_json::Value;
@@ -400,11 +401,14 @@ impl TaskManager {
         if self.answers.iter().any(|answered| answered.id == request.id) || !self.asked.insert(request.id.clone()) {
             return;
         }
-        let (request, events) = (request.clone(), self.events.clone());
+        let (request, events, client) = (request.clone(), self.events.clone(), Arc::clone(&self.client));
+        let folder = self.options.data.join("jobs").join(&request.attempt.job);
         let socket = worker::control_socket(&self.sockets, &request.attempt.job);
         let log = self.options.data.join("jobs").join(&request.attempt.job).with_extension("log");
         let ask = move || {
-            let answers = if request.ask.get("do").and_then(Value::as_str) == Some(LOG) {
+            let answers = if request.ask.get("do").and_then(Value::as_str) == Some(COLLECT) {
+                client.collect(&request, &collect::folder(&folder))
+            } else if request.ask.get("do").and_then(Value::as_str) == Some(LOG) {
                 worker::tail(&log, 0, LOG_BYTES).map(|text| vec![text.into()]).map_err(|error| format!("its log cannot be read: {error}"))
             } else {
                 worker::ask(&socket, &request.ask, None).map_err(|error| format!("the job's process does not answer: {error}"))
