@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const BUNDLED: [&str; 8] = [
+const BUNDLED: [&str; 9] = [
+    "connector_collect",
     "connector_elasticsearch",
     "connector_file",
     "connector_generator",
