@@ -80,6 +80,9 @@ pub(crate) struct PipelineArguments {
     /// Set a key of the pipeline file: `--set sinks.out.with.path=/tmp/out.jsonl`
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) set: Vec<(String, String)>,
+    /// A setting of the engine for where the pipeline file says nothing, as `engine.KEY` of a deployment: `--engine checkpoint.interval=10s`
+    #[arg(long = "engine", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) engine: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) plugins: PluginPath,
 }
@@ -239,6 +242,8 @@ pub(crate) enum JobCommand {
         /// The pipeline's name, or the beginning of the job's id
         job: String,
     },
+    /// Print the rows of a sink `collect` of a deployed job, by its handle; as `deployment collect`
+    Collect(CollectArguments),
 }
 
 /// Settings of a deployment, beside those of the pipeline's `deployment:`.
@@ -323,11 +328,48 @@ pub(crate) enum DeploymentCommand {
         #[command(flatten)]
         job: DeployedJob,
     },
+    /// Print the rows of a sink `collect`
+    Collect(CollectArguments),
     /// Remove what it left behind
     Remove {
         #[command(flatten)]
         job: DeployedJob,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CollectArguments {
+    /// The sink's name in the pipeline; not needed if there is one of the connector collect
+    pub(crate) node: Option<String>,
+    #[command(flatten)]
+    pub(crate) job: DeployedJob,
+    /// Rows at most; a job that does not end by itself needs this or --timeout
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Rows that come until then
+    #[arg(long, value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) format: CollectFormat,
+    /// Write to this file instead of stdout; it is there when all of it is
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Formats of collected rows.
+#[derive(Debug, Clone, Copy, ValueEnum, PartialEq, Eq)]
+pub(crate) enum CollectFormat {
+    /// For people, when all rows are there.
+    Table,
+    /// One JSON object per line, as they come.
+    Json,
+    /// With a header, as they come.
+    Csv,
+    /// An Arrow IPC stream, as they come.
+    Arrow,
+    /// A Parquet file.
+    Parquet,
 }
 
 #[derive(Debug, Args)]

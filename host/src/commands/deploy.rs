@@ -10,7 +10,7 @@ use crate::{
     },
     exit::{Code, Failure},
     load,
-    output::{columns, print, say},
+    output::{columns, print, say, write},
     plugins,
     signals::Listener,
 };
@@ -50,7 +50,17 @@ pub(super) fn deploy(arguments: &DeployArguments) -> anyhow::Result<()> {
     handle.insert(MODE.to_owned(), mode.kind.name().into());
     match place {
         Some(place) => place.write(&handle),
-        None => Ok(print(&format!("{}\n", serde_json::to_string(&handle)?))?),
+        None => print_handle(&handle),
+    }
+}
+
+/// The job runs: its handle is not lost with a standard output that nobody reads, or that is full.
+fn print_handle(handle: &Handle) -> anyhow::Result<()> {
+    let text = serde_json::to_string(handle)?;
+    match write(&format!("{text}\n")) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::error(Code::Outside, format!("nobody reads standard output; the handle: {text}"))),
+        Err(error) => Err(Failure::error(Code::Outside, format!("standard output: {error}; the handle: {text}"))),
     }
 }
 
@@ -152,10 +162,10 @@ pub(super) fn config(command: &ConfigCommand) -> anyhow::Result<()> {
 
 fn show(arguments: &ConfigShow) -> anyhow::Result<()> {
     let (_, mode) = prepare(&arguments.file, None, &arguments.settings, &arguments.plugins.plugin_path)?;
-    let shown = mode.shown.iter().filter(|shown| arguments.effective || !shown.origin.starts_with("default"));
+    let shown = mode.shown.iter().filter(|shown| arguments.effective || !shown.is_default);
     let text = match arguments.format {
         OutputFormat::Text => {
-            let rows: Vec<_> = shown.map(|Shown { key, value, origin }| vec![key.clone(), value.clone(), origin.clone()]).collect();
+            let rows: Vec<_> = shown.map(|Shown { key, value, origin, .. }| vec![key.clone(), value.clone(), origin.clone()]).collect();
             columns(&["KEY", "VALUE", "ORIGIN"].map(str::to_owned), &rows)
         }
         OutputFormat::Json => {

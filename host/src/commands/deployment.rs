@@ -1,4 +1,4 @@
-//! `deployment status`, `wait`, `cancel`, `stop`, `logs`, `remove`: a deployed job by its handle, through the plugin that made it.
+//! `deployment status`, `wait`, `cancel`, `stop`, `logs`, `collect`, `remove`: a deployed job by its handle, through the plugin that made it.
 
 use super::deploy::{failure, refuse, warn};
 use crate::{
@@ -29,8 +29,8 @@ const ENDING: Duration = Duration::from_secs(60);
 /// `standpipe deployment ...`.
 pub(super) fn deployment(command: &DeploymentCommand) -> anyhow::Result<()> {
     match command {
-        DeploymentCommand::Status { job, format } => with(job, |mode, handle| tell(&asked(mode.status(handle))?, *format)),
-        DeploymentCommand::Wait { job, timeout, format } => with(job, |mode, handle| {
+        DeploymentCommand::Status { job, format } => with(job, |mode, handle, _| tell(&asked(mode.status(handle))?, *format)),
+        DeploymentCommand::Wait { job, timeout, format } => with(job, |mode, handle, _| {
             let status = asked(mode.wait(handle, *timeout))?;
             tell(&status, *format)?;
             match status.state.as_str() {
@@ -41,23 +41,29 @@ pub(super) fn deployment(command: &DeploymentCommand) -> anyhow::Result<()> {
                 _ => ended(&status),
             }
         }),
-        DeploymentCommand::Cancel { job, format } => with(job, |mode, handle| {
+        DeploymentCommand::Cancel { job, format } => with(job, |mode, handle, _| {
             asked(mode.cancel(handle))?;
             let status = asked(mode.wait(handle, Some(ENDING)))?;
             tell(&status, *format)?;
             ended(&status)
         }),
-        DeploymentCommand::Stop { job, savepoint } => with(job, |mode, handle| {
+        DeploymentCommand::Stop { job, savepoint } => with(job, |mode, handle, _| {
             let savepoint = asked(mode.stop(handle, savepoint.as_deref().unwrap_or_default()))?;
-            Ok(print(&format!("{}\n", savepoint.location))?)
+            print(&format!("{}\n", savepoint.location))?;
+            // Whoever goes on from it must not meet the job that took it.
+            ended(&asked(mode.wait(handle, Some(ENDING)))?)
         }),
-        DeploymentCommand::Logs { job } => with(job, logs),
-        DeploymentCommand::Remove { job } => with(job, |mode, handle| asked(mode.cleanup(handle))),
+        DeploymentCommand::Logs { job } => with(job, |mode, handle, _| logs(mode, handle)),
+        DeploymentCommand::Collect(arguments) => super::collect::collect(arguments),
+        DeploymentCommand::Remove { job } => with(job, |mode, handle, _| asked(mode.cleanup(handle))),
     }
 }
 
 /// Calls the mode that the handle names.
-fn with(job: &DeployedJob, call: impl FnOnce(&mut DeploymentInstance, &Handle) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub(super) fn with(
+    job: &DeployedJob,
+    call: impl FnOnce(&mut DeploymentInstance, &Handle, &Services) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let handle = read(&job.handle)?;
     let origin = job.handle.display().to_string();
     let no_mode = || Failure::error(Code::Usage, format!("{origin}: no handle: it does not name its {MODE}"));
@@ -77,8 +83,8 @@ fn with(job: &DeployedJob, call: impl FnOnce(&mut DeploymentInstance, &Handle) -
     warn(&mode, job.settings.strict)?;
     let services = Arc::new(Services::default());
     let _signals = Listener::start("the job itself goes on", services.canceller())?;
-    let mut instance = asked(mode.kind.instance(&mode.config, services))?;
-    call(&mut instance, &handle)
+    let mut instance = asked(mode.kind.instance(&mode.config, Arc::clone(&services) as _))?;
+    call(&mut instance, &handle, &services)
 }
 
 fn text(value: &Value) -> String {
@@ -94,7 +100,7 @@ fn read(path: &Path) -> anyhow::Result<Handle> {
         .map_err(|error| Failure::error(Code::Usage, format!("--handle {}: no JSON object: {error}", path.display())))
 }
 
-fn asked<T>(answer: Result<T, PluginError>) -> anyhow::Result<T> {
+pub(super) fn asked<T>(answer: Result<T, PluginError>) -> anyhow::Result<T> {
     answer.map_err(|error| failure(&error))
 }
 

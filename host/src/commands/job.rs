@@ -28,6 +28,7 @@ pub(super) fn job(command: &JobCommand) -> anyhow::Result<()> {
         JobCommand::Savepoint { job } => ask(&find(job)?, Request::Savepoint),
         JobCommand::Stop { job, savepoint, drain } => ask(&find(job)?, Request::Stop { drain: *drain, savepoint: *savepoint }),
         JobCommand::Cancel { job } => ask(&find(job)?, Request::Cancel),
+        JobCommand::Collect(arguments) => super::collect::collect(arguments),
     }
 }
 

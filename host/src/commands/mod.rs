@@ -2,6 +2,7 @@
 
 mod check;
 mod checkpoint;
+mod collect;
 mod deploy;
 mod deployment;
 mod job;

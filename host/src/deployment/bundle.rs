@@ -7,7 +7,7 @@ use crate::{
 use anyhow::Context;
 use standpipe_cluster::{
     blobs::Blobs,
-    bundle::{Bundle, File, Hash, Options},
+    bundle::{Bundle, BundleError, File, Hash, MOST_BYTES_IN_ALL, MOST_FILES, Options},
 };
 use standpipe_loader::{
     PluginFile,
@@ -35,12 +35,14 @@ pub(crate) fn write(
     let folder = to.join(BLOBS);
     let blobs = Blobs::open(&folder)?;
     let pipeline_name = arguments.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (plugin_files, resource_files) = (plugin_files(plan), resource_files(arguments, pipeline)?);
+    check_sizes(plugin_files.values().map(|plugin| plugin.path.as_path()).chain(resource_files.values().map(PathBuf::as_path)))?;
     let mut plugins = Vec::new();
-    for (name, plugin) in plugin_files(plan) {
+    for (name, plugin) in plugin_files {
         plugins.push(put(&blobs, name, &plugin.path)?);
     }
     let mut resources = Vec::new();
-    for (name, path) in resource_files(arguments, pipeline)? {
+    for (name, path) in resource_files {
         resources.push(put(&blobs, name, &path)?);
     }
     let bundle = Bundle {
@@ -65,6 +67,24 @@ pub(crate) fn write(
     let description = to.join(DESCRIPTION);
     let text = serde_json::to_string_pretty(&bundle)? + "\n";
     fs::write(&description, text).with_context(|| description.display().to_string())
+}
+
+/// Before anything is copied: a folder that was named by mistake may be large.
+fn check_sizes<'a>(paths: impl Iterator<Item = &'a Path>) -> anyhow::Result<()> {
+    let (mut files, mut bytes) = (0_usize, 0_u64);
+    for path in paths {
+        let metadata = fs::metadata(path).map_err(|error| Failure::error(Code::Outside, format!("{}: {error}", path.display())))?;
+        (files, bytes) = (files + 1, bytes.saturating_add(metadata.len()));
+    }
+    // The pipeline file is one more.
+    let problem = if files >= MOST_FILES {
+        BundleError::Many(files + 1)
+    } else if bytes > MOST_BYTES_IN_ALL {
+        BundleError::LargeInAll(bytes)
+    } else {
+        return Ok(());
+    };
+    Err(Failure::error(Code::Usage, problem))
 }
 
 /// Puts a file's content among the blobs.
@@ -93,8 +113,9 @@ fn plugin_files(plan: &Plan) -> BTreeMap<String, Arc<PluginFile>> {
     let mut named: BTreeMap<String, Arc<PluginFile>> = BTreeMap::new();
     for (path, plugin) in files {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let name = if named.contains_key(&name) { format!("{}-{name}", named.len()) } else { name };
-        named.insert(name, Arc::clone(plugin));
+        let others = (1..).map(|number| format!("{number}-{name}"));
+        let free = std::iter::once(name.clone()).chain(others).find(|name| !named.contains_key(name));
+        named.insert(free.unwrap_or(name), Arc::clone(plugin));
     }
     named
 }
@@ -106,7 +127,7 @@ fn resource_files(arguments: &DeployArguments, pipeline: &PipelineFile) -> anyho
         let refused = |why: &str| Failure::error(Code::Usage, format!("--resource {}: {why}", path.display()));
         let name =
             inside(path).ok_or_else(|| refused("expected a path below the current directory: a job finds its files by relative paths"))?;
-        add(&name, path, &mut files).map_err(|error| Failure::error(Code::Outside, format!("--resource {}: {error}", path.display())))?;
+        add(&name, path, &mut files).map_err(|error| Failure::error(Code::Outside, format!("--resource {error}")))?;
     }
     for path in pipeline.plugin_paths().into_iter().filter(|path| path.is_file()) {
         if let Some(name) = inside(&path) {
@@ -134,18 +155,21 @@ fn inside(path: &Path) -> Option<String> {
 
 /// A file, or all files below a folder.
 fn add(name: &str, path: &Path, files: &mut BTreeMap<String, PathBuf>) -> io::Result<()> {
-    let metadata = fs::metadata(path)?;
+    let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let metadata = fs::metadata(path).map_err(at)?;
     if metadata.is_file() {
         files.insert(name.to_owned(), path.to_owned());
         return Ok(());
     }
     if !metadata.is_dir() {
-        return Err(io::Error::other("neither a file nor a folder"));
+        return Err(io::Error::other(format!("{} is neither a file nor a folder", path.display())));
     }
-    let entries: BTreeSet<PathBuf> = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
+    let entries: BTreeSet<PathBuf> =
+        fs::read_dir(path).map_err(at)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>().map_err(at)?;
     for entry in entries {
-        let own = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let name = if name.is_empty() { own } else { format!("{name}/{own}") };
+        let unnamed = || io::Error::other(format!("{}: its name is not UTF-8", entry.display()));
+        let own = entry.file_name().and_then(|name| name.to_str()).ok_or_else(unnamed)?;
+        let name = if name.is_empty() { own.to_owned() } else { format!("{name}/{own}") };
         // A link into its own folder is a circle.
         if entry.is_dir() && entry.is_symlink() {
             return Err(io::Error::other(format!("{}: a link to a folder", entry.display())));

@@ -1,7 +1,10 @@
 //! The mode that the settings name, and what each setting is: a key of the mode, of every mode, of another mode, or of the engine.
 
 use super::settings::{Settings, plain};
-use crate::exit::{Code, Failure};
+use crate::{
+    exit::{Code, Failure},
+    secrets,
+};
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 use standpipe_loader::{Catalogue, DeploymentKind, closest, wire::Problem};
@@ -20,6 +23,8 @@ pub(crate) const ENGINE: &str = "engine.";
 pub(crate) const MODE: &str = "deployment_mode";
 /// The key that names the distribution.
 const HOME: &str = "standpipe_home";
+/// What is shown instead of the value of a key that is a secret by its schema (`format: password`).
+const HIDDEN: &str = "***";
 
 /// Keys of every mode.
 #[derive(JsonSchema)]
@@ -47,6 +52,8 @@ pub(crate) struct Shown {
     pub(crate) key: String,
     pub(crate) value: String,
     pub(crate) origin: String,
+    /// Nobody has said it.
+    pub(crate) is_default: bool,
 }
 
 /// A mode with its configuration.
@@ -64,18 +71,30 @@ pub(crate) struct Mode {
     pub(crate) shown: Vec<Shown>,
 }
 
-/// The keys that somebody knows, with the modes that they are of; none: every mode.
-struct Known<'a>(BTreeMap<&'a str, BTreeSet<&'a str>>);
+/// The keys that somebody knows, with the modes that they are of (none: every mode), and those of them that are secrets.
+struct Known<'a>(BTreeMap<&'a str, BTreeSet<&'a str>>, BTreeSet<&'a str>);
 
 impl<'a> Known<'a> {
     fn of(catalogue: &'a Catalogue) -> Self {
         let mut keys = BTreeMap::from([(MODE, BTreeSet::new()), (HOME, BTreeSet::new())]);
+        let mut secrets = BTreeSet::new();
         for kind in catalogue.kinds("deployment") {
-            for key in properties(&kind.config_schema).map(|(key, _)| key).filter(|key| *key != HOME) {
-                keys.entry(key).or_default().insert(kind.name.as_str());
+            for (key, schema) in properties(&kind.config_schema).filter(|(key, _)| *key != HOME) {
+                keys.entry(key).or_insert_with(BTreeSet::new).insert(kind.name.as_str());
+                secrets.extend(Some(key).filter(|_| schema["format"] == "password"));
             }
         }
-        Self(keys)
+        Self(keys, secrets)
+    }
+
+    /// The value as people are shown it. Messages that hold a secret show it so too, from now on.
+    fn shown(&self, setting: &Setting) -> String {
+        let bare = setting.key.strip_prefix(ENGINE).unwrap_or(&setting.key);
+        if setting.secret || !self.1.contains(bare) {
+            return setting.written.clone();
+        }
+        secrets::remember(HIDDEN, &setting.value);
+        HIDDEN.to_owned()
     }
 
     /// Everything that nobody knows, at once.
@@ -116,13 +135,13 @@ pub(crate) fn find(catalogue: &Catalogue, settings: &Settings) -> anyhow::Result
 ///
 /// # Errors
 /// When a key is unknown, or the plugin can say nothing.
-pub(crate) fn configure(catalogue: &Catalogue, kind: DeploymentKind, settings: &Settings) -> anyhow::Result<Mode> {
+pub(crate) fn configure(catalogue: &Catalogue, kind: DeploymentKind, given: &Settings) -> anyhow::Result<Mode> {
     let known = Known::of(catalogue);
-    let unknown = known.check(settings);
+    let unknown = known.check(given);
     if !unknown.is_empty() {
         return Err(Failure::error(Code::Usage, unknown.join("\n")));
     }
-    let settings = with_defaults(settings)?;
+    let settings = with_defaults(given)?;
     let (mut engine, mut warnings, mut shown) = (Vec::new(), Vec::new(), Vec::new());
     let mut config = Map::new();
     for setting in settings.values() {
@@ -141,14 +160,15 @@ pub(crate) fn configure(catalogue: &Catalogue, kind: DeploymentKind, settings: &
         } else if known.0.get(setting.key.as_str()).is_some_and(|modes| !modes.is_empty()) {
             origin = format!("{origin}, not used by {}", kind.name());
         }
-        shown.push(Shown { key: setting.key.clone(), value: setting.written.clone(), origin });
+        let is_default = !given.contains_key(&setting.key);
+        shown.push(Shown { key: setting.key.clone(), value: known.shown(setting), origin, is_default });
     }
     let config = Value::Object(config);
     let details = kind.validate(&config).map_err(|error| Failure::error(Code::Usage, error))?;
     let problems = details.problems.iter().map(|problem| said(kind.name(), problem, &settings)).collect();
     for (key, value) in details.effective.iter().filter(|(key, _)| !settings.contains_key(*key)) {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        shown.push(Shown { key: key.clone(), value, origin: format!("default of {}", kind.name()) });
+        shown.push(Shown { key: key.clone(), value, origin: format!("default of {}", kind.name()), is_default: true });
     }
     shown.sort_by(|one, other| one.key.cmp(&other.key));
     Ok(Mode { kind, config: escaped(config), engine, warnings, problems, shown })

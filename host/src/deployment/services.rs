@@ -18,6 +18,11 @@ pub(crate) struct Services {
 }
 
 impl Services {
+    /// Whether the user has had enough.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(SeqCst)
+    }
+
     /// Asks calls that block to return, once it is called.
     pub(crate) fn canceller(&self) -> impl FnOnce() + Send + 'static {
         let cancelled = Arc::clone(&self.cancelled);

@@ -17,7 +17,8 @@ pub(crate) fn layered(weakest: impl IntoIterator<Item = Setting>, arguments: &De
         let read = deployment::read(file).map_err(|problems| load::failure(&problems))?;
         settings.extend(read.into_iter().map(|setting| (setting.key.clone(), setting)));
     }
-    settings.extend(arguments.define.iter().map(|(key, value)| (key.clone(), plain(key, value, &format!("-D {key}={value}")))));
+    // The origin has no value: it may be a secret, and origins are shown.
+    settings.extend(arguments.define.iter().map(|(key, value)| (key.clone(), plain(key, value, &format!("-D {key}")))));
     // What a plugin says of a value must not show what a reference stands for.
     settings.values().filter(|setting| setting.secret).for_each(|setting| secrets::remember(&setting.written, &setting.value));
     Ok(settings)

@@ -2,23 +2,33 @@
 #![deny(unsafe_code)]
 
 mod client;
+mod collect;
 mod config;
 
 pub use config::{Port, SessionConfig};
 
+use arrow_array::RecordBatchReader;
 use client::Client;
 use serde_json::{Value, json};
 use standpipe_sdk::{
     Deployment, DeploymentDeclaration, Error, Host, Result,
     bundle::{self, Bundle},
-    deployment::{Handle, JobStatus, LogLines, Savepoint},
+    deployment::{Collect, Handle, JobStatus, LogLines, Savepoint},
 };
-use std::{collections::BTreeSet, fs, path::Path, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{self, Path},
+    thread,
+    time::Duration,
+};
 
 standpipe_sdk::export_plugin! { deployments: [Session] }
 
 /// How often files that have gone missing meanwhile are sent again.
 const ATTEMPTS: usize = 3;
+/// Nothing is behind it.
+const END_OF_LOG: &str = "end";
 /// From one look at a savepoint to the next.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -41,7 +51,7 @@ impl Deployment for Session {
         if let Some(problem) = config.problems().into_iter().next() {
             return Err(Error::config(problem.path, problem.message));
         }
-        let client = Client::new(&config.address, config.port.0);
+        let client = Client::new(&config)?;
         Ok(Self { config, client, host })
     }
 
@@ -51,6 +61,7 @@ impl Deployment for Session {
         let description = fs::read(&path).map_err(|error| Error::external(format!("{}: {error}", path.display())))?;
         for _ in 0..ATTEMPTS {
             self.send_missing(&bundle, folder)?;
+            self.go_on()?;
             let answer = self.client.post("/v1/jobs", &description)?;
             // Another client's clean-up may have come between.
             if answer.status == 409 {
@@ -59,23 +70,14 @@ impl Deployment for Session {
             let answer = self.client.good(answer, "the job")?;
             let id = answer.get("jobid").and_then(Value::as_str).filter(|id| is_job_id(id));
             let id = id.ok_or_else(|| self.client.strange("submits a job without an id"))?;
-            let handle = json!({"jobid": id, "rest.address": self.config.address, "rest.port": self.config.port.0});
-            return Ok(handle.as_object().cloned().unwrap_or_default());
+            return Ok(self.handle(id));
         }
         Err(Error::external(format!("the job manager at {} loses the files of the job while they are sent", self.client.place()))
             .retryable())
     }
 
     fn status(&mut self, handle: &Handle) -> Result<JobStatus> {
-        let job = job_path(handle)?;
-        let answer = self.client.good(self.client.get(&job)?, "the job")?;
-        let state = answer.get("state").and_then(Value::as_str).ok_or_else(|| self.client.strange("tells of a job without its state"))?;
-        let mut status = JobStatus::new(state);
-        if matches!(state, "FAILED" | "FAILING" | "RESTARTING") {
-            let told = self.client.good(self.client.get(&format!("{job}/exceptions"))?, "the job's exceptions")?;
-            status.cause = told.get("root-exception").and_then(Value::as_str).map(str::to_owned);
-        }
-        Ok(status)
+        status(&self.client, &job_path(handle)?)
     }
 
     fn cancel(&mut self, handle: &Handle) -> Result<()> {
@@ -102,25 +104,66 @@ impl Deployment for Session {
             if answer.pointer("/status/id").and_then(Value::as_str) == Some("COMPLETED") {
                 return self.savepoint(&answer);
             }
-            if self.host.cancelled() {
-                return Err(Error::cancelled());
-            }
+            self.go_on()?;
             thread::sleep(LOOK);
         }
     }
 
+    /// The end of the log of each process, as the manager gives it, all at once.
     fn logs(&mut self, handle: &Handle, cursor: &str) -> Result<LogLines> {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if !cursor.bytes().all(is_plain) {
-            return Err(Error::data(format!("{cursor:?} is no cursor of a log")));
+        let job = job_path(handle)?;
+        let mut lines = Vec::new();
+        if cursor.is_empty() {
+            let (_, text) = self.client.bytes(&format!("/v1{job}/logs"))?;
+            lines.extend(String::from_utf8_lossy(&text).lines().map(str::to_owned));
         }
-        let path = format!("/v1{}/logs?cursor={cursor}", job_path(handle)?);
-        let answer = self.client.good(self.client.get(&path)?, "the job's logs")?;
-        serde_json::from_value(answer).map_err(|error| self.client.strange(&format!("gives logs that are none: {error}")))
+        Ok(LogLines { lines, cursor: END_OF_LOG.to_owned() })
+    }
+
+    fn collect(&mut self, handle: &Handle, wanted: &Collect) -> Result<Box<dyn RecordBatchReader + Send>> {
+        Ok(Box::new(collect::Rows::begin(self.client.clone(), self.host.clone(), &job_path(handle)?, wanted)?))
     }
 }
 
+/// How the job does that has this path.
+fn status(client: &Client, job: &str) -> Result<JobStatus> {
+    let answer = client.good(client.get(job)?, "the job")?;
+    let state = answer.get("state").and_then(Value::as_str).ok_or_else(|| client.strange("tells of a job without its state"))?;
+    let mut status = JobStatus::new(state);
+    match state {
+        "FAILED" | "FAILING" | "RESTARTING" => {
+            let told = client.good(client.get(&format!("{job}/exceptions"))?, "the job's exceptions")?;
+            status.cause = told.get("root-exception").and_then(Value::as_str).map(str::to_owned);
+        }
+        // It may be waiting for slots.
+        "CREATED" => status.cause = answer.get("waits").and_then(Value::as_str).map(str::to_owned),
+        _ => {}
+    }
+    Ok(status)
+}
+
 impl Session {
+    /// What all later commands need, and no secret.
+    fn handle(&self, id: &str) -> Handle {
+        let SessionConfig { address, port, token_file, tls_ca, .. } = &self.config;
+        let mut handle = Handle::new();
+        handle.insert("jobid".to_owned(), id.into());
+        handle.insert("rest.address".to_owned(), address.as_str().into());
+        handle.insert("rest.port".to_owned(), port.0.into());
+        for (key, file) in [("rest.token.file", token_file), ("rest.tls.ca", tls_ca)] {
+            // A later command may be in another folder.
+            if let Some(file) = file {
+                handle.insert(key.to_owned(), path::absolute(file).as_ref().unwrap_or(file).to_string_lossy().into());
+            }
+        }
+        handle
+    }
+
+    /// Unless the user has had enough.
+    fn go_on(&self) -> Result<()> {
+        if self.host.cancelled() { Err(Error::cancelled()) } else { Ok(()) }
+    }
+
     /// Sends the files that the cluster does not have.
     fn send_missing(&self, bundle: &Bundle, folder: &Path) -> Result<()> {
         let hashes: BTreeSet<&str> = bundle.files().map(|file| file.hash.as_str()).collect();
@@ -130,6 +173,7 @@ impl Session {
             answer.get("missing").and_then(Value::as_array).ok_or_else(|| self.client.strange("does not say which files it lacks"))?;
         for file in bundle.files() {
             if missing.iter().any(|hash| *hash == file.hash.as_str()) {
+                self.go_on()?;
                 let answer = self.client.put(&format!("/v1/blobs/{}", file.hash), &bundle::blob(folder, file))?;
                 self.client.good(answer, &file.path)?;
             }
