@@ -27,6 +27,11 @@ pub fn s3() -> Option<String> {
     address("STANDPIPE_TEST_S3", "S3")
 }
 
+/// A Python that has pyarrow and pandas. `None`: the test is to return, it has been noted as skipped.
+pub fn python() -> Option<String> {
+    address("STANDPIPE_TEST_PYTHON", "Python with pyarrow")
+}
+
 /// Whether what takes long is to run, too: `cargo xtask test --all`.
 pub fn all() -> bool {
     env::var_os("STANDPIPE_TEST_ALL").is_some_and(|value| !value.is_empty())

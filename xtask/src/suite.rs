@@ -3,7 +3,7 @@
 use crate::{
     cargo::{self, BUILD_TOOLS, cargo, step},
     docs,
-    services::Service,
+    services::{self, Service},
 };
 use anyhow::{Result, bail};
 use std::{env, fs, process::Command};
@@ -41,6 +41,9 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     }
     for (variable, service) in &services {
         command.env(variable, &service.address);
+    }
+    if !options.unit && can_run("Python client", require_python(), in_ci)? {
+        command.env("STANDPIPE_TEST_PYTHON", services::python()?);
     }
     let result = step("tests", &mut command);
     drop(services);
