@@ -5,6 +5,7 @@
 //! - [`blobs`]: its files on a disk, by the hash of their content.
 //! - [`protocol`]: what the manager and its task managers say to each other.
 //! - [`manager`]: where jobs run; decisions alone. [`agent`]: the same for a task manager.
+//! - [`triggers`]: savepoints and the like that users have asked for.
 //! - [`store`]: what the manager keeps.
 //! - [`server`]: the manager as a process, with its REST interface.
 //! - [`taskmanager`]: a task manager as a process, with its workers.
@@ -21,3 +22,4 @@ pub mod restarts;
 pub mod server;
 pub mod store;
 pub mod taskmanager;
+pub mod triggers;

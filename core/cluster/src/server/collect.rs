@@ -5,10 +5,15 @@
 //! answer: `standpipe-next` and `standpipe-place`, for the next question; `standpipe-ended: true`, nothing follows; `standpipe-gap: true`, rows before these have made room for others.
 //! An answer without a body: the sink has not begun.
 
-use super::{Answer, LOOK, Refusal, no_job, of_job, task_manager_id};
+use super::{
+    Shared,
+    answer::{Answer, Refusal, ok},
+    jobs::of_job,
+    random_id,
+};
 use crate::{
-    protocol::{Attempt, TaskManagerId, is_id},
-    server::{Shared, random_id, triggers::Collected},
+    protocol::{Answered, Attempt, TaskManagerId},
+    triggers::Trigger,
 };
 use axum::{
     body::Bytes,
@@ -20,6 +25,8 @@ use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
+/// Between two looks whether rows have come.
+const LOOK: Duration = Duration::from_millis(10);
 /// The longest `wait`.
 const LONGEST_WAIT: u64 = 2_000;
 /// What a task manager has beyond that to answer.
@@ -35,6 +42,17 @@ pub(super) struct Asked {
     place: Option<TaskManagerId>,
     #[serde(default)]
     wait: u64,
+}
+
+/// Some rows of a sink.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Collected {
+    /// The number of the next batch; 0: the sink has not begun.
+    next: u64,
+    /// Rows before these are gone.
+    gap: bool,
+    /// An Arrow IPC stream; empty: the sink has not begun.
+    bytes: Bytes,
 }
 
 /// What is known of the sink when somebody asks.
@@ -67,9 +85,6 @@ pub(super) async fn collect(
     Path((id, node)): Path<(String, String)>,
     Query(asked): Query<Asked>,
 ) -> Answer {
-    if !is_id(&id) {
-        return Err(no_job(&id));
-    }
     let wait = asked.wait.min(LONGEST_WAIT);
     let sink = sink(&shared, &id, &node)?;
     if !sink.is_placed {
@@ -87,8 +102,11 @@ pub(super) async fn collect(
         let from = if asked.place.as_ref() == Some(&task_manager) { asked.from } else { 0 };
         let wait = if sink.is_over { 0 } else { wait };
         let now = shared.clock.now();
-        let mut inner = shared.inner.lock();
-        inner.triggers.ask_for_rows(request.clone(), sink.attempt.clone(), task_manager.clone(), (&node, from, wait), now);
+        let trigger = Trigger::of_rows(sink.attempt.clone(), task_manager.clone(), (&node, from, wait), now);
+        let mut state = shared.state();
+        state.collected.insert(request.clone(), None);
+        // Nobody else has this id.
+        drop(state.triggers.ask(request.clone(), trigger));
         questions.push(Question { shared: Arc::clone(&shared), request, task_manager, from });
     }
     shared.told.send_modify(|_| ());
@@ -118,7 +136,20 @@ struct Question {
 
 impl Drop for Question {
     fn drop(&mut self) {
-        self.shared.inner.lock().triggers.give_up_rows(&self.request);
+        let mut state = self.shared.state();
+        state.triggers.give_up(&self.request);
+        state.collected.remove(&self.request);
+    }
+}
+
+impl Question {
+    /// What has come, once; none: nothing yet.
+    fn take(&self) -> Option<Result<Collected, String>> {
+        let mut state = self.shared.state();
+        match state.collected.get_mut(&self.request).and_then(Option::take) {
+            Some(collected) => Some(Ok(collected)),
+            None => state.triggers.take(&self.request).map(|answer| Err(answer.err().unwrap_or_else(|| "it has sent nothing".to_owned()))),
+        }
     }
 }
 
@@ -128,8 +159,7 @@ async fn answers(questions: &[Question], wait: u64) -> (Option<(&Question, Colle
     let mut refused = None;
     for question in questions {
         loop {
-            let taken = question.shared.inner.lock().triggers.take_rows(&question.request);
-            match taken {
+            match question.take() {
                 Some(Ok(collected)) if collected.next > 0 => return (Some((question, collected)), None),
                 Some(Ok(_)) => break,
                 Some(Err(why)) => {
@@ -179,10 +209,13 @@ pub(super) async fn collected(
     Query(Sent { next, gap }): Query<Sent>,
     bytes: Bytes,
 ) -> Answer {
-    task_manager_id(id)?;
-    if shared.inner.lock().triggers.collected(&request, Collected { next, gap, bytes }) {
-        super::ok(&serde_json::json!({}))
-    } else {
-        Err(Refusal::one(StatusCode::NOT_FOUND, "nobody waits for these rows"))
-    }
+    tracing::trace!(task_manager = id, "rows have come");
+    let mut state = shared.state();
+    let Some(place) = state.collected.get_mut(&request) else {
+        return Err(Refusal::one(StatusCode::NOT_FOUND, "nobody waits for these rows"));
+    };
+    *place = Some(Collected { next, gap, bytes });
+    // It is not asked for them again.
+    state.triggers.answered(&Answered { id: request, answers: Ok(Vec::new()) });
+    ok(&serde_json::json!({}))
 }
