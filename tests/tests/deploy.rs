@@ -176,10 +176,41 @@ fn a3_what_is_no_bundle_is_not_replaced_and_what_cannot_go_along_is_named() {
         ("../x", 2, "--resource ../x: expected a path below the current directory"),
         ("/etc/hostname", 2, "--resource /etc/hostname: expected a path below"),
         ("nothing", 3, "--resource nothing: No such file"),
+        ("large", 2, "the files of the bundle have 5368"),
+        ("data", 3, "--resource data/broken: No such file"),
     ] {
-        let line = deploy(&folder(""), &["deployment_mode=cli"]).args(["--resource", path]).finish().one_error(code);
+        let folder = folder("");
+        match path {
+            "large" => fs::File::create(folder.at("large")).unwrap().set_len(5 << 30).unwrap(),
+            "data" => std::os::unix::fs::symlink("nowhere", folder.at("data/broken")).unwrap(),
+            _ => {}
+        }
+        let deploy = standpipe(["deploy", "words.yaml", "-D", "deployment_mode=cli", "--resource", path]);
+        let line = deploy.in_directory(folder.path()).finish().one_error(code);
         assert!(line.starts_with(expected), "{line}");
     }
+}
+
+#[test]
+fn a24_a_handle_that_nobody_reads_is_said_all_the_same() {
+    let folder = folder("");
+    let mut run = deploy(&folder, &["deployment_mode=cli"]).stdout_unread().start();
+    run.close_stdout();
+    let finished = run.wait().code(3);
+    assert!(finished.stderr.contains("error: nobody reads standard output; the handle: {\"bundle\""), "{finished:?}");
+}
+
+#[test]
+fn a19_run_takes_settings_of_the_engine_that_are_weaker_than_the_pipeline() {
+    let folder = folder("engine: {batch_rows: 10}\n");
+    let run = |setting: &str| standpipe(["check", "words.yaml", "--engine", setting]).in_directory(folder.path()).finish();
+    let overridden = run("batch_rows=20").code(0).stderr;
+    assert!(
+        overridden.contains("warning: --engine batch_rows: it has no effect: engine.batch_rows at words.yaml:14:10 overrides it\n"),
+        "{overridden}"
+    );
+    assert_eq!(run("batch_row=1").one_error(2), "--engine batch_row: engine: unknown key \"batch_row\", did you mean \"batch_rows\"?");
+    assert!(!run("flush_interval=20ms").code(0).stderr.contains("no effect"));
 }
 
 #[test]
@@ -316,7 +347,7 @@ fn a19_a20_engine_settings_pass_without_their_prefix_and_what_overrides_them_is_
         ("engine.parallelism=many", "-D engine.parallelism: parallelism: expected a whole number from 1 to 32768, found \"many\""),
         (
             "engine.=1",
-            "-D engine.: unknown key \"engine.\"; known are deployment_mode, rest.address, rest.port, standpipe_home and engine.*",
+            "-D engine.: unknown key \"engine.\"; known are deployment_mode, rest.address, rest.port, rest.tls.ca, rest.token, rest.token.file, standpipe_home and engine.*",
         ),
     ] {
         assert_eq!(deploy(&folder(""), &[cli, setting]).finish().one_error(2), expected);
@@ -345,6 +376,11 @@ fn a19_a20_the_command_line_is_before_the_file_of_settings_and_that_before_the_p
     let set: Vec<Value> = show(&["--format", "json"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(set.len(), 3, "without defaults: {set:?}");
     assert_eq!(set[1], json!({"key": "rest.address", "value": "line", "origin": "-D rest.address"}));
+    // A file whose name begins as the word for defaults does.
+    folder.write("default.yaml", "rest.port: 77\n");
+    let run = standpipe(["config", "show", "words.yaml", "--config", "default.yaml", "-D", "rest.address=x"]).in_directory(folder.path());
+    let named = run.finish().code(0).stdout;
+    assert!(named.contains("default.yaml:1:1") && !named.contains("standpipe_home"), "{named}");
     let secret = folder.write("secret.yaml", "rest.address: ${STANDPIPE_TEST_ADDRESS}\nrest.port: 1\n");
     let run = standpipe(["config", "show", "words.yaml", "--config"]).args([secret]).env("STANDPIPE_TEST_ADDRESS", "hunter2/x");
     let refused = run.in_directory(folder.path()).finish().code(2);
@@ -364,7 +400,7 @@ fn a19_a20_the_command_line_is_before_the_file_of_settings_and_that_before_the_p
 fn a22_the_reference_has_every_key_of_the_modes() {
     let schema: Value = serde_json::from_str(&standpipe(["config", "schema"]).finish().code(0).stdout).unwrap();
     let keys: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["deployment_mode", "rest.address", "rest.port", "standpipe_home"]);
+    assert_eq!(keys, ["deployment_mode", "rest.address", "rest.port", "rest.tls.ca", "rest.token", "rest.token.file", "standpipe_home"]);
     assert_eq!(schema["properties"]["deployment_mode"]["default"], "session");
     let page = fs::read_to_string(standpipe_tests::repository().join("docs/deployment.md")).unwrap();
     for key in keys.into_iter().map(String::as_str).chain(["engine.*"]) {

@@ -358,11 +358,10 @@ fn a24_a_job_is_stopped_with_a_savepoint_from_which_another_goes_on() {
     session.submit("first", &pipeline, &[]);
     let id = session.handle("first")["jobid"].as_str().unwrap().to_owned();
     wait_until("checkpoints", PATIENCE, || session.get(&format!("/jobs/{id}/checkpoints"))["counts"]["completed"].as_u64() > Some(1));
-    let elsewhere = session.job("stop", "first").args(["--savepoint", "/elsewhere"]).finish().one_error(2);
-    assert!(elsewhere.contains("a savepoint is where the job's checkpoints are"), "{elsewhere}");
-    let stopped = session.job("stop", "first").finish().code(0);
+    let elsewhere = session.folder.at("elsewhere");
+    let stopped = session.job("stop", "first").args(["--savepoint".into(), elsewhere.clone()]).finish().code(0);
     let savepoint = stopped.stdout.trim().to_owned();
-    assert!(savepoint.parse::<u64>().is_ok(), "{stopped:?}");
+    assert!(savepoint.starts_with(elsewhere.to_str().unwrap()), "{stopped:?}");
     assert_eq!(session.state("first"), "FINISHED", "it has ended when the command has");
     session.submit("second", &pipeline, &["--restore", &savepoint]);
     assert_eq!(session.job("wait", "second").finish().code(0).stdout, "FINISHED\n");
@@ -431,6 +430,75 @@ fn a7_certificates_that_are_none_are_named() {
         let line = run.args([format!("rest.tls.ca={file}")]).in_directory(folder.path()).finish().one_error(code);
         assert!(line.contains(expected), "{line}");
     }
+}
+
+/// Speaks TLS before a port: port and files are its arguments; it prints its own.
+const TLS_DOOR: &str = "
+import asyncio, ssl, sys
+async def copy(reader, writer):
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except (OSError, ssl.SSLError):
+        pass
+    finally:
+        writer.close()
+async def serve(reader, writer):
+    inner = await asyncio.open_connection('127.0.0.1', int(sys.argv[1]))
+    await asyncio.gather(copy(reader, inner[1]), copy(inner[0], writer), return_exceptions=True)
+async def main():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[2], sys.argv[3])
+    server = await asyncio.start_server(serve, '127.0.0.1', 0, ssl=context)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+";
+
+/// Ends with the test.
+struct Door(std::process::Child);
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A certificate for 127.0.0.1 with its key, in files of that name.
+fn certificate(folder: &Folder, name: &str) {
+    let pem = |label: &str, der: &[u8]| {
+        let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+        let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+    };
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+    folder.write(&format!("{name}.pem"), pem("CERTIFICATE", certificate.der()));
+    folder.write(&format!("{name}.key"), pem("PRIVATE KEY", &key.serialize_der()));
+}
+
+#[test]
+fn a7_tls_is_spoken_to_whoever_has_the_certificate_and_to_nobody_else() {
+    let session = Session::start(1);
+    certificate(&session.folder, "own");
+    certificate(&session.folder, "other");
+    let mut door = Command::new("python3");
+    door.args(["-c", TLS_DOOR, &session.port.to_string(), "own.pem", "own.key"]).current_dir(session.folder.path());
+    let mut door = Door(door.stdout(std::process::Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(door.0.stdout.take().unwrap()), &mut line).unwrap();
+    let port = format!("rest.port={}", line.trim());
+    let wrong = session.deploy("numbers", NUMBERS, &["-D", &port, "-D", "rest.tls.ca=other.pem"]);
+    let clear = session.deploy("numbers", NUMBERS, &["-D", &port]);
+    session.submit("numbers", NUMBERS, &["-D", &port, "-D", "rest.tls.ca=own.pem"]);
+    assert_eq!(session.job("wait", "numbers").finish().code(0).stdout, "FINISHED\n", "the handle says how");
+    assert!(session.handle("numbers")["rest.tls.ca"].as_str().unwrap().starts_with('/'));
+    let wrong = wrong.one_error(3);
+    assert!(wrong.contains(&port.replace("rest.port=", "127.0.0.1:")) && wrong.contains("certificate"), "{wrong}");
+    let clear = clear.one_error(3);
+    assert!(clear.contains("no job manager can be reached at 127.0.0.1:"), "{clear}");
 }
 
 #[test]

@@ -15,7 +15,9 @@ use arrow_ipc::writer::StreamWriter;
 use standpipe_formats::{FileEncoder, FormatKind, FormatSpec, file_encoder};
 use standpipe_loader::{Collect, DeploymentInstance, Handle};
 use std::{
+    fs::Permissions,
     io::{IsTerminal, Write, stdout},
+    os::unix::fs::PermissionsExt,
     path::Path,
     time::Duration,
 };
@@ -135,7 +137,13 @@ impl<'a> Out<'a> {
     fn new(path: Option<&'a Path>) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(Self::Stdout) };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        NamedTempFile::new_in(folder).map(|file| Self::File(path, file)).map_err(|error| at(path, &error))
+        // As a file is made usually, not for its owner alone.
+        let permissions = Permissions::from_mode(0o666);
+        tempfile::Builder::new()
+            .permissions(permissions)
+            .tempfile_in(folder)
+            .map(|file| Self::File(path, file))
+            .map_err(|error| at(path, &error))
     }
 
     /// False: nobody reads it.

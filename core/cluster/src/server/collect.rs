@@ -93,7 +93,9 @@ pub(super) async fn collect(
         return Ok(respond(None, sink.is_over));
     }
     if sink.placed.is_empty() {
-        return Err(Refusal::one(StatusCode::SERVICE_UNAVAILABLE, format!("the task manager that has the rows of {node:?} is gone")));
+        // Of a job that goes on there will be others.
+        let code = if sink.is_over { StatusCode::GONE } else { StatusCode::SERVICE_UNAVAILABLE };
+        return Err(Refusal::one(code, format!("the task manager that has the rows of {node:?} is gone")));
     }
     let mut questions = Vec::new();
     for task_manager in sink.placed {
