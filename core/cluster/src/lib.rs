@@ -6,6 +6,7 @@
 //! - [`protocol`]: what the manager and its task managers say to each other.
 //! - [`manager`]: where jobs run; decisions alone. [`agent`]: the same for a task manager.
 //! - [`triggers`]: savepoints and the like that users have asked for.
+//! - [`tls`]: encryption of what is said with the manager.
 //! - [`store`]: what the manager keeps.
 //! - [`server`]: the manager as a process, with its REST interface.
 //! - [`taskmanager`]: a task manager as a process, with its workers.
@@ -22,4 +23,5 @@ pub mod restarts;
 pub mod server;
 pub mod store;
 pub mod taskmanager;
+pub mod tls;
 pub mod triggers;

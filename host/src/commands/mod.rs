@@ -2,6 +2,7 @@
 
 mod check;
 mod checkpoint;
+mod cluster_job;
 mod collect;
 mod deploy;
 mod deployment;
@@ -23,7 +24,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Deploy(arguments) => deploy::deploy(&arguments),
         Command::Deployment(command) => deployment::deployment(&command),
         Command::Config(command) => deploy::config(&command),
-        Command::Job(command) => job::job(&command),
+        Command::Job(arguments) => job::job(&arguments),
         Command::State(command) => state::state(&command),
         Command::Plugin(command) => plugin::plugin(&command),
         Command::Jobmanager(arguments) => crate::cluster::job_manager(&arguments),
