@@ -168,6 +168,11 @@ impl KeyIndex {
         &self.arena[self.offsets[id as usize]..self.offsets[id as usize + 1]]
     }
 
+    /// Sorts ids by their encoded keys.
+    pub fn sort(&self, ids: &mut [u32]) {
+        ids.sort_unstable_by(|one, other| self.key(*one).cmp(self.key(*other)));
+    }
+
     /// The key columns of some keys, in the types that the index was made with. Floats come back as the key has them: -0.0 as 0.0, every NaN as the one.
     ///
     /// # Errors

@@ -90,13 +90,14 @@ impl KeyedStates {
     pub(super) fn load(&mut self, ids: &[u32]) -> Result<(), ScratchError> {
         let Some(disk) = &mut self.disk else { return Ok(()) };
         disk.calls = disk.calls.wrapping_add(1);
+        ids.iter().for_each(|id| set(&mut disk.used, *id, disk.calls));
+        let mut missing: Vec<u32> = ids.iter().copied().filter(|id| !get(&disk.resident, *id)).collect();
+        // Neighbours on disk are in one block.
+        self.keys.sort(&mut missing);
+        missing.dedup();
         let mut key = Vec::new();
-        for id in ids {
-            set(&mut disk.used, *id, disk.calls);
-            if get(&disk.resident, *id) {
-                continue;
-            }
-            for (at, slot) in self.slots.iter_mut().enumerate() {
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            for id in &missing {
                 entry_key(at, self.keys.key(*id), &mut key);
                 let entry = disk.states.get(&key).map_err(|error| disk.scratch.failed("read", &error))?;
                 set(&mut disk.slots[at].stored, *id, entry.is_some());
@@ -104,8 +105,8 @@ impl KeyedStates {
                     slot.import(*id, &entry);
                 }
             }
-            set(&mut disk.resident, *id, true);
         }
+        missing.iter().for_each(|id| set(&mut disk.resident, *id, true));
         Ok(())
     }
 
@@ -116,7 +117,8 @@ impl KeyedStates {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         for (at, slot) in self.slots.iter_mut().enumerate() {
             let known = &mut disk.slots[at];
-            let dirty = slot.dirty.as_mut().map(|dirty| dirty.take_those(leaves)).unwrap_or_default();
+            let mut dirty = slot.dirty.as_mut().map(|dirty| dirty.take_those(leaves)).unwrap_or_default();
+            self.keys.sort(&mut dirty);
             for ids in dirty.chunks(WRITTEN_AT_ONCE) {
                 let mut batch = disk.scratch.database().batch();
                 for id in ids {
