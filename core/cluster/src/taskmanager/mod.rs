@@ -333,6 +333,7 @@ impl TaskManager {
                     tracing::info!("{} slots are with the job manager at {}", self.options.slots, self.options.manager);
                 }
                 self.answers.clear();
+                self.extend(&orders, sent);
                 self.follow(&orders, sent);
                 Ok(true)
             }
@@ -349,18 +350,21 @@ impl TaskManager {
         }
     }
 
-    fn follow(&mut self, orders: &Orders, sent: Duration) {
-        // They become names of files.
-        if !orders.workers.iter().all(|order| is_id(&order.attempt.job)) {
-            tracing::warn!("orders of the job manager at {} are not followed: they name a job by what is no id", self.options.manager);
-            return;
-        }
-        // A manager that is no more extends nothing.
+    /// The manager has heard a beat, and counts from then. Orders that were waited for extend nothing: who asks for them is not heard.
+    fn extend(&mut self, orders: &Orders, sent: Duration) {
         self.agent.answered(orders, millis(sent));
         if let Some(until) = self.agent.lease_ends()
             && let Err(error) = self.lease_file.extend(Duration::from_millis(until))
         {
             tracing::warn!("workers cannot be told that they may go on: {error}");
+        }
+    }
+
+    fn follow(&mut self, orders: &Orders, sent: Duration) {
+        // They become names of files.
+        if !orders.workers.iter().all(|order| is_id(&order.attempt.job)) {
+            tracing::warn!("orders of the job manager at {} are not followed: they name a job by what is no id", self.options.manager);
+            return;
         }
         let all = self.agent.orders(orders, millis(sent), millis(lease::now()));
         self.do_all(all);
