@@ -155,28 +155,27 @@ impl Question {
     }
 }
 
-/// The answer of the task manager that has the sink, and why another one does not say whether it has.
+/// The answer of the task manager that has the sink, and why another one does not say whether it has. They are asked at once: those that do not have it have nothing to say.
 async fn answers(questions: &[Question], wait: u64) -> (Option<(&Question, Collected)>, Option<String>) {
     let deadline = Instant::now() + Duration::from_millis(wait) + PATIENCE;
-    let mut refused = None;
-    for question in questions {
-        loop {
+    let (mut open, mut refused): (Vec<&Question>, _) = (questions.iter().collect(), None);
+    loop {
+        let mut waiting = Vec::new();
+        for question in open {
             match question.take() {
                 Some(Ok(collected)) if collected.next > 0 => return (Some((question, collected)), None),
-                Some(Ok(_)) => break,
-                Some(Err(why)) => {
-                    refused = Some(why);
-                    break;
-                }
-                None if Instant::now() >= deadline => {
-                    refused = Some(format!("task manager {} does not answer", question.task_manager));
-                    break;
-                }
-                None => sleep(LOOK).await,
+                Some(Ok(_)) => {}
+                Some(Err(why)) => refused = Some(why),
+                None => waiting.push(question),
             }
         }
+        let Some(first) = waiting.first() else { return (None, refused) };
+        if Instant::now() >= deadline {
+            return (None, Some(format!("task manager {} does not answer", first.task_manager)));
+        }
+        sleep(LOOK).await;
+        open = waiting;
     }
-    (None, refused)
 }
 
 fn respond(found: Option<(&TaskManagerId, Collected)>, ended: bool) -> axum::response::Response {
