@@ -432,40 +432,6 @@ fn a7_certificates_that_are_none_are_named() {
     }
 }
 
-/// Speaks TLS before a port: port and files are its arguments; it prints its own.
-const TLS_DOOR: &str = "
-import asyncio, ssl, sys
-async def copy(reader, writer):
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except (OSError, ssl.SSLError):
-        pass
-    finally:
-        writer.close()
-async def serve(reader, writer):
-    inner = await asyncio.open_connection('127.0.0.1', int(sys.argv[1]))
-    await asyncio.gather(copy(reader, inner[1]), copy(inner[0], writer), return_exceptions=True)
-async def main():
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(sys.argv[2], sys.argv[3])
-    server = await asyncio.start_server(serve, '127.0.0.1', 0, ssl=context)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-asyncio.run(main())
-";
-
-/// Ends with the test.
-struct Door(std::process::Child);
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 /// A certificate for 127.0.0.1 with its key, in files of that name.
 fn certificate(folder: &Folder, name: &str) {
     let pem = |label: &str, der: &[u8]| {
@@ -481,24 +447,39 @@ fn certificate(folder: &Folder, name: &str) {
 
 #[test]
 fn a7_tls_is_spoken_to_whoever_has_the_certificate_and_to_nobody_else() {
-    let session = Session::start(1);
-    certificate(&session.folder, "own");
-    certificate(&session.folder, "other");
-    let mut door = Command::new("python3");
-    door.args(["-c", TLS_DOOR, &session.port.to_string(), "own.pem", "own.key"]).current_dir(session.folder.path());
-    let mut door = Door(door.stdout(std::process::Stdio::piped()).spawn().unwrap());
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(door.0.stdout.take().unwrap()), &mut line).unwrap();
-    let port = format!("rest.port={}", line.trim());
-    let wrong = session.deploy("numbers", NUMBERS, &["-D", &port, "-D", "rest.tls.ca=other.pem"]);
-    let clear = session.deploy("numbers", NUMBERS, &["-D", &port]);
-    session.submit("numbers", NUMBERS, &["-D", &port, "-D", "rest.tls.ca=own.pem"]);
-    assert_eq!(session.job("wait", "numbers").finish().code(0).stdout, "FINISHED\n", "the handle says how");
-    assert!(session.handle("numbers")["rest.tls.ca"].as_str().unwrap().starts_with('/'));
-    let wrong = wrong.one_error(3);
-    assert!(wrong.contains(&port.replace("rest.port=", "127.0.0.1:")) && wrong.contains("certificate"), "{wrong}");
-    let clear = clear.one_error(3);
-    assert!(clear.contains("no job manager can be reached at 127.0.0.1:"), "{clear}");
+    let folder = Folder::new();
+    certificate(&folder, "own");
+    certificate(&folder, "other");
+    let port = free_port();
+    let run = standpipe([
+        "jobmanager",
+        "--bind",
+        &format!("127.0.0.1:{port}"),
+        "--data",
+        "manager",
+        "--tls-cert",
+        "own.pem",
+        "--tls-key",
+        "own.key",
+    ]);
+    let mut manager = run.in_directory(folder.path()).timeout(PATIENCE).start();
+    manager.wait_until("the job manager", PATIENCE, |run| run.stderr().contains("job manager: https://"));
+    folder.write("numbers.yaml", NUMBERS);
+    let deploy = |more: &[&str]| {
+        let run = standpipe(["deploy", "numbers.yaml", "-D", "rest.address=127.0.0.1", "-D"]).args([format!("rest.port={port}")]);
+        run.args(more).in_directory(folder.path()).timeout(PATIENCE).finish()
+    };
+    let place = format!("no job manager can be reached at 127.0.0.1:{port}");
+    let wrong = deploy(&["-D", "rest.tls.ca=other.pem"]).one_error(3);
+    assert!(wrong.contains(&place) && wrong.contains("certificate"), "{wrong}");
+    let clear = deploy(&[]).one_error(3);
+    assert!(clear.contains(&place), "{clear}");
+    let deployed = deploy(&["-D", "rest.tls.ca=own.pem", "--handle", "job.json"]).code(0);
+    assert!(deployed.stdout.is_empty(), "{deployed:?}");
+    // The handle says how, wherever it is used.
+    let elsewhere = Folder::new();
+    let status = standpipe(["deployment", "status", "--handle"]).args([folder.at("job.json")]).in_directory(elsewhere.path()).finish();
+    assert_eq!(status.code(0).stdout, "CREATED: needs 1, has 0\n");
 }
 
 #[test]
