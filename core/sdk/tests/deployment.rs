@@ -96,7 +96,7 @@ impl Deployment for Nowhere {
         let batch = RecordBatch::try_from_iter([("number", numbers)])?;
         let schema = batch.schema();
         let node = node.clone();
-        let bomb = (node == "bomb").then_some(Bomb);
+        let bomb = if node == "bomb" { Some(Bomb) } else { None };
         let batches = std::iter::once(Ok(batch)).chain(std::iter::once_with(move || -> Result<RecordBatch, ArrowError> {
             let _bomb = &bomb;
             assert!(node != "panics", "in the middle of the rows");
