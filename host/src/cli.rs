@@ -3,7 +3,7 @@
 use crate::logging::LogFormat;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use standpipe_checkpoint::Start;
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Streaming pipelines whose connectors are dynamic libraries.
@@ -38,15 +38,32 @@ pub(crate) enum Command {
     /// What a job can go on from
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
-    /// Running jobs
+    /// Hand a pipeline to the deployment mode that `deployment_mode` names, and print its handle
+    Deploy(DeployArguments),
+    /// A deployed job, by its handle
     #[command(subcommand)]
-    Job(JobCommand),
+    Deployment(DeploymentCommand),
+    /// Settings of deployments
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Running jobs, of this machine or of a session cluster
+    Job(JobArguments),
     /// What a checkpoint holds
     #[command(subcommand)]
     State(StateCommand),
     /// Plugin files
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Run the job manager of a session cluster: REST on one port
+    Jobmanager(JobManagerArguments),
+    /// Run a task manager of a session cluster: jobs run in its worker processes
+    Taskmanager(TaskManagerArguments),
+    /// A session cluster on this machine: one job manager, one task manager
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Print what a pipeline needs, as JSON: the child process of the job manager
+    #[command(hide = true)]
+    Plan(PipelineArguments),
     /// Run the metrics demo: generator -> Kafka -> windows, runs and flags -> Elasticsearch
     Demo(DemoArguments),
 }
@@ -62,6 +79,9 @@ pub(crate) struct PipelineArguments {
     /// Set a key of the pipeline file: `--set sinks.out.with.path=/tmp/out.jsonl`
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) set: Vec<(String, String)>,
+    /// A setting of the engine for where the pipeline file says nothing, as `engine.KEY` of a deployment: `--engine checkpoint.interval=10s`
+    #[arg(long = "engine", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) engine: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) plugins: PluginPath,
 }
@@ -101,6 +121,85 @@ pub(crate) struct RunArguments {
     pub(crate) allow_non_restored_state: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct JobManagerArguments {
+    /// Where it listens; another address than loopback needs a token
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    pub(crate) bind: SocketAddr,
+    /// What it keeps: its database and the jobs' files [default: ~/.local/state/standpipe/jobmanager]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// A file with the token that requests must have (`Authorization: Bearer TOKEN`)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Speak TLS: its certificate, and those between it and its authority, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Listen on another address than loopback without a token: whoever reaches it may look, and be a task manager; jobs are taken from this machine alone
+    #[arg(long, conflicts_with = "token_file")]
+    pub(crate) open: bool,
+    /// A task manager that is not heard of for so long is lost, and its work goes elsewhere
+    #[arg(long, default_value = "15s", value_parser = lease)]
+    pub(crate) lease: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TaskManagerArguments {
+    /// How many engine workers may run here
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) slots: u32,
+    /// The job manager
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081", value_parser = http)]
+    pub(crate) jobmanager: String,
+    /// The name or address that task managers on other machines reach this one by
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) host: String,
+    /// Jobs' files and logs; of this task manager alone [default: ~/.local/state/standpipe/taskmanager-PID]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// A file with the job manager's token
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The authority of the job manager's certificate, PEM, if its URL is https://
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// What a worker may have for each of its slots: 2GiB; one that wants more is killed, and no other (cgroups)
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    pub(crate) memory_per_slot: Option<u64>,
+    /// Of how many processors a worker may have all of the time, for each of its slots: 1.5 (cgroups)
+    #[arg(long, value_name = "N", value_parser = cpus)]
+    pub(crate) cpus_per_slot: Option<f64>,
+}
+
+/// A session cluster on this machine.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Start one in the background; prints its address
+    Start(ClusterStart),
+    /// End it; jobs with checkpoints that ran go on when it is started again
+    Stop {
+        /// As it was started with
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClusterStart {
+    /// Slots of its task manager
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) slots: u32,
+    /// The port of its job manager, on 127.0.0.1
+    #[arg(long, default_value_t = 8081, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+    /// Its data and logs [default: ~/.local/state/standpipe/cluster]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
 /// Checkpoints of a pipeline.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CheckpointCommand {
@@ -122,7 +221,30 @@ pub(crate) enum CheckpointCommand {
     },
 }
 
-/// Running jobs of this user on this machine.
+/// Which jobs.
+#[derive(Debug, Args)]
+pub(crate) struct JobArguments {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    #[command(subcommand)]
+    pub(crate) command: JobCommand,
+}
+
+/// A session cluster.
+#[derive(Debug, Args)]
+pub(crate) struct Remote {
+    /// Jobs of the session cluster of this job manager, and not of this machine
+    #[arg(long, global = true, value_name = "URL", value_parser = http)]
+    pub(crate) jobmanager: Option<String>,
+    /// A file with the job manager's token
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The authority of the job manager's certificate, PEM; without it, those that everybody knows
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// Running jobs of this user on this machine, or of a session cluster.
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
     /// List them, in the order of their start
@@ -143,6 +265,9 @@ pub(crate) enum JobCommand {
     Savepoint {
         /// The pipeline's name, or the beginning of the job's id
         job: String,
+        /// Copy it to this folder or URL; prints where it is then
+        #[arg(long, value_name = "DIR|URL")]
+        to: Option<String>,
     },
     /// Stop one cleanly, as Ctrl-C does, and wait for its end
     Stop {
@@ -154,12 +279,198 @@ pub(crate) enum JobCommand {
         /// Fire the open windows, as if the sources had ended
         #[arg(long)]
         drain: bool,
+        /// Copy the savepoint to this folder or URL; prints where it is then
+        #[arg(long, value_name = "DIR|URL")]
+        to: Option<String>,
     },
     /// End one at once; nothing more is delivered or committed
     Cancel {
         /// The pipeline's name, or the beginning of the job's id
         job: String,
     },
+    /// Give one of a session cluster another parallelism: it stops with a savepoint and goes on from there
+    Rescale {
+        /// The pipeline's name, or the beginning of the job's id
+        job: String,
+        /// Subtasks of every node that does not say otherwise
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=4096))]
+        parallelism: u32,
+    },
+    /// The end of what the processes of one of a session cluster have written
+    Logs {
+        /// The pipeline's name, or the beginning of the job's id
+        job: String,
+    },
+    /// Print the rows of a sink `collect` of a deployed job, by its handle; as `deployment collect`
+    Collect(CollectArguments),
+}
+
+/// Settings of a deployment, beside those of the pipeline's `deployment:`.
+#[derive(Debug, Args)]
+pub(crate) struct DeploymentSettings {
+    /// A file of settings, a YAML map of flat dotted keys; of several the later one is stronger
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Vec<PathBuf>,
+    /// A setting: `-D rest.port=8081`; stronger than the files
+    #[arg(short = 'D', value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) define: Vec<(String, String)>,
+    /// Take warnings for errors
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeployArguments {
+    /// The pipeline file, YAML or JSON
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: DeploymentSettings,
+    /// Subtasks of every node that does not say otherwise, before the pipeline's own `parallelism`
+    #[arg(long, short, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) parallelism: Option<u32>,
+    /// A file or folder that the pipeline reads by a relative path and that is to go with it
+    #[arg(long, value_name = "PATH")]
+    pub(crate) resource: Vec<PathBuf>,
+    /// Go on from a checkpoint: `latest`, its number, or the path or URL of its manifest
+    #[arg(long, value_name = "latest|NUMBER|PATH")]
+    pub(crate) restore: Option<String>,
+    /// With --restore: leave behind the state of nodes that are not in the pipeline any more
+    #[arg(long, requires = "restore")]
+    pub(crate) allow_non_restored_state: bool,
+    /// Write the handle to this new file instead of stdout
+    #[arg(long, value_name = "FILE")]
+    pub(crate) handle: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) plugins: PluginPath,
+}
+
+/// A deployed job, by the handle that `deploy` gave.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeploymentCommand {
+    /// Show its state, and why
+    Status {
+        #[command(flatten)]
+        job: DeployedJob,
+        /// How to print
+        #[arg(long, value_enum, default_value = "text")]
+        format: OutputFormat,
+    },
+    /// Wait for its end and show how it was; 1 if it failed
+    Wait {
+        #[command(flatten)]
+        job: DeployedJob,
+        /// Wait no longer
+        #[arg(long, value_parser = duration)]
+        timeout: Option<Duration>,
+        /// How to print
+        #[arg(long, value_enum, default_value = "text")]
+        format: OutputFormat,
+    },
+    /// End it without a savepoint, and show how it ended
+    Cancel {
+        #[command(flatten)]
+        job: DeployedJob,
+        /// How to print
+        #[arg(long, value_enum, default_value = "text")]
+        format: OutputFormat,
+    },
+    /// End it with a savepoint; prints where that is
+    Stop {
+        #[command(flatten)]
+        job: DeployedJob,
+        /// Where to put the savepoint; where the job keeps its checkpoints if nothing is said
+        #[arg(long, value_name = "PLACE")]
+        savepoint: Option<String>,
+    },
+    /// Print its log so far
+    Logs {
+        #[command(flatten)]
+        job: DeployedJob,
+    },
+    /// Print the rows of a sink `collect`
+    Collect(CollectArguments),
+    /// Remove what it left behind
+    Remove {
+        #[command(flatten)]
+        job: DeployedJob,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CollectArguments {
+    /// The sink's name in the pipeline; not needed if there is one of the connector collect
+    pub(crate) node: Option<String>,
+    #[command(flatten)]
+    pub(crate) job: DeployedJob,
+    /// Rows at most; a job that does not end by itself needs this or --timeout
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Rows that come until then
+    #[arg(long, value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) format: CollectFormat,
+    /// Write to this file instead of stdout; it is there when all of it is
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Formats of collected rows.
+#[derive(Debug, Clone, Copy, ValueEnum, PartialEq, Eq)]
+pub(crate) enum CollectFormat {
+    /// For people, when all rows are there.
+    Table,
+    /// One JSON object per line, as they come.
+    Json,
+    /// With a header, as they come.
+    Csv,
+    /// An Arrow IPC stream, as they come.
+    Arrow,
+    /// A Parquet file.
+    Parquet,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeployedJob {
+    /// The handle that `deploy` gave; `-` is stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) handle: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: DeploymentSettings,
+    #[command(flatten)]
+    pub(crate) plugins: PluginPath,
+}
+
+/// Settings of deployments.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show the settings of a pipeline's deployment, each with its origin
+    Show(ConfigShow),
+    /// Print the JSON Schema of files of settings, for editors
+    Schema {
+        #[command(flatten)]
+        plugins: PluginPath,
+        /// Only the keys of every mode
+        #[arg(long, hide = true)]
+        own: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigShow {
+    /// The pipeline file, YAML or JSON
+    pub(crate) file: PathBuf,
+    /// Defaults too
+    #[arg(long)]
+    pub(crate) effective: bool,
+    #[command(flatten)]
+    pub(crate) settings: DeploymentSettings,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: OutputFormat,
+    #[command(flatten)]
+    pub(crate) plugins: PluginPath,
 }
 
 #[derive(Debug, Args)]
@@ -301,6 +612,29 @@ fn restore(text: &str) -> Result<Start, String> {
             .map(Start::At)
             .map_err(|_| format!("expected latest, the number of a checkpoint, or the path of its manifest, found {text:?}")),
     }
+}
+
+fn http(text: &str) -> Result<String, String> {
+    let is_http = ["http://", "https://"].iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
+    if is_http { Ok(text.to_owned()) } else { Err(format!("expected http://HOST:PORT, found {text:?}")) }
+}
+
+/// Long enough for a few beats of a task manager, short enough that somebody still waits for it.
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = duration(text)?;
+    let may_be = Duration::from_secs(3)..=Duration::from_secs(3600);
+    if may_be.contains(&lease) { Ok(lease) } else { Err("expected 3s to 1h".to_owned()) }
+}
+
+/// As much as a process needs to begin at least.
+fn memory(text: &str) -> Result<u64, String> {
+    let bytes = standpipe_pipeline::units::parse_size(text).map_err(|error| error.to_string())?;
+    if bytes >= 64 << 20 { Ok(bytes) } else { Err("expected 64MiB or more".to_owned()) }
+}
+
+fn cpus(text: &str) -> Result<f64, String> {
+    let cpus: f64 = text.parse().map_err(|_| format!("expected a number of processors, found {text:?}"))?;
+    if (0.01..=4096.0).contains(&cpus) { Ok(cpus) } else { Err("expected 0.01 to 4096".to_owned()) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

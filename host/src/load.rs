@@ -7,7 +7,7 @@ use crate::{
     plugins,
     processes::Member,
 };
-use standpipe_pipeline::{Defaults, Diagnostics, LoadOptions, PipelineFile, Plan};
+use standpipe_pipeline::{Defaults, Diagnostics, EngineSetting, LoadOptions, PipelineFile, Plan};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
@@ -15,10 +15,26 @@ use std::{
 
 /// Reads and plans a pipeline; warnings go to stderr.
 pub(crate) fn load(arguments: &PipelineArguments) -> anyhow::Result<Plan> {
-    let options = LoadOptions { parallelism: arguments.parallelism, set: arguments.set.clone() };
-    let pipeline = PipelineFile::read(&arguments.file, &options)
-        .map_err(|problems| if can_be_opened(&arguments.file) { failure(&problems) } else { Failure::error(Code::Outside, problems) })?;
+    let setting =
+        |(key, value): &(String, String)| EngineSetting { key: key.clone(), value: value.clone(), origin: format!("--engine {key}") };
+    let settings = arguments.engine.iter().map(setting).collect();
+    let options = LoadOptions { parallelism: arguments.parallelism, set: arguments.set.clone(), settings };
+    let pipeline = read(&arguments.file, &options)?;
+    for lost in pipeline.overridden.iter().filter(|_| says()) {
+        say!("warning: --engine {}: it has no effect: {} overrides it", lost.key, lost.winner);
+    }
     plan(&pipeline, &arguments.plugins.plugin_path)
+}
+
+/// Whether this process is the one of its job that says what is to be said.
+fn says() -> bool {
+    Member::of_environment().is_none_or(Member::is_first)
+}
+
+/// Reads a pipeline file.
+pub(crate) fn read(file: &Path, options: &LoadOptions) -> anyhow::Result<PipelineFile> {
+    PipelineFile::read(file, options)
+        .map_err(|problems| if can_be_opened(file) { failure(&problems) } else { Failure::error(Code::Outside, problems) })
 }
 
 /// Whether a file is there and may be read. A pipe, which cannot be opened again, counts as such.
@@ -30,9 +46,7 @@ fn can_be_opened(path: &Path) -> bool {
 pub(crate) fn plan(pipeline: &PipelineFile, plugin_path: &[PathBuf]) -> anyhow::Result<Plan> {
     let catalogue = plugins::discover(&pipeline.plugin_paths(), plugin_path)?;
     let planned = pipeline.plan(&catalogue, &Defaults::default()).map_err(|problems| failure(&problems))?;
-    // Of several processes one is enough to say it.
-    let says = Member::of_environment().is_none_or(Member::is_first);
-    for warning in planned.warnings.iter().filter(|_| says) {
+    for warning in planned.warnings.iter().filter(|_| says()) {
         say!("warning: {warning}");
     }
     Ok(planned.plan)

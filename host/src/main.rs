@@ -5,9 +5,11 @@
 
 mod checkpoints;
 mod cli;
+mod cluster;
 mod commands;
 mod control;
 mod demo;
+mod deployment;
 mod exit;
 mod load;
 mod logging;
@@ -15,7 +17,6 @@ mod output;
 mod plugins;
 mod processes;
 mod progress;
-mod restarts;
 mod secrets;
 mod signals;
 mod supervise;

@@ -28,8 +28,16 @@ pub(crate) fn print(text: &str) -> std::io::Result<()> {
 /// # Errors
 /// As those of [`print()`].
 pub(crate) fn write(text: &str) -> std::io::Result<bool> {
+    write_bytes(text.as_bytes())
+}
+
+/// As [`write()`], for what is no text.
+///
+/// # Errors
+/// As those of [`write()`].
+pub(crate) fn write_bytes(bytes: &[u8]) -> std::io::Result<bool> {
     let mut out = stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         written => written.map(|()| true),
     }

@@ -16,7 +16,19 @@ use std::{
 /// # Errors
 /// A file that was named and is no usable plugin, or a path that leads nowhere (of the pipeline file: that leads to no plugin file).
 pub(crate) fn discover(pipeline: &[PathBuf], command_line: &[PathBuf]) -> anyhow::Result<Catalogue> {
-    let catalogue = Catalogue::discover(&SearchPath::new(pipeline, command_line));
+    discover_in(None, pipeline, command_line)
+}
+
+/// As [`discover`], with another installation than the running one.
+///
+/// # Errors
+/// As [`discover`].
+pub(crate) fn discover_in(home: Option<&Path>, pipeline: &[PathBuf], command_line: &[PathBuf]) -> anyhow::Result<Catalogue> {
+    let search = match home {
+        Some(home) => SearchPath::of_distribution(home, pipeline, command_line),
+        None => SearchPath::new(pipeline, command_line),
+    };
+    let catalogue = Catalogue::discover(&search);
     let asked_for: Vec<&SearchEntry> = catalogue.searched().iter().filter(|entry| entry.asked_for()).collect();
     // A pipeline file goes from machine to machine: a folder that it names and that is not on this one is worth a warning.
     let is_elsewhere =

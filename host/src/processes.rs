@@ -8,14 +8,15 @@ use crate::{
     output::say,
     supervise,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use standpipe_checkpoint::TakenOver;
+use standpipe_cluster::protocol::{Go, Ready};
 use standpipe_engine::{Cluster, Identity, Membership, Secret};
 use standpipe_pipeline::Plan;
 use std::{
     env, fs,
     io::{self, BufRead, BufReader, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, TcpListener},
     os::unix::net::{UnixListener, UnixStream},
     path::PathBuf,
     sync::{
@@ -28,31 +29,16 @@ use std::{
 
 /// Set in a process that is one of several: which, and of how many: `1/3`.
 pub(crate) const PROCESS: &str = "STANDPIPE_PROCESS";
+/// Set there by a task manager: slots of all processes, `3,2`.
+pub(crate) const SLOTS: &str = "STANDPIPE_PROCESS_SLOTS";
+/// Set there by a task manager: the name or address on which other processes reach this one.
+pub(crate) const HOST: &str = "STANDPIPE_PROCESS_HOST";
 /// Between two looks for processes that have come to be ready.
 const LOOK: Duration = Duration::from_millis(5);
 /// How long a process that has come may take to say what it has to.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long processes that are all ready may take to connect.
 const CONNECTING: Duration = Duration::from_secs(30);
-
-/// What a process says when it listens.
-#[derive(Serialize, Deserialize)]
-struct Ready {
-    process: u32,
-    address: SocketAddr,
-    /// Of the first one.
-    taken_over: Option<TakenOver>,
-}
-
-/// What it hears when all do.
-#[derive(Serialize, Deserialize)]
-struct Go {
-    secret: String,
-    addresses: Vec<SocketAddr>,
-    taken_over: Option<TakenOver>,
-    /// Of the process that hears it, where they are to speak TLS.
-    tls: Option<Identity>,
-}
 
 fn write_line(stream: &mut UnixStream, line: &impl Serialize) -> io::Result<()> {
     stream.write_all(&[serde_json::to_vec(line)?.as_slice(), b"\n"].concat())
@@ -142,7 +128,8 @@ fn go(ready: Vec<(UnixStream, Ready)>, secret: &Secret, identities: Vec<Identity
     };
     let mut identities = identities.into_iter();
     for (mut stream, _) in ready {
-        go.tls = identities.next();
+        // Without it, a process that is to speak TLS says so and ends.
+        go.tls = identities.next().and_then(|identity| serde_json::to_value(identity).ok());
         // One that has ended meanwhile is seen to end.
         if let Err(error) = write_line(&mut stream, &go) {
             tracing::debug!("a process of the job has gone: {error}");
@@ -186,8 +173,12 @@ impl Member {
         self.process == 0
     }
 
-    /// Slots of each process, so that all together are enough.
+    /// Slots of each process, so that all together are enough: as a task manager has said, or the same for all.
     pub(crate) fn slots(self, plan: &Plan) -> Vec<u32> {
+        let said: Option<Vec<u32>> = env::var(SLOTS).ok().and_then(|text| text.split(',').map(|slots| slots.parse().ok()).collect());
+        if let Some(said) = said.filter(|said| said.len() == self.processes as usize) {
+            return said;
+        }
         vec![plan.slots().div_ceil(self.processes); self.processes as usize]
     }
 
@@ -202,7 +193,12 @@ impl Member {
         taken_over: Option<TakenOver>,
         tls: bool,
     ) -> anyhow::Result<(Cluster, Option<TakenOver>)> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let listener = match env::var(HOST) {
+            Ok(host) => TcpListener::bind((host.as_str(), 0))
+                .map_err(|error| Failure::error(Code::Outside, format!("{host}: this machine cannot be reached by that: {error}")))?,
+            Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
+        };
+        let taken_over = taken_over.map(serde_json::to_value).transpose()?;
         let ready = Ready { process: self.process, address: listener.local_addr()?, taken_over };
         let socket = control::socket_of_launch(job_id)?;
         let introduce = || UnixStream::connect(&socket).and_then(|mut supervisor| write_line(&mut supervisor, &ready).map(|()| supervisor));
@@ -225,11 +221,11 @@ impl Member {
             process: self.process,
             processes: self.processes,
             secret,
-            tls: go.tls,
+            tls: go.tls.map(serde_json::from_value).transpose()?,
         };
         let cluster =
             Cluster::join(listener, &go.addresses, &membership, CONNECTING).map_err(|error| Failure::error(Code::Failed, error))?;
-        Ok((cluster, go.taken_over))
+        Ok((cluster, go.taken_over.map(serde_json::from_value).transpose()?))
     }
 }
 

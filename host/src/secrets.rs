@@ -62,11 +62,12 @@ impl Given {
 
 /// Resolves the references of plugins' configurations.
 pub(crate) fn resolver() -> Secrets {
-    Arc::new(|text| {
-        substitute::resolve_each(text, |reference, value| {
-            GIVEN.write().unwrap_or_else(PoisonError::into_inner).remember(reference, value);
-        })
-    })
+    Arc::new(|text| substitute::resolve_each(text, remember))
+}
+
+/// From now on the value is shown as the reference that it stands for.
+pub(crate) fn remember(reference: &str, value: &str) {
+    GIVEN.write().unwrap_or_else(PoisonError::into_inner).remember(reference, value);
 }
 
 /// The text with references instead of what plugins were given for them.

@@ -14,13 +14,16 @@ use crate::{
     exit::{Code, Failure},
     output::say,
     processes::{Launch, Member, PROCESS, warn_of_idle},
-    restarts::Restarts,
 };
 use chrono::Utc;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
+};
+use standpipe_cluster::{
+    ends::{Ended, decisive},
+    restarts::Restarts,
 };
 use standpipe_engine::RunOptions;
 use standpipe_pipeline::Plan;
@@ -44,6 +47,9 @@ const ATTEMPT: &str = "STANDPIPE_ATTEMPT";
 const SUPERVISOR: &str = "STANDPIPE_SUPERVISOR";
 const JOB: &str = "STANDPIPE_JOB";
 
+/// Set in a child of a task manager: the file that says until when it may run.
+pub(crate) const LEASE: &str = "STANDPIPE_LEASE";
+
 /// How often this process' job has been started before, if it is a child.
 pub(crate) fn attempt() -> Option<u32> {
     env::var(ATTEMPT).ok()?.parse().ok()
@@ -55,6 +61,12 @@ pub(crate) fn job_id() -> Option<String> {
     env::var(JOB).ok()
 }
 
+/// Makes a command a child of this process: the start of a job with that number.
+pub(crate) fn be_child(command: &mut Command, attempt: u32, job_id: &str) {
+    command.env(ATTEMPT, attempt.to_string()).env(SUPERVISOR, std::process::id().to_string());
+    command.env(JOB, job_id).env_remove(PROCESS);
+}
+
 /// What a child does first: it dies with its supervisor.
 pub(crate) fn be_supervised() -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -62,6 +74,13 @@ pub(crate) fn be_supervised() -> io::Result<()> {
     if rustix::process::getppid() != supervisor {
         // It has died before it could be said.
         exit(i32::from(Code::Interrupted as u8));
+    }
+    if let Some(lease) = env::var_os(LEASE) {
+        // The task manager does not say any more that it may run: it may be stopped, and the job runs elsewhere.
+        standpipe_cluster::taskmanager::lease::watch(lease.as_ref(), || {
+            say!("error: the task manager has not renewed the lease of this process");
+            _ = kill_process(rustix::process::getpid(), Signal::KILL);
+        })?;
     }
     // The terminal's; the supervisor passes them on as SIGTERM.
     signal_hook::flag::register(SIGINT, std::sync::Arc::default()).map(drop)
@@ -77,15 +96,6 @@ enum Event {
 
 /// How long processes of a job have to end when another one of them has.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// How a process of the job has ended.
-#[derive(Debug, Clone, Copy)]
-struct Ended {
-    process: u32,
-    status: ExitStatus,
-    /// By this one, after it had been given its time.
-    killed: bool,
-}
 
 /// How it all ended.
 enum End {
@@ -108,27 +118,20 @@ pub(crate) fn supervise(plan: &Plan, processes: u32, tls: bool) -> anyhow::Resul
     let id = RunOptions::new().job_id;
     let (events, happened) = mpsc::channel();
     listen(events.clone())?;
-    let identity = Identity {
-        job: plan.name.clone(),
-        id: id.clone(),
-        started: Utc::now(),
-        restarts: 0,
-        generation: 0,
-        checkpoints: plan.checkpoint.is_some(),
-    };
+    let identity = Identity { job: plan.name.clone(), id: id.clone(), started: Utc::now(), restarts: 0, generation: 0, checkpoints: None };
     let watched = Arc::new(Mutex::new(Watched { identity, reason: "it is being started".to_owned() }));
     let server = Server::start_if_possible(control::socket(&id), answer(&id, &watched, events.clone()));
     let end = Supervisor { plan, processes, tls, id: &id, events, happened, watched }.run()?;
     if let Some(server) = server {
         server.finish(match &end {
-            End::Child(ended) if !ended.status.success() => Answer::Failed(format!("its process has ended: {}", ended.status)),
+            End::Child(ended) if !ended.is_success() => Answer::Failed(format!("its process has ended: {}", ended.status())),
             End::Child(_) | End::Stopped => Answer::Ended(format!("{}: ended", plan.name)),
         });
     }
     // Of a child that was killed.
     drop(control::socket_of_child(&id).and_then(fs::remove_file));
     match end {
-        End::Child(ended) => end_as(ended, processes),
+        End::Child(ended) => end_as(&ended, processes),
         End::Stopped => Ok(()),
     }
 }
@@ -148,19 +151,19 @@ impl Supervisor<'_> {
     fn run(&self) -> anyhow::Result<End> {
         let name = &self.plan.name;
         let mut restarts = Restarts::new(self.plan.restart.clone());
-        let mut attempt = 0;
+        let (mut attempt, first) = (0, Instant::now());
         loop {
             let begin = Instant::now();
             let (all, stopping) = self.run_children(attempt)?;
-            let Some(ended) = decisive(&all) else { return Ok(End::Stopped) };
-            let Some(why) = failure(ended, self.processes, attempt) else { return Ok(End::Child(ended)) };
+            let Some(ended) = decisive(&all).cloned() else { return Ok(End::Stopped) };
+            let Some(why) = ended.failure(self.processes, attempt) else { return Ok(End::Child(ended)) };
             if stopping {
                 // It was told before it could listen.
-                let is_told = ended.status.signal() == Some(SIGTERM);
+                let is_told = ended.status().signal() == Some(SIGTERM);
                 return Ok(if is_told { End::Stopped } else { End::Child(ended) });
             }
             let random = RandomState::new().hash_one(attempt) as f64 / u64::MAX as f64;
-            let Some(wait) = restarts.failed(Instant::now(), begin.elapsed(), random) else {
+            let Some(wait) = restarts.failed(first.elapsed(), begin.elapsed(), random) else {
                 if attempt > 0 {
                     say!("{name}: {why}; it has been started {} times and is given up", attempt + 1);
                 }
@@ -202,8 +205,8 @@ impl Supervisor<'_> {
     /// Starts one of the job's processes.
     fn start(&self, process: u32, attempt: u32) -> io::Result<Pid> {
         let mut command = Command::new(env::current_exe()?);
-        command.args(env::args_os().skip(1)).env(ATTEMPT, attempt.to_string()).env(SUPERVISOR, std::process::id().to_string());
-        command.env(JOB, self.id).env_remove(PROCESS);
+        command.args(env::args_os().skip(1));
+        be_child(&mut command, attempt, self.id);
         if self.processes > 1 {
             command.env(PROCESS, Member { process, processes: self.processes }.to_text());
         }
@@ -233,7 +236,7 @@ impl Supervisor<'_> {
                 Ok(Event::Ended(process, status)) => {
                     let status = status?;
                     running.remove(&process);
-                    all.push(Ended { process, status, killed });
+                    all.push(Ended::new(process, status, killed));
                     if process == 0 || !status.success() {
                         launch.into_iter().for_each(Launch::give_up);
                         deadline = deadline.or_else(|| Instant::now().checked_add(GRACE));
@@ -258,16 +261,6 @@ impl Supervisor<'_> {
     }
 }
 
-/// The end that is that of the job: a clean one of the first process, or that of the process that was killed or has crashed, or how the first one says that the job
-/// has failed. What came after it came of it.
-fn decisive(all: &[Ended]) -> Option<Ended> {
-    let of_itself = || all.iter().filter(|ended| !ended.killed);
-    let first = of_itself().find(|ended| ended.process == 0);
-    let crashed = of_itself().find(|ended| ended.status.signal().is_some());
-    let failed = of_itself().find(|ended| !ended.status.success());
-    first.filter(|first| first.status.success()).or(crashed).or(first).or(failed).or(all.first()).copied()
-}
-
 fn lock(watched: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
     // What is in it holds also after a panic.
     watched.lock().unwrap_or_else(PoisonError::into_inner)
@@ -279,7 +272,7 @@ fn answer(id: &str, watched: &Arc<Mutex<Watched>>, events: Sender<Event>) -> Han
     let tell = move |event| _ = events.lock().unwrap_or_else(PoisonError::into_inner).send(event);
     Box::new(move |request, send| {
         let asked = control::socket_of_child(&id).and_then(|socket| {
-            client::ask(&socket, request, None, |answer| {
+            client::ask(&socket, &request, None, |answer| {
                 if answer == Answer::Stopping {
                     tell(Event::Stopping);
                 }
@@ -292,7 +285,7 @@ fn answer(id: &str, watched: &Arc<Mutex<Watched>>, events: Sender<Event>) -> Han
         let watched = lock(&watched);
         match request {
             Request::Status => send(Answer::Status(Box::new(watched.identity.restarting(&watched.reason)))),
-            Request::Savepoint | Request::Stop { savepoint: true, .. } => {
+            Request::Savepoint { .. } | Request::Checkpoint | Request::Stop { savepoint: true, .. } => {
                 send(Answer::Refused(format!("it cannot take a savepoint now: {}", watched.reason)));
             }
             Request::Stop { .. } | Request::Cancel => {
@@ -341,25 +334,9 @@ fn wait(process: u32, mut child: Child, events: Sender<Event>) -> io::Result<()>
     thread::Builder::new().name("child".to_owned()).spawn(wait).map(drop)
 }
 
-/// Why it failed, if it is a failure that another start may help: not a wrong configuration, and what is missing outside only if it was there once.
-fn failure(ended: Ended, processes: u32, attempt: u32) -> Option<String> {
-    const FAILED: i32 = Code::Failed as i32;
-    const OUTSIDE: i32 = Code::Outside as i32;
-    let process = if processes > 1 { format!("process {} of its {processes}", ended.process) } else { "its process".to_owned() };
-    match (ended.status.code(), ended.status.signal()) {
-        (Some(FAILED), _) => Some("it has failed".to_owned()),
-        (Some(OUTSIDE), _) if attempt > 0 => Some("it could not be started again".to_owned()),
-        (Some(code), _) if ![0, 2, OUTSIDE, Code::Interrupted as i32, Code::Superseded as i32].contains(&code) => {
-            Some(format!("{process} has ended with {code}, which is none of ours: a plugin has ended it"))
-        }
-        (None, Some(signal)) => Some(format!("{process} was killed by signal {signal}")),
-        _ => None,
-    }
-}
-
 /// Ends as the child has ended; it has said why.
-fn end_as(ended: Ended, processes: u32) -> anyhow::Result<()> {
-    let Ended { process, status, .. } = ended;
+fn end_as(ended: &Ended, processes: u32) -> anyhow::Result<()> {
+    let (process, status) = (ended.process, ended.status());
     let code = match status.code() {
         Some(0) => return Ok(()),
         Some(2) => Code::Usage,
@@ -375,41 +352,6 @@ fn end_as(ended: Ended, processes: u32) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn exited(code: i32) -> ExitStatus {
-        ExitStatus::from_raw(code << 8)
-    }
-
-    fn ended(process: u32, status: ExitStatus) -> Ended {
-        Ended { process, status, killed: false }
-    }
-
-    #[test]
-    fn of_several_ends_that_of_the_job_is_the_one_that_the_others_came_of() {
-        let killed = ExitStatus::from_raw(9);
-        let ours = |process| Ended { killed: true, ..ended(process, killed) };
-        let chosen = |all: &[Ended]| decisive(all).map(|ended| (ended.process, ended.status.code()));
-        assert_eq!(chosen(&[]), None);
-        assert_eq!(chosen(&[ended(1, exited(0)), ended(0, exited(0))]), Some((0, Some(0))));
-        assert_eq!(chosen(&[ended(0, exited(0)), ours(1)]), Some((0, Some(0))));
-        // The first one says only that another one has gone.
-        assert_eq!(chosen(&[ended(0, exited(1)), ended(1, killed)]), Some((1, None)));
-        assert_eq!(chosen(&[ended(1, exited(1)), ended(0, exited(2))]), Some((0, Some(2))));
-        // The first one was stopped and did not come back: another one has said so.
-        assert_eq!(chosen(&[ended(1, exited(1)), ours(0)]), Some((1, Some(1))));
-        assert!(failure(ended(1, killed), 3, 0).unwrap().contains("process 1 of its 3 was killed by signal 9"));
-    }
-
-    #[test]
-    fn what_another_start_may_help_is_a_failure() {
-        let is_failure = |status, attempt| failure(ended(0, status), 1, attempt).is_some();
-        for code in [0, 2, 130, Code::Superseded as i32] {
-            assert!(!is_failure(exited(code), 0) && !is_failure(exited(code), 1), "{code}");
-        }
-        assert!(is_failure(exited(1), 0) && is_failure(exited(77), 0) && is_failure(ExitStatus::from_raw(9), 0));
-        assert!(!is_failure(exited(3), 0), "what was never there is not waited for");
-        assert!(is_failure(exited(3), 1));
-    }
 
     #[test]
     fn times_are_counted_in_english() {

@@ -5,8 +5,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const BUNDLED: [&str; 6] =
-    ["connector_elasticsearch", "connector_file", "connector_generator", "connector_kafka", "connector_print", "transforms_examples"];
+const BUNDLED: [&str; 9] = [
+    "connector_collect",
+    "connector_elasticsearch",
+    "connector_file",
+    "connector_generator",
+    "connector_kafka",
+    "connector_print",
+    "deployment_cli",
+    "deployment_session",
+    "transforms_examples",
+];
 
 /// The repository's root, where `examples/` is.
 pub fn repository() -> PathBuf {

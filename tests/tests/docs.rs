@@ -5,8 +5,12 @@
 #![deny(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
-use standpipe_tests::{Folder, binary, example_plugin, repository, standpipe};
-use std::{env, fs, path::Path, process::Command};
+use standpipe_tests::{Folder, binary, example_plugin, free_port, repository, standpipe};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// The plugin of docs/first-plugin.md with its tests.
 #[allow(unreachable_pub, reason = "public in a crate of its own")]
@@ -100,11 +104,26 @@ fn timeless(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
+/// A cluster that a page has started does not outlive a failure.
+struct StopCluster(PathBuf);
+
+impl Drop for StopCluster {
+    fn drop(&mut self) {
+        if self.0.join("cluster.json").exists() {
+            drop(Command::new(binary()).args(["cluster", "stop", "--data"]).arg(&self.0).output());
+        }
+    }
+}
+
 #[test]
 fn what_is_shown_is_what_comes() {
     let mut commands = 0;
-    for page in pages() {
+    for mut page in pages() {
+        // The usual port may be taken here.
+        let port = free_port().to_string();
+        page.blocks.iter_mut().for_each(|block| block.text = block.text.replace("8081", &port));
         let folder = page.folder();
+        let _stop = StopCluster(folder.at("cluster"));
         for block in page.blocks.iter().filter(|block| block.language == "console") {
             for command in block.text.strip_prefix("$ ").expect("a block begins with a command").split("\n$ ") {
                 let (command, expected) = command.split_once('\n').unwrap_or((command, ""));

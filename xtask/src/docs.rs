@@ -1,4 +1,5 @@
-//! `cargo xtask docs`: writes the tables of `docs/connectors.md` from what the plugins say of themselves (`standpipe plugin inspect FILE --json`).
+//! `cargo xtask docs`: writes the tables of `docs/connectors.md` and `docs/deployment.md` from what the plugins say of themselves (`standpipe plugin inspect FILE --json`) and what
+//! the binary says of the keys of every deployment mode.
 //!
 //! A table stands between `<!-- keys of: sink file -->` and `<!-- end of keys -->`; everything else in the page is written by hand. With `--check` nothing is
 //! written, and a table that is not up to date is an error: `cargo xtask lint` calls that.
@@ -8,7 +9,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, process::Command};
 
-const PAGE: &str = "docs/connectors.md";
+const CONNECTORS: &str = "docs/connectors.md";
+const DEPLOYMENT: &str = "docs/deployment.md";
+/// The keys of no plugin.
+const EVERY_MODE: &str = "every mode";
 const BEGIN: &str = "<!-- keys of: ";
 const END: &str = "<!-- end of keys -->";
 
@@ -26,22 +30,38 @@ impl Options {
     }
 }
 
-/// Builds the plugins, then writes or checks the page.
+/// Builds the plugins, then writes or checks the pages.
 pub(crate) fn docs(options: &Options) -> Result<()> {
     step("build", &mut cargo(&["build", "--profile", "ci", "--workspace"]))?;
-    let path = cargo::root().join(PAGE);
-    let page = fs::read_to_string(&path).with_context(|| format!("cannot read {PAGE}"))?;
-    let written = fill(&page, &kinds(&cargo::target().join("ci"))?)?;
+    let folder = cargo::target().join("ci");
+    let (mut deployment, connectors): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        kinds(&folder)?.into_iter().partition(|(name, _)| name.starts_with("deployment "));
+    deployment.insert(EVERY_MODE.to_owned(), every_mode(&folder)?);
+    [(CONNECTORS, connectors), (DEPLOYMENT, deployment)].into_iter().try_for_each(|(name, tables)| update(name, &tables, options.check))
+}
+
+/// Writes or checks one page.
+fn update(name: &str, tables: &BTreeMap<String, String>, check: bool) -> Result<()> {
+    let path = cargo::root().join(name);
+    let page = fs::read_to_string(&path).with_context(|| format!("cannot read {name}"))?;
+    let written = fill(name, &page, tables)?;
     if written == page {
         return Ok(());
     }
-    if options.check {
+    if check {
         let same = page.lines().zip(written.lines()).take_while(|(found, expected)| found == expected).count();
-        bail!("{PAGE}:{} is not what the plugins say; run cargo xtask docs", same + 1);
+        bail!("{name}:{} is not what the plugins say; run cargo xtask docs", same + 1);
     }
-    fs::write(&path, written).with_context(|| format!("cannot write {PAGE}"))?;
-    eprintln!("==> {PAGE} has changed");
+    fs::write(&path, written).with_context(|| format!("cannot write {name}"))?;
+    eprintln!("==> {name} has changed");
     Ok(())
+}
+
+/// The table of the keys that every deployment mode has.
+fn every_mode(folder: &Path) -> Result<String> {
+    let output = Command::new(folder.join("standpipe")).args(["config", "schema", "--own"]).output()?;
+    ensure!(output.status.success(), "standpipe config schema: {}", String::from_utf8_lossy(&output.stderr));
+    table(&serde_json::from_slice(&output.stdout)?)
 }
 
 /// The tables of all kinds of the plugins in a folder, by `sink file`.
@@ -65,19 +85,20 @@ fn kinds(folder: &Path) -> Result<BTreeMap<String, String>> {
 }
 
 /// The page with its tables replaced.
-fn fill(page: &str, tables: &BTreeMap<String, String>) -> Result<String> {
+fn fill(page_name: &str, page: &str, tables: &BTreeMap<String, String>) -> Result<String> {
     let (mut out, mut rest) = (String::new(), page);
     let mut unused: BTreeMap<_, _> = tables.iter().collect();
     while let Some((before, after)) = rest.split_once(BEGIN) {
-        let (name, after) = after.split_once(" -->").with_context(|| format!("{PAGE}: a marker without its end"))?;
-        let (_, after) = after.split_once(END).with_context(|| format!("{PAGE}: no {END} after {name}"))?;
-        let table = unused.remove(&name.to_owned()).with_context(|| format!("{PAGE}: no plugin has the {name}, or it is there twice"))?;
+        let (name, after) = after.split_once(" -->").with_context(|| format!("{page_name}: a marker without its end"))?;
+        let (_, after) = after.split_once(END).with_context(|| format!("{page_name}: no {END} after {name}"))?;
+        let table =
+            unused.remove(&name.to_owned()).with_context(|| format!("{page_name}: no plugin has the {name}, or it is there twice"))?;
         write!(out, "{before}{BEGIN}{name} -->\n{table}{END}")?;
         rest = after;
     }
     out.push_str(rest);
     if let Some((name, _)) = unused.first_key_value() {
-        bail!("{PAGE} does not describe the {name}: it needs the marker {BEGIN}{name} -->");
+        bail!("{page_name} does not describe the {name}: it needs the marker {BEGIN}{name} -->");
     }
     Ok(out)
 }
@@ -232,9 +253,9 @@ mod tests {
     fn every_kind_has_its_place_and_every_place_its_kind() {
         let tables = BTreeMap::from([("sink a".to_owned(), "new\n".to_owned())]);
         let page = format!("x\n{BEGIN}sink a -->\nold\n{END}\ny\n");
-        assert_eq!(fill(&page, &tables).unwrap(), format!("x\n{BEGIN}sink a -->\nnew\n{END}\ny\n"));
-        assert!(fill("", &tables).unwrap_err().to_string().contains("does not describe the sink a"));
-        assert!(fill(&page.replace("sink a", "sink b"), &tables).unwrap_err().to_string().contains("no plugin has the sink b"));
-        assert!(fill(&page.replace(END, ""), &tables).is_err());
+        assert_eq!(fill("page", &page, &tables).unwrap(), format!("x\n{BEGIN}sink a -->\nnew\n{END}\ny\n"));
+        assert!(fill("page", "", &tables).unwrap_err().to_string().contains("does not describe the sink a"));
+        assert!(fill("page", &page.replace("sink a", "sink b"), &tables).unwrap_err().to_string().contains("no plugin has the sink b"));
+        assert!(fill("page", &page.replace(END, ""), &tables).is_err());
     }
 }

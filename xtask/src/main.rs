@@ -26,7 +26,7 @@ enum Command {
     Test(suite::Options),
     /// Formatting, clippy, rustdoc, the generated tables of docs/, licences and sources of dependencies
     Lint,
-    /// Write the tables of docs/connectors.md from what the plugins say of themselves
+    /// Write the tables of docs/connectors.md and docs/deployment.md from what the plugins say of themselves
     Docs(docs::Options),
     /// Build the release binary with its plugins and run the metrics demo
     Demo {

@@ -64,3 +64,14 @@ impl Drop for Service {
         }
     }
 }
+
+/// The interpreter that the Python client's tests run on; fetches it if need be.
+pub(crate) fn python() -> Result<String> {
+    let script = cargo::root().join("tests/services/python.sh");
+    eprintln!("==> fetch pyarrow and pandas");
+    let output = Command::new(&script).stderr(Stdio::inherit()).output().with_context(|| format!("cannot run {}", script.display()))?;
+    if !output.status.success() {
+        bail!("pyarrow and pandas cannot be had ({})", output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -3,7 +3,7 @@
 use crate::{
     cargo::{self, BUILD_TOOLS, cargo, step},
     docs,
-    services::Service,
+    services::{self, Service},
 };
 use anyhow::{Result, bail};
 use std::{env, fs, process::Command};
@@ -42,6 +42,9 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     for (variable, service) in &services {
         command.env(variable, &service.address);
     }
+    if !options.unit && can_run("Python client", require_python(), in_ci)? {
+        command.env("STANDPIPE_TEST_PYTHON", services::python()?);
+    }
     let result = step("tests", &mut command);
     drop(services);
     report_skipped(&skipped);
@@ -63,6 +66,10 @@ fn start_services(required: bool, all: bool) -> Result<Vec<(&'static str, Servic
     if can_run("S3", require_python(), required)? {
         step("fetch an S3-compatible server", prepare().arg("s3"))?;
         services.push(("STANDPIPE_TEST_S3", Service::start("s3")?));
+    }
+    if can_run("Flink's client", require_python().and_then(|()| require_java()), required)? {
+        step("fetch Flink's client", prepare().arg("flink"))?;
+        services.push(("STANDPIPE_TEST_FLINK", Service::start("flink")?));
     }
     Ok(services)
 }

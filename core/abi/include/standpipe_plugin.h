@@ -801,14 +801,15 @@ struct StandpipeDeploymentTable {
   uint32_t size;
   /* Zero. */
   uint32_t reserved;
-  /* Checks a configuration (a JSON object of flat dotted keys) without I/O; `out` gets a JSON object `{"errors": [...], "effective": {...}}`. */
+  /* Checks a configuration (a JSON object of flat dotted keys) without I/O; `out` gets a JSON object
+   * `{"problems": [{"path", "message", "suggestion"}], "effective": {...}}`. */
   StandpipeStatus (*validate)(struct StandpipeSlice config, struct StandpipeBuffer *out, struct StandpipeError *error);
-  /* Makes an instance. */
+  /* Makes an instance; it is ready for use. */
   StandpipeStatus (*create)(struct StandpipeSlice config,
                             const struct StandpipeHostTable *host,
                             void **instance,
                             struct StandpipeError *error);
-  /* Submits the bundle (a path of a directory or archive) and gives its handle. */
+  /* Submits the bundle (the path of its folder: `bundle.json` and `blobs/`) and gives its handle, a JSON object. */
   StandpipeStatus (*submit)(void *instance, struct StandpipeSlice bundle, struct StandpipeBuffer *handle, struct StandpipeError *error);
   /* The job's state, JSON: `{"state": "RUNNING", "cause": ...}`. */
   StandpipeStatus (*status)(void *instance, struct StandpipeSlice handle, struct StandpipeBuffer *out, struct StandpipeError *error);
@@ -820,7 +821,7 @@ struct StandpipeDeploymentTable {
                           struct StandpipeError *error);
   /* Ends the job without a savepoint. */
   StandpipeStatus (*cancel)(void *instance, struct StandpipeSlice handle, struct StandpipeError *error);
-  /* Ends the job with a savepoint in that place; `out` gets `{"location": ...}`. */
+  /* Ends the job with a savepoint in that place (empty: where it keeps its checkpoints); `out` gets `{"location": ...}`. */
   StandpipeStatus (*stop)(void *instance,
                           struct StandpipeSlice handle,
                           struct StandpipeSlice savepoint,
@@ -832,11 +833,13 @@ struct StandpipeDeploymentTable {
                           struct StandpipeSlice cursor,
                           struct StandpipeBuffer *out,
                           struct StandpipeError *error);
-  /* At most `limit` rows of a node (0: all of a bounded one). */
+  /* At most `limit` rows of a node (0: all of a bounded one), and none that come later than `timeout_us` microseconds from now (negative: no limit). What the
+   * stream's functions are promised is what this table's are: they are called one after another, on the same thread, before `destroy`, and they may block. */
   StandpipeStatus (*collect)(void *instance,
                              struct StandpipeSlice handle,
                              struct StandpipeSlice node,
                              uint64_t limit,
+                             int64_t timeout_us,
                              struct ArrowArrayStream *out,
                              struct StandpipeError *error);
   /* Removes everything that the job left behind. */

@@ -1,7 +1,8 @@
 //! All kinds that were found, by kind and name.
 
 use crate::{
-    AbiVersion, Flavour, KindDescription, LoadError, LoadProblem, PluginFile, SearchEntry, SearchPath, SinkKind, SourceKind, TransformKind,
+    AbiVersion, DeploymentKind, Flavour, KindDescription, LoadError, LoadProblem, PluginFile, SearchEntry, SearchPath, SinkKind,
+    SourceKind, TransformKind,
     library::{self, AnyKind},
 };
 use standpipe_sdk::{config::closest, export};
@@ -24,6 +25,7 @@ struct Contents {
     sources: BTreeMap<String, SourceKind>,
     transforms: BTreeMap<String, TransformKind>,
     sinks: BTreeMap<String, SinkKind>,
+    deployments: BTreeMap<String, DeploymentKind>,
 }
 
 impl Catalogue {
@@ -114,7 +116,15 @@ impl Catalogue {
         self.find("sink", &self.0.sinks, name)
     }
 
-    /// Descriptions of the kinds `source`, `transform` or `sink`, by name.
+    /// The deployment mode of that name.
+    ///
+    /// # Errors
+    /// As `source`.
+    pub fn deployment(&self, name: &str) -> Result<DeploymentKind, UnknownKind> {
+        self.find("deployment", &self.0.deployments, name)
+    }
+
+    /// Descriptions of the kinds `source`, `transform`, `sink` or `deployment`, by name.
     #[must_use]
     pub fn kinds(&self, kind: &str) -> Vec<&KindDescription> {
         let all = || self.0.plugins.iter().flat_map(|plugin| &plugin.description.kinds);
@@ -123,6 +133,7 @@ impl Catalogue {
             "source" => self.0.sources.keys().filter_map(first).collect(),
             "transform" => self.0.transforms.keys().filter_map(first).collect(),
             "sink" => self.0.sinks.keys().filter_map(first).collect(),
+            "deployment" => self.0.deployments.keys().filter_map(first).collect(),
             _ => Vec::new(),
         }
     }
@@ -149,6 +160,7 @@ impl fmt::Debug for Catalogue {
             .field("sources", &names("source"))
             .field("transforms", &names("transform"))
             .field("sinks", &names("sink"))
+            .field("deployments", &names("deployment"))
             .finish_non_exhaustive()
     }
 }
@@ -174,6 +186,9 @@ impl Contents {
                 AnyKind::Sink(kind) => {
                     self.sinks.entry(kind.name().to_owned()).or_insert_with(|| SinkKind::new(kind, file.clone()));
                 }
+                AnyKind::Deployment(kind) => {
+                    self.deployments.entry(kind.name().to_owned()).or_insert_with(|| DeploymentKind::new(kind, file.clone()));
+                }
             }
         }
         self.plugins.push(file);
@@ -192,7 +207,7 @@ fn libraries(directory: &Path) -> Option<Vec<PathBuf>> {
 /// There is no kind of that name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownKind {
-    /// `source`, `transform` or `sink`.
+    /// `source`, `transform`, `sink` or `deployment`.
     pub kind: &'static str,
     /// What was asked for.
     pub name: String,

@@ -47,3 +47,7 @@ kind!(
     /// A sink of a plugin.
     SinkKind
 );
+kind!(
+    /// A deployment mode of a plugin.
+    DeploymentKind
+);

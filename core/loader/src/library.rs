@@ -14,7 +14,7 @@ use standpipe_sdk::{
         manifest::{self, ManifestFn},
         root::{InterfaceFn, PluginRef, checked_module},
     },
-    hosting::{SinkKind, SourceKind, Tables, TransformKind},
+    hosting::{DeploymentKind, SinkKind, SourceKind, Tables, TransformKind},
     wire::{Description, KindDescription},
 };
 use std::{
@@ -36,6 +36,7 @@ pub(crate) enum AnyKind {
     Source(SourceKind),
     Transform(TransformKind),
     Sink(SinkKind),
+    Deployment(DeploymentKind),
 }
 
 /// The plugins that have been loaded from a path.
@@ -170,6 +171,7 @@ pub(crate) fn read_kinds(file: &PluginFile, table: &dyn Fn(&str, &str) -> *const
             "source" => SourceKind::new(&label, description, &tables).map(AnyKind::Source),
             "transform" => TransformKind::new(&label, description, &tables).map(AnyKind::Transform),
             "sink" => SinkKind::new(&label, description, &tables).map(AnyKind::Sink),
+            "deployment" => DeploymentKind::new(&label, description, &tables).map(AnyKind::Deployment),
             _ => return None,
         };
         Some(kind.map_err(|error| format!("{} {:?}: {error}", description.kind, description.name)))

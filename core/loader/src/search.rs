@@ -26,16 +26,34 @@ impl SearchPath {
     /// The places that the pipeline file and the command line name, then those of the environment, then `plugins/` beside the binary and the binary's own directory.
     #[must_use]
     pub fn new(pipeline: &[PathBuf], command_line: &[PathBuf]) -> Self {
+        let mut path = Self::named(pipeline, command_line);
+        if let Some(directory) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
+            path.add_distribution(directory);
+        }
+        path
+    }
+
+    /// As [`SearchPath::new`], but with the distribution in that directory instead of the running one.
+    #[must_use]
+    pub fn of_distribution(directory: &Path, pipeline: &[PathBuf], command_line: &[PathBuf]) -> Self {
+        let mut path = Self::named(pipeline, command_line);
+        path.add_distribution(directory);
+        path
+    }
+
+    /// The places that somebody names.
+    fn named(pipeline: &[PathBuf], command_line: &[PathBuf]) -> Self {
         let mut path = Self::default();
         path.add(pipeline, "plugins: of the pipeline");
         path.add(command_line, "--plugin-path");
         let variable = std::env::var_os(VARIABLE).unwrap_or_default();
         path.add(&std::env::split_paths(&variable).filter(|entry| !entry.as_os_str().is_empty()).collect::<Vec<_>>(), VARIABLE);
-        if let Some(directory) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
-            path.add(&[directory.join("plugins")], BESIDE);
-            path.add(&[directory.to_owned()], BINARY);
-        }
         path
+    }
+
+    fn add_distribution(&mut self, directory: &Path) {
+        self.add(&[directory.join("plugins")], BESIDE);
+        self.add(&[directory.to_owned()], BINARY);
     }
 
     fn add(&mut self, paths: &[PathBuf], origin: &str) {

@@ -119,6 +119,12 @@ impl Report {
         &self.sources
     }
 
+    /// A place as people are shown it: `counts.yaml:12:5`, `--set parallelism=2`.
+    pub(crate) fn place(&self, span: Span) -> String {
+        let file = self.sources.get(usize::from(span.source)).cloned().unwrap_or_default();
+        if span.source == 0 && span.line > 0 { format!("{file}:{}:{}", span.line, span.column) } else { file }
+    }
+
     pub(crate) fn error(&self, span: Span, path: &str, message: impl Into<String>) {
         self.push(span, Class::Configuration, path, message.into(), None);
     }

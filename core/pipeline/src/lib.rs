@@ -15,6 +15,7 @@
 mod chain;
 mod config_check;
 mod config_settings;
+pub mod deployment;
 mod diagnostic;
 pub mod explain;
 mod expression;
@@ -34,6 +35,6 @@ pub mod units;
 mod yaml;
 
 pub use diagnostic::{Class, Diagnostic, Diagnostics};
-pub use file::{Checkpoint, DiskState, LoadOptions, PipelineFile, Restart, RestartStrategy, StateBackend};
+pub use file::{Checkpoint, DiskState, EngineSetting, LoadOptions, Overridden, PipelineFile, Restart, RestartStrategy, StateBackend};
 pub use plan::Plan;
 pub use planner::{Defaults, Planned};

@@ -55,6 +55,8 @@ struct PipelineFile {
     checkpoint: Option<Checkpoint>,
     /// What happens when the job fails.
     restart: Option<Restart>,
+    /// Where `standpipe deploy` runs it, in flat dotted keys: deployment_mode, rest.address, rest.port, engine.KEY, ...; -D and --config are before it.
+    deployment: Option<BTreeMap<String, SettingValue>>,
     /// Where rows come from, by name.
     #[schemars(extend("minProperties" = 1))]
     sources: BTreeMap<String, Source>,
@@ -73,6 +75,18 @@ enum OneOrMany {
     One(String),
     /// Several.
     Many(Vec<String>),
+}
+
+/// A plain value.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum SettingValue {
+    /// Text.
+    Text(String),
+    /// A number.
+    Number(f64),
+    /// True or false.
+    Bool(bool),
 }
 
 /// A number and a unit: `10s`, `500ms`, `1h30m`. Units: ns, us, ms, s, m, h, d.

@@ -2,8 +2,8 @@
 #![allow(unsafe_code, reason = "hands out pointers to the tables")]
 
 use crate::{
-    Config, Sink, Source, Transform,
-    glue::{SinkGlue, SourceGlue, TransformGlue, install_panic_hook},
+    Config, Deployment, Sink, Source, Transform,
+    glue::{DeploymentGlue, SinkGlue, SourceGlue, TransformGlue, install_panic_hook},
     wire::{Description, KindDescription},
 };
 use standpipe_abi::{
@@ -57,6 +57,13 @@ impl Kind {
     pub const fn sink<S: Sink>() -> Self {
         let table = Table("sink/1", (&raw const *const { &SinkGlue::<S>::TABLE }).cast());
         Self { name: S::NAME, tables: [Some(table), None], describe: || describe::<S::Config>("sink", S::NAME) }
+    }
+
+    /// The table of a deployment mode.
+    #[must_use]
+    pub const fn deployment<D: Deployment>() -> Self {
+        let table = Table("deployment/1", (&raw const *const { &DeploymentGlue::<D>::TABLE }).cast());
+        Self { name: D::NAME, tables: [Some(table), None], describe: || describe::<D::Config>("deployment", D::NAME) }
     }
 
     /// What a manifest says about it.
@@ -157,7 +164,7 @@ pub const fn is_root_symbol(symbol: &str) -> bool {
     same
 }
 
-/// Exports a plugin: `export_plugin! { sources: [Kafka], sinks: [KafkaSink], transforms: [Flag] }`, each list optional, once per library.
+/// Exports a plugin: `export_plugin! { sources: [Kafka], sinks: [KafkaSink], transforms: [Flag], deployments: [Session] }`, each list optional, once per library.
 #[macro_export]
 macro_rules! export_plugin {
     ($($list:ident : [$($kind:ty),* $(,)?]),* $(,)?) => {
@@ -196,5 +203,6 @@ macro_rules! export_plugin {
     (@kind sources $kind:ty) => { $crate::export::Kind::source::<$kind>() };
     (@kind transforms $kind:ty) => { $crate::export::Kind::transform::<$kind>() };
     (@kind sinks $kind:ty) => { $crate::export::Kind::sink::<$kind>() };
-    (@kind $other:ident $kind:ty) => { compile_error!(concat!("export_plugin! knows sources, transforms and sinks, not ", stringify!($other))) };
+    (@kind deployments $kind:ty) => { $crate::export::Kind::deployment::<$kind>() };
+    (@kind $other:ident $kind:ty) => { compile_error!(concat!("export_plugin! knows sources, transforms, sinks and deployments, not ", stringify!($other))) };
 }

@@ -30,14 +30,16 @@
 //! ```
 //!
 //! A panic in any of an author's functions becomes an error of that call with message and place; the instance is not called again. The traits are in [`source`],
-//! [`transform`] and [`sink`]; [`testing`] runs them as the host would. [`glue`] turns them into the tables of `standpipe-abi` and [`hosting`] calls such tables:
+//! [`transform`], [`sink`] and [`deployment`]; [`testing`] runs them as the host would. [`glue`] turns them into the tables of `standpipe-abi` and [`hosting`] calls such tables:
 //! the loader stands on it, and so do an author's tests.
 #![deny(missing_docs)]
 
+pub mod bundle;
 pub mod call;
 pub mod config;
 pub mod context;
 pub mod convert;
+pub mod deployment;
 pub mod error;
 pub mod export;
 pub mod glue;
@@ -56,6 +58,7 @@ mod words;
 pub use call::{Call, Keys};
 pub use config::{Config, Secret, is_reference};
 pub use context::{CloseReason, Context};
+pub use deployment::{Deployment, DeploymentDeclaration};
 pub use error::{Error, Result};
 pub use host::{Counter, Gauge, Histogram, Host, LogLevel, MetricKind, Rejection};
 pub use reducing::ReducingState;

@@ -107,6 +107,14 @@ pub struct Problem {
     pub suggestion: Option<String>,
 }
 
+/// An error about the configuration is a problem like the others.
+impl From<crate::Error> for Problem {
+    fn from(error: crate::Error) -> Self {
+        let text = |key: &str| error.details.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
+        Self { path: text("path").unwrap_or_default(), suggestion: text("suggestion"), message: error.message }
+    }
+}
+
 /// A class of column types that a plugin may or may not take; `check` refuses a stream with a column of one that it does not.
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "snake_case")]
@@ -206,6 +214,58 @@ pub struct Description {
     pub kinds: Vec<KindDescription>,
     /// How it was built: `sdk`, `arrow`, `target`, `profile`, ...
     pub build: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What a deployment mode says about a configuration.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
+#[serde(default)]
+pub struct DeploymentDetails {
+    /// Everything that is wrong.
+    pub problems: Vec<Problem>,
+    /// The configuration with the mode's defaults.
+    pub effective: serde_json::Map<String, serde_json::Value>,
+}
+
+/// How a deployed job does.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+#[serde(default)]
+pub struct JobStatus {
+    /// `INITIALIZING`, `CREATED`, `RUNNING`, `FAILING`, `FAILED`, `CANCELLING`, `CANCELED`, `FINISHED`, `RESTARTING`; a later version may have more.
+    pub state: String,
+    /// Why it is in that state, where that is not plain: of a failed job, its error.
+    pub cause: Option<String>,
+}
+
+impl JobStatus {
+    /// A job in that state.
+    #[must_use]
+    pub fn new(state: &str) -> Self {
+        Self { state: state.to_owned(), cause: None }
+    }
+
+    /// Whether it stays in that state for ever.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        ["FINISHED", "FAILED", "CANCELED"].contains(&self.state.as_str())
+    }
+}
+
+/// Where a stopped job's savepoint is.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+#[serde(default)]
+pub struct Savepoint {
+    /// What `--restore` takes.
+    pub location: String,
+}
+
+/// A part of a job's log.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+#[serde(default)]
+pub struct LogLines {
+    /// Lines, without their ends.
+    pub lines: Vec<String>,
+    /// Where the next part begins.
+    pub cursor: String,
 }
 
 /// What an enumerator found.

@@ -1,7 +1,9 @@
-//! `job list`, `show`, `savepoint`, `stop`, `cancel`: the running jobs of this user on this machine, by their control sockets.
+//! `job list`, `show`, `savepoint`, `stop`, `cancel`: the running jobs of this user on this machine, by their control sockets; with `--jobmanager`, those of a session cluster.
 
+use super::cluster_job;
 use crate::{
-    cli::{JobCommand, OutputFormat},
+    cli::{JobArguments, JobCommand, OutputFormat},
+    cluster::Client,
     control::{
         Answer, Request,
         client::{self, Job},
@@ -14,8 +16,14 @@ use chrono::{DateTime, Utc};
 use std::{fmt::Write, io, time::Duration};
 
 /// `standpipe job ...`.
-pub(super) fn job(command: &JobCommand) -> anyhow::Result<()> {
-    match command {
+pub(super) fn job(arguments: &JobArguments) -> anyhow::Result<()> {
+    if let Some(url) = &arguments.remote.jobmanager {
+        return cluster_job::job(&Client::new(&arguments.remote, url)?, &arguments.command);
+    }
+    if arguments.remote.token_file.is_some() || arguments.remote.ca_file.is_some() {
+        return Err(Failure::error(Code::Usage, "--token-file and --ca-file are for a job manager: give --jobmanager URL"));
+    }
+    match &arguments.command {
         JobCommand::List { format } => list(*format),
         JobCommand::Show { job, format } => {
             let job = find(job)?;
@@ -25,9 +33,16 @@ pub(super) fn job(command: &JobCommand) -> anyhow::Result<()> {
             };
             Ok(print(&text)?)
         }
-        JobCommand::Savepoint { job } => ask(&find(job)?, Request::Savepoint),
-        JobCommand::Stop { job, savepoint, drain } => ask(&find(job)?, Request::Stop { drain: *drain, savepoint: *savepoint }),
-        JobCommand::Cancel { job } => ask(&find(job)?, Request::Cancel),
+        JobCommand::Savepoint { job, to } => ask(&find(job)?, &Request::Savepoint { to: to.clone() }),
+        JobCommand::Stop { job, savepoint, drain, to } => {
+            ask(&find(job)?, &Request::Stop { drain: *drain, savepoint: *savepoint || to.is_some(), to: to.clone() })
+        }
+        JobCommand::Cancel { job } => ask(&find(job)?, &Request::Cancel),
+        JobCommand::Collect(arguments) => super::collect::collect(arguments),
+        JobCommand::Rescale { .. } | JobCommand::Logs { .. } => {
+            let message = "only jobs of a session cluster are rescaled and keep logs: give --jobmanager URL";
+            Err(Failure::error(Code::Usage, message))
+        }
     }
 }
 
@@ -91,20 +106,30 @@ fn find(wanted: &str) -> anyhow::Result<Job> {
 }
 
 /// Asks, and tells what is answered until the job has said all.
-fn ask(job: &Job, request: Request) -> anyhow::Result<()> {
+fn ask(job: &Job, request: &Request) -> anyhow::Result<()> {
     let name = &job.status.job;
+    let mut is_refused = false;
+    let is_copied = matches!(request, Request::Savepoint { to: Some(_) } | Request::Stop { to: Some(_), .. });
     let mut result = Err(Failure::error(Code::Failed, format!("{name}: its process has ended without an answer")));
     let asked = client::ask(&job.socket, request, None, |answer| match answer {
-        Answer::Savepoint(id) => {
-            result = print(&format!("{id}\n")).map_err(Into::into);
-            say!("{name}: savepoint {id} is durable; run --restore {id} goes on from it");
+        Answer::Savepoint { number, place } => {
+            // Somewhere else numbers mean something else.
+            let shown = if is_copied { place } else { number.to_string() };
+            result = print(&format!("{shown}\n")).map_err(Into::into);
+            say!("{name}: savepoint {number} is durable; run --restore {shown} goes on from it");
         }
         Answer::Stopping => say!("{name}: stopping"),
         Answer::Ended(how) => {
             say!("{how}");
-            result = Ok(());
+            // It has, but not with the savepoint that was asked for.
+            if !is_refused {
+                result = Ok(());
+            }
         }
-        Answer::Failed(why) | Answer::Refused(why) => result = Err(Failure::error(Code::Failed, format!("{name}: {why}"))),
+        Answer::Failed(why) | Answer::Refused(why) => {
+            is_refused = true;
+            result = Err(Failure::error(Code::Failed, format!("{name}: {why}")));
+        }
         Answer::Status(_) => {}
     });
     match asked {

@@ -2,6 +2,10 @@
 
 mod check;
 mod checkpoint;
+mod cluster_job;
+mod collect;
+mod deploy;
+mod deployment;
 mod job;
 mod plugin;
 pub(crate) mod run;
@@ -17,9 +21,16 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Explain(arguments) => check::explain(&arguments),
         Command::Schema => check::schema(),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
-        Command::Job(command) => job::job(&command),
+        Command::Deploy(arguments) => deploy::deploy(&arguments),
+        Command::Deployment(command) => deployment::deployment(&command),
+        Command::Config(command) => deploy::config(&command),
+        Command::Job(arguments) => job::job(&arguments),
         Command::State(command) => state::state(&command),
         Command::Plugin(command) => plugin::plugin(&command),
+        Command::Jobmanager(arguments) => crate::cluster::job_manager(&arguments),
+        Command::Taskmanager(arguments) => crate::cluster::task_manager(&arguments),
+        Command::Cluster(command) => crate::cluster::cluster(&command),
+        Command::Plan(arguments) => crate::cluster::print_plan(&arguments),
         Command::Demo(arguments) => crate::demo::run(&arguments),
     }
 }

@@ -3,8 +3,14 @@
 use crate::secrets;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
-use standpipe_engine::{JobControl, JobState, Metrics, NodeMetrics, Role, Totals, Value};
-use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed, time::Duration};
+use standpipe_checkpoint::{Kind, Store};
+use standpipe_engine::{JobControl, JobState, Metrics, NodeMetrics, PastCheckpoint, Role, Totals, Value};
+use std::{
+    collections::BTreeMap,
+    path,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 /// A job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -93,6 +99,29 @@ pub(crate) struct CheckpointsStatus {
     pub(crate) bytes: Option<u64>,
     /// Why the last one was given up, until another is durable.
     pub(crate) trouble: Option<String>,
+    /// The number of the one that this start went on from.
+    #[serde(default)]
+    pub(crate) restored: Option<u64>,
+    /// The last ones since this start, oldest first.
+    #[serde(default)]
+    pub(crate) history: Vec<PastStatus>,
+}
+
+/// A checkpoint that is durable, or was given up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PastStatus {
+    pub(crate) id: u64,
+    pub(crate) savepoint: bool,
+    /// Milliseconds since 1970.
+    pub(crate) triggered_millis: i64,
+    pub(crate) took_millis: f64,
+    pub(crate) bytes: u64,
+    /// Of files that were written for it.
+    pub(crate) written: u64,
+    /// Where its manifest is: what `--restore` takes.
+    pub(crate) place: Option<String>,
+    /// Why it was given up.
+    pub(crate) trouble: Option<String>,
 }
 
 /// A metric of a plugin.
@@ -114,7 +143,25 @@ pub(crate) struct Identity {
     pub(crate) started: DateTime<Utc>,
     pub(crate) restarts: u32,
     pub(crate) generation: u64,
-    pub(crate) checkpoints: bool,
+    /// What it goes on from and where its checkpoints are, if it takes any.
+    pub(crate) checkpoints: Option<Taken>,
+}
+
+/// Where a job's checkpoints are.
+#[derive(Debug, Clone)]
+pub(crate) struct Taken {
+    pub(crate) store: Arc<Store>,
+    /// The number of the one that it goes on from.
+    pub(crate) restored: Option<u64>,
+}
+
+impl Taken {
+    /// The root of where a manifest is.
+    pub(crate) fn place(&self, id: u64, generation: u64, kind: Kind) -> String {
+        let place = self.store.place_of(id, generation, kind);
+        let absolute = || path::absolute(&place).ok()?.into_os_string().into_string().ok();
+        if place.contains("://") { place } else { absolute().unwrap_or(place) }
+    }
 }
 
 impl Identity {
@@ -149,7 +196,7 @@ impl Identity {
             reason: None,
             totals: Some(totals(metrics.totals())),
             nodes: metrics.nodes().iter().map(node).collect(),
-            checkpoints: self.checkpoints.then(|| checkpoints(metrics)),
+            checkpoints: self.checkpoints.as_ref().map(|taken| checkpoints(taken, self.generation, metrics)),
             metrics: metrics.snapshot().into_iter().map(|sample| metric(sample.name, sample.labels, &sample.value)).collect(),
             ..self.restarting("")
         }
@@ -210,8 +257,21 @@ fn node(node: &NodeMetrics) -> NodeStatus {
     }
 }
 
-fn checkpoints(metrics: &Metrics) -> CheckpointsStatus {
+fn checkpoints(taken: &Taken, generation: u64, metrics: &Metrics) -> CheckpointsStatus {
     let totals = metrics.checkpoints();
+    let past = |past: PastCheckpoint| {
+        let kind = if past.is_savepoint { Kind::Savepoint } else { Kind::Checkpoint };
+        PastStatus {
+            id: past.id,
+            savepoint: past.is_savepoint,
+            triggered_millis: past.triggered_micros / 1000,
+            took_millis: past.took.as_secs_f64() * 1000.0,
+            bytes: past.bytes,
+            written: past.written,
+            place: past.trouble.is_none().then(|| taken.place(past.id, generation, kind)),
+            trouble: past.trouble.map(shown),
+        }
+    };
     CheckpointsStatus {
         completed: totals.completed,
         failed: totals.failed,
@@ -220,6 +280,8 @@ fn checkpoints(metrics: &Metrics) -> CheckpointsStatus {
         took_millis: totals.last.map(|last| last.took.as_secs_f64() * 1000.0),
         bytes: totals.last.map(|last| last.bytes),
         trouble: totals.trouble.map(shown),
+        restored: taken.restored,
+        history: totals.history.into_iter().map(past).collect(),
     }
 }
 

@@ -130,7 +130,8 @@ impl Job {
 
 fn start(path: &Path, text: &str, arguments: &DemoArguments, parallelism: Option<u32>, set: Vec<(String, Value)>) -> anyhow::Result<Job> {
     let set = set.into_iter().map(|(key, value)| (key, value.to_string())).collect();
-    let pipeline = PipelineFile::parse(path, text, &LoadOptions { parallelism, set }).map_err(|problems| load::failure(&problems))?;
+    let pipeline = PipelineFile::parse(path, text, &LoadOptions { parallelism, set, settings: Vec::new() })
+        .map_err(|problems| load::failure(&problems))?;
     let plan = load::plan(&pipeline, &arguments.plugins.plugin_path)?;
     let options = RunOptions { secrets: secrets::resolver(), ..RunOptions::new() };
     let handle = standpipe_engine::run(Arc::new(plan), options).map_err(|error| failure(&error))?;

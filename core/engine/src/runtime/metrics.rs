@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use standpipe_loader::MetricKind;
 use standpipe_pipeline::plan::{Node, Operator, Plan};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
@@ -109,6 +109,39 @@ pub struct CheckpointTotals {
     pub last: Option<LastCheckpoint>,
     /// Why the last one was given up, until another is durable.
     pub trouble: Option<String>,
+    /// The last ones, oldest first.
+    pub history: VecDeque<PastCheckpoint>,
+}
+
+/// A checkpoint that is durable, or was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastCheckpoint {
+    /// Its number.
+    pub id: u64,
+    /// It stays until it is removed on request.
+    pub is_savepoint: bool,
+    /// When it was triggered, microseconds since the epoch.
+    pub triggered_micros: i64,
+    /// How long it took from its trigger on.
+    pub took: Duration,
+    /// Of all of its files, the manifest aside.
+    pub bytes: u64,
+    /// Of those that were written for it.
+    pub written: u64,
+    /// Why it was given up; none: it is durable.
+    pub trouble: Option<String>,
+}
+
+/// Checkpoints that are remembered.
+const MOST_HISTORY: usize = 20;
+
+impl CheckpointTotals {
+    fn remember(&mut self, past: PastCheckpoint) {
+        self.history.push_back(past);
+        if self.history.len() > MOST_HISTORY {
+            self.history.pop_front();
+        }
+    }
 }
 
 /// The newest durable checkpoint.
@@ -292,17 +325,19 @@ impl Metrics {
         self.checkpoints.lock().clone()
     }
 
-    pub(crate) fn checkpoint_completed(&self, id: u64, took: Duration, bytes: u64) {
+    pub(crate) fn checkpoint_completed(&self, past: PastCheckpoint) {
         let mut totals = self.checkpoints.lock();
         totals.completed += 1;
-        totals.last = Some(LastCheckpoint { id, at: Instant::now(), took, bytes });
+        totals.last = Some(LastCheckpoint { id: past.id, at: Instant::now(), took: past.took, bytes: past.bytes });
         totals.trouble = None;
+        totals.remember(past);
     }
 
-    pub(crate) fn checkpoint_failed(&self, reason: &str) {
+    pub(crate) fn checkpoint_failed(&self, reason: &str, past: Option<PastCheckpoint>) {
         let mut totals = self.checkpoints.lock();
         totals.failed += 1;
         totals.trouble = Some(reason.to_owned());
+        past.into_iter().for_each(|past| totals.remember(past));
     }
 
     /// The job as a whole.

@@ -6,17 +6,19 @@ use super::{
     verbs,
 };
 use crate::{
+    deployment,
     diagnostic::{At, Diagnostics, Report, Span},
     text::Text,
     yaml::{Data, Node, Value},
 };
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{HashMap, HashSet},
     time::Duration,
 };
 
-pub(crate) const JOB_KEYS: [&str; 9] =
-    ["name", "parallelism", "plugins", "engine", "checkpoint", "restart", "sources", "transforms", "sinks"];
+pub(crate) const JOB_KEYS: [&str; 10] =
+    ["name", "parallelism", "plugins", "engine", "checkpoint", "restart", "deployment", "sources", "transforms", "sinks"];
 pub(crate) const ENGINE_KEYS: [&str; 5] = ["max_parallelism", "batch_rows", "in_flight_bytes", "flush_interval", "state"];
 pub(crate) const STATE_KEYS: [&str; 3] = ["backend", "dir", "cache"];
 pub(crate) const CHECKPOINT_KEYS: [&str; 6] = ["interval", "dir", "timeout", "min_pause", "keep", "tolerated_failures"];
@@ -132,7 +134,7 @@ pub struct Restart {
 }
 
 /// When a failed job is started again.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the fields are named as the keys of the file")]
 pub enum RestartStrategy {
     /// Never.
@@ -153,15 +155,16 @@ impl Checkpoint {
     }
 }
 
-/// Keys of the design that a later release brings.
-const LATER_KEYS: [&str; 2] = ["deployment", "deployment_mode"];
+/// A key of `deployment:`, which people write beside it.
+const MISPLACED: [&str; 1] = ["deployment_mode"];
 
 /// The file as far as it can be read, and a report of what cannot. An error: there is nothing to plan.
 pub(super) fn read(root: &Node, report: Report) -> Result<PipelineFile, Diagnostics> {
     let item = Item { report: &report, path: String::new(), key_span: Span { line: 1, column: 1, ..root.span }, node: root };
-    let Some(job) = Section::open_but(item, &JOB_KEYS, &LATER_KEYS, "") else { return Err(report.failed()) };
-    for key in LATER_KEYS.iter().filter_map(|key| root.get(key)) {
-        report.error_with_hint(key.key_span, "", format!("{:?} comes with a later release", key.key), "remove it");
+    let Some(job) = Section::open_but(item, &JOB_KEYS, &MISPLACED, "") else { return Err(report.failed()) };
+    for key in MISPLACED.iter().filter_map(|key| root.get(key)) {
+        let hint = format!("write deployment: {{{}: ...}}", key.key);
+        report.error_with_hint(key.key_span, "", format!("{:?} is a key of deployment", key.key), hint);
     }
     let name = job.required("name").and_then(|item| item.text());
     let parallelism = job.get("parallelism").and_then(|item| item.count(MOST_SUBTASKS));
@@ -169,6 +172,7 @@ pub(super) fn read(root: &Node, report: Report) -> Result<PipelineFile, Diagnost
     let engine = job.get("engine").and_then(engine).unwrap_or_default();
     let checkpoint = job.get("checkpoint").and_then(checkpoint);
     let restart = job.get("restart").and_then(restart);
+    let deployment = job.get("deployment").map(deployment::settings).unwrap_or_default();
     let mut unread = Unread { names: double_names(&job), sections: false };
     let mut sources = nodes_of(&job, "sources", nodes::source, &mut unread);
     let mut transforms = nodes_of(&job, "transforms", verbs::transform, &mut unread);
@@ -181,7 +185,22 @@ pub(super) fn read(root: &Node, report: Report) -> Result<PipelineFile, Diagnost
         report.error(job.span, "", format!("a pipeline has at most {MOST_NODES} nodes, this one has {nodes}"));
         return Err(report.failed());
     }
-    Ok(PipelineFile { report, name, parallelism, plugins, engine, checkpoint, restart, sources, transforms, sinks, unread })
+    let overridden = Vec::new();
+    Ok(PipelineFile {
+        report,
+        name,
+        parallelism,
+        plugins,
+        engine,
+        checkpoint,
+        restart,
+        deployment,
+        overridden,
+        sources,
+        transforms,
+        sinks,
+        unread,
+    })
 }
 
 /// Paths are shown wherever a plugin is not found; what a reference stands for must not be.

@@ -6,14 +6,17 @@
 pub(crate) mod job;
 pub(crate) mod nodes;
 pub(crate) mod reader;
+mod settings;
 pub(crate) mod verbs;
 
 pub(crate) use job::EngineSettings;
 pub use job::{Checkpoint, DiskState, Restart, RestartStrategy, StateBackend};
 pub(crate) use nodes::{InputName, Name, SinkBlock, SourceBlock, With};
+pub use settings::{EngineSetting, Overridden};
 pub(crate) use verbs::{NamedExpression, SelectItem, TransformBlock, Verb, WindowBlock};
 
 use crate::{
+    deployment::Setting,
     diagnostic::{At, Diagnostics, Report, Span},
     substitute,
     text::Text,
@@ -31,6 +34,8 @@ pub struct LoadOptions {
     pub parallelism: Option<u32>,
     /// `--set key=value`: applied in this order before anything is checked. Keys are dotted paths of the file, values are YAML.
     pub set: Vec<(String, String)>,
+    /// What counts where neither the file nor the two above say anything.
+    pub settings: Vec<EngineSetting>,
 }
 
 /// A pipeline file, read as far as that goes without plugins. `Debug` shows no secret.
@@ -47,6 +52,10 @@ pub struct PipelineFile {
     pub checkpoint: Option<Checkpoint>,
     /// `restart:`.
     pub restart: Option<Restart>,
+    /// `deployment:`, for `standpipe deploy`.
+    pub deployment: Vec<Setting>,
+    /// Those of [`LoadOptions::settings`] that have no effect.
+    pub overridden: Vec<Overridden>,
     pub(crate) sources: Vec<SourceBlock>,
     pub(crate) transforms: Vec<TransformBlock>,
     pub(crate) sinks: Vec<SinkBlock>,
@@ -101,9 +110,10 @@ impl PipelineFile {
         let mut sources = vec![path.display().to_string()];
         sources.extend(options.set.iter().map(|(key, value)| format!("--set {key}={value}")));
         sources.push("--parallelism".to_owned());
+        sources.extend(options.settings.iter().map(|setting| setting.origin.clone()));
         let report = Report::new(sources);
-        let Some(root) = tree(text, options, &report) else { return Err(report.failed()) };
-        let mut file = job::read(&root, report)?;
+        let Some((root, overridden)) = tree(text, options, &report) else { return Err(report.failed()) };
+        let mut file = PipelineFile { overridden, ..job::read(&root, report)? };
         if let Some(value) = options.parallelism {
             let span = Span { source: u16::try_from(options.set.len() + 1).unwrap_or(u16::MAX), line: 1, column: 1 };
             if !(1..=job::MOST_SUBTASKS).contains(&value) {
@@ -121,6 +131,14 @@ impl PipelineFile {
         self.name.as_ref().map_or("", |name| name.written.as_str())
     }
 
+    /// What is wrong so far, for who uses a part of the file before it is planned; [`PipelineFile::plan`] says it again.
+    ///
+    /// # Errors
+    /// If there is anything.
+    pub fn check_read(&self) -> Result<(), Diagnostics> {
+        self.report.clone().check()
+    }
+
     /// `plugins:`, as every path of a pipeline relative to the current directory.
     #[must_use]
     pub fn plugin_paths(&self) -> Vec<PathBuf> {
@@ -129,13 +147,15 @@ impl PipelineFile {
 }
 
 /// The tree with overrides and substitutions; `None` if the text is no YAML. What is wrong with a value is said once, by these steps.
-fn tree(text: &str, options: &LoadOptions, report: &Report) -> Option<yaml::Node> {
+fn tree(text: &str, options: &LoadOptions, report: &Report) -> Option<(yaml::Node, Vec<Overridden>)> {
     let mut root = yaml::parse(text, 0, report)?;
     for (source, (key, value)) in (1..).zip(&options.set) {
         yaml::set(&mut root, key, value, source, report);
     }
+    let first = u16::try_from(options.set.len() + 2).unwrap_or(u16::MAX);
+    let overridden = settings::apply(&mut root, options, first, report);
     yaml::find_torn_expressions(&root, report);
     substitute::apply(&mut root, report);
     report.seal();
-    Some(root)
+    Some((root, overridden))
 }

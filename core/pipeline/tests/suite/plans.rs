@@ -2,7 +2,7 @@
 
 use crate::fixture::{plan, plan_with};
 use standpipe_pipeline::{
-    Defaults, LoadOptions, PipelineFile, explain,
+    Defaults, EngineSetting, LoadOptions, PipelineFile, explain,
     plan::{Emit, Exchange, Operator, Plan},
 };
 use std::{
@@ -275,4 +275,27 @@ fn paths_of_plugins_are_as_written() {
 fn json_is_yaml() {
     let text = r#"{"name": "m", "sources": {"s": {"connector": "numbers"}}, "sinks": {"o": {"input": "s", "connector": "appends"}}}"#;
     assert_eq!(good(text).nodes.len(), 2);
+}
+
+#[test]
+fn settings_from_outside_count_where_the_file_is_silent() {
+    let setting =
+        |key: &str, value: &str| EngineSetting { key: key.to_owned(), value: value.to_owned(), origin: format!("-D engine.{key}={value}") };
+    let settings =
+        vec![setting("parallelism", "3"), setting("batch_rows", "7"), setting("flush_interval", "20ms"), setting("restart.attempts", "1")];
+    let file = |text: &str, parallelism| {
+        let options = LoadOptions { parallelism, settings: settings.clone(), ..Default::default() };
+        PipelineFile::parse(Path::new("pipeline.yaml"), text, &options).unwrap()
+    };
+    let overridden = |file: &PipelineFile| file.overridden.iter().map(|lost| format!("{}: {}", lost.key, lost.winner)).collect::<Vec<_>>();
+    let blocks = "name: a\nparallelism: 2\nengine: {batch_rows: 9}\nrestart: {strategy: none}\n";
+    let strong = [
+        "parallelism: parallelism at pipeline.yaml:2:1",
+        "batch_rows: engine.batch_rows at pipeline.yaml:3:10",
+        "restart.attempts: restart at pipeline.yaml:4:1",
+    ];
+    assert_eq!(overridden(&file(blocks, None)), strong);
+    assert_eq!(overridden(&file("name: a\n", Some(4))), ["parallelism: --parallelism"]);
+    let wrong = file("name: a\n", None).check_read().unwrap_err().to_string();
+    assert!(wrong.contains("-D engine.restart.attempts=1: restart: missing key \"strategy\""), "{wrong}");
 }

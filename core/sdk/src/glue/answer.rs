@@ -45,9 +45,8 @@ fn as_problem(error: Error) -> Result<Answer> {
     if error.code != ErrorCode::CONFIG {
         return Err(error);
     }
-    let text = |key: &str| error.details.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
-    let problem = wire::Problem { path: text("path").unwrap_or_default(), suggestion: text("suggestion"), message: error.message };
-    Ok(Answer { details: wire::ValidationDetails { problems: vec![problem], ..Default::default() }, ..Default::default() })
+    let problems = vec![wire::Problem::from(error)];
+    Ok(Answer { details: wire::ValidationDetails { problems, ..Default::default() }, ..Default::default() })
 }
 
 /// The inputs as the host passed them.

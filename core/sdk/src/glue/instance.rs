@@ -45,6 +45,30 @@ impl<O, C: Config> Instance<O, C> {
         guard("create", error, create).0
     }
 
+    /// `create` of a kind that has no `open`: makes the author's value at once.
+    ///
+    /// # Safety
+    /// As [`Instance::create`].
+    pub(super) unsafe fn create_open(
+        config: Slice,
+        host: *const HostTable,
+        instance: *mut *mut c_void,
+        error: *mut abi::Error,
+        open: impl FnOnce(C, Host) -> Result<O>,
+    ) -> Status {
+        let create = || {
+            // SAFETY: by the caller's word.
+            let host = unsafe { Host::from_abi(host) }?;
+            let mut value = config::read(unsafe { config.as_bytes() })?;
+            config::resolve(&mut value, &host)?;
+            let open = open(config::parse::<C>(value).map_err(first)?, host.clone())?;
+            let this = Box::into_raw(Box::new(Self { life: Life::Open(open), host })).cast::<c_void>();
+            // SAFETY: as above. On failure nobody else has the box.
+            unsafe { put(instance, this) }.inspect_err(|_| drop(unsafe { Box::from_raw(this.cast::<Self>()) }))
+        };
+        guard("create", error, create).0
+    }
+
     /// Runs a call on the instance; a panic poisons it.
     ///
     /// # Safety

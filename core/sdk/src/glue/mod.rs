@@ -6,12 +6,14 @@
 #![allow(unsafe_code, reason = "implements the tables of the ABI")]
 
 mod answer;
+mod deployment;
 mod instance;
 mod panic;
 mod sink;
 mod source;
 mod transform;
 
+pub use deployment::DeploymentGlue;
 pub use panic::install_panic_hook;
 pub use sink::SinkGlue;
 pub use source::SourceGlue;

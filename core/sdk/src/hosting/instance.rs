@@ -46,12 +46,26 @@ impl Instance {
         context: &InstanceContext,
         host: Arc<dyn HostServices>,
     ) -> Result<Self, PluginError> {
-        let served = Served::new(host, outputs);
         let (config, place) = (config.to_string(), context.to_abi());
+        // SAFETY: the plugin's function, called as its contract says.
+        Self::make(origin, node, destroy, outputs, host, |host, pointer, error| unsafe {
+            create(Slice::new(config.as_bytes()), &raw const place, host, pointer, error)
+        })
+    }
+
+    /// Makes an instance by a function that calls the plugin's.
+    pub(super) fn make(
+        origin: Arc<Origin>,
+        node: &str,
+        destroy: unsafe extern "C" fn(*mut c_void),
+        outputs: Vec<SchemaRef>,
+        host: Arc<dyn HostServices>,
+        create: impl FnOnce(*const HostTable, *mut *mut c_void, *mut abi::Error) -> Status,
+    ) -> Result<Self, PluginError> {
+        // It lives until `destroy` has returned.
+        let served = Served::new(host, outputs);
         let (mut pointer, mut error) = (std::ptr::null_mut(), abi::Error::empty());
-        // SAFETY: the plugin's function, called as its contract says; `served` lives until `destroy` has returned.
-        let status =
-            unsafe { create(Slice::new(config.as_bytes()), &raw const place, &raw const served.table, &raw mut pointer, &raw mut error) };
+        let status = create(&raw const served.table, &raw mut pointer, &raw mut error);
         if status != Status::OK {
             return Err(PluginError::read(&origin, node, &error));
         }

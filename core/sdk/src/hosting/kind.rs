@@ -1,13 +1,15 @@
 //! A kind of a plugin: its tables, what it says about a configuration, and how instances of it are made. Cheap to clone.
 
 use super::{
-    HostServices, InstanceContext, Origin, PluginError, SinkInstance, SourceEnumerator, SourceReader, Tables, TransformInstance, shield,
+    DeploymentInstance, HostServices, InstanceContext, Origin, PluginError, SinkInstance, SourceEnumerator, SourceReader, Tables,
+    TransformInstance, shield,
 };
 use crate::{Error, ErrorCode, Result, convert, wire, words};
 use arrow_schema::{DataType, FieldRef, Schema, SchemaRef};
 use serde_json::Value;
 use standpipe_abi::{
-    self as abi, ArrowSchema, Slice, Status, Validation, ValidationInput,
+    self as abi, ArrowSchema, Buffer, Slice, Status, Validation, ValidationInput,
+    deployment::DeploymentTable,
     sink::SinkTable,
     source::{EnumeratorTable, SourceTable},
     transform::TransformTable,
@@ -124,6 +126,12 @@ kind!(
     SinkKind,
     SinkTable,
     "sinks"
+);
+kind!(
+    /// A deployment mode.
+    DeploymentKind,
+    DeploymentTable,
+    "deployments"
 );
 
 impl SourceKind {
@@ -248,6 +256,40 @@ impl SinkKind {
     ) -> Result<SinkInstance, PluginError> {
         let question = Question::new(node, std::slice::from_ref(input), false).map_err(|error| self.failure(node, error))?;
         SinkInstance::create(self.0.origin.clone(), self.0.table, question, input.schema.clone(), config, context, host)
+    }
+}
+
+impl DeploymentKind {
+    /// The mode of this table.
+    ///
+    /// # Errors
+    /// When the table is missing, or a function in it: one line.
+    pub fn new(plugin: &str, description: &wire::KindDescription, tables: &Tables<'_>) -> Result<Self, String> {
+        Ok(Self::make(plugin, description, tables.read("deployment/1")?))
+    }
+
+    /// Checks a configuration, a JSON object of flat dotted keys. No I/O.
+    ///
+    /// # Errors
+    /// When the plugin cannot say anything; wrong values are in `problems`.
+    pub fn validate(&self, config: &Value) -> Result<wire::DeploymentDetails, PluginError> {
+        let config = config.to_string();
+        let (mut out, mut error) = (Buffer::EMPTY, abi::Error::empty());
+        // SAFETY: the plugin's function, called as its contract says.
+        let status = unsafe { (self.0.table.validate)(Slice::new(config.as_bytes()), &raw mut out, &raw mut error) };
+        if status != Status::OK {
+            return Err(PluginError::read(&self.0.origin, "", &error));
+        }
+        let unknown = |error: serde_json::Error| self.failure("", broken(&format!("answers validate with unknown JSON: {error}")));
+        serde_json::from_slice(out.as_bytes()).map_err(unknown)
+    }
+
+    /// An instance with that configuration, in which `${` stands for a reference and `$${` for itself.
+    ///
+    /// # Errors
+    /// When the configuration is wrong, or a reference in it cannot be resolved.
+    pub fn instance(&self, config: &Value, host: Arc<dyn HostServices>) -> Result<DeploymentInstance, PluginError> {
+        DeploymentInstance::create(self.0.origin.clone(), self.0.table, config, host)
     }
 }
 

@@ -7,6 +7,7 @@
 //! Kinds may be used on any thread. Instances are not `Send`: all calls on one, its making and its end among them, are on the thread that made it, as plugins are promised.
 #![allow(unsafe_code, reason = "calls the tables of the ABI")]
 
+mod deployment;
 mod error;
 mod instance;
 mod kind;
@@ -18,8 +19,9 @@ mod state_table;
 mod table;
 mod transform;
 
+pub use deployment::DeploymentInstance;
 pub use error::{Origin, PluginError};
-pub use kind::{NodeInput, SinkKind, SinkValidation, SourceKind, SourceValidation, TransformKind, TransformValidation};
+pub use kind::{DeploymentKind, NodeInput, SinkKind, SinkValidation, SourceKind, SourceValidation, TransformKind, TransformValidation};
 pub use services::{HostServices, InstanceContext};
 pub use sink::SinkInstance;
 pub use source::{Polled, SourceEnumerator, SourceReader, SplitPosition};

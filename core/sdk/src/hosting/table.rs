@@ -2,6 +2,7 @@
 //! it, and every function of it must be there.
 
 use standpipe_abi::{
+    deployment::DeploymentTable,
     growing::{self, Growing, Unusable},
     sink::SinkTable,
     source::{EnumeratorTable, SourceTable},
@@ -60,6 +61,8 @@ unsafe impl Table for EnumeratorTable {}
 unsafe impl Table for TransformTable {}
 // SAFETY: as above.
 unsafe impl Table for SinkTable {}
+// SAFETY: as above.
+unsafe impl Table for DeploymentTable {}
 
 const HEADER: usize = offset_of!(SourceTable, validate);
 

@@ -42,9 +42,9 @@ pub use source::SourceHarness;
 pub use transform::TransformHarness;
 
 use crate::{
-    Sink, Source, Transform,
+    Deployment, Sink, Source, Transform,
     export::{self, Kind},
-    hosting::{InstanceContext, NodeInput, SinkKind, SourceKind, Tables, TransformKind},
+    hosting::{DeploymentKind, InstanceContext, NodeInput, SinkKind, SourceKind, Tables, TransformKind},
     wire::{InputDetails, KindDescription},
 };
 use arrow_schema::SchemaRef;
@@ -71,6 +71,12 @@ impl Harness {
     #[must_use]
     pub fn sink<S: Sink>(config: Value, input: SchemaRef) -> SinkHarness {
         SinkHarness::new(made(Kind::sink::<S>(), |description, tables| SinkKind::new("test", description, tables)), config, input)
+    }
+
+    /// A deployment mode: its kind, which makes instances with a [`TestHost`].
+    #[must_use]
+    pub fn deployment<D: Deployment>() -> DeploymentKind {
+        made(Kind::deployment::<D>(), |description, tables| DeploymentKind::new("test", description, tables))
     }
 }
 

@@ -2,7 +2,7 @@
 //! only, and disturbs nobody.
 
 mod place;
-mod rows;
+pub(super) mod rows;
 mod tables;
 
 use crate::{

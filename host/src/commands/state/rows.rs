@@ -17,7 +17,7 @@ use datafusion::arrow::{
 use std::{fmt::Write, sync::Arc};
 
 /// Prints the rows of a query as they come; a table for people when all are there, for its columns' widths.
-pub(super) struct Printer {
+pub(in crate::commands) struct Printer {
     format: StateFormat,
     header: Vec<String>,
     /// Of the text form.
@@ -26,18 +26,23 @@ pub(super) struct Printer {
 }
 
 impl Printer {
-    pub(super) fn new(schema: &Schema, format: StateFormat) -> Self {
+    pub(in crate::commands) fn new(schema: &Schema, format: StateFormat) -> Self {
         let header = schema.fields().iter().map(|field| field.name().clone()).collect();
         Self { format, header, lines: Vec::new(), has_begun: false }
     }
 
     /// More rows; false: nobody reads them.
     pub(super) fn add(&mut self, batch: &RecordBatch) -> anyhow::Result<bool> {
+        Ok(write(&self.rows(batch)?)?)
+    }
+
+    /// What is printed of these rows now.
+    pub(in crate::commands) fn rows(&mut self, batch: &RecordBatch) -> anyhow::Result<String> {
         let batch = readable(batch).map_err(|error| unprintable(&error))?;
         let text = match self.format {
             StateFormat::Text => {
                 self.lines.extend(cells(&batch).map_err(|error| unprintable(&error))?);
-                return Ok(true);
+                return Ok(String::new());
             }
             StateFormat::Json => json(&batch),
             StateFormat::Csv => {
@@ -45,22 +50,26 @@ impl Printer {
                 csv_text(&batch, header)
             }
         };
-        Ok(write(&text.map_err(|error| unprintable(&error))?)?)
+        text.map_err(|error| unprintable(&error))
     }
 
     /// There are no more.
     pub(super) fn finish(self) -> anyhow::Result<()> {
-        match self.format {
-            StateFormat::Text => write(&columns(&self.header, &self.lines))?,
+        Ok(write(&self.rest()?).map(drop)?)
+    }
+
+    /// What is printed at the end.
+    pub(in crate::commands) fn rest(self) -> anyhow::Result<String> {
+        Ok(match self.format {
+            StateFormat::Text => columns(&self.header, &self.lines),
             // A query without rows has columns all the same.
             StateFormat::Csv if !self.has_begun => {
                 let fields: Vec<Field> = self.header.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
                 let empty = RecordBatch::new_empty(Arc::new(Schema::new(fields)));
-                write(&csv_text(&empty, true).map_err(|error| unprintable(&error))?)?
+                csv_text(&empty, true).map_err(|error| unprintable(&error))?
             }
-            StateFormat::Csv | StateFormat::Json => true,
-        };
-        Ok(())
+            StateFormat::Csv | StateFormat::Json => String::new(),
+        })
     }
 }
 

@@ -58,7 +58,12 @@ fn keys_and_values() {
             "pipeline.yaml:2:35: engine.state: \"dir\" means nothing to the backend memory",
         ),
         ("name: metrics", "name: metrics\nengine: {state: {dir: x}}", "pipeline.yaml:2:10: engine.state: missing key \"backend\""),
-        ("name: metrics", "name: metrics\ndeployment: {}", "pipeline.yaml:2:1: \"deployment\" comes with a later release: remove it"),
+        ("name: metrics", "name: metrics\ndeployment: []", "pipeline.yaml:2:13: deployment: expected a map, found a list"),
+        (
+            "name: metrics",
+            "name: metrics\ndeployment_mode: cli",
+            "pipeline.yaml:2:1: \"deployment_mode\" is a key of deployment: write deployment: {deployment_mode: ...}",
+        ),
         (
             "name: metrics",
             "name: metrics\nrestart: {strategy: never}",

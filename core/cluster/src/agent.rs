@@ -1,0 +1,179 @@
+//! What a task manager does about its workers: decisions alone, as those of [`crate::manager`]. Orders and ends come in; starts and kills go out.
+//!
+//! It ends what it runs when it was not answered for four fifths of a lease, counted from when it sent what was answered last: the manager, which counts a whole one from
+//! when it has heard it, gives the work to nobody else before. It begins no attempt twice, whatever it is told.
+
+use crate::{
+    ends::Ended,
+    protocol::{Attempt, Go, JobId, Order, Orders, Phase, Ready, Version, Worker},
+};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Do {
+    /// Begin a process.
+    Start(Order),
+    /// End a process; it may not have begun.
+    Kill(Attempt),
+    /// Tell a process that is ready.
+    Introduce(Attempt, Go),
+}
+
+#[derive(Debug)]
+struct Held {
+    process: u32,
+    phase: Phase,
+    status: Option<Value>,
+    /// Orders do not have it any more.
+    dropped: bool,
+    /// It was ended because the manager was silent.
+    fenced: bool,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Agent {
+    seen: Version,
+    held: BTreeMap<Attempt, Held>,
+    /// The lowest number of an attempt that has not been here.
+    next: BTreeMap<JobId, u32>,
+    /// When the lease ends.
+    until: Option<u64>,
+}
+
+impl Agent {
+    /// The newest orders that were followed.
+    #[must_use]
+    pub const fn seen(&self) -> Version {
+        self.seen
+    }
+
+    /// When the workers are ended if nothing is heard, in milliseconds of the caller's clock.
+    #[must_use]
+    pub const fn lease_ends(&self) -> Option<u64> {
+        self.until
+    }
+
+    /// All that runs here.
+    #[must_use]
+    pub fn report(&self) -> Vec<Worker> {
+        let worker = |(attempt, held): (&Attempt, &Held)| Worker {
+            attempt: attempt.clone(),
+            process: held.process,
+            phase: held.phase.clone(),
+            status: held.status.clone(),
+        };
+        self.held.iter().map(worker).collect()
+    }
+
+    /// The manager has heard what was sent at `sent`, and has answered it with orders.
+    pub fn answered(&mut self, orders: &Orders, sent: u64) {
+        let until = sent.saturating_add(orders.lease_millis / 5 * 4);
+        if orders.version.generation >= self.seen.generation {
+            self.until = Some(self.until.map_or(until, |before| before.max(until)));
+        }
+    }
+
+    /// Follows orders that came at `now` and were asked for at `sent`.
+    pub fn orders(&mut self, orders: &Orders, sent: u64, now: u64) -> Vec<Do> {
+        let mut all = Vec::new();
+        let until = sent.saturating_add(orders.lease_millis / 5 * 4);
+        // Of a manager that is no more, or overtaken by newer ones, or so late that what they order may be running elsewhere.
+        if orders.version < self.seen || until <= now {
+            return all;
+        }
+        self.seen = orders.version;
+        let wanted: BTreeMap<&Attempt, &Order> = orders.workers.iter().map(|order| (&order.attempt, order)).collect();
+        self.held.retain(|attempt, held| {
+            if !wanted.contains_key(attempt) {
+                held.dropped = true;
+                match held.phase {
+                    Phase::Ended(_) => return false,
+                    Phase::Ending => {}
+                    _ => {
+                        held.phase = Phase::Ending;
+                        all.push(Do::Kill(attempt.clone()));
+                    }
+                }
+            }
+            true
+        });
+        for (attempt, order) in wanted {
+            match self.held.get_mut(attempt) {
+                Some(held) => {
+                    if let (Phase::Ready(_), Some(go)) = (&held.phase, &order.go) {
+                        held.phase = Phase::Running;
+                        all.push(Do::Introduce(attempt.clone(), go.clone()));
+                    }
+                }
+                None => {
+                    let next = self.next.entry(attempt.job.clone()).or_default();
+                    if attempt.number >= *next {
+                        *next = attempt.number + 1;
+                        let held = Held { process: order.process, phase: Phase::Starting, status: None, dropped: false, fenced: false };
+                        self.held.insert(attempt.clone(), held);
+                        all.push(Do::Start(order.clone()));
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// A process that is alone in its job has begun.
+    pub fn running(&mut self, attempt: &Attempt) {
+        if let Some(held) = self.held.get_mut(attempt).filter(|held| held.phase == Phase::Starting) {
+            held.phase = Phase::Running;
+        }
+    }
+
+    /// A process of several waits for the others.
+    pub fn ready(&mut self, attempt: &Attempt, ready: Ready) {
+        if let Some(held) = self.held.get_mut(attempt).filter(|held| held.phase == Phase::Starting) {
+            held.phase = Phase::Ready(ready);
+        }
+    }
+
+    /// How a job does. True: the manager is to hear of it now, not some time.
+    pub fn status(&mut self, attempt: &Attempt, status: Value) -> bool {
+        let Some(held) = self.held.get_mut(attempt) else { return false };
+        let state = |status: &Value| status.get("state").cloned();
+        let is_new = held.status.as_ref().and_then(state) != state(&status);
+        held.status = Some(status);
+        is_new
+    }
+
+    /// A process is no more.
+    pub fn ended(&mut self, attempt: &Attempt, mut ended: Ended) {
+        let Some(held) = self.held.get_mut(attempt) else { return };
+        if held.dropped {
+            self.held.remove(attempt);
+            return;
+        }
+        if held.fenced && !ended.is_success() {
+            ended = Ended::lost(
+                held.process,
+                false,
+                "its task manager has not heard of the job manager for too long, and has ended it".to_owned(),
+            );
+        }
+        held.phase = Phase::Ended(ended);
+    }
+
+    /// The clock says `now`.
+    pub fn wake(&mut self, now: u64) -> Vec<Do> {
+        let mut all = Vec::new();
+        if self.until.is_none_or(|until| now < until) {
+            return all;
+        }
+        for (attempt, held) in &mut self.held {
+            if !matches!(held.phase, Phase::Ending | Phase::Ended(_)) {
+                (held.phase, held.fenced) = (Phase::Ending, true);
+                all.push(Do::Kill(attempt.clone()));
+            }
+        }
+        all
+    }
+}

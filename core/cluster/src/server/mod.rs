@@ -1,0 +1,244 @@
+//! The job manager as a process: one port for users and task managers, the decisions of [`crate::manager`] behind a lock, what they decide kept before anybody hears of it.
+
+mod admit;
+mod agents;
+mod answer;
+mod asking;
+mod checkpoints;
+mod collect;
+mod files;
+mod flink;
+mod java;
+mod jobs;
+mod openapi;
+mod rest;
+mod shared;
+
+pub(crate) use shared::Shared;
+pub use shared::{Disposer, Introducer, Planner};
+
+use crate::{
+    blobs::{BlobError, Blobs},
+    manager::{Manager, Settings},
+    store::{Store, StoreError},
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ring::rand::{SecureRandom, SystemRandom};
+use std::{
+    hash::{BuildHasher, RandomState},
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Semaphore,
+};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+/// Between two looks at the clock at the most, while something is due.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Between two looks for files that nobody needs any more.
+const CLEANING: Duration = Duration::from_secs(600);
+/// Connections at a time; more wait.
+const MOST_CONNECTIONS: usize = 1_000;
+/// Who has not asked by then does not ask, or has gone.
+const HEADERS: Duration = Duration::from_secs(60);
+/// Who has not agreed on TLS by then does not speak it.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Between two attempts to take a connection.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How a manager is run.
+pub struct ManagerOptions {
+    /// Where it listens.
+    pub bind: SocketAddr,
+    /// What it keeps.
+    pub data: PathBuf,
+    /// Who may ask: whoever has it. Without one it listens on loopback alone, unless [`Self::open`].
+    pub token: Option<String>,
+    /// Without a token on another address: everybody may look and be a task manager, and only this machine may change anything.
+    pub open: bool,
+    /// What it shows who it is by; none: in the clear.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// See there.
+    pub settings: Settings,
+    /// See there.
+    pub planner: Planner,
+    /// See there.
+    pub introducer: Introducer,
+    /// See there.
+    pub disposer: Disposer,
+}
+
+/// Why a manager does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Others could reach it.
+    #[error("{0} is not loopback: whoever can reach it could run code here; give --token-file, or bind 127.0.0.1; --open if that is meant")]
+    Open(SocketAddr),
+    /// The port is in use, or is not ours.
+    #[error("{address}: {source}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What it keeps.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Files of jobs.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+    /// The system refused.
+    #[error("the job manager ends: {0}")]
+    System(#[from] io::Error),
+}
+
+/// 32 hexadecimal digits that nobody else has.
+///
+/// # Errors
+/// When the system has no random numbers.
+pub fn random_id() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system has no random numbers"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn random() -> f64 {
+    RandomState::new().hash_one(0) as f64 / u64::MAX as f64
+}
+
+/// A manager that listens.
+pub struct Server {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// Opens its data and its port.
+    ///
+    /// # Errors
+    /// When one of them is of another manager, or the address is open to others without a token.
+    pub async fn open(options: ManagerOptions) -> Result<Self, ServerError> {
+        if !options.bind.ip().is_loopback() && options.token.is_none() && !options.open {
+            return Err(ServerError::Open(options.bind));
+        }
+        let (store, kept) = Store::open(&options.data)?;
+        let blobs = Blobs::open(options.data.join("blobs"))?;
+        let planning = options.data.join("planning");
+        // Of a manager that was killed meanwhile.
+        drop(std::fs::remove_dir_all(&planning));
+        let listener = TcpListener::bind(options.bind).await.map_err(|source| ServerError::Bind { address: options.bind, source })?;
+        let tls = options.tls.clone().map(TlsAcceptor::from);
+        let shared = Shared::new(options, store, kept, blobs, planning);
+        // What was sent for jobs that are forgotten, or that never came; one may be about to come.
+        shared.clean(shared::RECENT)?;
+        Ok(Self { listener, tls, shared: Arc::new(shared) })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `end` is there. Jobs go on: their task managers wait for the next manager.
+    ///
+    /// # Errors
+    /// When the port is gone.
+    pub async fn run(self, end: impl Future<Output = ()> + Send + 'static) -> Result<(), ServerError> {
+        let clock = tokio::spawn(wake(Arc::clone(&self.shared)));
+        let cleaning = tokio::spawn(clean(Arc::clone(&self.shared)));
+        let router = rest::router(Arc::clone(&self.shared));
+        tokio::select! {
+            () = serve(self.listener, self.tls, router) => {}
+            () = end => {}
+        }
+        clock.abort();
+        cleaning.abort();
+        Ok(())
+    }
+}
+
+/// Takes connections for ever.
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: axum::Router) {
+    let limit = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { return };
+        let Ok((stream, peer)) = listener.accept().await else {
+            // There may be too many files open, for now.
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        drop(stream.set_nodelay(true));
+        let (tls, router) = (tls.clone(), router.clone());
+        tokio::spawn(async move {
+            match tls {
+                None => connection(stream, peer, router).await,
+                // Who does not get as far is not known to us.
+                Some(tls) => {
+                    if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                        connection(stream, peer, router).await;
+                    }
+                }
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// Answers on a connection until it is closed.
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr, router: axum::Router) {
+    let answer = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(admit::Peer(peer));
+        router.clone().oneshot(request.map(axum::body::Body::new))
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    // Whoever asked may have gone.
+    drop(http.serve_connection(TokioIo::new(stream), answer).await);
+}
+
+/// Removes files that nobody needs any more, from time to time.
+async fn clean(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(CLEANING).await;
+        let own = Arc::clone(&shared);
+        let cleaned = tokio::task::spawn_blocking(move || own.clean(shared::RECENT)).await;
+        if let Ok(Err(error)) = cleaned {
+            tracing::warn!("files that nobody needs any more cannot be removed: {error}");
+        }
+    }
+}
+
+/// Lets the manager look at the clock when something is due.
+async fn wake(shared: Arc<Shared>) {
+    let mut told = shared.told.subscribe();
+    loop {
+        let due = shared.look(Manager::deadline);
+        let wait = due.map_or(LONGEST_WAIT, |due| Duration::from_millis(due.saturating_sub(shared.clock.now())).min(LONGEST_WAIT));
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            changed = told.changed() => if changed.is_err() { return },
+        }
+        if shared.look(Manager::deadline).is_some_and(|due| due <= shared.clock.now()) {
+            let own = Arc::clone(&shared);
+            // It writes to the disk.
+            let woken = tokio::task::spawn_blocking(move || own.decide(|manager, _, now| (manager.wake(now, random()), ())));
+            if woken.await.is_err() {
+                tracing::error!("the manager's clock has stopped");
+                std::process::exit(3);
+            }
+        }
+    }
+}

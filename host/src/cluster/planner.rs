@@ -1,0 +1,126 @@
+//! What a pipeline needs before it runs. To plan it, its plugins are loaded: in a process of its own (`standpipe plan`, hidden), so that none of them ends the job manager.
+
+use super::pipeline_arguments;
+use crate::{cli::PipelineArguments, load::load, output::print};
+use standpipe_cluster::{
+    bundle::Bundle,
+    manager::{Planned, PlannedNode},
+};
+use standpipe_pipeline::{
+    Plan,
+    plan::{Exchange, Operator},
+};
+use std::{
+    env,
+    io::{self, Read},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The connector whose rows users collect.
+const COLLECT: &str = "collect";
+/// A plugin that takes longer to say what it is takes too long.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Of what it says.
+const MOST_BYTES: u64 = 16 << 20;
+/// Between two looks for its end.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Plans a bundle that is laid out in a folder; an error has one line per problem.
+pub(super) fn plan(folder: &Path, bundle: &Bundle) -> Result<Planned, Vec<String>> {
+    let output = run(folder, bundle).map_err(|error| vec![format!("the pipeline cannot be planned: {error}")])?;
+    if output.status.success() {
+        return serde_json::from_slice(&output.stdout).map_err(|error| vec![format!("the plan is not understood: {error}")]);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let problems: Vec<String> = said.lines().filter_map(|line| line.strip_prefix("error: ")).map(str::to_owned).collect();
+    Err(if problems.is_empty() { vec![format!("the process that plans the pipeline has ended: {}", output.status)] } else { problems })
+}
+
+fn run(folder: &Path, bundle: &Bundle) -> io::Result<Output> {
+    let mut command = Command::new(env::current_exe()?);
+    command.arg("plan").args(pipeline_arguments(bundle)).current_dir(folder);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let deadline = Instant::now() + PATIENCE;
+    let (stdout, stderr) = (read(child.stdout.take())?, read(child.stderr.take())?);
+    let status = wait(&mut child, deadline)?;
+    // What a plugin has started may hold them open.
+    let had = |pipe: Receiver<io::Result<Vec<u8>>>| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        pipe.recv_timeout(left).map_err(|_| io::Error::other("what it says has no end"))?
+    };
+    Ok(Output { status, stdout: had(stdout)?, stderr: had(stderr)? })
+}
+
+/// Reads a pipe, on a thread of its own.
+fn read(pipe: Option<impl Read + Send + 'static>) -> io::Result<Receiver<io::Result<Vec<u8>>>> {
+    let (sender, receiver) = mpsc::channel();
+    let read = move || {
+        let mut bytes = Vec::new();
+        let all = pipe.map(|pipe| pipe.take(MOST_BYTES).read_to_end(&mut bytes)).transpose().map(|_| bytes);
+        // Nobody may wait for it any more.
+        drop(sender.send(all));
+    };
+    thread::Builder::new().name("plan".to_owned()).spawn(read)?;
+    Ok(receiver)
+}
+
+fn wait(child: &mut Child, deadline: Instant) -> io::Result<std::process::ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("it takes more than {} s", PATIENCE.as_secs())));
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// `standpipe plan FILE`: what [`plan`] reads.
+pub(crate) fn print_plan(arguments: &PipelineArguments) -> anyhow::Result<()> {
+    // A plugin that does not end dies with the job manager.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let planned = planned(&load(arguments)?);
+    Ok(print(&format!("{}\n", serde_json::to_string(&planned)?))?)
+}
+
+/// A source that has an end, and everything that is none.
+fn ends(node: &standpipe_pipeline::plan::Node) -> bool {
+    !matches!(&node.operator, Operator::Source(source) if !source.validation.details.capabilities.bounded)
+}
+
+fn planned(plan: &Plan) -> Planned {
+    let node = |node: &standpipe_pipeline::plan::Node| {
+        let role = match node.operator {
+            Operator::Source(_) => "source",
+            Operator::Sink(_) => "sink",
+            _ => "transform",
+        };
+        let before = plan.edges.iter().filter(|edge| edge.to == node.id);
+        let input = |edge: &standpipe_pipeline::plan::Edge| {
+            let ship = match edge.exchange {
+                Exchange::Forward => "forward",
+                Exchange::Rebalance => "rebalance",
+                Exchange::Hash(_) => "hash",
+            };
+            let from = plan.nodes.get(edge.from.0 as usize).map(|from| from.path.clone());
+            (from.unwrap_or_default(), ship.to_owned())
+        };
+        let collects = matches!(&node.operator, Operator::Sink(sink) if sink.kind.name() == COLLECT);
+        let inputs = before.map(input).collect();
+        PlannedNode { path: node.path.clone(), role: role.to_owned(), parallelism: node.parallelism, inputs, collects }
+    };
+    Planned {
+        slots: plan.slots(),
+        restart: plan.restart.clone(),
+        checkpoints: plan.checkpoint.is_some(),
+        bounded: plan.nodes.iter().all(ends),
+        nodes: plan.nodes.iter().map(node).collect(),
+    }
+}

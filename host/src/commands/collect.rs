@@ -1,0 +1,167 @@
+//! `deployment collect` and `job collect`: rows of a sink `collect` of a deployed job, as they come, to standard output or into a file.
+
+use super::{
+    deployment::{asked, with},
+    state::rows::Printer,
+};
+use crate::{
+    cli::{CollectArguments, CollectFormat, StateFormat},
+    deployment::services::Services,
+    exit::{Code, Failure},
+    output::write_bytes,
+};
+use arrow_array::{RecordBatch, RecordBatchReader};
+use arrow_ipc::writer::StreamWriter;
+use standpipe_formats::{FileEncoder, FormatKind, FormatSpec, file_encoder};
+use standpipe_loader::{Collect, DeploymentInstance, Handle};
+use std::{
+    fs::Permissions,
+    io::{IsTerminal, Write, stdout},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    time::Duration,
+};
+use tempfile::NamedTempFile;
+
+/// `standpipe deployment collect`.
+pub(super) fn collect(arguments: &CollectArguments) -> anyhow::Result<()> {
+    let is_binary = matches!(arguments.format, CollectFormat::Arrow | CollectFormat::Parquet);
+    if is_binary && arguments.output.is_none() && stdout().is_terminal() {
+        let message = "this format is not for a terminal: give --output FILE, or send standard output elsewhere";
+        return Err(Failure::error(Code::Usage, message));
+    }
+    with(&arguments.job, |mode, handle, services| run(arguments, mode, handle, services))
+}
+
+fn run(arguments: &CollectArguments, mode: &mut DeploymentInstance, handle: &Handle, services: &Services) -> anyhow::Result<()> {
+    let wanted = Collect {
+        node: arguments.node.clone().unwrap_or_default(),
+        limit: arguments.limit,
+        timeout: arguments.timeout.map(|timeout| timeout.max(Duration::from_millis(1))),
+    };
+    let rows = asked(mode.collect(handle, &wanted))?;
+    let mut out = Out::new(arguments.output.as_deref())?;
+    let mut printer = RowPrinter::new(arguments.format, rows.as_ref())?;
+    let mut failed = None;
+    for batch in rows {
+        match batch {
+            Ok(batch) if out.write(&printer.rows(&batch)?)? => {}
+            Ok(_) => return Ok(()),
+            // The user has had enough: what has come is what was wanted.
+            Err(_) if services.is_cancelled() => break,
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    // What came before a failure is shown all the same, but not as a file that looks whole.
+    match failed {
+        Some(error) if arguments.output.is_some() => Err(broken(&error)),
+        failed => {
+            out.write(&printer.finish()?)?;
+            out.finish()?;
+            failed.map_or(Ok(()), |error| Err(broken(&error)))
+        }
+    }
+}
+
+fn broken(error: &dyn std::fmt::Display) -> anyhow::Error {
+    let text = error.to_string();
+    let text = ["C Data interface error: ", "External error: "]
+        .iter()
+        .fold(text.as_str(), |text, prefix| text.strip_prefix(prefix).unwrap_or(text));
+    Failure::error(Code::Failed, text)
+}
+
+/// Rows in one of the formats.
+enum RowPrinter {
+    Text(Printer),
+    Arrow(StreamWriter<Vec<u8>>),
+    Parquet(Box<dyn FileEncoder>, Vec<u8>),
+}
+
+impl RowPrinter {
+    fn new(format: CollectFormat, rows: &dyn RecordBatchReader) -> anyhow::Result<Self> {
+        let schema = rows.schema();
+        Ok(match format {
+            CollectFormat::Table => Self::Text(Printer::new(&schema, StateFormat::Text)),
+            CollectFormat::Json => Self::Text(Printer::new(&schema, StateFormat::Json)),
+            CollectFormat::Csv => Self::Text(Printer::new(&schema, StateFormat::Csv)),
+            CollectFormat::Arrow => Self::Arrow(StreamWriter::try_new(Vec::new(), &schema).map_err(|error| broken(&error))?),
+            CollectFormat::Parquet => {
+                let mut encoder = file_encoder(&FormatSpec::from(FormatKind::Parquet), &schema).map_err(|error| broken(&error))?;
+                let mut bytes = Vec::new();
+                encoder.begin(&mut bytes).map_err(|error| broken(&error))?;
+                Self::Parquet(encoder, bytes)
+            }
+        })
+    }
+
+    fn rows(&mut self, batch: &RecordBatch) -> anyhow::Result<Vec<u8>> {
+        match self {
+            Self::Text(printer) => Ok(printer.rows(batch)?.into_bytes()),
+            Self::Arrow(writer) => {
+                writer.write(batch).map_err(|error| broken(&error))?;
+                Ok(std::mem::take(writer.get_mut()))
+            }
+            Self::Parquet(encoder, bytes) => {
+                encoder.write(batch, bytes).map_err(|error| broken(&error))?;
+                Ok(std::mem::take(bytes))
+            }
+        }
+    }
+
+    fn finish(self) -> anyhow::Result<Vec<u8>> {
+        match self {
+            Self::Text(printer) => Ok(printer.rest()?.into_bytes()),
+            Self::Arrow(mut writer) => {
+                writer.finish().map_err(|error| broken(&error))?;
+                Ok(std::mem::take(writer.get_mut()))
+            }
+            Self::Parquet(mut encoder, mut bytes) => {
+                encoder.finish(&mut bytes).map_err(|error| broken(&error))?;
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+/// Standard output, or a file that is there when all of it is.
+enum Out<'a> {
+    Stdout,
+    File(&'a Path, NamedTempFile),
+}
+
+impl<'a> Out<'a> {
+    fn new(path: Option<&'a Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else { return Ok(Self::Stdout) };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // As a file is made usually, not for its owner alone.
+        let permissions = Permissions::from_mode(0o666);
+        tempfile::Builder::new()
+            .permissions(permissions)
+            .tempfile_in(folder)
+            .map(|file| Self::File(path, file))
+            .map_err(|error| at(path, &error))
+    }
+
+    /// False: nobody reads it.
+    fn write(&mut self, bytes: &[u8]) -> anyhow::Result<bool> {
+        match self {
+            Self::Stdout => Ok(write_bytes(bytes)?),
+            Self::File(path, file) => file.write_all(bytes).map(|()| true).map_err(|error| at(path, &error)),
+        }
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        match self {
+            Self::Stdout => Ok(()),
+            Self::File(path, file) => file.persist(path).map(drop).map_err(|error| at(path, &error.error)),
+        }
+    }
+}
+
+fn at(path: &Path, error: &std::io::Error) -> anyhow::Error {
+    Failure::error(Code::Outside, format!("--output {}: {error}", path.display()))
+}

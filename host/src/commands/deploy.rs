@@ -1,0 +1,179 @@
+//! `deploy` and `config`: a pipeline with its settings, to the deployment mode that they name.
+
+use crate::{
+    cli::{ConfigCommand, ConfigShow, DeployArguments, DeploymentSettings, OutputFormat},
+    deployment::{
+        bundle,
+        mode::{self, MODE, Mode, Shown},
+        services::Services,
+        settings,
+    },
+    exit::{Code, Failure},
+    load,
+    output::{columns, print, say, write},
+    plugins,
+    signals::Listener,
+};
+use serde_json::{Value, json};
+use standpipe_loader::{Catalogue, ErrorCode, Handle, PluginError};
+use standpipe_pipeline::{Defaults, LoadOptions, PipelineFile};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// `standpipe deploy FILE`.
+pub(super) fn deploy(arguments: &DeployArguments) -> anyhow::Result<()> {
+    let (catalogue, mut mode) = prepare(&arguments.file, arguments.parallelism, &arguments.settings, &arguments.plugins.plugin_path)?;
+    refuse(&mode.problems)?;
+    let options = LoadOptions { parallelism: arguments.parallelism, set: Vec::new(), settings: mode.engine.clone() };
+    let pipeline = load::read(&arguments.file, &options)?;
+    for lost in &pipeline.overridden {
+        let setting = mode.engine.iter().find(|setting| setting.key == lost.key);
+        let origin = setting.map(|setting| setting.origin.as_str()).unwrap_or_default();
+        mode.warnings.push(format!("{origin}: \"engine.{}\" has no effect: {} overrides it", lost.key, lost.winner));
+    }
+    mode.engine.retain(|setting| pipeline.overridden.iter().all(|lost| lost.key != setting.key));
+    let planned = pipeline.plan(&catalogue, &Defaults::default()).map_err(|problems| load::failure(&problems))?;
+    mode.warnings.extend(planned.warnings.iter().map(ToString::to_string));
+    warn(&mode, arguments.settings.strict)?;
+    let folder = tempfile::Builder::new().prefix("standpipe-bundle-").tempdir()?;
+    bundle::write(folder.path(), arguments, &pipeline, &planned.plan, &mode.engine)?;
+    let place = arguments.handle.as_deref().map(HandleFile::reserve).transpose()?;
+    let services = Arc::new(Services::default());
+    let signals = Listener::start("the submission is given up", services.canceller())?;
+    let mut instance = mode.kind.instance(&mode.config, services).map_err(|error| failure(&error))?;
+    let mut handle = instance.submit(folder.path()).map_err(|error| failure(&error))?;
+    drop(signals);
+    handle.insert(MODE.to_owned(), mode.kind.name().into());
+    match place {
+        Some(place) => place.write(&handle),
+        None => print_handle(&handle),
+    }
+}
+
+/// The job runs: its handle is not lost with a standard output that nobody reads, or that is full.
+fn print_handle(handle: &Handle) -> anyhow::Result<()> {
+    let text = serde_json::to_string(handle)?;
+    match write(&format!("{text}\n")) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::error(Code::Outside, format!("nobody reads standard output; the handle: {text}"))),
+        Err(error) => Err(Failure::error(Code::Outside, format!("standard output: {error}; the handle: {text}"))),
+    }
+}
+
+/// The file of a handle: reserved before the job is submitted, because a job without its handle is lost.
+struct HandleFile {
+    path: PathBuf,
+    file: fs::File,
+    written: bool,
+}
+
+impl HandleFile {
+    fn reserve(path: &Path) -> anyhow::Result<Self> {
+        let refused = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => Failure::error(
+                Code::Usage,
+                format!("--handle {}: it is there already: it may be all that is known of another job", path.display()),
+            ),
+            _ => Failure::error(Code::Outside, format!("--handle {}: {error}", path.display())),
+        };
+        let file = fs::File::create_new(path).map_err(refused)?;
+        Ok(Self { path: path.to_owned(), file, written: false })
+    }
+
+    fn write(mut self, handle: &Handle) -> anyhow::Result<()> {
+        let text = serde_json::to_string(handle)?;
+        self.written = true;
+        let written = self.file.write_all(format!("{text}\n").as_bytes()).and_then(|()| self.file.sync_all());
+        written.map_err(|error| {
+            // The job runs: the handle must not be lost.
+            Failure::error(Code::Outside, format!("--handle {}: {error}; the handle: {text}", self.path.display()))
+        })
+    }
+}
+
+impl Drop for HandleFile {
+    fn drop(&mut self) {
+        if !self.written {
+            // It is empty and ours; that it stays harms nobody.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+/// From the arguments to a mode whose configuration has been looked at. Nothing is opened but files of this machine.
+fn prepare(
+    file: &Path,
+    parallelism: Option<u32>,
+    arguments: &DeploymentSettings,
+    plugin_path: &[PathBuf],
+) -> anyhow::Result<(Catalogue, Mode)> {
+    let pipeline: PipelineFile = load::read(file, &LoadOptions { parallelism, ..LoadOptions::default() })?;
+    pipeline.check_read().map_err(|problems| load::failure(&problems))?;
+    let settings = settings::layered(pipeline.deployment.iter().cloned(), arguments)?;
+    let home = mode::home(&settings)?;
+    let catalogue = plugins::discover_in(home.as_deref(), &pipeline.plugin_paths(), plugin_path)?;
+    let kind = mode::find(&catalogue, &settings)?;
+    let mode = mode::configure(&catalogue, kind, &settings)?;
+    Ok((catalogue, mode))
+}
+
+/// All that is wrong, if anything is.
+pub(super) fn refuse(problems: &[String]) -> anyhow::Result<()> {
+    if problems.is_empty() { Ok(()) } else { Err(Failure::error(Code::Usage, problems.join("\n"))) }
+}
+
+/// Tells the warnings; with `--strict` they are errors.
+pub(super) fn warn(mode: &Mode, strict: bool) -> anyhow::Result<()> {
+    if strict {
+        return refuse(&mode.warnings);
+    }
+    for warning in &mode.warnings {
+        say!("warning: {warning}");
+    }
+    Ok(())
+}
+
+/// The exit code that a mode's failure means.
+pub(super) fn failure(error: &PluginError) -> anyhow::Error {
+    let code = match error.code {
+        ErrorCode::CONFIG | ErrorCode::UNSUPPORTED => Code::Usage,
+        ErrorCode::EXTERNAL => Code::Outside,
+        ErrorCode::CANCELLED => Code::Interrupted,
+        _ => Code::Failed,
+    };
+    Failure::error(code, error)
+}
+
+/// `standpipe config ...`.
+pub(super) fn config(command: &ConfigCommand) -> anyhow::Result<()> {
+    match command {
+        ConfigCommand::Show(arguments) => show(arguments),
+        ConfigCommand::Schema { plugins, own } => {
+            let catalogue = plugins::discover(&[], &plugins.plugin_path)?;
+            let schema = if *own { mode::own_schema() } else { mode::schema(&catalogue) };
+            Ok(print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))?)
+        }
+    }
+}
+
+fn show(arguments: &ConfigShow) -> anyhow::Result<()> {
+    let (_, mode) = prepare(&arguments.file, None, &arguments.settings, &arguments.plugins.plugin_path)?;
+    let shown = mode.shown.iter().filter(|shown| arguments.effective || !shown.is_default);
+    let text = match arguments.format {
+        OutputFormat::Text => {
+            let rows: Vec<_> = shown.map(|Shown { key, value, origin, .. }| vec![key.clone(), value.clone(), origin.clone()]).collect();
+            columns(&["KEY", "VALUE", "ORIGIN"].map(str::to_owned), &rows)
+        }
+        OutputFormat::Json => {
+            let line = |shown: &Shown| -> Value { json!({"key": shown.key, "value": shown.value, "origin": shown.origin}) };
+            shown.map(|shown| format!("{}\n", line(shown))).collect()
+        }
+    };
+    print(&text)?;
+    warn(&mode, arguments.settings.strict)?;
+    refuse(&mode.problems)
+}

@@ -1,0 +1,199 @@
+//! Rows of a sink `collect`, asked for some at a time: what has come is not asked for again, and a manager or task manager that is away for a moment loses nothing.
+
+use crate::{client::Client, status};
+use arrow_array::{RecordBatch, RecordBatchReader};
+use arrow_ipc::reader::StreamReader;
+use arrow_schema::{ArrowError, SchemaRef};
+use serde_json::Value;
+use standpipe_sdk::{Error, ErrorCode, Host, Result, deployment::Collect};
+use std::{
+    collections::VecDeque,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long the manager waits for rows before it says that there are none.
+const WAIT: Duration = Duration::from_secs(1);
+/// How long one that does not answer is asked again.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Before it is.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Where to go on.
+struct Cursor {
+    next: String,
+    /// The task manager that `next` is of.
+    place: String,
+}
+
+/// See the module's documentation.
+pub(crate) struct Rows {
+    client: Client,
+    host: Host,
+    job: String,
+    node: String,
+    schema: SchemaRef,
+    waiting: VecDeque<RecordBatch>,
+    cursor: Option<Cursor>,
+    left: Option<u64>,
+    deadline: Option<Instant>,
+    /// Nothing follows; whether the job failed has still to be asked.
+    ended: bool,
+    over: bool,
+}
+
+impl Rows {
+    /// Waits until the columns are known.
+    ///
+    /// # Errors
+    /// When there is no such sink, when it would never end, or when the job has ended without it.
+    pub(crate) fn begin(client: Client, host: Host, job: &str, wanted: &Collect) -> Result<Self> {
+        let told = client.good(client.get(job)?, "the job")?;
+        let node = node(&told, &wanted.node)?;
+        if wanted.limit.is_none() && wanted.timeout.is_none() && told.get("bounded") != Some(&Value::Bool(true)) {
+            return Err(Error::config(
+                "",
+                "the job does not end by itself: say how many rows are wanted at the most, or how long to wait for them",
+            ));
+        }
+        let deadline = wanted.timeout.map(|timeout| Instant::now() + timeout);
+        let mut rows = Self {
+            client,
+            host,
+            job: job.to_owned(),
+            node,
+            schema: arrow_schema::Schema::empty().into(),
+            waiting: VecDeque::new(),
+            cursor: None,
+            left: wanted.limit,
+            deadline,
+            ended: false,
+            over: false,
+        };
+        while !rows.ask()? {
+            let status = status(&rows.client, &rows.job)?;
+            if rows.ended {
+                return Err(rows.ended_as(&status.state, status.cause.as_deref(), "before it has given rows"));
+            }
+            if rows.is_late() {
+                let why = status.cause.map(|why| format!(" ({why})")).unwrap_or_default();
+                return Err(Error::external(format!("the job has not begun to give rows: it is {}{why}", status.state)));
+            }
+        }
+        Ok(rows)
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    fn ended_as(&self, state: &str, cause: Option<&str>, when: &str) -> Error {
+        let how = match state {
+            "FAILED" => "failed",
+            "CANCELED" => "was cancelled",
+            _ => "has ended",
+        };
+        let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+        Error::new(ErrorCode::DATA, format!("the job {how} {when}{cause}"))
+    }
+
+    /// Asks once; false: the sink has not begun.
+    fn ask(&mut self) -> Result<bool> {
+        let wait = self.deadline.map_or(WAIT, |deadline| WAIT.min(deadline.saturating_duration_since(Instant::now())));
+        let cursor = self.cursor.as_ref().map(|Cursor { next, place }| format!("&from={next}&place={place}")).unwrap_or_default();
+        let path = format!("/v1{}/collect/{}?wait={}{cursor}", self.job, self.node, wait.as_millis());
+        let (headers, bytes) = self.persist(|client| client.bytes(&path))?;
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        self.ended = text("standpipe-ended").is_some();
+        if bytes.is_empty() {
+            return Ok(false);
+        }
+        if text("standpipe-gap").is_some() && self.cursor.is_none() {
+            self.host.warn("the first rows are missing: they were read before, and have made room for others", &[]);
+        }
+        let (next, place) =
+            text("standpipe-next").zip(text("standpipe-place")).ok_or_else(|| self.client.strange("gives rows without a place"))?;
+        let strange = |error: ArrowError| self.client.strange(&format!("gives rows that are none: {error}"));
+        let reader = StreamReader::try_new(bytes.as_slice(), None).map_err(strange)?;
+        let schema = reader.schema();
+        let batches = reader.collect::<Result<Vec<_>, _>>().map_err(strange)?;
+        self.schema = schema;
+        self.waiting.extend(batches.into_iter().filter(|batch| batch.num_rows() > 0));
+        self.cursor = Some(Cursor { next, place });
+        Ok(true)
+    }
+
+    /// Asks again while nobody answers; not for ever.
+    fn persist<T>(&self, ask: impl Fn(&Client) -> Result<T>) -> Result<T> {
+        let begun = Instant::now();
+        loop {
+            if self.host.cancelled() {
+                return Err(Error::cancelled());
+            }
+            match ask(&self.client) {
+                Err(error) if error.retryable && begun.elapsed() < PATIENCE && !self.is_late() => thread::sleep(PAUSE),
+                answer => return answer,
+            }
+        }
+    }
+
+    /// The next rows; none: there are no more.
+    fn more(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            if self.left == Some(0) {
+                return Ok(None);
+            }
+            if let Some(batch) = self.waiting.pop_front() {
+                let rows = self.left.map_or(batch.num_rows(), |left| batch.num_rows().min(usize::try_from(left).unwrap_or(usize::MAX)));
+                self.left = self.left.map(|left| left - rows as u64);
+                return Ok(Some(batch.slice(0, rows)));
+            }
+            if self.ended {
+                let status = self.persist(|client| status(client, &self.job))?;
+                let failed = status.state == "FAILED";
+                return if failed { Err(self.ended_as(&status.state, status.cause.as_deref(), "behind these rows")) } else { Ok(None) };
+            }
+            if self.is_late() {
+                return Ok(None);
+            }
+            self.ask()?;
+        }
+    }
+}
+
+/// The sink that is meant; without a name, the only one.
+fn node(told: &Value, wanted: &str) -> Result<String> {
+    let vertices = told.get("vertices").and_then(Value::as_array).into_iter().flatten();
+    let collects = vertices.filter(|vertex| vertex.get("collects") == Some(&Value::Bool(true)));
+    let names: Vec<&str> = collects.filter_map(|vertex| vertex.get("name")?.as_str()?.strip_prefix("sinks.")).collect();
+    match (wanted, names.as_slice()) {
+        ("", [only]) => Ok((*only).to_owned()),
+        (name, names) if names.contains(&name) => Ok(name.to_owned()),
+        (_, []) => Err(Error::config("", "the job has no sink of the connector collect: only of such a one rows can be collected")),
+        ("", names) => {
+            Err(Error::config("", format!("the job has several sinks of the connector collect, name one: {}", names.join(", "))))
+        }
+        (name, names) => {
+            Err(Error::config("", format!("the job has no sink {name:?} of the connector collect; it has {}", names.join(", "))))
+        }
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let more = self.more();
+        self.over = !matches!(more, Ok(Some(_)));
+        more.map_err(|error| ArrowError::ExternalError(error.message.into())).transpose()
+    }
+}
+
+impl RecordBatchReader for Rows {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+}

@@ -1,0 +1,114 @@
+"""Rows of a sink `collect`, asked for some at a time: a manager that is away for a moment loses nothing."""
+
+import time
+
+import pyarrow
+
+from ._errors import JobFailed, NotFound, StandpipeError, Unreachable
+
+# Milliseconds that the manager waits for rows before it says that there are none.
+_WAIT = 1000
+# Seconds that one who does not answer is asked again.
+_PATIENCE = 30
+_PAUSE = 0.25
+
+
+class Rows:
+    """Batches of rows, as they come: iterate over them, or have all at once by `to_arrow` and `to_pandas`. Each can be read once."""
+
+    def __init__(self, job, http, path, node, limit, timeout):
+        told = http.json("GET", path)
+        self._job, self._http, self._left = job, http, limit
+        if limit is None and timeout is None and not told.get("bounded"):
+            raise ValueError("the job does not end by itself: say how many rows are wanted at the most (limit), or how long to wait for them (timeout)")
+        if limit is not None and limit < 1:
+            raise ValueError("limit: expected one row or more")
+        self._path = f"/v1{path}/collect/{_node(told, node)}"
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._cursor, self._ended, self._waiting, self._schema = "", False, [], None
+
+    @property
+    def schema(self):
+        """Their columns; waits until the job has begun."""
+        while self._schema is None:
+            self._ask()
+            if self._schema is not None:
+                break
+            status = self._job.status()
+            if self._ended:
+                raise JobFailed(status.state, status.cause or "it has ended before it has given rows")
+            if self._is_late():
+                raise TimeoutError(f"the job has not begun to give rows: it is {status.state}" + (f" ({status.cause})" if status.cause else ""))
+        return self._schema
+
+    def __iter__(self):
+        self.schema  # noqa: B018, until there is something
+        while self._left != 0:
+            if self._waiting:
+                batch = self._waiting.pop(0)
+                if self._left is not None:
+                    batch = batch.slice(0, self._left)
+                    self._left -= batch.num_rows
+                yield batch
+            elif self._ended:
+                status = self._job.status()
+                if status.state == "FAILED":
+                    raise JobFailed(status.state, status.cause)
+                return
+            elif self._is_late():
+                return
+            else:
+                self._ask()
+
+    def to_arrow(self):
+        """All of them as a `pyarrow.Table`."""
+        return pyarrow.Table.from_batches(list(self), self.schema)
+
+    def to_pandas(self, **options):
+        """All of them as a `pandas.DataFrame` that keeps every type: its columns are Arrow's (`pandas.ArrowDtype`). Options are those of `pyarrow.Table.to_pandas`;
+        `types_mapper=None` gives pandas' own types."""
+        if "types_mapper" not in options:
+            import pandas
+
+            options["types_mapper"] = pandas.ArrowDtype
+        return self.to_arrow().to_pandas(**options)
+
+    def _is_late(self):
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def _ask(self):
+        wait = _WAIT
+        if self._deadline is not None:
+            wait = max(0, min(wait, int((self._deadline - time.monotonic()) * 1000)))
+        headers, body = self._persist(f"{self._path}?wait={wait}{self._cursor}")
+        self._ended = headers.get("standpipe-ended") == "true"
+        if not body:
+            return
+        with pyarrow.ipc.open_stream(body) as reader:
+            self._schema = reader.schema
+            self._waiting.extend(batch for batch in reader if batch.num_rows > 0)
+        self._cursor = f"&from={int(headers['standpipe-next'])}&place={headers['standpipe-place']}"
+
+    def _persist(self, path):
+        begun = time.monotonic()
+        while True:
+            try:
+                return self._http.bytes("GET", path)
+            except Unreachable:
+                if self._is_late() or time.monotonic() - begun >= _PATIENCE:
+                    raise
+                time.sleep(_PAUSE)
+
+
+def _node(told, wanted):
+    """The sink that is meant."""
+    names = [vertex["name"].partition("sinks.")[2] for vertex in told["vertices"] if vertex.get("collects")]
+    if wanted is None and len(names) == 1:
+        return names[0]
+    if wanted in names:
+        return wanted
+    if not names:
+        raise NotFound(404, ["the job has no sink of the connector collect: only of such a one rows can be collected"])
+    if wanted is None:
+        raise StandpipeError(f"the job has several sinks of the connector collect, name one: {', '.join(names)}")
+    raise NotFound(404, [f"the job has no sink {wanted!r} of the connector collect; it has {', '.join(names)}"])
