@@ -137,6 +137,12 @@ fn go(ready: Vec<(UnixStream, Ready)>, secret: &Secret, identities: Vec<Identity
     }
 }
 
+/// Whether nobody listens any more for those that become ready.
+fn is_given_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
+    matches!(error.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotFound)
+}
+
 /// Which of several processes this one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Member {
@@ -194,12 +200,14 @@ impl Member {
         };
         let taken_over = taken_over.map(serde_json::to_value).transpose()?;
         let ready = Ready { process: self.process, address: listener.local_addr()?, taken_over };
-        let mut supervisor = UnixStream::connect(control::socket_of_launch(job_id)?)?;
-        write_line(&mut supervisor, &ready)?;
+        let socket = control::socket_of_launch(job_id)?;
+        let introduce = || UnixStream::connect(&socket).and_then(|mut supervisor| write_line(&mut supervisor, &ready).map(|()| supervisor));
         // Until all are ready, however long one of them takes: this one ends with the supervisor.
-        let Ok(go) = read_line::<Go>(&supervisor) else {
+        let go = match introduce().map(|supervisor| read_line::<Go>(&supervisor)) {
+            Ok(Ok(go)) => go,
+            Err(error) if !is_given_up(&error) => return Err(error.into()),
             // Another one has ended before it was ready, and has said why.
-            std::process::exit(Code::Failed as i32)
+            _ => std::process::exit(Code::Failed as i32),
         };
         let secret = Secret::from_hex(&go.secret).ok_or_else(|| Failure::error(Code::Failed, "the supervisor has given no secret"))?;
         if tls && go.tls.is_none() {

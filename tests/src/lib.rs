@@ -23,7 +23,7 @@ pub use files::{binary, bundled_plugins, example_plugin, fixture_plugin, plugin,
 pub use folder::Folder;
 pub use holding::Holding;
 pub use network::has_networks;
-pub use once::{Seen, assert_windows};
+pub use once::{Seen, assert_counted, assert_windows};
 pub use process::{Finished, Run, Running, standpipe};
 pub use random::Random;
 pub use rows::{Row, assert_same_rows, last_rows, read_rows, rows};

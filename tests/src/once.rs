@@ -2,7 +2,7 @@
 
 use crate::Row;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{BufRead, BufReader},
     path::Path,
@@ -72,6 +72,29 @@ pub fn assert_windows(windows: &[Row], rows: i64) {
     assert_eq!(names.len(), windows.len(), "a window came twice");
     let sum = |column: &str| windows.iter().map(|row| row[column].as_i64().expect("a whole number")).sum::<i64>();
     assert_eq!((sum("n"), sum("s")), (rows, rows * (rows - 1) / 2), "count and sum of {} windows", windows.len());
+}
+
+/// Count and sum of `n` by `k`; a row without a column of that name counts as one.
+fn sums(rows: &[Row], count: &str, sum: &str) -> BTreeMap<i64, (i64, i64)> {
+    let mut sums: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+    for row in rows {
+        let value = |name: &str| row.get(name).map_or(1, |value| value.as_i64().expect("a whole number"));
+        let total = sums.entry(value("k")).or_default();
+        *total = (total.0 + value(count), total.1 + value(sum));
+    }
+    sums
+}
+
+/// Windows and totals by `k`, of which there are ten, each with the columns `n` (rows) and `s` (their sum), are those of the rows `n`, `k`; no window came twice.
+///
+/// # Panics
+/// Else.
+pub fn assert_counted(all: &[Row], windows: &[Row], totals: &[Row]) {
+    let expected = sums(all, "one", "n");
+    let starts: BTreeSet<_> = windows.iter().map(|row| (row["k"].as_i64(), row["window_start"].to_string())).collect();
+    assert_eq!(starts.len(), windows.len(), "a window came twice");
+    assert_eq!(sums(windows, "n", "s"), expected);
+    assert_eq!((totals.len(), sums(totals, "n", "s")), (10, expected));
 }
 
 #[cfg(test)]

@@ -207,11 +207,14 @@ fn pipelines_that_do_not_fit() {
 fn an_older_checkpoint_that_does_not_fit_leaves_the_newest_in_its_place() {
     let job = Job::killed();
     let before = job.content();
+    let generations = || fs::read_dir(job.0.at("ckpt/job/generations")).unwrap().count();
+    let claimed = generations();
     let number = name(&job.manifests()[0]).split('-').next().unwrap().trim_start_matches('0').to_owned();
     job.0.write("job.yaml", JOB.replace("sum(n)", "sum(cast(n as double))"));
     let error = job.run(&["--restore", &number]).finish().code(2).stderr;
     assert!(error.contains(&format!("error: checkpoint {number}: transforms.totals")), "{error}");
     assert!(job.content() == before, "something has changed");
+    assert_eq!(generations(), claimed, "a process that ran the job would have lost it");
     job.0.write("job.yaml", JOB);
     let newest = name(job.manifests().last().unwrap()).split('-').next().unwrap().trim_start_matches('0').to_owned();
     let run = job.run(&["--restore", "latest"]).finish().success();

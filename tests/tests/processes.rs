@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 use standpipe_tests::{
-    Folder, Row, Run, Running, Signal, assert_same_rows, has_ended, processes, read_rows, signal, standpipe, wait_until,
+    Folder, Row, Run, Running, Signal, assert_counted, assert_same_rows, has_ended, processes, read_rows, signal, standpipe, wait_until,
 };
-use std::{collections::BTreeMap, fmt::Write, fs, time::Duration};
+use std::{fmt::Write, fs, time::Duration};
 
 /// Starting, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -58,33 +58,13 @@ fn rows_of(folder: &Folder, name: &str) -> Vec<Row> {
     files.filter(|path| path.file_name().and_then(|file| file.to_str()).is_some_and(is_of)).flat_map(read_rows).collect()
 }
 
-/// Count and sum by key.
-fn sums(rows: &[Row], count: &str, sum: &str) -> BTreeMap<i64, (i64, i64)> {
-    let mut sums: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
-    for row in rows {
-        let value = |name: &str| row.get(name).map_or(1, |value| value.as_i64().unwrap());
-        let total = sums.entry(value("k")).or_default();
-        *total = (total.0 + value(count), total.1 + value(sum));
-    }
-    sums
-}
-
 /// As if nothing had happened.
 fn assert_exactly_once(folder: &Folder) {
     let all = rows_of(folder, "all");
     let mut numbers: Vec<i64> = all.iter().map(|row| row["n"].as_i64().unwrap()).collect();
     numbers.sort_unstable();
     assert!(numbers.iter().copied().eq(0..ROWS), "{} rows", numbers.len());
-    let expected = sums(&all, "one", "n");
-    let windows = rows_of(folder, "windows");
-    let mut starts: Vec<_> = windows.iter().map(|row| (row["k"].as_i64().unwrap(), row["window_start"].to_string())).collect();
-    let found = starts.len();
-    starts.sort();
-    starts.dedup();
-    assert_eq!(starts.len(), found, "a window came twice");
-    assert_eq!(sums(&windows, "n", "s"), expected);
-    let totals = read_rows(folder.at("totals.jsonl"));
-    assert_eq!((totals.len(), sums(&totals, "n", "s")), (10, expected));
+    assert_counted(&all, &rows_of(folder, "windows"), &read_rows(folder.at("totals.jsonl")));
 }
 
 #[test]

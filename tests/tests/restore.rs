@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
-use standpipe_tests::{Folder, Row, Run, Running, Signal, read_rows, standpipe};
-use std::{collections::BTreeMap, fs, time::Duration};
+use standpipe_tests::{Folder, Run, Running, Signal, assert_counted, read_rows, standpipe};
+use std::{fs, time::Duration};
 
 /// Starting, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,31 +43,11 @@ fn killed_after(checkpoints: usize, folder: &Folder, arguments: &[&str]) {
     _ = run.wait();
 }
 
-/// Count and sum by key; no (key, window) twice.
-fn sums(rows: &[Row], count: &str, sum: &str) -> BTreeMap<i64, (i64, i64)> {
-    let mut sums: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
-    for row in rows {
-        let value = |name: &str| row.get(name).map_or(1, |value| value.as_i64().unwrap());
-        let total = sums.entry(value("k")).or_default();
-        *total = (total.0 + value(count), total.1 + value(sum));
-    }
-    sums
-}
-
 /// As if nothing had happened.
 fn assert_exactly_once(folder: &Folder) {
     let all = read_rows(folder.at("all.jsonl"));
     assert!(all.iter().zip(0..).all(|(row, n)| row["n"] == n) && all.len() as i64 == ROWS, "{} rows", all.len());
-    let expected = sums(&all, "one", "n");
-    let windows = read_rows(folder.at("windows.jsonl"));
-    let mut starts: Vec<_> = windows.iter().map(|row| (row["k"].as_i64().unwrap(), row["window_start"].to_string())).collect();
-    let found = starts.len();
-    starts.sort();
-    starts.dedup();
-    assert_eq!(starts.len(), found, "a window came twice");
-    assert_eq!(sums(&windows, "n", "s"), expected);
-    let totals = read_rows(folder.at("totals.jsonl"));
-    assert_eq!((totals.len(), sums(&totals, "n", "s")), (10, expected));
+    assert_counted(&all, &read_rows(folder.at("windows.jsonl")), &read_rows(folder.at("totals.jsonl")));
 }
 
 #[test]

@@ -97,6 +97,7 @@ pub(crate) fn on_disk(what: &str, path: &Path, error: io::Error) -> Error {
 fn drain(out: &mut impl Write, buffer: &mut Vec<u8>) -> (usize, io::Result<()>) {
     let mut written = 0;
     let result = loop {
+        // More than there is nobody has written.
         let rest = buffer.get(written..).unwrap_or_default();
         if rest.is_empty() {
             break Ok(());

@@ -232,9 +232,10 @@ impl Transform for Wrong {
     const NAME: &'static str = "wrong";
     type Config = WrongConfig;
 
-    fn declare(_: &WrongConfig, _: &TransformInput) -> Result<TransformDeclaration> {
+    fn declare(config: &WrongConfig, _: &TransformInput) -> Result<TransformDeclaration> {
         let field = Arc::new(Field::new("value", DataType::Int64, true));
-        let count = StateDeclaration { name: "count".to_owned(), kind: StateKind::Value, field, version: 0, time_to_live: None };
+        let name = config.what.strip_prefix("name ").unwrap_or("count").to_owned();
+        let count = StateDeclaration { name, kind: StateKind::Value, field, version: 0, time_to_live: None };
         Ok(TransformDeclaration { outputs: vec![OutputDeclaration::main(output())], states: vec![count], ..Default::default() })
     }
 
@@ -274,6 +275,10 @@ fn wrong_uses_are_refused() {
     );
     assert_eq!(said("emit"), "output \"main\": a batch has the column \"number\" of type Int64 where \"count\" of type Int64 is declared");
     assert_eq!(said("output"), "there is no output 4, only 1");
+    for name in ["", "a/b", "a.1", "größe"] {
+        let said = said(&format!("name {name}"));
+        assert!(said.contains(&format!("declares the state {name:?}: a name has up to 64 ASCII letters, digits, `_` and `-`")), "{said}");
+    }
 }
 
 #[test]

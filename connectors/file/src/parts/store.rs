@@ -234,6 +234,7 @@ impl Store {
                     Ok(piece) => done.push((at, piece.content_id)),
                     // The pieces behind it are uploaded once more.
                     Err(error) => {
+                        // It is one of these.
                         let name = drafts.get(at).map(|draft| self.shown(&draft.name)).unwrap_or_default();
                         result = Err(failed("write", &name, &error));
                         break;

@@ -264,17 +264,17 @@ fn before_first_cut(job: &Job) -> Option<CheckpointId> {
     job.checkpoints.as_ref().and_then(Checkpoints::before_first)
 }
 
-/// What an operator goes on from.
+/// What an operator goes on from, of these key groups.
 ///
 /// # Errors
 /// When it was let go before: beginning with nothing instead would lose it.
-fn restored_state(job: &Job, node: NodeId) -> Result<Option<Arc<Vec<Snapshot>>>, OperatorError> {
+fn restored_state(job: &Job, node: NodeId, owned: KeyGroupRange) -> Result<Option<Vec<Snapshot>>, OperatorError> {
     let Some(checkpoints) = job.checkpoints.as_ref().filter(|checkpoints| checkpoints.options.taken_over.base.is_some()) else {
         return Ok(None);
     };
     let message = "its state was let go before it was asked for".to_owned();
     let restored = checkpoints.restored().ok_or_else(|| OperatorError::Data { node: job.node(node).path.clone(), message })?;
-    Ok(restored.operator(node))
+    Ok(restored.operator(node, owned))
 }
 
 fn key_groups(job: &Job, node: &Node, subtask: u32) -> KeyGroupRange {
@@ -306,8 +306,9 @@ impl Place<'_> {
     fn on_worker(self, ports: Ports, steps: Steps) -> Result<OperatorHead, OperatorError> {
         let (job, node) = (self.job, self.job.node(self.head));
         let mut operator = operators::operator(&job.plan, node)?;
-        if let Some(parts) = restored_state(job, self.head)? {
-            operator.restore(&parts, key_groups(job, node, self.subtask))?;
+        let owned = key_groups(job, node, self.subtask);
+        if let Some(parts) = restored_state(job, self.head, owned)? {
+            operator.restore(&parts, owned)?;
         }
         let is_stateful = matches!(node.operator, Operator::Window(_) | Operator::Aggregate(_));
         // What is stateless has no cuts: what passes through it has.
@@ -342,9 +343,9 @@ impl Place<'_> {
             InstanceHost::new(Arc::clone(job), head, subtask, move || _ = activator.activate())
         };
         let context = job.context(head, subtask);
-        let state = restored_state(job, head)?;
-        let standing = state.is_some().then_some(self.rights);
         let owned = key_groups(job, job.node(head), subtask);
+        let state = restored_state(job, head, owned)?;
+        let standing = state.is_some().then_some(self.rights);
         let scratch = job.scratch.lock().clone();
         let make = move || {
             let mut operator = operators::transform(&plan, plan.node(head), &context, Arc::new(host), scratch)?;

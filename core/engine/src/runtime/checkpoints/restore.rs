@@ -26,10 +26,31 @@ use std::{collections::BTreeMap, sync::Arc};
 pub(crate) struct Restored {
     sources: BTreeMap<NodeId, RestoredSource>,
     /// Of each former subtask, in their order.
-    operators: BTreeMap<NodeId, Arc<Vec<Snapshot>>>,
+    operators: BTreeMap<NodeId, Vec<Part>>,
     sinks: BTreeMap<NodeId, Vec<Committable>>,
     /// What sinks had prepared for checkpoints that are passed over.
     aborted: BTreeMap<NodeId, Vec<Committable>>,
+}
+
+/// The state of a former subtask.
+#[derive(Debug, Default)]
+struct Part {
+    state: Snapshot,
+    /// The first and last key group of each of its tables, where rows have one.
+    key_groups: Vec<Option<(u16, u16)>>,
+}
+
+impl Part {
+    /// What may belong to these key groups; rows are not looked at.
+    fn of(&self, owned: KeyGroupRange) -> Snapshot {
+        let tables = self.state.tables.iter().zip(&self.key_groups).filter(|(_, groups)| may_be_in(owned, **groups));
+        Snapshot { tables: tables.map(|(table, _)| table.clone()).collect(), rest: None, stored: self.state.stored.clone() }
+    }
+}
+
+/// Whether rows of these key groups, the first and the last, may be among those.
+fn may_be_in(owned: KeyGroupRange, key_groups: Option<(u16, u16)>) -> bool {
+    key_groups.is_none_or(|(first, last)| first < owned.end && last >= owned.start)
 }
 
 /// What a node is called in a manifest; `None`: it has no state.
@@ -64,7 +85,7 @@ impl Restored {
             // What need not fit into memory later must not have to now.
             let lazily = matches!((&plan.state, &node.operator), (StateBackend::Disk(_), Operator::Transform(_)));
             let parts = read(&store, state, lazily).map_err(|error| unread(manifest, path, &error))?;
-            try_out(plan, node, &parts).map_err(|error| refuse(error.to_string()))?;
+            try_out(plan, node, parts.iter().map(|part| &part.state)).map_err(|error| refuse(error.to_string()))?;
             restored.add(node, parts).map_err(|error| of_node(error.to_string()))?;
         }
         let goes_on = |source: &RestoredSource| source.splits.is_empty() || source.splits.values().any(|split| !split.ended);
@@ -106,15 +127,15 @@ impl Restored {
         }
     }
 
-    fn add(&mut self, node: &Node, parts: Vec<Snapshot>) -> Result<(), SnapshotError> {
+    fn add(&mut self, node: &Node, parts: Vec<Part>) -> Result<(), SnapshotError> {
         match node.operator {
             Operator::Source(_) => {
-                let tables = parts.iter().flat_map(|part| &part.tables);
+                let tables = parts.iter().flat_map(|part| &part.state.tables);
                 self.sources.insert(node.id, RestoredSource::read(tables)?);
             }
             Operator::Sink(_) => {
                 let mut all = Vec::new();
-                for (name, table) in parts.iter().flat_map(|part| &part.tables) {
+                for (name, table) in parts.iter().flat_map(|part| &part.state.tables) {
                     match name.as_str() {
                         COMMITTABLES => read_committables(table, &mut all)?,
                         other => return Err(SnapshotError::Misfit(format!("a sink has no table {other:?}"))),
@@ -122,7 +143,7 @@ impl Restored {
                 }
                 self.sinks.insert(node.id, all);
             }
-            _ => _ = self.operators.insert(node.id, Arc::new(parts)),
+            _ => _ = self.operators.insert(node.id, parts),
         }
         Ok(())
     }
@@ -132,9 +153,9 @@ impl Restored {
         self.sources.get(&node).cloned().unwrap_or_default()
     }
 
-    /// The state of all former subtasks of an operator; `None`: it had none.
-    pub(crate) fn operator(&self, node: NodeId) -> Option<Arc<Vec<Snapshot>>> {
-        self.operators.get(&node).cloned()
+    /// What all former subtasks of an operator had of these key groups, and perhaps more; `None`: it had no state.
+    pub(crate) fn operator(&self, node: NodeId, owned: KeyGroupRange) -> Option<Vec<Snapshot>> {
+        self.operators.get(&node).map(|parts| parts.iter().map(|part| part.of(owned)).collect())
     }
 
     /// What former subtasks of a sink had prepared and not committed, as far as that subtask is to see to it.
@@ -168,7 +189,7 @@ pub fn check_restore(store: &Store, manifest: &Manifest, plan: &Plan, allow_non_
             let schema = store.schema(file).map_err(|error| unread(manifest, path, &error))?;
             part.tables.push((name.clone(), RecordBatch::new_empty(schema)));
         }
-        try_out(plan, node, &[part]).map_err(|error| refuse(error.to_string()))?;
+        try_out(plan, node, std::iter::once(&part)).map_err(|error| refuse(error.to_string()))?;
     }
     Ok(())
 }
@@ -184,13 +205,13 @@ fn unread(manifest: &Manifest, path: &str, error: &CheckpointError) -> JobError 
 }
 
 /// Whether an operator takes its state, by its tables without their rows: what does not fit is found before anything is opened, which may change what is outside.
-fn try_out(plan: &Plan, node: &Node, parts: &[Snapshot]) -> Result<(), OperatorError> {
+fn try_out<'a>(plan: &Plan, node: &Node, parts: impl Iterator<Item = &'a Snapshot>) -> Result<(), OperatorError> {
     let rowless = |part: &Snapshot| {
         let mut rowless = Snapshot::default();
         rowless.tables.extend(part.tables.iter().map(|(name, table)| (name.clone(), table.slice(0, 0))));
         rowless
     };
-    let parts: Vec<Snapshot> = parts.iter().map(rowless).collect();
+    let parts: Vec<Snapshot> = parts.map(rowless).collect();
     let all = range_of(0, 1, plan.settings.max_parallelism);
     match &node.operator {
         Operator::Window(_) | Operator::Aggregate(_) => operators::operator(plan, node)?.restore(&parts, all),
@@ -237,8 +258,7 @@ impl std::fmt::Debug for Stored {
 
 impl StoredTables for Stored {
     fn read(&self, owned: KeyGroupRange, take: &mut dyn FnMut(&str, RecordBatch) -> Result<(), String>) -> Result<(), String> {
-        let has_owned = |file: &FileRef| file.key_groups.is_none_or(|(first, last)| first < owned.end && last >= owned.start);
-        for (name, file) in self.files.iter().filter(|(_, file)| has_owned(file)) {
+        for (name, file) in self.files.iter().filter(|(_, file)| may_be_in(owned, file.key_groups)) {
             let batches = self.store.table(file).map_err(|error| error.to_string())?;
             batches.into_iter().try_for_each(|batch| take(name, batch))?;
         }
@@ -247,8 +267,8 @@ impl StoredTables for Stored {
 }
 
 /// The tables of a node by former subtask; lazily: those of its states are not read yet.
-fn read(store: &Arc<Store>, state: &NodeState, lazily: bool) -> Result<Vec<Snapshot>, CheckpointError> {
-    let mut parts: BTreeMap<u32, Snapshot> = BTreeMap::new();
+fn read(store: &Arc<Store>, state: &NodeState, lazily: bool) -> Result<Vec<Part>, CheckpointError> {
+    let mut parts: BTreeMap<u32, Part> = BTreeMap::new();
     let mut later: BTreeMap<u32, Vec<(String, FileRef)>> = BTreeMap::new();
     for (name, files) in &state.tables {
         for file in files {
@@ -258,11 +278,14 @@ fn read(store: &Arc<Store>, state: &NodeState, lazily: bool) -> Result<Vec<Snaps
             }
             let batches = store.table(file)?;
             let part = parts.entry(file.subtask).or_default();
-            part.tables.extend(batches.into_iter().map(|batch| (name.clone(), batch)));
+            for batch in batches {
+                part.state.tables.push((name.clone(), batch));
+                part.key_groups.push(file.key_groups);
+            }
         }
     }
     for (subtask, files) in later {
-        parts.entry(subtask).or_default().stored = Some(Arc::new(Stored { store: Arc::clone(store), files }));
+        parts.entry(subtask).or_default().state.stored = Some(Arc::new(Stored { store: Arc::clone(store), files }));
     }
     Ok(parts.into_values().collect())
 }
