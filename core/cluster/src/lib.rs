@@ -5,6 +5,7 @@
 //! - [`blobs`]: its files on a disk, by the hash of their content.
 //! - [`protocol`]: what the manager and its task managers say to each other.
 //! - [`manager`]: where jobs run; decisions alone. [`agent`]: the same for a task manager.
+//! - [`status`]: how a job does. [`exposition`]: the same for Prometheus.
 //! - [`store`]: what the manager keeps.
 //! - [`server`]: the manager as a process, with its REST interface.
 //! - [`taskmanager`]: a task manager as a process, with its workers.
@@ -15,9 +16,11 @@ pub mod agent;
 pub mod blobs;
 pub mod bundle;
 pub mod ends;
+pub mod exposition;
 pub mod manager;
 pub mod protocol;
 pub mod restarts;
 pub mod server;
+pub mod status;
 pub mod store;
 pub mod taskmanager;

@@ -2,6 +2,7 @@
 
 mod local;
 mod planner;
+mod settings;
 
 pub(crate) use local::cluster;
 pub(crate) use planner::print_plan;
@@ -66,6 +67,7 @@ pub(crate) fn job_manager(arguments: &JobManagerArguments) -> anyhow::Result<()>
         settings: Settings { lease, ..Settings::default() },
         planner: Arc::new(planner::plan),
         introducer: Arc::new(introduce),
+        assets: crate::dashboard::asset,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
@@ -108,6 +110,7 @@ pub(crate) fn task_manager(arguments: &TaskManagerArguments) -> anyhow::Result<(
         host: arguments.host.clone(),
         data: arguments.data.clone().map_or_else(|| default_data(&format!("taskmanager-{}", std::process::id())), Ok)?,
         launcher: Box::new(worker),
+        observer: arguments.metrics.map(crate::exposition::of_task_manager).transpose()?,
     };
     say!("task manager: {} slots for the job manager at {}", options.slots, options.manager);
     let mut signals = Signals::new([SIGINT, SIGTERM])?;

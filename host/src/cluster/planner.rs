@@ -1,6 +1,6 @@
 //! What a pipeline needs before it runs. To plan it, its plugins are loaded: in a process of its own (`standpipe plan`, hidden), so that none of them ends the job manager.
 
-use super::pipeline_arguments;
+use super::{pipeline_arguments, settings};
 use crate::{cli::PipelineArguments, load::load, output::print};
 use standpipe_cluster::{
     bundle::Bundle,
@@ -69,7 +69,8 @@ fn wait(child: &mut Child) -> io::Result<std::process::ExitStatus> {
 
 /// `standpipe plan FILE`: what [`plan`] reads.
 pub(crate) fn print_plan(arguments: &PipelineArguments) -> anyhow::Result<()> {
-    let planned = planned(&load(arguments)?);
+    let plan = load(arguments)?;
+    let planned = Planned { settings: settings::of(&plan, arguments), ..planned(&plan) };
     Ok(print(&format!("{}\n", serde_json::to_string(&planned)?))?)
 }
 
@@ -98,5 +99,6 @@ fn planned(plan: &Plan) -> Planned {
         restart: plan.restart.clone(),
         checkpoints: plan.checkpoint.is_some(),
         nodes: plan.nodes.iter().map(node).collect(),
+        settings: Vec::new(),
     }
 }

@@ -10,7 +10,7 @@
 
 mod job;
 
-pub use job::{AttemptRecord, Job, Killed, Member, Millis, Outcome, Planned, PlannedNode, Stage};
+pub use job::{AttemptRecord, Job, Killed, Member, Millis, Outcome, Planned, PlannedNode, Setting, Stage};
 
 use crate::{
     ends::Ended,

@@ -16,7 +16,7 @@ pub(super) fn job(id: &str, slots: u32, restart: RestartStrategy, now: Millis) -
         configuration: BTreeMap::new(),
         options: Options::default(),
     };
-    Job::new(id.to_owned(), bundle, Planned { slots, restart, checkpoints: true, nodes: Vec::new() }, now)
+    Job::new(id.to_owned(), bundle, Planned { slots, restart, checkpoints: true, nodes: Vec::new(), settings: Vec::new() }, now)
 }
 
 fn manager() -> Manager {

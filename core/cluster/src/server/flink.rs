@@ -105,7 +105,7 @@ fn statuses(job: &Job) -> BTreeMap<&str, &Value> {
 }
 
 /// 32 hexadecimal digits for a node: the same in every start of the job.
-fn vertex_id(path: &str) -> String {
+pub(super) fn vertex_id(path: &str) -> String {
     crate::bundle::Hash::of(path.as_bytes()).digits().chars().take(32).collect()
 }
 
@@ -114,6 +114,11 @@ pub(super) fn job(job: &Job, waits: Option<String>, now: Millis) -> Value {
     let statuses = statuses(job);
     let vertex = |node: &PlannedNode| {
         let number = |key: &str| statuses.get(node.path.as_str()).and_then(|status| status.get(key)).cloned().unwrap_or(json!(0));
+        let millis = |key: &str| number(key).as_f64().map_or(0.0, |seconds| (seconds * 1000.0).round());
+        // What is neither is idle, of all the time that its subtasks have had.
+        let ran =
+            job.attempts.last().map_or(0, |last| last.ended.unwrap_or(now).saturating_sub(last.begun)) as f64 * f64::from(node.parallelism);
+        let idle = (ran - millis("busy_seconds") - millis("backpressure_seconds")).max(0.0) as u64;
         let tasks: Map<String, Value> = TASK_STATES
             .iter()
             .map(|state| ((*state).to_owned(), json!(if *state == task_state(job) { node.parallelism } else { 0 })))
@@ -125,6 +130,8 @@ pub(super) fn job(job: &Job, waits: Option<String>, now: Millis) -> Value {
             "metrics": {
                 "read-bytes": number("bytes_in"), "read-bytes-complete": true, "write-bytes": number("bytes_out"), "write-bytes-complete": true,
                 "read-records": number("rows_in"), "read-records-complete": true, "write-records": number("rows_out"), "write-records-complete": true,
+                "accumulated-backpressured-time": millis("backpressure_seconds") as u64, "accumulated-busy-time": millis("busy_seconds"),
+                "accumulated-idle-time": idle,
             },
             "status-detail": statuses.get(node.path.as_str()),
         })));
@@ -197,22 +204,6 @@ pub(super) fn exceptions(job: &Job) -> Value {
         "root-exception": root.map(|(_, why)| why), "timestamp": root.and_then(|(attempt, _)| attempt.ended), "all-exceptions": [],
         "truncated": false,
         "exceptionHistory": {"entries": failed.iter().map(one).collect::<Vec<_>>(), "truncated": false},
-    })
-}
-
-/// `/jobs/:id/checkpoints`: as far as the job's status tells.
-pub(super) fn checkpoints(job: &Job) -> Value {
-    let status = job.status.as_ref().and_then(|status| status.get("checkpoints"));
-    let number = |key: &str| status.and_then(|status| status.get(key)).cloned().filter(|value| !value.is_null()).unwrap_or(json!(0));
-    json!({
-        "counts": {"restored": job.restarts, "total": number("completed"), "in_progress": 0, "completed": number("completed"), "failed": number("failed")},
-        "latest": {
-            "completed": status.and_then(|status| status.get("last")).filter(|last| !last.is_null()).map(|last| json!({
-                "id": last, "status": "COMPLETED", "state_size": number("bytes"), "end_to_end_duration": number("took_millis"),
-            })),
-            "savepoint": null, "failed": null, "restored": null,
-        },
-        "history": [], "trouble": status.and_then(|status| status.get("trouble")),
     })
 }
 

@@ -1,8 +1,15 @@
 //! The job manager as a process: one port for users and task managers, the decisions of [`crate::manager`] behind a lock, what they decide kept before anybody hears of it.
 
+mod assets;
+mod checkpoints;
+mod figures;
 mod flink;
+mod metrics;
 mod rest;
+mod settings;
 mod triggers;
+
+pub use assets::{Asset, Assets};
 
 use crate::{
     blobs::{BlobError, Blobs},
@@ -11,6 +18,7 @@ use crate::{
     protocol::{Go, Orders, Version},
     store::{Store, StoreError},
 };
+use figures::Figures;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
@@ -62,6 +70,8 @@ pub struct ManagerOptions {
     pub planner: Planner,
     /// See there.
     pub introducer: Introducer,
+    /// The dashboard.
+    pub assets: Assets,
 }
 
 /// Why a manager does not run.
@@ -102,12 +112,14 @@ pub(crate) struct Shared {
     token: Option<String>,
     clock: Clock,
     settings: Settings,
+    assets: Assets,
 }
 
 struct Inner {
     manager: Manager,
     store: Store,
     triggers: Triggers,
+    figures: Figures,
 }
 
 /// The time since 1970, which does not jump while the manager runs.
@@ -236,7 +248,7 @@ impl Server {
         let clock = Clock::start();
         let (manager, actions) = Manager::new(options.settings, generation, jobs, clock.now());
         let told = watch::Sender::new(manager.version());
-        let inner = Mutex::new(Inner { manager, store, triggers: Triggers::default() });
+        let inner = Mutex::new(Inner { manager, store, triggers: Triggers::default(), figures: Figures::default() });
         let shared = Shared {
             inner,
             told,
@@ -247,6 +259,7 @@ impl Server {
             token: options.token,
             clock,
             settings: options.settings,
+            assets: options.assets,
         };
         shared.decide(|_, _| (actions, ()));
         Ok(Self { listener, shared: Arc::new(shared) })

@@ -3,7 +3,7 @@
 //! Who may ask: whoever has the token. Without one the manager is on loopback, and asks that a request names it so: a page in a browser that has found a name for
 //! 127.0.0.1 is refused, and so is one of another origin.
 
-use super::{Shared, flink, random};
+use super::{Shared, assets, checkpoints as checkpoint_history, flink, metrics, random, settings};
 use crate::{
     blobs::BlobError,
     bundle::{Bundle, Hash, LONGEST_DOCUMENT, MOST_FILES},
@@ -79,6 +79,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/jobs/{id}/plan", get(plan))
         .route("/jobs/{id}/exceptions", get(exceptions))
         .route("/jobs/{id}/checkpoints", get(checkpoints))
+        .route("/jobs/{id}/config", get(config))
+        .route("/jobs/{id}/figures", get(figures))
         .route("/jobs/{id}/stop", post(stop))
         .route("/jobs/{id}/savepoints", post(savepoint))
         .route("/jobs/{id}/savepoints/{trigger}", get(trigger))
@@ -86,6 +88,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/taskmanagers/{id}", get(task_manager))
         .route("/taskmanagers/{id}/orders", get(orders))
         .route("/taskmanagers/{id}/beat", post(beat).layer(DefaultBodyLimit::max(LONGEST_BEAT)))
+        .route("/metrics", get(async |State(shared): State<Arc<Shared>>| shared.look(metrics::show)))
         .route("/blobs/missing", post(missing))
         .route("/blobs/{hash}", put(put_blob).get(get_blob))
         .route("/jobs/{id}/cancel", patch(cancel))
@@ -101,7 +104,9 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 /// Whether a request may be looked at.
 async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
+    let asset = assets::answer(shared.assets, request.method(), request.uri().path());
     let refusal = match &shared.token {
+        Some(_) if asset.is_some() => None,
         Some(token) if !has_token(headers, token) => Some((StatusCode::UNAUTHORIZED, "this needs the header Authorization: Bearer TOKEN")),
         None if !names_loopback(headers) => {
             Some((StatusCode::FORBIDDEN, "without a token only 127.0.0.1, [::1] and localhost are answered"))
@@ -111,7 +116,10 @@ async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
     };
     match refusal {
         Some((code, why)) => Refusal::one(code, why).into_response(),
-        None => next.run(request).await,
+        None => match asset {
+            Some(asset) => asset,
+            None => next.run(request).await,
+        },
     }
 }
 
@@ -166,7 +174,25 @@ async fn exceptions(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -
 }
 
 async fn checkpoints(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Answer {
-    ok(&of_job(&shared, &id, |_, job| flink::checkpoints(job))?)
+    let history = shared.inner.lock().figures.checkpoints(&id);
+    ok(&of_job(&shared, &id, |_, job| checkpoint_history::show(job, &history))?)
+}
+
+async fn config(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Answer {
+    ok(&of_job(&shared, &id, |_, job| settings::show(job))?)
+}
+
+/// What the job has done in the last minutes.
+async fn figures(State(shared): State<Arc<Shared>>, Path(id): Path<String>, Query(query): Query<HashMap<String, String>>) -> Answer {
+    let since = match query.get("since").map(|text| text.parse()) {
+        None => 0,
+        Some(Ok(since)) => since,
+        Some(Err(_)) => return Err(Refusal::one(StatusCode::BAD_REQUEST, "since: expected milliseconds since 1970")),
+    };
+    let now = shared.clock.now();
+    let inner = shared.inner.lock();
+    let job = inner.manager.jobs().get(&id).ok_or_else(|| no_job(&id))?;
+    ok(&inner.figures.show(job, since, now))
 }
 
 async fn task_manager(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Answer {
@@ -383,6 +409,11 @@ async fn beat(State(shared): State<Arc<Shared>>, Path(id): Path<String>, body: a
             beat.answers.iter().for_each(|answered| inner.triggers.answered(answered));
         }
         shared.decide(|manager, now| (manager.beat(&id, &beat, now, random()), ()));
+        {
+            let mut inner = shared.inner.lock();
+            let inner = &mut *inner;
+            inner.figures.note(&beat, &inner.manager);
+        }
         shared.orders(&id)
     });
     ok(&orders.await?)

@@ -71,6 +71,7 @@ pub(super) struct Worker {
     /// Where its own part of the log begins.
     from: u64,
     sockets: [PathBuf; 2],
+    last_status: PathBuf,
 }
 
 impl Worker {
@@ -79,6 +80,8 @@ impl Worker {
         let attempt = spec.order.attempt.clone();
         let sockets = [launch_socket(spec.sockets, &attempt.job), control_socket(spec.sockets, &attempt.job)];
         sockets.iter().for_each(|socket| drop(fs::remove_file(socket)));
+        let last_status = spec.sockets.join(&attempt.job).with_extension(super::LAST_STATUS);
+        drop(fs::remove_file(&last_status));
         let (over, introduced) = (Arc::new(AtomicBool::new(false)), Arc::default());
         if spec.order.slots.len() > 1 {
             let listener = UnixListener::bind(&sockets[0])?;
@@ -91,7 +94,7 @@ impl Worker {
         command.current_dir(spec.folder).stdin(Stdio::null()).stdout(to.try_clone()?).stderr(to);
         let mut child = command.spawn()?;
         let pid = rustix::process::Pid::from_child(&child);
-        let worker = Self { pid, killed: false, over: Arc::clone(&over), introduced, log, from, sockets };
+        let worker = Self { pid, killed: false, over: Arc::clone(&over), introduced, log, from, sockets, last_status };
         if spec.order.process == 0 {
             look(worker.sockets[1].clone(), attempt.clone(), over, events.clone())?;
         }
@@ -127,10 +130,15 @@ impl Worker {
         (!last.is_empty()).then(|| last.join("\n"))
     }
 
+    /// How its job did at its end, if it is the job's first process and has come to say it.
+    pub(super) fn last_status(&self) -> Option<Value> {
+        serde_json::from_slice(&fs::read(&self.last_status).ok()?).ok()
+    }
+
     /// Nothing of it is left but its log.
     pub(super) fn tidy(self) {
         self.over.store(true, SeqCst);
-        self.sockets.iter().for_each(|socket| drop(fs::remove_file(socket)));
+        self.sockets.iter().chain([&self.last_status]).for_each(|file| drop(fs::remove_file(file)));
     }
 }
 

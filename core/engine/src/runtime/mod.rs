@@ -25,7 +25,10 @@ pub use checkpoints::{
 use error::Phase;
 pub use error::{Cause, ErrorClass, JobError};
 pub use job::{JobControl, JobState, RunOptions, Secrets};
-pub use metrics::{CheckpointTotals, Counter, LastCheckpoint, Metrics, NodeMetrics, Position, Role, Sample, SplitLag, Totals, Value};
+pub use metrics::{
+    CheckpointRecord, CheckpointState, CheckpointTotals, Counter, LastCheckpoint, Metrics, NodeMetrics, Position, Role, Sample, SplitLag,
+    Totals, Value,
+};
 
 pub use steps::Step;
 

@@ -259,7 +259,7 @@ impl<'a> Thread<'a> {
 
     fn give_up(&mut self, id: u64, reason: &str) {
         tracing::warn!(job = %self.job.options.job_id, "checkpoint {id} is given up: {reason}");
-        self.job.metrics.checkpoint_failed(reason);
+        self.job.metrics.checkpoint_failed(id, reason);
         self.collecting(0);
         for (node, subtask, positions) in self.positions.remove(&id).unwrap_or_default() {
             self.carried.entry((node, subtask)).or_default().extend(positions);
@@ -317,6 +317,7 @@ impl<'a> Thread<'a> {
         };
         self.checkpoints.build_on(base);
         self.job.tell_others(&Frame::BuildOn(base.into()));
+        self.job.metrics.checkpoint_begun(id, kind == Kind::Savepoint, triggered);
         self.collected = Some(Collected { id, kind, begun, triggered, nodes: BTreeMap::new(), wanted, drained: false, complete: false });
         let sources: Vec<NodeId> = self.readers.iter().map(|(node, _)| *node).collect();
         for source in sources {
@@ -417,7 +418,7 @@ impl<'a> Thread<'a> {
         let bytes: u64 = files().map(|file| file.bytes).sum();
         let written: u64 = files().filter(|file| file.checkpoint == id).map(|file| file.bytes).sum();
         self.collecting(0);
-        self.job.metrics.checkpoint_completed(id, took, bytes);
+        self.job.metrics.checkpoint_completed(id, took, bytes, written);
         let millis = took.as_secs_f64() * 1000.0;
         tracing::info!(job = %self.job.options.job_id, checkpoint = id, bytes, written, "checkpoint {id} is durable after {millis:.0} ms");
         collected.wanted.into_iter().for_each(|(reply, _)| reply.send(Ok(id)));

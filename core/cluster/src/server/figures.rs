@@ -1,0 +1,204 @@
+//! What jobs have done in the last minutes: rates between two looks at what they count, for people and their charts; and the checkpoints of all their attempts. In memory
+//! alone: a manager that is started again begins anew.
+
+use super::flink::vertex_id;
+use crate::{
+    manager::{Job, Manager, Millis},
+    protocol::{Beat, JobId},
+    status::{CheckpointStatus, NodeStatus, Status},
+};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Two looks that are closer than this are one: what is between them would be noise.
+const LEAST: u64 = 900;
+/// Five minutes, one a second.
+const MOST_POINTS: usize = 300;
+/// Checkpoints of a job, of all attempts.
+const MOST_CHECKPOINTS: usize = 100;
+
+/// By job.
+#[derive(Default)]
+pub(super) struct Figures(BTreeMap<JobId, OfJob>);
+
+#[derive(Default)]
+struct OfJob {
+    /// The attempt and what it had counted, when it was looked at last.
+    last: Option<(u32, Status)>,
+    points: VecDeque<Point>,
+    /// By attempt and number: an attempt may begin again from an earlier one.
+    checkpoints: BTreeMap<(u32, u64), CheckpointStatus>,
+}
+
+/// What a job did between two looks.
+struct Point {
+    /// The end of it, by the clock of the job's process.
+    at: Millis,
+    /// In the plan's order.
+    nodes: Vec<Rates>,
+}
+
+/// Of a node, all subtasks together.
+#[derive(Clone, Copy, Default)]
+struct Rates {
+    rows_in: f32,
+    rows_out: f32,
+    bytes_in: f32,
+    bytes_out: f32,
+    /// From 0 to 1: of the time of all subtasks.
+    busy: f32,
+    /// As `busy`.
+    backpressure: f32,
+    /// Seconds; not a number: there is no watermark.
+    watermark_lag: f32,
+    /// Records that are not read yet; not a number: the source does not know, or is none.
+    lag: f32,
+}
+
+impl Figures {
+    /// A task manager has told how its jobs do.
+    pub(super) fn note(&mut self, beat: &Beat, manager: &Manager) {
+        for worker in beat.workers.iter().filter(|worker| worker.process == 0) {
+            let is_current = |job: &Job| job.attempt() == worker.attempt;
+            if !manager.jobs().get(&worker.attempt.job).is_some_and(is_current) {
+                continue;
+            }
+            if let Some(status) = worker.status.as_ref().and_then(Status::of) {
+                self.0.entry(worker.attempt.job.clone()).or_default().note(worker.attempt.number, status);
+            }
+        }
+        self.0.retain(|job, _| manager.jobs().contains_key(job));
+    }
+
+    /// The checkpoints of all attempts, oldest first.
+    pub(super) fn checkpoints(&self, job: &str) -> Vec<(u32, CheckpointStatus)> {
+        let known = self.0.get(job).map(|of_job| &of_job.checkpoints);
+        known.into_iter().flatten().map(|((attempt, _), checkpoint)| (*attempt, checkpoint.clone())).collect()
+    }
+
+    /// `/jobs/:id/figures`: what is newer than `since`.
+    pub(super) fn show(&self, job: &Job, since: Millis, now: Millis) -> Value {
+        let empty = OfJob::default();
+        let of_job = self.0.get(&job.id).unwrap_or(&empty);
+        let points: Vec<&Point> = of_job.points.iter().filter(|point| point.at > since).collect();
+        let nodes = job.planned.nodes.iter().enumerate().map(|(i, node)| {
+            let column =
+                |of: fn(&Rates) -> f32| points.iter().map(|point| number(point.nodes.get(i).map_or(f32::NAN, of))).collect::<Vec<_>>();
+            json!({
+                "id": vertex_id(&node.path), "path": node.path,
+                "rows-in": column(|rates| rates.rows_in), "rows-out": column(|rates| rates.rows_out),
+                "bytes-in": column(|rates| rates.bytes_in), "bytes-out": column(|rates| rates.bytes_out),
+                "busy": column(|rates| rates.busy), "backpressure": column(|rates| rates.backpressure),
+                "watermark-lag": column(|rates| rates.watermark_lag), "lag": column(|rates| rates.lag),
+            })
+        });
+        json!({
+            "jid": job.id, "now": now, "state": job.state(),
+            "at": points.iter().map(|point| point.at).collect::<Vec<_>>(), "nodes": nodes.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// JSON has no word for what is not a number; more than three digits behind the point are noise.
+fn number(value: f32) -> Option<f64> {
+    value.is_finite().then(|| (f64::from(value) * 1000.0).round() / 1000.0)
+}
+
+impl OfJob {
+    fn note(&mut self, attempt: u32, status: Status) {
+        for checkpoint in status.checkpoints.iter().flat_map(|checkpoints| &checkpoints.history) {
+            self.checkpoints.insert((attempt, checkpoint.id), checkpoint.clone());
+        }
+        while self.checkpoints.len() > MOST_CHECKPOINTS {
+            self.checkpoints.pop_first();
+        }
+        match &self.last {
+            Some((of, before)) if *of == attempt => {
+                let passed = status.at_millis.saturating_sub(before.at_millis);
+                if passed < LEAST {
+                    return;
+                }
+                let nodes = status.nodes.iter().map(|node| rates(before, node, passed as f64 / 1000.0, status.at_millis)).collect();
+                self.points.push_back(Point { at: status.at_millis, nodes });
+                while self.points.len() > MOST_POINTS {
+                    self.points.pop_front();
+                }
+            }
+            _ => {}
+        }
+        // Only what is counted is compared.
+        self.last = Some((attempt, Status { metrics: Vec::new(), checkpoints: None, ..status }));
+    }
+}
+
+fn rates(before: &Status, node: &NodeStatus, seconds: f64, at: Millis) -> Rates {
+    let none = NodeStatus::default();
+    let before = before.nodes.iter().find(|other| other.node == node.node).unwrap_or(&none);
+    let grown = |of: fn(&NodeStatus) -> u64| (of(node).saturating_sub(of(before)) as f64 / seconds) as f32;
+    let of_all = seconds * f64::from(node.parallelism.max(1));
+    let share = |of: fn(&NodeStatus) -> f64| ((of(node) - of(before)) / of_all).clamp(0.0, 1.0) as f32;
+    let watermark = node.subtasks.iter().filter(|subtask| !subtask.idle).filter_map(|subtask| subtask.watermark_seconds).reduce(f64::min);
+    let lag = node.lag.values().filter_map(|split| split.records).reduce(|a, b| a + b);
+    Rates {
+        rows_in: grown(|node| node.rows_in),
+        rows_out: grown(|node| node.rows_out),
+        bytes_in: grown(|node| node.bytes_in),
+        bytes_out: grown(|node| node.bytes_out),
+        busy: share(|node| node.busy_seconds),
+        backpressure: share(|node| node.backpressure_seconds),
+        watermark_lag: watermark.map_or(f32::NAN, |watermark| (at as f64 / 1000.0 - watermark) as f32),
+        lag: lag.map_or(f32::NAN, |lag| lag as f32),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        protocol::{Attempt, Phase, Version, Worker},
+        status::{CheckpointsStatus, SubtaskStatus},
+    };
+
+    fn beat(at_millis: u64, rows_in: u64, busy_seconds: f64, checkpoint: u64) -> Beat {
+        let subtask = SubtaskStatus { watermark_seconds: Some(8.0), ..SubtaskStatus::default() };
+        let node = NodeStatus {
+            node: "sources.in".to_owned(),
+            parallelism: 2,
+            rows_in,
+            busy_seconds,
+            subtasks: vec![subtask],
+            ..NodeStatus::default()
+        };
+        let history = vec![CheckpointStatus { id: checkpoint, ..CheckpointStatus::default() }];
+        let checkpoints = Some(CheckpointsStatus { history, ..CheckpointsStatus::default() });
+        let status = Status { at_millis, nodes: vec![node], checkpoints, ..Status::default() };
+        let attempt = Attempt { job: "a".to_owned(), number: 0 };
+        let worker = Worker { attempt, process: 0, phase: Phase::Running, status: serde_json::to_value(status).ok() };
+        Beat { slots: 1, host: String::new(), pid: 1, seen: Version::default(), workers: vec![worker], leaving: false, answers: Vec::new() }
+    }
+
+    #[test]
+    fn rates_are_between_two_looks_and_checkpoints_stay() {
+        let job = crate::manager::job_for_tests("a");
+        let (manager, _) = Manager::new(crate::manager::Settings::default(), 1, [job], 0);
+        let mut figures = Figures::default();
+        for (at, rows, busy, checkpoint) in [(10_000, 100, 1.0, 1), (10_100, 900, 1.0, 1), (12_000, 1_100, 2.0, 2), (13_000, 1_100, 9.0, 3)]
+        {
+            figures.note(&beat(at, rows, busy, checkpoint), &manager);
+        }
+        let of_job = &figures.0["a"];
+        let points: Vec<(u64, f32, f32, f32)> = of_job
+            .points
+            .iter()
+            .map(|point| (point.at, point.nodes[0].rows_in, point.nodes[0].busy, point.nodes[0].watermark_lag))
+            .collect();
+        // 1000 rows in two seconds; one of the four seconds of two subtasks; no share is more than all.
+        assert_eq!(points, [(12_000, 500.0, 0.25, 4.0), (13_000, 0.0, 1.0, 5.0)]);
+        assert_eq!(figures.checkpoints("a").iter().map(|(_, checkpoint)| checkpoint.id).collect::<Vec<_>>(), [1, 2, 3]);
+        let shown = figures.show(&manager.jobs()["a"], 12_000, 20_000);
+        assert_eq!(shown["at"], json!([13_000]), "{shown:#}");
+        let none = Manager::new(crate::manager::Settings::default(), 1, [], 0).0;
+        figures.note(&beat(14_000, 1, 1.0, 1), &none);
+        assert!(figures.0.is_empty(), "a job that is forgotten is forgotten here");
+    }
+}
