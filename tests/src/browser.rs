@@ -1,12 +1,12 @@
 //! A real Chromium without a window, driven by the W3C WebDriver protocol, which is JSON over HTTP: what a test needs of it is here, and no crate that does more of it would
 //! leave the workspace's HTTP crates with the features that they have.
 
-use crate::{Folder, free_port, skip, wait_until};
+use crate::{Folder, free_port, on_path, skip, wait_until};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::{
-    env, fs,
-    path::{Path, PathBuf},
+    fs,
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -33,11 +33,6 @@ pub struct Browser {
     agent: ureq::Agent,
     /// Its profile.
     _folder: Folder,
-}
-
-fn on_path(names: &[&str]) -> Option<PathBuf> {
-    let folders = env::var_os("PATH")?;
-    env::split_paths(&folders).flat_map(|folder| names.iter().map(move |name| folder.join(name))).find(|path| path.is_file())
 }
 
 impl Browser {

@@ -45,25 +45,28 @@ export function width(element, share) {
 // Keeps the children of an element in step with items: the same key keeps its element, and with it the focus. `make(item)` gives an object with `element` and `update(item)`.
 export function keep(parent, items, key, make) {
   parent.kept ??= new Map();
-  const kept = new Map();
+  const wanted = new Map(items.map((item) => [key(item), item]));
+  // First, or all that comes behind would be moved, and what is moved loses the focus.
+  for (const [id, one] of parent.kept) {
+    if (wanted.has(id)) continue;
+    one.element.remove();
+    parent.kept.delete(id);
+  }
   let place = parent.firstElementChild;
-  for (const item of items) {
-    const id = key(item);
+  for (const [id, item] of wanted) {
     const one = parent.kept.get(id) ?? make(item);
-    kept.set(id, one);
+    parent.kept.set(id, one);
     one.update(item);
     if (one.element === place) place = place.nextElementSibling;
     else parent.insertBefore(one.element, place);
   }
-  for (const [id, one] of parent.kept) if (!kept.has(id)) one.element.remove();
-  parent.kept = kept;
 }
 
 // A table whose rows are kept: columns are {label, num, head, cell(item) -> text or node, update}.
-export function table(caption, columns, key, stacks = true) {
+export function table(caption, columns, key, kind = "") {
   const body = h("tbody");
   const heads = columns.map((column) => h("th", {scope: "col", class: column.num ? "num" : null, text: column.label}));
-  const element = h("div", {class: stacks ? "table stacks" : "table", tabindex: stacks ? null : "0", role: stacks ? null : "region", "aria-label": stacks ? null : caption},
+  const element = h("div", {class: `table stacks ${kind}`.trim()},
     h("table", {}, h("caption", {class: "visually-hidden", text: caption}), h("thead", {}, h("tr", {}, heads)), body));
   const make = (item) => {
     const cells = columns.map((column) => {
@@ -93,13 +96,10 @@ export function badge() {
   };
 }
 
-let toasts = 0;
-
 // Says something once, to ears too, and goes.
 export function toast(message, tone) {
   const element = h("div", {class: "toast", "data-tone": tone, text: message});
   const box = document.getElementById("toasts");
   box.append(element);
-  toasts += 1;
   setTimeout(() => element.remove(), tone === "bad" ? 12000 : 6000);
 }

@@ -30,10 +30,10 @@ function card(onpick) {
   const name = h("span", {class: "node-name"});
   const rate = h("b");
   const unit = h("span");
-  const bars = ["Busy", "Held"].map((label) => {
+  const bars = ["Busy", "Backpressure"].map((label) => {
     const bar = h("span");
     const value = h("span", {class: "value"});
-    const element = h("span", {class: "node-bar"}, h("span", {text: label}), h("span", {class: label === "Held" ? "meter held" : "meter"}, bar), value);
+    const element = h("span", {class: "node-bar"}, h("span", {text: label}), h("span", {class: label === "Backpressure" ? "meter held" : "meter"}, bar), value);
     return {element, bar, value};
   });
   const foot = h("span", {class: "node-foot"});
@@ -74,11 +74,11 @@ export function graph(pick) {
   const paths = svg("g");
   const labels = svg("g");
   const lines = svg("svg", {"aria-hidden": "true"}, paths, labels);
-  const cards = h("div", {class: "graph", role: "group", "aria-label": "The plan: choose a node to see more of it"}, lines);
+  const cards = h("div", {class: "graph", role: "group", "aria-label": "The plan: choose a node to see more of it"});
   const legend = h("ul", {class: "legend"},
     h("li", {}, h("i"), "Busy: time in the node's own code"),
-    h("li", {}, h("i", {class: "held"}), "Held: waiting because what is behind cannot take more"));
-  const element = h("div", {}, h("div", {class: "graph-box"}, cards, legend));
+    h("li", {}, h("i", {class: "held"}), "Backpressure: waiting because what is behind cannot take more"));
+  const element = h("div", {}, h("div", {class: "graph-box"}, h("div", {class: "plan"}, lines, cards), legend));
   let placed = [];
   let flows = new Map();
 
@@ -123,8 +123,8 @@ export function graph(pick) {
       placed = layout(nodes);
       flows = new Map(nodes.map((node) => [node.id, running ? figures(node.path).rates?.rowsOut ?? 0 : 0]));
       const shown = placed.map((one) => ({...one, figures: figures(one.node.path), picked: one.node.path === picked, running}));
-      // The lines are an element of the same parent, before all cards.
-      cards.append(lines);
+      cards.style.setProperty("--layers", Math.max(1, ...placed.map((one) => one.layer)));
+      cards.style.setProperty("--lanes", Math.max(1, ...placed.map((one) => one.lane)));
       keep(cards, shown, (one) => one.node.id, () => card(pick));
       draw();
     },

@@ -66,7 +66,7 @@ const SUBTASKS = [
   {label: "In", num: true, value: (one) => format.bytes(one.bytes_in)},
   {label: "Out", num: true, value: (one) => format.bytes(one.bytes_out)},
   {label: "Busy", num: true, value: (one) => format.duration(one.busy_seconds * 1000)},
-  {label: "Held", num: true, value: (one) => format.duration(one.backpressure_seconds * 1000)},
+  {label: "Backpressure", num: true, value: (one) => format.duration(one.backpressure_seconds * 1000)},
   {label: "Late", num: true, value: (one) => format.exact(one.late)},
   {label: "Broken", num: true, value: (one) => format.exact(one.broken)},
   {label: "Watermark", num: true, value: watermark},
@@ -84,10 +84,10 @@ function detail(close) {
   const title = h("h2", {tabindex: "-1"});
   const charts = [
     [lineChart("Rows in per second", format.count), "rows-in"], [lineChart("Rows out per second", format.count), "rows-out"],
-    [lineChart("Busy", format.percent, {most: 1}), "busy"], [lineChart("Held", format.percent, {most: 1, held: true}), "backpressure"],
+    [lineChart("Busy", format.percent, {most: 1}), "busy"], [lineChart("Backpressure", format.percent, {most: 1, held: true}), "backpressure"],
     [lineChart("Event time behind", format.lag), "watermark-lag"],
   ];
-  const subtasks = table("Subtasks", SUBTASKS, (one) => one.number);
+  const subtasks = table("Subtasks", SUBTASKS, (one) => one.number, "dense");
   const splits = table("Splits", SPLITS, (one) => one.split);
   const element = h("section", {class: "detail", "aria-label": "The chosen node", hidden: true},
     h("div", {class: "detail-head"}, title, h("button", {type: "button", text: "Close", onclick: close})), h("div", {class: "charts"}, charts.map(([chart]) => chart.element)), subtasks.element, splits.element);
@@ -113,15 +113,15 @@ function detail(close) {
 const NODES = [
   {label: "Node", head: true, value: (one) => one.vertex.name},
   {label: "Plugin", value: (one) => one.detail?.plugin ?? ""},
-  {label: "Subtasks", num: true, value: (one) => one.vertex.parallelism},
-  {label: "Rows in", num: true, value: (one) => format.exact(one.detail?.rows_in)},
-  {label: "Rows out", num: true, value: (one) => format.exact(one.detail?.rows_out)},
+  {label: "Subtasks", num: true, class: "minor", value: (one) => one.vertex.parallelism},
+  {label: "Rows in", num: true, class: "minor", value: (one) => format.exact(one.detail?.rows_in)},
+  {label: "Rows out", num: true, class: "minor", value: (one) => format.exact(one.detail?.rows_out)},
   {label: "In/s", num: true, value: (one) => (one.running ? format.count(one.rates?.rowsIn) : "")},
   {label: "Out/s", num: true, value: (one) => (one.running ? format.count(one.rates?.rowsOut) : "")},
   {label: "Busy", num: true, value: (one) => (one.running ? format.percent(one.rates?.busy) : "")},
-  {label: "Held", num: true, value: (one) => (one.running ? format.percent(one.rates?.backpressure) : "")},
+  {label: "Backpressure", num: true, value: (one) => (one.running ? format.percent(one.rates?.backpressure) : "")},
   {label: "Event time behind", num: true, value: (one) => (one.running ? format.lag(one.rates?.watermarkLag) : "")},
-  {label: "Held by split", num: true, value: (one) => one.detail?.held_by ?? ""},
+  {label: "Held by", num: true, value: (one) => one.detail?.held_by ?? ""},
 ];
 
 export function overview(body, id) {
@@ -134,7 +134,7 @@ export function overview(body, id) {
   };
   const plan = graph(pick);
   const more = detail(() => pick(picked));
-  const nodes = table("Nodes", NODES, (one) => one.vertex.id);
+  const nodes = table("Nodes", NODES, (one) => one.vertex.id, "dense");
   const waiting = h("p", {class: "empty", text: "The job's plan is on its way."});
   body.append(h("div", {class: "tiles"}, tiles.map((one) => one.element)),
     h("section", {class: "section", "aria-label": "Plan"}, h("div", {class: "section-head"}, h("h2", {text: "Plan"}), h("span", {class: "note", text: "Choose a node to see its subtasks and charts"})), waiting, plan.element, more.element),

@@ -25,7 +25,7 @@ function actions(current) {
     try {
       const request = await post(`/v1/jobs/${current().jid}/savepoints`, {"cancel-job": false});
       toast("The savepoint is being taken.");
-      await follow(current(), request, (number) => `Savepoint ${number} is durable.`);
+      await follow(current(), request, (place) => `The savepoint is durable: ${place}`);
     } catch (error) {
       toast(error.message, "bad");
     }
@@ -38,7 +38,7 @@ function actions(current) {
     act: async ([drain]) => {
       const job = current();
       const request = await post(`/v1/jobs/${job.jid}/stop`, {drain});
-      later(follow(job, request, (number) => `${job.name} has stopped with savepoint ${number}.`));
+      later(follow(job, request, (place) => `${job.name} has stopped with the savepoint ${place}`));
     },
   });
   const rescale = () => ask({

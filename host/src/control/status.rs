@@ -13,6 +13,9 @@ pub(crate) use standpipe_cluster::status::{
     CheckpointStatus, CheckpointsStatus, LagStatus, MetricStatus, NodeStatus, Status, SubtaskStatus, TotalsStatus,
 };
 
+/// Checkpoints that are told one by one: more than there are between two looks of a task manager.
+const MOST_CHECKPOINTS: usize = 20;
+
 /// What does not change while a job runs.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
@@ -168,6 +171,7 @@ fn subtasks(node: &NodeMetrics) -> Vec<SubtaskStatus> {
 
 fn checkpoints(metrics: &Metrics) -> CheckpointsStatus {
     let totals = metrics.checkpoints();
+    let older = totals.history.len().saturating_sub(MOST_CHECKPOINTS);
     CheckpointsStatus {
         completed: totals.completed,
         failed: totals.failed,
@@ -177,7 +181,7 @@ fn checkpoints(metrics: &Metrics) -> CheckpointsStatus {
         took_millis: totals.last.map(|last| last.took.as_secs_f64() * 1000.0),
         bytes: totals.last.map(|last| last.bytes),
         trouble: totals.trouble.map(shown),
-        history: totals.history.into_iter().map(checkpoint).collect(),
+        history: totals.history.into_iter().skip(older).map(checkpoint).collect(),
     }
 }
 
