@@ -16,7 +16,7 @@ name: "sensors <b>&"
 sources:
   readings:
     connector: generator
-    with: {rate: 4000, splits: 3, fields: {n: {kind: sequence}, host: {kind: uniform-int, min: 0, max: 40}, value: {kind: uniform-int, min: 0, max: 100}, t: {kind: timestamp}}}
+    with: {rate: 4000, splits: 3, start: now, fields: {n: {kind: sequence}, host: {kind: uniform-int, min: 0, max: 40}, value: {kind: uniform-int, min: 0, max: 100}, t: {kind: timestamp}}}
     event_time: {column: t, out_of_orderness: 1s}
 transforms:
   hot: {input: readings, filter: "value > 90"}
@@ -108,7 +108,10 @@ fn picture(browser: &Browser, name: &str) {
     if let Some(folder) = env::var_os("STANDPIPE_TEST_SCREENSHOTS").map(PathBuf::from) {
         for (look, width, dark) in [("light", 1280, false), ("dark", 1280, true), ("light", 400, false), ("dark", 400, true)] {
             browser.look(width, 900, dark);
-            browser.wait_for("the picture", "return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))");
+            browser.wait_for(
+                "the picture",
+                "return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))",
+            );
             browser.screenshot(&folder.join(format!("{name}-{look}-{width}.png")));
         }
         browser.look(1280, 900, false);
@@ -168,7 +171,10 @@ fn a_running_job_is_seen_and_cancelled_by_keyboard() {
     browser.wait_for("the nodes", "return document.querySelectorAll('.node').length === 7");
     let rate = "return [...document.querySelectorAll('.node')].find((node) => node.dataset.path === 'sources.readings')?.querySelector('b').innerText";
     browser.wait_for("rows that move", &format!("{} !== '–' && parseFloat([...document.querySelectorAll('.node')].find((node) => node.dataset.path === 'sources.readings').querySelector('b').innerText) > 0", rate));
-    let (rows, total) = ("document.querySelector('.tile-note').innerText", "return Number(document.querySelector('.tile-note').innerText.split(' ')[0].replaceAll(',', ''))");
+    let (rows, total) = (
+        "document.querySelector('.tile-note').innerText",
+        "return Number(document.querySelector('.tile-note').innerText.split(' ')[0].replaceAll(',', ''))",
+    );
     let before = browser.run(total).as_f64().unwrap();
     browser.wait_for("more rows", &format!("return Number({rows}.split(' ')[0].replaceAll(',', '')) > {before}"));
     assert_eq!(browser.run("return document.querySelectorAll('.edge').length"), 6);
@@ -185,7 +191,10 @@ fn a_running_job_is_seen_and_cancelled_by_keyboard() {
 
     let page = |tab: &str| browser.open(&cluster.url(&format!("/#/jobs/{id}/{tab}")));
     page("checkpoints");
-    browser.wait_for("checkpoints", "return [...document.querySelectorAll('tbody .badge')].filter((one) => one.innerText === 'Durable').length > 3");
+    browser.wait_for(
+        "checkpoints",
+        "return [...document.querySelectorAll('tbody .badge')].filter((one) => one.innerText === 'Durable').length > 3",
+    );
     picture(&browser, "checkpoints");
     assert_fits(&browser, "checkpoints");
     page("configuration");
@@ -200,7 +209,10 @@ fn a_running_job_is_seen_and_cancelled_by_keyboard() {
     assert_fits(&browser, "task managers");
 
     page("");
-    browser.wait_for("the savepoint's button", "return [...document.querySelectorAll('.actions button')].some((one) => one.innerText === 'Savepoint' && !one.disabled)");
+    browser.wait_for(
+        "the savepoint's button",
+        "return [...document.querySelectorAll('.actions button')].some((one) => one.innerText === 'Savepoint' && !one.disabled)",
+    );
     tab_to(&browser, "Savepoint");
     browser.press([keys::ENTER]);
     browser.wait_for("a savepoint", "return /The savepoint is durable: ./.test(document.querySelector('#toasts').innerText)");
@@ -252,7 +264,10 @@ fn a_manager_that_is_away_is_said_to_be_and_a_token_is_asked_for() {
     folder.write("token", "0123456789abcdef-secret\n");
     let start = || {
         let arguments = ["jobmanager".to_owned(), format!("--bind=127.0.0.1:{port}")];
-        let mut manager = standpipe(arguments).args(["--data".into(), folder.at("data"), "--token-file".into(), folder.at("token")]).timeout(4 * PATIENCE).start();
+        let mut manager = standpipe(arguments)
+            .args(["--data".into(), folder.at("data"), "--token-file".into(), folder.at("token")])
+            .timeout(4 * PATIENCE)
+            .start();
         manager.wait_until("the job manager", PATIENCE, |run| run.stderr().contains("job manager: http://"));
         manager
     };
@@ -264,13 +279,22 @@ fn a_manager_that_is_away_is_said_to_be_and_a_token_is_asked_for() {
     browser.press("wrong".chars().chain([keys::ENTER]));
     browser.wait_for("a no", "return document.body.innerText.includes('does not know that token')");
     browser.press("0123456789abcdef-secret".chars().chain([keys::ENTER]));
-    browser.wait_for("the jobs", "return document.querySelector('#link-text').innerText === 'Live' && document.querySelector('h1').innerText === 'Jobs'");
+    browser.wait_for(
+        "the jobs",
+        "return document.querySelector('#link-text').innerText === 'Live' && document.querySelector('h1').innerText === 'Jobs'",
+    );
     manager.signal(standpipe_tests::Signal::KILL);
     drop(manager);
-    browser.wait_for("that it is away", "return !document.querySelector('#away').hidden && document.querySelector('#away').innerText.includes('Trying again')");
+    browser.wait_for(
+        "that it is away",
+        "return !document.querySelector('#away').hidden && document.querySelector('#away').innerText.includes('Trying again')",
+    );
     picture(&browser, "away");
     let _manager = start();
-    browser.wait_for("that it is back", "return document.querySelector('#away').hidden && document.querySelector('#link-text').innerText === 'Live'");
+    browser.wait_for(
+        "that it is back",
+        "return document.querySelector('#away').hidden && document.querySelector('#link-text').innerText === 'Live'",
+    );
 }
 
 #[test]
@@ -279,7 +303,10 @@ fn pages_of_others_neither_show_the_dashboard_nor_use_its_interface() {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let page = agent.get(cluster.url("/")).call().unwrap();
     let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
-    assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert!(
+        policy.contains("default-src 'none'") && policy.contains("script-src 'self'") && policy.contains("frame-ancestors 'none'"),
+        "{policy}"
+    );
     assert_eq!(page.headers()["x-content-type-options"], "nosniff");
     // A form of another page can send this much; a browser says where it comes from.
     let id = "0".repeat(32);

@@ -24,7 +24,7 @@ parallelism: 2
 sources:
   ticks:
     connector: generator
-    with: {rate: 2000, splits: 2, fields: {n: {kind: sequence}, k: {kind: uniform-int, min: 0, max: 9}, t: {kind: timestamp}}}
+    with: {rate: 2000, splits: 2, start: now, fields: {n: {kind: sequence}, k: {kind: uniform-int, min: 0, max: 9}, t: {kind: timestamp}}}
     event_time: {column: t, out_of_orderness: 1s}
 transforms:
   stats: {input: ticks, key_by: [k], window: {tumbling: 1s}, aggregate: {n: \"count(*)\"}}
@@ -64,7 +64,9 @@ fn a_job_tells_its_figures_and_they_grow() {
     let mut run = start_job(&folder, port);
     let first = text(port).unwrap();
     let rows = |text: &str| {
-        let of_source = text.lines().filter(|line| line.starts_with("standpipe_operator_rows_in_total{") && line.contains("operator=\"sources.ticks\""));
+        let of_source = text
+            .lines()
+            .filter(|line| line.starts_with("standpipe_operator_rows_in_total{") && line.contains("operator=\"sources.ticks\""));
         of_source.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>()
     };
     wait_until("more rows", PATIENCE, || rows(&text(port).unwrap()) > rows(&first) + 1000.0);
@@ -77,7 +79,9 @@ fn a_job_tells_its_figures_and_they_grow() {
     assert!(later.contains("plugin=\"generator\"") && later.contains("plugin=\"file\""), "{later}");
     assert_eq!(value(&later, "standpipe_job_restarts_total{"), Some(0.0));
     assert!(value(&later, "standpipe_checkpoints_completed_total{").unwrap() > 1.0, "{later}");
-    assert!(later.lines().any(|line| line.starts_with("standpipe_job_state{") && line.contains("state=\"running\"") && line.ends_with(" 1")));
+    assert!(
+        later.lines().any(|line| line.starts_with("standpipe_job_state{") && line.contains("state=\"running\"") && line.ends_with(" 1"))
+    );
     // Anything else there is nothing.
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     assert_eq!(agent.get(format!("http://127.0.0.1:{port}/")).call().unwrap().status().as_u16(), 404);
@@ -97,7 +101,8 @@ fn the_address_may_be_in_the_pipeline_and_one_that_is_taken_is_an_error_at_once(
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let folder = Folder::new();
-    let error = standpipe(["run"]).args([pipeline(&folder)]).args(["--set", "restart.attempts=1", "--metrics", &address]).finish().code(3).stderr;
+    let error =
+        standpipe(["run"]).args([pipeline(&folder)]).args(["--set", "restart.attempts=1", "--metrics", &address]).finish().code(3).stderr;
     assert!(error.contains(&format!("error: --metrics {address}: Address already in use")), "{error}");
 }
 
@@ -126,7 +131,8 @@ impl Prometheus {
         let rules = repository().join("docs/monitoring/alerts.yaml");
         let scrape = json!([{"job_name": "standpipe", "static_configs": [{"targets": targets}]}]);
         // JSON is YAML.
-        let configuration = json!({"global": {"scrape_interval": "1s", "evaluation_interval": "1s"}, "rule_files": [rules], "scrape_configs": scrape});
+        let configuration =
+            json!({"global": {"scrape_interval": "1s", "evaluation_interval": "1s"}, "rule_files": [rules], "scrape_configs": scrape});
         let file = folder.write("prometheus.yml", configuration.to_string());
         let mut command = Command::new(program);
         command.arg(format!("--config.file={}", file.display())).arg(format!("--storage.tsdb.path={}", folder.at("data").display()));
@@ -159,7 +165,9 @@ fn panels() -> Vec<(String, String)> {
     let queries = |panel: &Value| {
         let title = panel["title"].as_str().unwrap().to_owned();
         let targets = panel["targets"].as_array().cloned().unwrap_or_default();
-        targets.into_iter().map(move |target| (title.clone(), target["expr"].as_str().unwrap().replace("$__rate_interval", "5s").replace("$pipeline", ".*")))
+        targets.into_iter().map(move |target| {
+            (title.clone(), target["expr"].as_str().unwrap().replace("$__rate_interval", "5s").replace("$pipeline", ".*"))
+        })
     };
     dashboard["panels"].as_array().unwrap().iter().flat_map(queries).collect()
 }
@@ -172,7 +180,13 @@ fn names(query: &str) -> BTreeSet<String> {
 
 fn lint(text: &str) {
     let Some(program) = on_path(&["promtool"]) else { return skip("promtool") };
-    let mut tool = Command::new(program).args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut tool = Command::new(program)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     tool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let said = tool.wait_with_output().unwrap();
     let words = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
@@ -182,11 +196,13 @@ fn lint(text: &str) {
 /// A manager and a task manager with an endpoint, and the job on them.
 fn start_cluster(folder: &Folder, port: u16, metrics: u16) -> [Running; 2] {
     let (bind, url, address) = (format!("127.0.0.1:{port}"), format!("http://127.0.0.1:{port}"), format!("127.0.0.1:{metrics}"));
-    let mut manager = standpipe(["jobmanager", "--bind", &bind]).args(["--data".into(), folder.at("manager")]).timeout(4 * PATIENCE).start();
+    let mut manager =
+        standpipe(["jobmanager", "--bind", &bind]).args(["--data".into(), folder.at("manager")]).timeout(4 * PATIENCE).start();
     manager.wait_until("the job manager", PATIENCE, |run| run.stderr().contains("job manager: http://"));
     let arguments = ["taskmanager", "--slots", "2", "--jobmanager", &url, "--metrics", &address];
     let mut task_manager = standpipe(arguments).args(["--data".into(), folder.at("one")]).timeout(4 * PATIENCE).start();
-    task_manager.wait_until("its endpoint", PATIENCE, |_| text(metrics).is_some_and(|text| text.contains("standpipe_taskmanager_connected 1")));
+    task_manager
+        .wait_until("its endpoint", PATIENCE, |_| text(metrics).is_some_and(|text| text.contains("standpipe_taskmanager_connected 1")));
     let content = fs::read(pipeline(folder)).unwrap();
     let hash = Hash::of(&content);
     _ = ureq::put(format!("{url}/v1/blobs/{hash}")).send(&content).unwrap();
@@ -201,7 +217,9 @@ fn start_cluster(folder: &Folder, port: u16, metrics: u16) -> [Running; 2] {
         options: Options::default(),
     };
     _ = ureq::post(format!("{url}/v1/jobs")).send(serde_json::to_vec(&bundle).unwrap()).unwrap();
-    task_manager.wait_until("the job's figures", PATIENCE, |_| text(metrics).is_some_and(|text| text.contains("standpipe_checkpoint_last_age_seconds{")));
+    task_manager.wait_until("the job's figures", PATIENCE, |_| {
+        text(metrics).is_some_and(|text| text.contains("standpipe_checkpoint_last_age_seconds{"))
+    });
     [manager, task_manager]
 }
 
@@ -229,7 +247,8 @@ fn prometheus_reads_all_of_it_and_every_query_in_the_docs_is_answered() {
         assert!(series > 0 || NOT_HERE.iter().any(|name| query.contains(name)), "{title}: {query} gives nothing");
     }
     let rules = prometheus.get("/api/v1/rules").unwrap();
-    let rules: Vec<Value> = rules["data"]["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect();
+    let rules: Vec<Value> =
+        rules["data"]["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect();
     assert_eq!(rules.len(), 12);
     for rule in rules {
         let query = rule["query"].as_str().unwrap();

@@ -50,9 +50,9 @@ struct Rates {
     /// As `busy`.
     backpressure: f32,
     /// Seconds; not a number: there is no watermark.
-    watermark_lag: f32,
+    watermark_lag: f64,
     /// Records that are not read yet; not a number: the source does not know, or is none.
-    lag: f32,
+    lag: f64,
 }
 
 impl Figures {
@@ -83,12 +83,12 @@ impl Figures {
         let points: Vec<&Point> = of_job.points.iter().filter(|point| point.at > since).collect();
         let nodes = job.planned.nodes.iter().enumerate().map(|(i, node)| {
             let column =
-                |of: fn(&Rates) -> f32| points.iter().map(|point| number(point.nodes.get(i).map_or(f32::NAN, of))).collect::<Vec<_>>();
+                |of: fn(&Rates) -> f64| points.iter().map(|point| number(point.nodes.get(i).map_or(f64::NAN, of))).collect::<Vec<_>>();
             json!({
                 "id": vertex_id(&node.path), "path": node.path,
-                "rows-in": column(|rates| rates.rows_in), "rows-out": column(|rates| rates.rows_out),
-                "bytes-in": column(|rates| rates.bytes_in), "bytes-out": column(|rates| rates.bytes_out),
-                "busy": column(|rates| rates.busy), "backpressure": column(|rates| rates.backpressure),
+                "rows-in": column(|rates| rates.rows_in.into()), "rows-out": column(|rates| rates.rows_out.into()),
+                "bytes-in": column(|rates| rates.bytes_in.into()), "bytes-out": column(|rates| rates.bytes_out.into()),
+                "busy": column(|rates| rates.busy.into()), "backpressure": column(|rates| rates.backpressure.into()),
                 "watermark-lag": column(|rates| rates.watermark_lag), "lag": column(|rates| rates.lag),
             })
         });
@@ -100,8 +100,8 @@ impl Figures {
 }
 
 /// JSON has no word for what is not a number; more than three digits behind the point are noise.
-fn number(value: f32) -> Option<f64> {
-    value.is_finite().then(|| (f64::from(value) * 1000.0).round() / 1000.0)
+fn number(value: f64) -> Option<f64> {
+    value.is_finite().then(|| (value * 1000.0).round() / 1000.0)
 }
 
 impl OfJob {
@@ -146,8 +146,8 @@ fn rates(before: &Status, node: &NodeStatus, seconds: f64, at: Millis) -> Rates 
         bytes_out: grown(|node| node.bytes_out),
         busy: share(|node| node.busy_seconds),
         backpressure: share(|node| node.backpressure_seconds),
-        watermark_lag: watermark.map_or(f32::NAN, |watermark| (at as f64 / 1000.0 - watermark) as f32),
-        lag: lag.map_or(f32::NAN, |lag| lag as f32),
+        watermark_lag: watermark.map_or(f64::NAN, |watermark| at as f64 / 1000.0 - watermark),
+        lag: lag.map_or(f64::NAN, |lag| lag as f64),
     }
 }
 
@@ -187,7 +187,7 @@ mod tests {
             figures.note(&beat(at, rows, busy, checkpoint), &manager);
         }
         let of_job = &figures.0["a"];
-        let points: Vec<(u64, f32, f32, f32)> = of_job
+        let points: Vec<(u64, f32, f32, f64)> = of_job
             .points
             .iter()
             .map(|point| (point.at, point.nodes[0].rows_in, point.nodes[0].busy, point.nodes[0].watermark_lag))
