@@ -220,6 +220,9 @@ pub(crate) enum JobCommand {
     Savepoint {
         /// The pipeline's name, or the beginning of the job's id
         job: String,
+        /// Copy it to this folder or URL; prints where it is then
+        #[arg(long, value_name = "DIR|URL")]
+        to: Option<String>,
     },
     /// Stop one cleanly, as Ctrl-C does, and wait for its end
     Stop {
@@ -231,6 +234,9 @@ pub(crate) enum JobCommand {
         /// Fire the open windows, as if the sources had ended
         #[arg(long)]
         drain: bool,
+        /// Copy the savepoint to this folder or URL; prints where it is then
+        #[arg(long, value_name = "DIR|URL")]
+        to: Option<String>,
     },
     /// End one at once; nothing more is delivered or committed
     Cancel {

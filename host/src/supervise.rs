@@ -47,6 +47,9 @@ const ATTEMPT: &str = "STANDPIPE_ATTEMPT";
 const SUPERVISOR: &str = "STANDPIPE_SUPERVISOR";
 const JOB: &str = "STANDPIPE_JOB";
 
+/// Set in a child of a task manager: the file that says until when it may run.
+pub(crate) const LEASE: &str = "STANDPIPE_LEASE";
+
 /// How often this process' job has been started before, if it is a child.
 pub(crate) fn attempt() -> Option<u32> {
     env::var(ATTEMPT).ok()?.parse().ok()
@@ -71,6 +74,13 @@ pub(crate) fn be_supervised() -> io::Result<()> {
     if rustix::process::getppid() != supervisor {
         // It has died before it could be said.
         exit(i32::from(Code::Interrupted as u8));
+    }
+    if let Some(lease) = env::var_os(LEASE) {
+        // The task manager does not say any more that it may run: it may be stopped, and the job runs elsewhere.
+        standpipe_cluster::taskmanager::lease::watch(lease.as_ref(), || {
+            say!("error: the task manager has not renewed the lease of this process");
+            _ = kill_process(rustix::process::getpid(), Signal::KILL);
+        })?;
     }
     // The terminal's; the supervisor passes them on as SIGTERM.
     signal_hook::flag::register(SIGINT, std::sync::Arc::default()).map(drop)
@@ -108,14 +118,7 @@ pub(crate) fn supervise(plan: &Plan, processes: u32, tls: bool) -> anyhow::Resul
     let id = RunOptions::new().job_id;
     let (events, happened) = mpsc::channel();
     listen(events.clone())?;
-    let identity = Identity {
-        job: plan.name.clone(),
-        id: id.clone(),
-        started: Utc::now(),
-        restarts: 0,
-        generation: 0,
-        checkpoints: plan.checkpoint.is_some(),
-    };
+    let identity = Identity { job: plan.name.clone(), id: id.clone(), started: Utc::now(), restarts: 0, generation: 0, checkpoints: None };
     let watched = Arc::new(Mutex::new(Watched { identity, reason: "it is being started".to_owned() }));
     let server = Server::start_if_possible(control::socket(&id), answer(&id, &watched, events.clone()));
     let end = Supervisor { plan, processes, tls, id: &id, events, happened, watched }.run()?;
@@ -269,7 +272,7 @@ fn answer(id: &str, watched: &Arc<Mutex<Watched>>, events: Sender<Event>) -> Han
     let tell = move |event| _ = events.lock().unwrap_or_else(PoisonError::into_inner).send(event);
     Box::new(move |request, send| {
         let asked = control::socket_of_child(&id).and_then(|socket| {
-            client::ask(&socket, request, None, |answer| {
+            client::ask(&socket, &request, None, |answer| {
                 if answer == Answer::Stopping {
                     tell(Event::Stopping);
                 }
@@ -282,7 +285,7 @@ fn answer(id: &str, watched: &Arc<Mutex<Watched>>, events: Sender<Event>) -> Han
         let watched = lock(&watched);
         match request {
             Request::Status => send(Answer::Status(Box::new(watched.identity.restarting(&watched.reason)))),
-            Request::Savepoint | Request::Stop { savepoint: true, .. } => {
+            Request::Savepoint { .. } | Request::Checkpoint | Request::Stop { savepoint: true, .. } => {
                 send(Answer::Refused(format!("it cannot take a savepoint now: {}", watched.reason)));
             }
             Request::Stop { .. } | Request::Cancel => {

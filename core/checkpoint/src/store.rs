@@ -3,6 +3,7 @@
 //!
 //! Calls block until the store has answered; whoever calls has a thread for it. What they give is durable: on this machine's disk files and folders are synced.
 
+mod copy;
 mod local;
 mod names;
 mod place;
@@ -104,6 +105,12 @@ impl Store {
     #[must_use]
     pub fn manifest_place(&self, manifest: &Manifest) -> String {
         format!("{}/{CHECKPOINTS}/{}", self.place(), Name::of(manifest))
+    }
+
+    /// Where the manifest of that number, generation and kind is, or would be.
+    #[must_use]
+    pub fn place_of(&self, id: u64, generation: u64, kind: Kind) -> String {
+        format!("{}/{CHECKPOINTS}/{}", self.place(), Name { id, generation, kind })
     }
 
     fn wait<T>(&self, what: impl Future<Output = T>) -> T {

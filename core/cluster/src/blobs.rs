@@ -12,10 +12,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::{Duration, SystemTime},
 };
 
 /// Where files are while they are written.
 const WRITING: &str = "writing";
+/// What a disk keeps free for whoever else needs it, the manager's database above all.
+const SPARE: u64 = 128 << 20;
+/// Bytes of a blob between two looks at what the disk has left.
+const SPARE_LOOK: u64 = 16 << 20;
 
 /// Why a blob is not taken, or not given.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +51,16 @@ pub enum BlobError {
         /// Its length.
         found: u64,
     },
+    /// The disk is as good as full.
+    #[error("{path}: its disk has {free} bytes left, of which {spare} stay free")]
+    Full {
+        /// The folder.
+        path: PathBuf,
+        /// What is left.
+        free: u64,
+        /// What stays.
+        spare: u64,
+    },
     /// The system refused.
     #[error("{path}: {source}")]
     System {
@@ -65,6 +80,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> BlobError {
 pub struct Blobs {
     folder: PathBuf,
     most: u64,
+    spare: u64,
     next: Arc<AtomicU64>,
 }
 
@@ -81,7 +97,7 @@ impl Blobs {
             _ => {}
         }
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&writing).map_err(at(&writing))?;
-        Ok(Self { folder, most: MOST_BYTES, next: Arc::default() })
+        Ok(Self { folder, most: MOST_BYTES, spare: SPARE, next: Arc::default() })
     }
 
     /// With another limit on a blob's length, in bytes.
@@ -102,11 +118,25 @@ impl Blobs {
         self.path(hash).is_file()
     }
 
-    /// Those that are not there, each once.
+    /// Those that are not there, each once. Those that are stay for a while: see [`Self::keep_only`].
     #[must_use]
     pub fn missing(&self, hashes: impl IntoIterator<Item = Hash>) -> Vec<Hash> {
         let hashes: BTreeSet<Hash> = hashes.into_iter().collect();
-        hashes.into_iter().filter(|hash| !self.has(*hash)).collect()
+        hashes.into_iter().filter(|hash| !self.touch(*hash)).collect()
+    }
+
+    /// Whether it is there; if so, it counts as new from now on.
+    fn touch(&self, hash: Hash) -> bool {
+        let file = File::options().append(true).open(self.path(hash));
+        file.and_then(|file| file.set_modified(SystemTime::now())).is_ok()
+    }
+
+    /// Refuses when the disk has nothing to spare.
+    fn check_space(&self) -> Result<(), BlobError> {
+        let path = &self.folder;
+        let found = rustix::fs::statvfs(path).map_err(|error| at(path)(error.into()))?;
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        if free < self.spare { Err(BlobError::Full { path: path.clone(), free, spare: self.spare }) } else { Ok(()) }
     }
 
     /// Begins to take a blob that comes in pieces.
@@ -114,10 +144,11 @@ impl Blobs {
     /// # Errors
     /// When the folder takes no file.
     pub fn begin(&self, hash: Hash) -> Result<Incoming, BlobError> {
+        self.check_space()?;
         let path = self.folder.join(WRITING).join(format!("{}.{}", hash.digits(), self.next.fetch_add(1, Relaxed)));
         let file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(at(&path))?;
-        let (place, most) = (self.path(hash), self.most);
-        Ok(Incoming { hash, place, most, path, file, bytes: 0, hasher: Hasher::default(), kept: false })
+        let (place, blobs) = (self.path(hash), self.clone());
+        Ok(Incoming { hash, place, blobs, path, file, bytes: 0, looked: 0, hasher: Hasher::default(), kept: false })
     }
 
     /// Takes a blob from a reader; `false`: it was there already.
@@ -125,7 +156,7 @@ impl Blobs {
     /// # Errors
     /// Those of [`Incoming`], and of the reader.
     pub fn put(&self, hash: Hash, mut from: impl Read) -> Result<bool, BlobError> {
-        if self.has(hash) {
+        if self.touch(hash) {
             return Ok(false);
         }
         let mut incoming = self.begin(hash)?;
@@ -184,16 +215,38 @@ impl Blobs {
         Ok(())
     }
 
-    /// Removes what no one needs any more.
+    /// Removes from a folder what [`Self::lay_out`] has put there, and folders that are empty then. What the job has written there stays: it is its user's.
+    pub fn take_in(bundle: &Bundle, folder: &Path) {
+        let plugins = folder.join(crate::bundle::PLUGINS);
+        let beside = [&bundle.pipeline].into_iter().chain(&bundle.resources).map(|file| (file, folder));
+        for (file, of) in beside.chain(bundle.plugins.iter().map(|file| (file, plugins.as_path()))) {
+            let place = of.join(&file.path);
+            // It may never have been there.
+            drop(fs::remove_file(&place));
+            for parent in place.ancestors().skip(1).take_while(|parent| parent.starts_with(folder)) {
+                if fs::remove_dir(parent).is_err() {
+                    break;
+                }
+            }
+        }
+        drop(fs::remove_dir(&plugins));
+        drop(fs::remove_dir(folder));
+    }
+
+    /// Removes what no one needs any more and has been there for that long: whoever was told that a blob is there needs it soon.
     ///
     /// # Errors
     /// When the folder cannot be read, or a file not be removed.
-    pub fn keep_only(&self, needed: &BTreeSet<Hash>) -> Result<(), BlobError> {
+    pub fn keep_only(&self, needed: &BTreeSet<Hash>, for_at_least: Duration) -> Result<(), BlobError> {
         let needed: BTreeSet<String> = needed.iter().map(Hash::digits).collect();
+        let is_old = |path: &Path| {
+            let modified = fs::metadata(path).and_then(|found| found.modified());
+            modified.is_ok_and(|modified| modified.elapsed().unwrap_or_default() >= for_at_least)
+        };
         for entry in fs::read_dir(&self.folder).map_err(at(&self.folder))? {
             let path = entry.map_err(at(&self.folder))?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.len() == 64 && !needed.contains(name) {
+            if name.len() == 64 && !needed.contains(name) && is_old(&path) {
                 fs::remove_file(&path).map_err(at(&path))?;
             }
         }
@@ -206,10 +259,12 @@ impl Blobs {
 pub struct Incoming {
     hash: Hash,
     place: PathBuf,
-    most: u64,
+    blobs: Blobs,
     path: PathBuf,
     file: File,
     bytes: u64,
+    /// How many they were when the disk was looked at last.
+    looked: u64,
     hasher: Hasher,
     kept: bool,
 }
@@ -221,8 +276,12 @@ impl Incoming {
     /// When it becomes too large, or the disk is full.
     pub fn write(&mut self, piece: &[u8]) -> Result<(), BlobError> {
         self.bytes = self.bytes.saturating_add(piece.len() as u64);
-        if self.bytes > self.most {
-            return Err(BlobError::Large { hash: self.hash, most: self.most });
+        if self.bytes > self.blobs.most {
+            return Err(BlobError::Large { hash: self.hash, most: self.blobs.most });
+        }
+        if self.bytes - self.looked >= SPARE_LOOK {
+            self.looked = self.bytes;
+            self.blobs.check_space()?;
         }
         self.hasher.update(piece);
         self.file.write_all(piece).map_err(at(&self.path))
@@ -306,6 +365,22 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_is_full_is_not_filled_to_the_last_byte() {
+        let (_folder, blobs) = blobs();
+        let full = Blobs { spare: u64::MAX, ..blobs.clone() };
+        let error = full.put(Hash::of(b"abc"), b"abc".as_slice()).unwrap_err();
+        assert!(matches!(error, BlobError::Full { .. }), "{error}");
+        // It becomes full while a blob comes.
+        let mut incoming = blobs.begin(Hash::of(b"abc")).unwrap();
+        incoming.blobs.spare = u64::MAX;
+        let piece = vec![0; SPARE_LOOK as usize / 2];
+        incoming.write(&piece).unwrap();
+        assert!(matches!(incoming.write(&piece), Err(BlobError::Full { .. })));
+        drop(incoming);
+        assert_eq!(files(&blobs), 0);
+    }
+
+    #[test]
     fn the_same_blob_may_come_twice_at_the_same_time() {
         let (_folder, blobs) = blobs();
         let hash = Hash::of(b"abc");
@@ -342,8 +417,20 @@ mod tests {
         }
         assert_eq!(fs::read(job.join("plugins/liba.so")).unwrap(), b"so");
         assert_eq!(fs::read(job.join("data/x.csv")).unwrap(), b"1,2");
-        blobs.keep_only(&bundle.files().map(|file| file.hash).collect()).unwrap();
+        let needed = bundle.files().map(|file| file.hash).collect();
+        blobs.keep_only(&needed, Duration::from_secs(60)).unwrap();
+        assert_eq!(files(&blobs), 4, "somebody may be about to need it");
+        blobs.keep_only(&needed, Duration::ZERO).unwrap();
         assert_eq!((files(&blobs), blobs.missing(bundle.files().map(|file| file.hash)).len()), (3, 0));
+        // What the job has written is its user's.
+        fs::write(job.join("data/out.jsonl"), "{}").unwrap();
+        Blobs::take_in(&bundle, &job);
+        let left: Vec<_> = fs::read_dir(&job).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!((left, fs::read_dir(job.join("data")).unwrap().count()), (vec!["data".into()], 1));
+        fs::remove_file(job.join("data/out.jsonl")).unwrap();
+        blobs.lay_out(&bundle, &job).unwrap();
+        Blobs::take_in(&bundle, &job);
+        assert!(!job.exists());
         let longer = Bundle { resources: vec![bundle::File { bytes: 4, ..file("x", b"1,2") }], ..bundle };
         assert!(matches!(blobs.check_lengths(&longer), Err(BlobError::Length { wanted: 4, found: 3, .. })));
     }

@@ -228,6 +228,9 @@ pub enum BundleError {
     /// Two files of one path.
     #[error("{0:?} is in the bundle twice")]
     Twice(String),
+    /// A file where another one needs a folder.
+    #[error("{0:?} is in the bundle, and {1:?} needs a folder of that name")]
+    Folder(String, String),
     /// A file that is too large.
     #[error("{0:?} has {1} bytes; a file of a bundle may have {MOST_BYTES}")]
     Large(String, u64),
@@ -291,6 +294,15 @@ impl Bundle {
             }
             if !paths.insert(path) {
                 problems.push(BundleError::Twice(shortened(&file.path)));
+            }
+        }
+        let is_file = |folder: &&str| paths.contains(*folder);
+        let of_plugins = Some(PLUGINS).filter(is_file).map(|folder| BundleError::Folder(folder.to_owned(), format!("{folder}/")));
+        problems.extend(of_plugins);
+        for path in &paths {
+            let mut folders = path.match_indices('/').filter_map(|(end, _)| path.get(..end)).filter(|folder| *folder != PLUGINS);
+            if let Some(folder) = folders.find(is_file) {
+                problems.push(BundleError::Folder(shortened(folder), shortened(path)));
             }
         }
         let bytes = self.files().fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
@@ -425,6 +437,13 @@ mod tests {
         assert!(is_there(&BundleError::Large("large".to_owned(), MOST_BYTES + 1)) && is_there(&BundleError::Parallelism(0)));
         assert!(is_there(&BundleError::NothingRestored) && is_there(&BundleError::Key("engine..x".to_owned())));
         assert_eq!(problems.len(), 8, "{problems:?}");
+    }
+
+    #[test]
+    fn a_file_is_no_folder() {
+        let wrong = Bundle { resources: vec![file("plugins"), file("a"), file("a/b/c"), file("a-b")], ..bundle() };
+        let folder = |folder: &str, of: &str| BundleError::Folder(folder.to_owned(), of.to_owned());
+        assert_eq!(wrong.check(), [folder("plugins", "plugins/"), folder("a", "a/b/c")]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! - [`blobs`]: its files on a disk, by the hash of their content.
 //! - [`protocol`]: what the manager and its task managers say to each other.
 //! - [`manager`]: where jobs run; decisions alone. [`agent`]: the same for a task manager.
+//! - [`triggers`]: savepoints and the like that users have asked for.
 //! - [`status`]: how a job does. [`exposition`]: the same for Prometheus.
 //! - [`store`]: what the manager keeps.
 //! - [`server`]: the manager as a process, with its REST interface.
@@ -24,3 +25,4 @@ pub mod server;
 pub mod status;
 pub mod store;
 pub mod taskmanager;
+pub mod triggers;

@@ -163,30 +163,33 @@ pub struct CheckpointsStatus {
     pub bytes: Option<u64>,
     /// Why the last one was given up, until another is durable.
     pub trouble: Option<String>,
-    /// The last ones, oldest first.
+    /// The number of the one that this start went on from.
     #[serde(default)]
-    pub history: Vec<CheckpointStatus>,
+    pub restored: Option<u64>,
+    /// The last ones since this start, oldest first.
+    #[serde(default)]
+    pub history: Vec<PastStatus>,
 }
 
-/// A checkpoint.
+/// A checkpoint that is durable, or was given up.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct CheckpointStatus {
+pub struct PastStatus {
     /// Its number.
     pub id: u64,
     /// It stays until it is discarded.
     pub savepoint: bool,
-    /// `in-progress`, `completed`, `failed`.
-    pub state: String,
     /// Milliseconds since 1970.
     pub triggered_millis: i64,
     /// From then on.
     pub took_millis: f64,
-    /// Its size; 0 while it is not durable.
+    /// Its size; 0 if it was given up.
     pub bytes: u64,
-    /// What of that was written for it.
-    pub written_bytes: u64,
+    /// Of files that were written for it.
+    pub written: u64,
+    /// Where its manifest is: what `--restore` takes.
+    pub place: Option<String>,
     /// Why it was given up.
-    pub reason: Option<String>,
+    pub trouble: Option<String>,
 }
 
 /// A metric of a plugin.

@@ -19,8 +19,7 @@ const COLUMNS = [
   {label: "Duration", num: true, value: (one) => format.duration(one.end_to_end_duration)},
   {label: "Size", num: true, value: (one) => (one.status === "COMPLETED" ? format.bytes(one.state_size) : "")},
   {label: "Written", num: true, value: (one) => (one.status === "COMPLETED" ? format.bytes(one.checkpointed_size) : "")},
-  {label: "Attempt", num: true, value: (one) => one.attempt + 1},
-  {label: "Why", value: (one) => one.failure_message ?? ""},
+  {label: "Where, or why not", class: "mono", value: (one) => one.failure_message ?? (one.is_savepoint ? one.external_path : "") ?? ""},
 ];
 
 function tile(label) {
@@ -34,7 +33,7 @@ function tile(label) {
 export function checkpoints(body, id) {
   const tiles = ["Durable", "Given up", "Newest takes", "Newest is"].map(tile);
   const [took, size] = [barChart("Duration", format.duration), barChart("Size", format.bytes)];
-  const list = table("Checkpoints, newest first", COLUMNS, (one) => `${one.attempt}-${one.id}`);
+  const list = table("Checkpoints, newest first", COLUMNS, (one) => one.id);
   const empty = h("p", {class: "empty"});
   const charts = h("div", {class: "detail"}, h("div", {class: "charts"}, took.element, size.element));
   body.append(h("div", {class: "tiles"}, tiles.map((one) => one.element)), h("div", {class: "section"}, charts), h("section", {class: "section", "aria-label": "History"}, h("div", {class: "section-head"}, h("h2", {text: "History"}), h("span", {class: "note", text: "newest first"})), empty, list.element));

@@ -79,6 +79,27 @@ impl Started {
     }
 }
 
+/// A process of the cluster that is ended unless the whole cluster has begun.
+struct Starting(Option<Child>);
+
+impl Starting {
+    fn started(&self) -> anyhow::Result<Started> {
+        self.0.as_ref().map(Started::of).transpose()?.ok_or_else(|| Failure::error(Code::Outside, "a process of the cluster is gone"))
+    }
+
+    fn has_ended(&mut self) -> std::io::Result<bool> {
+        Ok(self.0.as_mut().map(Child::try_wait).transpose()?.flatten().is_some())
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(Ok(started)) = self.0.as_ref().map(Started::of) {
+            started.end();
+        }
+    }
+}
+
 fn read(folder: &Path) -> Option<Running> {
     let running: Running = serde_json::from_slice(&fs::read(file(folder)).ok()?).ok()?;
     (running.job_manager.runs() || running.task_manager.runs()).then_some(running)
@@ -93,16 +114,15 @@ fn start(arguments: &ClusterStart) -> anyhow::Result<()> {
     }
     let address = format!("127.0.0.1:{}", arguments.port);
     let url = format!("http://{address}");
-    let mut manager = spawn(&folder, "jobmanager", &["jobmanager", "--bind", &address])?;
+    let mut manager = Starting(Some(spawn(&folder, "jobmanager", &["jobmanager", "--bind", &address])?));
     let slots = arguments.slots.to_string();
-    let mut worker = spawn(&folder, "taskmanager", &["taskmanager", "--slots", &slots, "--jobmanager", &url])?;
-    let running = Running { task_manager: Started::of(&worker)?, job_manager: Started::of(&manager)? };
+    let mut worker = Starting(Some(spawn(&folder, "taskmanager", &["taskmanager", "--slots", &slots, "--jobmanager", &url])?));
+    let running = Running { task_manager: worker.started()?, job_manager: manager.started()? };
     fs::write(file(&folder), serde_json::to_vec(&running)?).map_err(outside)?;
     let deadline = Instant::now() + PATIENCE;
     while !is_ready(&url) {
         for (child, name) in [(&mut manager, "jobmanager"), (&mut worker, "taskmanager")] {
-            if child.try_wait()?.is_some() || Instant::now() >= deadline {
-                [&running.task_manager, &running.job_manager].into_iter().for_each(Started::end);
+            if child.has_ended()? || Instant::now() >= deadline {
                 let said = fs::read_to_string(folder.join(name).with_extension("log")).unwrap_or_default();
                 let last = said.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it does not answer");
                 return Err(Failure::error(Code::Outside, format!("{name}: {last}")));
@@ -110,6 +130,8 @@ fn start(arguments: &ClusterStart) -> anyhow::Result<()> {
         }
         thread::sleep(LOOK);
     }
+    // They stay.
+    (manager.0, worker.0) = (None, None);
     say!("a job manager and a task manager with {slots} slots run; their data and logs are in {}", folder.display());
     Ok(print(&format!("{url}\n"))?)
 }

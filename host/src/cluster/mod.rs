@@ -17,6 +17,7 @@ use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
+use standpipe_checkpoint::{Kind, Store};
 use standpipe_cluster::{
     bundle::Bundle,
     manager::Settings,
@@ -30,11 +31,16 @@ use std::{
     ffi::OsString,
     fs, io,
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
     thread,
+    time::Duration,
 };
+
+/// How long what a manager is at has to be finished when it ends.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// The folder of a manager's or task manager's data if none is given.
 fn default_data(name: &str) -> anyhow::Result<PathBuf> {
@@ -48,6 +54,10 @@ fn default_data(name: &str) -> anyhow::Result<PathBuf> {
 fn token(file: Option<&Path>) -> anyhow::Result<Option<String>> {
     let Some(file) = file else { return Ok(None) };
     let text = fs::read_to_string(file).map_err(|error| Failure::error(Code::Outside, format!("{}: {error}", file.display())))?;
+    let mode = fs::metadata(file).map_or(0, |found| found.permissions().mode());
+    if mode & 0o077 != 0 {
+        say!("warning: {}: others on this machine may read the token (mode {:o}); chmod 600 keeps it yours", file.display(), mode & 0o777);
+    }
     let text = text.trim();
     if text.len() < 16 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         let message = format!("{}: a token has at least 16 characters of ASCII without spaces", file.display());
@@ -67,6 +77,7 @@ pub(crate) fn job_manager(arguments: &JobManagerArguments) -> anyhow::Result<()>
         settings: Settings { lease, ..Settings::default() },
         planner: Arc::new(planner::plan),
         introducer: Arc::new(introduce),
+        disposer: Arc::new(dispose),
         assets: crate::dashboard::asset,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -82,10 +93,23 @@ pub(crate) fn job_manager(arguments: &JobManagerArguments) -> anyhow::Result<()>
         say!("job manager: http://{}, data in {}", server.address()?, data.display());
         server.run(async { _ = ended.await }).await
     });
+    // A pipeline may be being planned: nobody waits for it any more.
+    runtime.shutdown_timeout(LEAVING);
     served.map_err(|error| {
         let code = if matches!(error, ServerError::Open(_)) { Code::Usage } else { Code::Outside };
         Failure::error(code, error)
     })
+}
+
+/// Removes a savepoint whose manifest this machine can see.
+fn dispose(place: &str) -> Result<(), String> {
+    let (store, number) = Store::at(place).map_err(|error| error.to_string())?;
+    let number = number.ok_or_else(|| format!("{place} is no savepoint: expected the path or URL of its manifest"))?;
+    let manifest = store.read(number).map_err(|error| error.to_string())?;
+    if manifest.kind != Kind::Savepoint {
+        return Err(format!("{place} is a checkpoint: its job removes it when it does not need it any more"));
+    }
+    store.discard(number).map_err(|error| error.to_string())
 }
 
 /// A secret for the processes of one start of a job; certificates where they talk over a network.
@@ -158,7 +182,7 @@ fn worker(spec: &WorkerSpec<'_>) -> io::Result<Command> {
         command.arg("--allow-non-restored-state");
     }
     supervise::be_child(&mut command, order.attempt.number, &order.attempt.job);
-    command.env(crate::control::FOLDER, spec.sockets).env(processes::HOST, spec.host);
+    command.env(crate::control::FOLDER, spec.sockets).env(processes::HOST, spec.host).env(supervise::LEASE, spec.lease);
     if let (processes @ 2.., process) = (u32::try_from(order.slots.len()).map_err(io::Error::other)?, order.process) {
         command.env(processes::PROCESS, processes::Member { process, processes }.to_text());
         let slots: Vec<String> = order.slots.iter().map(u32::to_string).collect();

@@ -15,12 +15,15 @@ use std::{
     io::{self, Read},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::mpsc::{self, Receiver},
     thread,
     time::{Duration, Instant},
 };
 
 /// A plugin that takes longer to say what it is takes too long.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Of what it says.
+const MOST_BYTES: u64 = 16 << 20;
 /// Between two looks for its end.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -39,21 +42,31 @@ fn run(folder: &Path, bundle: &Bundle) -> io::Result<Output> {
     let mut command = Command::new(env::current_exe()?);
     command.arg("plan").args(pipeline_arguments(bundle)).current_dir(folder);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let read = |pipe: Option<Box<dyn Read + Send>>| {
-        thread::Builder::new().name("plan".to_owned()).spawn(move || {
-            let mut bytes = Vec::new();
-            pipe.map(|pipe| pipe.take(16 << 20).read_to_end(&mut bytes)).transpose().map(|_| bytes)
-        })
+    let deadline = Instant::now() + PATIENCE;
+    let (stdout, stderr) = (read(child.stdout.take())?, read(child.stderr.take())?);
+    let status = wait(&mut child, deadline)?;
+    // What a plugin has started may hold them open.
+    let had = |pipe: Receiver<io::Result<Vec<u8>>>| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        pipe.recv_timeout(left).map_err(|_| io::Error::other("what it says has no end"))?
     };
-    let stdout = read(child.stdout.take().map(|pipe| Box::new(pipe) as _))?;
-    let stderr = read(child.stderr.take().map(|pipe| Box::new(pipe) as _))?;
-    let status = wait(&mut child)?;
-    let gone = |_| io::Error::other("what it says cannot be read");
-    Ok(Output { status, stdout: stdout.join().map_err(gone)??, stderr: stderr.join().map_err(gone)?? })
+    Ok(Output { status, stdout: had(stdout)?, stderr: had(stderr)? })
 }
 
-fn wait(child: &mut Child) -> io::Result<std::process::ExitStatus> {
-    let deadline = Instant::now() + PATIENCE;
+/// Reads a pipe, on a thread of its own.
+fn read(pipe: Option<impl Read + Send + 'static>) -> io::Result<Receiver<io::Result<Vec<u8>>>> {
+    let (sender, receiver) = mpsc::channel();
+    let read = move || {
+        let mut bytes = Vec::new();
+        let all = pipe.map(|pipe| pipe.take(MOST_BYTES).read_to_end(&mut bytes)).transpose().map(|_| bytes);
+        // Nobody may wait for it any more.
+        drop(sender.send(all));
+    };
+    thread::Builder::new().name("plan".to_owned()).spawn(read)?;
+    Ok(receiver)
+}
+
+fn wait(child: &mut Child, deadline: Instant) -> io::Result<std::process::ExitStatus> {
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
@@ -69,6 +82,8 @@ fn wait(child: &mut Child) -> io::Result<std::process::ExitStatus> {
 
 /// `standpipe plan FILE`: what [`plan`] reads.
 pub(crate) fn print_plan(arguments: &PipelineArguments) -> anyhow::Result<()> {
+    // A plugin that does not end dies with the job manager.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let plan = load(arguments)?;
     let planned = Planned { settings: settings::of(&plan, arguments), ..planned(&plan) };
     Ok(print(&format!("{}\n", serde_json::to_string(&planned)?))?)

@@ -25,9 +25,11 @@ pub(super) fn job(command: &JobCommand) -> anyhow::Result<()> {
             };
             Ok(print(&text)?)
         }
-        JobCommand::Savepoint { job } => ask(&find(job)?, Request::Savepoint),
-        JobCommand::Stop { job, savepoint, drain } => ask(&find(job)?, Request::Stop { drain: *drain, savepoint: *savepoint }),
-        JobCommand::Cancel { job } => ask(&find(job)?, Request::Cancel),
+        JobCommand::Savepoint { job, to } => ask(&find(job)?, &Request::Savepoint { to: to.clone() }),
+        JobCommand::Stop { job, savepoint, drain, to } => {
+            ask(&find(job)?, &Request::Stop { drain: *drain, savepoint: *savepoint || to.is_some(), to: to.clone() })
+        }
+        JobCommand::Cancel { job } => ask(&find(job)?, &Request::Cancel),
     }
 }
 
@@ -91,20 +93,30 @@ fn find(wanted: &str) -> anyhow::Result<Job> {
 }
 
 /// Asks, and tells what is answered until the job has said all.
-fn ask(job: &Job, request: Request) -> anyhow::Result<()> {
+fn ask(job: &Job, request: &Request) -> anyhow::Result<()> {
     let name = &job.status.job;
+    let mut is_refused = false;
+    let is_copied = matches!(request, Request::Savepoint { to: Some(_) } | Request::Stop { to: Some(_), .. });
     let mut result = Err(Failure::error(Code::Failed, format!("{name}: its process has ended without an answer")));
     let asked = client::ask(&job.socket, request, None, |answer| match answer {
-        Answer::Savepoint(id) => {
-            result = print(&format!("{id}\n")).map_err(Into::into);
-            say!("{name}: savepoint {id} is durable; run --restore {id} goes on from it");
+        Answer::Savepoint { number, place } => {
+            // Somewhere else numbers mean something else.
+            let shown = if is_copied { place } else { number.to_string() };
+            result = print(&format!("{shown}\n")).map_err(Into::into);
+            say!("{name}: savepoint {number} is durable; run --restore {shown} goes on from it");
         }
         Answer::Stopping => say!("{name}: stopping"),
         Answer::Ended(how) => {
             say!("{how}");
-            result = Ok(());
+            // It has, but not with the savepoint that was asked for.
+            if !is_refused {
+                result = Ok(());
+            }
         }
-        Answer::Failed(why) | Answer::Refused(why) => result = Err(Failure::error(Code::Failed, format!("{name}: {why}"))),
+        Answer::Failed(why) | Answer::Refused(why) => {
+            is_refused = true;
+            result = Err(Failure::error(Code::Failed, format!("{name}: {why}")));
+        }
         Answer::Status(_) => {}
     });
     match asked {

@@ -6,7 +6,7 @@ use crate::{
     control::{
         self, Answer, Request,
         server::{Handler, Server},
-        status::Identity,
+        status::{Identity, Taken},
     },
     exit::{Code, Failure},
     exposition,
@@ -19,6 +19,7 @@ use crate::{
     supervise,
 };
 use chrono::Utc;
+use standpipe_checkpoint::Kind;
 use standpipe_engine::{
     Cause, ErrorClass, JobControl, JobError, JobHandle, JobReport, Metrics, PendingSavepoint, RunOptions, SavepointError, Step,
 };
@@ -26,7 +27,7 @@ use standpipe_pipeline::{Plan, RestartStrategy};
 use std::{
     env,
     sync::{
-        Arc, OnceLock,
+        Arc, Condvar, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
 };
@@ -67,7 +68,10 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         started: Utc::now(),
         restarts: supervise::attempt().unwrap_or(0),
         generation: options.generation,
-        checkpoints: options.checkpoints.is_some(),
+        checkpoints: options.checkpoints.as_ref().map(|checkpoints| Taken {
+            store: Arc::clone(&checkpoints.store),
+            restored: checkpoints.taken_over.base.as_ref().map(|base| base.id),
+        }),
     };
     if let Some(member) = member.filter(|member| !member.is_first()) {
         return other(start(&plan, options)?, member);
@@ -82,13 +86,15 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     let (control, metrics, of_job) = (job.control(), job.metrics(), identity.clone());
     endpoint.ask(Box::new(move || of_job.status(&control, &metrics)));
     let socket = if supervise::attempt().is_some() { control::socket_of_child(&identity.id) } else { control::socket(&identity.id) };
-    let server = Server::start_if_possible(socket, answer(identity.clone(), job.control(), job.metrics()));
+    let copies = Arc::new(Copies::default());
+    let server = Server::start_if_possible(socket, answer(identity.clone(), job.control(), job.metrics(), Arc::clone(&copies)));
     let progress = (!arguments.quiet).then(|| Progress::start(&plan.name, job.metrics()));
     let metrics = job.metrics();
     let result = job.wait();
     if supervise::attempt().is_some() {
         control::leave_status(&identity.ended(&metrics));
     }
+    copies.wait();
     drop(signals);
     if let Some(progress) = progress {
         progress.finish();
@@ -154,31 +160,89 @@ fn crash_at() -> anyhow::Result<Option<(Step, u64)>> {
     Ok(Some((step.parse().map_err(refused)?, checkpoint)))
 }
 
+/// Savepoints that are being copied: a job that has stopped does not end before.
+#[derive(Default)]
+struct Copies {
+    open: Mutex<usize>,
+    changed: Condvar,
+}
+
+/// One of them.
+struct Copying(Arc<Copies>);
+
+impl Copies {
+    fn begin(self: &Arc<Self>) -> Copying {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Copying(Arc::clone(self))
+    }
+
+    fn wait(&self) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(open, |open| *open > 0));
+    }
+}
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
 /// Answers for a job of this process.
-fn answer(identity: Identity, control: JobControl, metrics: Arc<Metrics>) -> Handler {
-    let told = |pending: Result<PendingSavepoint, SavepointError>| match pending.and_then(PendingSavepoint::wait) {
-        Ok(id) => Answer::Savepoint(id),
-        Err(error) => Answer::Refused(secrets::hidden(&error.to_string()).into_owned()),
-    };
+fn answer(identity: Identity, control: JobControl, metrics: Arc<Metrics>, copies: Arc<Copies>) -> Handler {
+    let refused = |error: String| Answer::Refused(secrets::hidden(&error).into_owned());
     Box::new(move |request, send| match request {
         Request::Status => send(Answer::Status(Box::new(identity.status(&control, &metrics)))),
-        Request::Savepoint => send(told(control.savepoint())),
-        Request::Stop { drain, savepoint: false } => {
+        Request::Savepoint { to } => {
+            send(savepoint(&identity, to.as_deref(), || control.savepoint()).unwrap_or_else(|error| refused(error.to_string())));
+        }
+        Request::Checkpoint => {
+            let taken = control.checkpoint().and_then(PendingSavepoint::wait);
+            let told = taken.map(|number| place(&identity, number, Kind::Checkpoint));
+            send(told.unwrap_or_else(|error| refused(error.to_string())));
+        }
+        Request::Stop { drain, savepoint: false, .. } => {
             control.stop(drain);
             send(Answer::Stopping);
         }
-        Request::Stop { drain, savepoint: true } => match control.stop_with_savepoint(drain) {
-            Err(error) => send(Answer::Refused(error.to_string())),
-            pending => {
+        Request::Stop { drain, savepoint: true, to } => {
+            let _copying = copies.begin();
+            let told = savepoint(&identity, to.as_deref(), || {
+                let pending = control.stop_with_savepoint(drain)?;
                 send(Answer::Stopping);
-                send(told(pending));
-            }
-        },
+                Ok(pending)
+            });
+            send(told.unwrap_or_else(|error| refused(error.to_string())));
+        }
         Request::Cancel => {
             control.cancel();
             send(Answer::Stopping);
         }
     })
+}
+
+/// Takes a savepoint, and copies it if that is wanted. A place that it cannot be copied to is refused before anything is taken.
+fn savepoint(
+    identity: &Identity,
+    to: Option<&str>,
+    take: impl FnOnce() -> Result<PendingSavepoint, SavepointError>,
+) -> anyhow::Result<Answer> {
+    let Some(taken) = &identity.checkpoints else { return Err(SavepointError::NoCheckpoints.into()) };
+    if let Some(to) = to {
+        taken.store.check_target(to)?;
+    }
+    let number = take()?.wait()?;
+    let Some(to) = to else { return Ok(place(identity, number, Kind::Savepoint)) };
+    let copied = taken.store.read(number).and_then(|manifest| taken.store.copy(&manifest, to));
+    let own = || taken.place(number, identity.generation, Kind::Savepoint);
+    let place = copied.map_err(|error| anyhow::anyhow!("the savepoint is durable at {}, but cannot be copied: {error}", own()))?;
+    Ok(Answer::Savepoint { number, place })
+}
+
+fn place(identity: &Identity, number: u64, kind: Kind) -> Answer {
+    let place = identity.checkpoints.as_ref().map(|taken| taken.place(number, identity.generation, kind));
+    Answer::Savepoint { number, place: place.unwrap_or_default() }
 }
 
 /// The exit code that a job's error means.

@@ -16,10 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When nobody answers, or not in words that this release knows.
-pub(crate) fn ask(socket: &Path, request: Request, patience: Option<Duration>, mut hear: impl FnMut(Answer)) -> io::Result<()> {
+pub(crate) fn ask(socket: &Path, request: &Request, patience: Option<Duration>, mut hear: impl FnMut(Answer)) -> io::Result<()> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(patience)?;
-    stream.write_all(&[serde_json::to_vec(&request)?.as_slice(), b"\n"].concat())?;
+    stream.write_all(&[serde_json::to_vec(request)?.as_slice(), b"\n"].concat())?;
     for line in BufReader::new(stream).lines() {
         hear(serde_json::from_str(&line?)?);
     }
@@ -40,7 +40,7 @@ pub(crate) fn jobs() -> io::Result<Vec<Job>> {
     let mut jobs = Vec::new();
     for socket in sockets()? {
         let mut status = None;
-        let asked = ask(&socket, Request::Status, Some(PATIENCE), |answer| {
+        let asked = ask(&socket, &Request::Status, Some(PATIENCE), |answer| {
             if let Answer::Status(of_job) = answer {
                 status = Some(*of_job);
             }

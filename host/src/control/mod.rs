@@ -22,13 +22,19 @@ const OF_A_CHILD: &str = "child";
 const OF_A_LAUNCH: &str = "launch";
 
 /// What is asked of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Request {
     /// How it does. One answer.
     Status,
     /// A savepoint; answered when it is durable.
-    Savepoint,
+    Savepoint {
+        /// A folder or URL that it is copied to.
+        #[serde(default)]
+        to: Option<String>,
+    },
+    /// An ordinary checkpoint, now; answered when it is durable.
+    Checkpoint,
     /// A clean stop. Several answers, the last when the job has ended.
     Stop {
         /// Open windows fire.
@@ -37,6 +43,9 @@ pub(crate) enum Request {
         /// The last checkpoint is a savepoint.
         #[serde(default)]
         savepoint: bool,
+        /// A folder or URL that it is copied to.
+        #[serde(default)]
+        to: Option<String>,
     },
     /// An end at once.
     Cancel,
@@ -48,8 +57,13 @@ pub(crate) enum Request {
 pub(crate) enum Answer {
     /// How it does.
     Status(Box<Status>),
-    /// The number of a savepoint that is durable.
-    Savepoint(u64),
+    /// A savepoint or checkpoint that is durable.
+    Savepoint {
+        /// Its number.
+        number: u64,
+        /// Where its manifest is: what `--restore` takes.
+        place: String,
+    },
     /// The job is about to end.
     Stopping,
     /// It has ended without a failure: a line about it.

@@ -2,19 +2,18 @@
 
 use crate::secrets;
 use chrono::{DateTime, SecondsFormat, Utc};
-use standpipe_engine::{CheckpointRecord, CheckpointState, Counter, JobControl, JobState, Metrics, NodeMetrics, Role, Totals, Value};
+use standpipe_checkpoint::{Kind, Store};
+use standpipe_engine::{Counter, JobControl, JobState, Metrics, NodeMetrics, PastCheckpoint, Role, Totals, Value};
 use std::{
     collections::BTreeMap,
-    sync::atomic::Ordering::Relaxed,
+    path,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 pub(crate) use standpipe_cluster::status::{
-    CheckpointStatus, CheckpointsStatus, LagStatus, MetricStatus, NodeStatus, Status, SubtaskStatus, TotalsStatus,
+    CheckpointsStatus, LagStatus, MetricStatus, NodeStatus, PastStatus, Status, SubtaskStatus, TotalsStatus,
 };
-
-/// Checkpoints that are told one by one: more than there are between two looks of a task manager.
-const MOST_CHECKPOINTS: usize = 20;
 
 /// What does not change while a job runs.
 #[derive(Debug, Clone)]
@@ -24,7 +23,25 @@ pub(crate) struct Identity {
     pub(crate) started: DateTime<Utc>,
     pub(crate) restarts: u32,
     pub(crate) generation: u64,
-    pub(crate) checkpoints: bool,
+    /// What it goes on from and where its checkpoints are, if it takes any.
+    pub(crate) checkpoints: Option<Taken>,
+}
+
+/// Where a job's checkpoints are.
+#[derive(Debug, Clone)]
+pub(crate) struct Taken {
+    pub(crate) store: Arc<Store>,
+    /// The number of the one that it goes on from.
+    pub(crate) restored: Option<u64>,
+}
+
+impl Taken {
+    /// The root of where a manifest is.
+    pub(crate) fn place(&self, id: u64, generation: u64, kind: Kind) -> String {
+        let place = self.store.place_of(id, generation, kind);
+        let absolute = || path::absolute(&place).ok()?.into_os_string().into_string().ok();
+        if place.contains("://") { place } else { absolute().unwrap_or(place) }
+    }
 }
 
 impl Identity {
@@ -68,7 +85,7 @@ impl Identity {
             reason: None,
             totals: Some(totals(metrics.totals())),
             nodes: metrics.nodes().iter().map(node).collect(),
-            checkpoints: self.checkpoints.then(|| checkpoints(metrics)),
+            checkpoints: self.checkpoints.as_ref().map(|taken| checkpoints(taken, self.generation, metrics)),
             metrics: metrics.snapshot().into_iter().filter_map(|sample| metric(sample.name, sample.labels, &sample.value)).collect(),
             ..self.restarting("")
         }
@@ -169,9 +186,21 @@ fn subtasks(node: &NodeMetrics) -> Vec<SubtaskStatus> {
     all
 }
 
-fn checkpoints(metrics: &Metrics) -> CheckpointsStatus {
+fn checkpoints(taken: &Taken, generation: u64, metrics: &Metrics) -> CheckpointsStatus {
     let totals = metrics.checkpoints();
-    let older = totals.history.len().saturating_sub(MOST_CHECKPOINTS);
+    let past = |past: PastCheckpoint| {
+        let kind = if past.is_savepoint { Kind::Savepoint } else { Kind::Checkpoint };
+        PastStatus {
+            id: past.id,
+            savepoint: past.is_savepoint,
+            triggered_millis: past.triggered_micros / 1000,
+            took_millis: past.took.as_secs_f64() * 1000.0,
+            bytes: past.bytes,
+            written: past.written,
+            place: past.trouble.is_none().then(|| taken.place(past.id, generation, kind)),
+            trouble: past.trouble.map(shown),
+        }
+    };
     CheckpointsStatus {
         completed: totals.completed,
         failed: totals.failed,
@@ -181,25 +210,8 @@ fn checkpoints(metrics: &Metrics) -> CheckpointsStatus {
         took_millis: totals.last.map(|last| last.took.as_secs_f64() * 1000.0),
         bytes: totals.last.map(|last| last.bytes),
         trouble: totals.trouble.map(shown),
-        history: totals.history.into_iter().skip(older).map(checkpoint).collect(),
-    }
-}
-
-fn checkpoint(record: CheckpointRecord) -> CheckpointStatus {
-    let (state, took, bytes, written_bytes, reason) = match record.state {
-        CheckpointState::Collecting(since) => ("in-progress", since.elapsed(), 0, 0, None),
-        CheckpointState::Completed { took, bytes, written } => ("completed", took, bytes, written, None),
-        CheckpointState::Failed { took, reason } => ("failed", took, 0, 0, Some(shown(reason))),
-    };
-    CheckpointStatus {
-        id: record.id,
-        savepoint: record.savepoint,
-        state: state.to_owned(),
-        triggered_millis: record.triggered / 1000,
-        took_millis: took.as_secs_f64() * 1000.0,
-        bytes,
-        written_bytes,
-        reason,
+        restored: taken.restored,
+        history: totals.history.into_iter().map(past).collect(),
     }
 }
 

@@ -285,3 +285,33 @@ fn a_table_that_is_there_already_is_not_written_again_and_stays_as_long_as_it_is
     store.retain(1).unwrap();
     assert!(files(folder.path(), "data").is_empty());
 }
+
+#[test]
+fn a_savepoint_is_copied_and_a_job_goes_on_from_the_copy_alone() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let own = store(folder.path());
+    let generation = own.claim("a").unwrap();
+    let savepoint = add(&own, 4, generation, Kind::Savepoint, Vec::new());
+    let to = other.path().join("sp").display().to_string();
+    own.check_target(&to).unwrap();
+    let place = own.copy(&savepoint, &to).unwrap();
+    assert_eq!(place, format!("{to}/savepoint-000000-000001-4/job/checkpoints/00000004-000001-savepoint.json"));
+    // Asked for again, it is there.
+    assert_eq!(own.copy(&savepoint, &to).unwrap(), place);
+    fs::remove_dir_all(folder.path().join("job")).unwrap();
+    let third = tempfile::tempdir().unwrap();
+    let found = store(third.path()).find(&Start::From(place.clone())).unwrap().unwrap();
+    let (from, at) = found.elsewhere.unwrap();
+    assert_eq!((found.manifest.clone(), at), (savepoint, place.clone()));
+    from.check_files(&found.manifest).unwrap();
+    // A folder that cannot be.
+    let file = third.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(own.check_target(&file.join("below").display().to_string()).is_err());
+    // It is damaged: then there is no copy of it.
+    let broken = from.below(&found.manifest.files().next().unwrap().path).to_string();
+    let copied = FilePath::new(&to).join("savepoint-000000-000001-4").join(broken);
+    fs::write(copied, "x").unwrap();
+    assert!(from.copy(&found.manifest, &third.path().display().to_string()).is_err());
+    assert!(store(third.path()).list().unwrap().is_empty());
+}

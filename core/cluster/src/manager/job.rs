@@ -9,13 +9,15 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use standpipe_pipeline::RestartStrategy;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Milliseconds since 1970, by a clock that does not jump while the manager runs.
 pub type Millis = u64;
 
 /// Attempts that are remembered.
 const MOST_ATTEMPTS: usize = 100;
+/// Checkpoints that are remembered.
+const MOST_CHECKPOINTS: usize = 50;
 
 /// What is known of a pipeline before it runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +57,17 @@ pub struct PlannedNode {
     pub parallelism: u32,
     /// Paths of the nodes before it, with how rows come from there: `forward`, `rebalance`, `hash`.
     pub inputs: Vec<(String, String)>,
+}
+
+/// What a job is to become when it has stopped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rescale {
+    /// The request that it was asked to stop by.
+    pub trigger: String,
+    /// As `run --parallelism`.
+    pub parallelism: u32,
+    /// With that parallelism.
+    pub planned: Planned,
 }
 
 /// How a job is over.
@@ -170,6 +183,15 @@ pub struct Job {
     pub strategy: Restarts,
     /// Somebody wants its end at once.
     pub cancelled: bool,
+    /// Somebody wants another parallelism, and its processes are being asked to stop for it.
+    #[serde(default)]
+    pub rescale: Option<Rescale>,
+    /// The last of its checkpoints, by number, as the status of its processes has told of them.
+    #[serde(default)]
+    pub checkpoints: BTreeMap<u64, Value>,
+    /// Of former attempts: durable ones, and those that were given up.
+    #[serde(default)]
+    pub former_checkpoints: (u64, u64),
     /// Of the first process, as it was heard last. Not kept: the next one is heard soon.
     #[serde(skip)]
     pub status: Option<Value>,
@@ -192,6 +214,9 @@ impl Job {
             restarts: 0,
             strategy,
             cancelled: false,
+            rescale: None,
+            checkpoints: BTreeMap::new(),
+            former_checkpoints: (0, 0),
             status: None,
         }
     }
@@ -220,15 +245,18 @@ impl Job {
     /// In the words of Flink.
     #[must_use]
     pub fn state(&self) -> &'static str {
-        let again = self.restarts > 0;
+        let again = self.next_attempt > 1;
+        let is_done = |members: &[Member]| members.first().and_then(|first| first.gone.as_ref()).is_some_and(Ended::is_success);
         match &self.stage {
             Stage::Over(Outcome::Finished) => "FINISHED",
             Stage::Over(Outcome::Canceled) => "CANCELED",
             Stage::Over(Outcome::Failed) => "FAILED",
             _ if self.cancelled => "CANCELLING",
             Stage::Pausing { .. } => "RESTARTING",
-            Stage::Waiting if again => "RESTARTING",
+            Stage::Waiting if self.next_attempt > 0 => "RESTARTING",
             Stage::Waiting => "CREATED",
+            // The others are about to end too.
+            Stage::Deployed { members, deadline: Some(_), .. } if is_done(members) => "RUNNING",
             Stage::Deployed { deadline: Some(_), .. } => "FAILING",
             Stage::Deployed { running: true, killed: None, .. } => "RUNNING",
             Stage::Deployed { .. } if again => "RESTARTING",
@@ -248,6 +276,43 @@ impl Job {
         if self.is_over() { Some(self.changed) } else { None }
     }
 
+    /// How its first process does.
+    pub(crate) fn hear_status(&mut self, mut status: Value) {
+        // It is kept here, longer than any process lives.
+        let history = status.pointer_mut("/checkpoints/history").map(Value::take);
+        for past in history.as_ref().and_then(Value::as_array).into_iter().flatten() {
+            if let Some(id) = past.get("id").and_then(Value::as_u64) {
+                self.checkpoints.insert(id, past.clone());
+            }
+        }
+        while self.checkpoints.len() > MOST_CHECKPOINTS {
+            self.checkpoints.pop_first();
+        }
+        self.status = Some(status);
+    }
+
+    fn counted(&self, key: &str) -> u64 {
+        let checkpoints = self.status.as_ref().and_then(|status| status.get("checkpoints"));
+        checkpoints.and_then(|checkpoints| checkpoints.get(key)).and_then(Value::as_u64).unwrap_or(0)
+    }
+
+    /// Durable ones, of all attempts.
+    #[must_use]
+    pub fn completed_checkpoints(&self) -> u64 {
+        self.former_checkpoints.0.saturating_add(self.counted("completed"))
+    }
+
+    /// Those that were given up, of all attempts.
+    #[must_use]
+    pub fn failed_checkpoints(&self) -> u64 {
+        self.former_checkpoints.1.saturating_add(self.counted("failed"))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn begin_for_tests(&mut self) {
+        self.begin_attempt(Vec::new(), 0);
+    }
+
     pub(super) fn begin_attempt(&mut self, members: Vec<Member>, now: Millis) {
         let placed = members.iter().map(|member| (member.host.clone(), member.task_manager.clone())).collect();
         self.attempts.push(AttemptRecord { number: self.next_attempt, begun: now, ended: None, placed, why: None });
@@ -256,6 +321,7 @@ impl Job {
         }
         self.next_attempt += 1;
         self.changed = now;
+        self.former_checkpoints = (self.completed_checkpoints(), self.failed_checkpoints());
         self.status = None;
         self.stage = Stage::Deployed { members, running: false, deadline: None, killed: None, go: Vec::new() };
     }
@@ -265,34 +331,53 @@ impl Job {
         let Stage::Deployed { members, killed, .. } = &self.stage else { return };
         let processes = u32::try_from(members.len()).unwrap_or(u32::MAX);
         let ends: Vec<Ended> = members.iter().filter_map(|member| member.gone.clone()).collect();
-        let number = self.attempt().number;
-        let decisive = ends::decisive(&ends);
+        let mut decisive = ends::decisive(&ends).cloned();
+        let killed = killed.clone();
+        if let (Some(Killed::Anew(why)), Some(ended), false) = (&killed, &mut decisive, self.planned.checkpoints)
+            && !ended.is_success()
+        {
+            // It would begin with nothing again: that is a failure, as if its processes had been lost.
+            *ended = Ended::lost(ended.process, true, why.clone());
+        }
+        let rescale = self.rescale.take();
         let (stage, why) = match (decisive, killed) {
-            (Some(ended), _) if ended.is_success() && !ended.killed => (Stage::Over(Outcome::Finished), None),
-            _ if self.cancelled => (Stage::Over(Outcome::Canceled), None),
-            (_, Some(Killed::Anew(why))) => (Stage::Waiting, Some(why.clone())),
-            (None, _) => (Stage::Waiting, None),
-            (Some(ended), _) => match ended.failure(processes, number) {
-                None => {
-                    let how = || format!("its process has ended: {}", ended.status());
-                    (Stage::Over(Outcome::Failed), Some(ended.said.clone().filter(|said| !said.is_empty()).unwrap_or_else(how)))
+            (Some(ended), _) if ended.is_success() && !ended.killed => match rescale.filter(|_| !self.cancelled) {
+                Some(rescale) => {
+                    self.become_rescaled(rescale);
+                    (Stage::Waiting, None)
                 }
-                Some(why) => {
-                    let begun = self.attempts.last().map_or(now, |attempt| attempt.begun);
-                    let ran = Duration::from_millis(now.saturating_sub(begun));
-                    match self.strategy.failed(Duration::from_millis(now), ran, random) {
-                        None => (Stage::Over(Outcome::Failed), Some(why)),
-                        Some(wait) => {
-                            self.restarts += 1;
-                            (Stage::Pausing { until: now.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)) }, Some(why))
-                        }
-                    }
-                }
+                None => (Stage::Over(Outcome::Finished), None),
             },
+            _ if self.cancelled => (Stage::Over(Outcome::Canceled), None),
+            (_, Some(Killed::Anew(why))) if self.planned.checkpoints => (Stage::Waiting, Some(why)),
+            (None, _) => (Stage::Waiting, None),
+            (Some(ended), _) => self.after_failure(&ended, processes, now, random),
         };
         if let Some(attempt) = self.attempts.last_mut() {
             (attempt.ended, attempt.why) = (Some(now), why);
         }
         (self.stage, self.changed) = (stage, now);
+    }
+
+    /// An attempt has not ended well: whether there is another one, and why.
+    fn after_failure(&mut self, ended: &Ended, processes: u32, now: Millis, random: f64) -> (Stage, Option<String>) {
+        let Some(why) = ended.failure(processes, self.attempt().number) else {
+            let how = || format!("its process has ended: {}", ended.status());
+            return (Stage::Over(Outcome::Failed), Some(ended.said.clone().filter(|said| !said.is_empty()).unwrap_or_else(how)));
+        };
+        let begun = self.attempts.last().map_or(now, |attempt| attempt.begun);
+        let ran = Duration::from_millis(now.saturating_sub(begun));
+        let Some(wait) = self.strategy.failed(Duration::from_millis(now), ran, random) else {
+            return (Stage::Over(Outcome::Failed), Some(why));
+        };
+        self.restarts += 1;
+        (Stage::Pausing { until: now.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)) }, Some(why))
+    }
+
+    /// It has stopped: what it goes on as.
+    fn become_rescaled(&mut self, rescale: Rescale) {
+        let mut bundle = Bundle::clone(&self.bundle);
+        bundle.options.parallelism = Some(rescale.parallelism);
+        (self.bundle, self.planned) = (Arc::new(bundle), rescale.planned);
     }
 }

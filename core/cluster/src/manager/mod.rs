@@ -10,7 +10,7 @@
 
 mod job;
 
-pub use job::{AttemptRecord, Job, Killed, Member, Millis, Outcome, Planned, PlannedNode, Setting, Stage};
+pub use job::{AttemptRecord, Job, Killed, Member, Millis, Outcome, Planned, PlannedNode, Rescale, Setting, Stage};
 
 use crate::{
     ends::Ended,
@@ -18,6 +18,9 @@ use crate::{
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, net::SocketAddr};
+
+/// Of what a process has said of its errors, in characters: it is kept for every attempt.
+const LONGEST_SAID: usize = 16 << 10;
 
 /// How long, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +88,12 @@ impl Manager {
         let mut manager = Self { settings, version, task_managers: BTreeMap::new(), jobs };
         let mut actions = Vec::new();
         for job in manager.jobs.values_mut() {
+            // The clock may have been put back meanwhile: nobody waits for longer than was meant.
+            match &mut job.stage {
+                Stage::Pausing { until } => *until = (*until).min(now.saturating_add(until.saturating_sub(job.changed))),
+                Stage::Deployed { deadline: Some(deadline), .. } => *deadline = (*deadline).min(now.saturating_add(settings.grace)),
+                _ => {}
+            }
             let Stage::Deployed { members, running, killed, .. } = &mut job.stage else { continue };
             for member in members.iter_mut() {
                 member.ordered = version;
@@ -133,7 +142,7 @@ impl Manager {
         if job.stage != Stage::Waiting {
             return None;
         }
-        let free: u32 = self.task_managers.keys().map(|id| self.free(id)).sum();
+        let free = self.task_managers.keys().map(|id| self.free(id)).fold(0, u32::saturating_add);
         Some(format!("needs {}, has {free}", job.planned.slots))
     }
 
@@ -189,6 +198,39 @@ impl Manager {
         actions.push(Action::Save(id.to_owned()));
         self.schedule(now, &mut actions);
         actions
+    }
+
+    /// Somebody wants a job that runs to have another parallelism: it is being asked to stop with a savepoint, and is begun anew from there when it has.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub fn rescale(&mut self, id: &str, rescale: Rescale) -> Result<Vec<Action>, String> {
+        let Some(job) = self.jobs.get(id) else { return Err("there is no such job".to_owned()) };
+        if job.state() != "RUNNING" {
+            return Err(format!("the job is {}; only a job that is RUNNING can be rescaled", job.state()));
+        }
+        if !job.planned.checkpoints {
+            return Err("the pipeline takes no checkpoints, so it could not go on: add checkpoint: {interval: 10s}".to_owned());
+        }
+        if let Some(other) = &job.rescale {
+            return Err(format!("the job is being rescaled to a parallelism of {} already", other.parallelism));
+        }
+        let own: u32 = job.members().iter().map(|member| member.slots).sum();
+        let has = self.task_managers.keys().map(|id| self.free(id)).fold(own, u32::saturating_add);
+        if rescale.planned.slots > has {
+            return Err(format!("needs {}, has {has} with its own: it would not run until there are more", rescale.planned.slots));
+        }
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.rescale = Some(rescale);
+        }
+        Ok(vec![Action::Save(id.to_owned())])
+    }
+
+    /// A job that was to be rescaled has not stopped: it stays as it is.
+    pub fn give_up_rescale(&mut self, id: &str, trigger: &str) -> Vec<Action> {
+        let job = self.jobs.get_mut(id);
+        let wanted = job.and_then(|job| job.rescale.take_if(|rescale| rescale.trigger == trigger));
+        wanted.map(|_| Action::Save(id.to_owned())).into_iter().collect()
     }
 
     /// A job that is over is forgotten.
@@ -257,7 +299,7 @@ impl Manager {
                 member.gone = Some(Ended::lost(process, killed.is_some(), format!("task manager {id} was stopped")));
                 is_hit = true;
             }
-            if is_hit && killed.is_none() && job.planned.checkpoints {
+            if is_hit && killed.is_none() {
                 *killed = Some(Killed::Anew(format!("task manager {id} was stopped")));
                 members.iter_mut().for_each(|member| member.ordered = self.version);
             }
@@ -284,13 +326,13 @@ impl Manager {
         for job in self.jobs.values_mut() {
             let attempt = job.attempt();
             let Stage::Deployed { members, running, killed, .. } = &mut job.stage else { continue };
-            let mut changed = false;
+            let (mut changed, mut status) = (false, None);
             for (process, member) in
                 (0_u32..).zip(members.iter_mut()).filter(|(_, member)| member.task_manager == id && member.gone.is_none())
             {
                 let worker = beat.workers.iter().find(|worker| worker.attempt == attempt && worker.process == process);
-                if let Some(status) = worker.filter(|_| process == 0).and_then(|worker| worker.status.clone()) {
-                    job.status = Some(status);
+                if process == 0 {
+                    status = worker.and_then(|worker| worker.status.clone());
                 }
                 hear(member, process, worker, beat.seen, killed.is_some());
                 changed |= member.gone.is_some();
@@ -303,6 +345,7 @@ impl Manager {
                 self.version.number += 1;
                 actions.push(Action::Save(job.id.clone()));
             }
+            status.into_iter().for_each(|status| job.hear_status(status));
             introduce_if_ready(job, &mut actions);
         }
         self.settle(now, random, &mut actions);
@@ -381,10 +424,15 @@ impl Manager {
     }
 }
 
+/// What is kept of what a process has said.
+fn shortened(said: &str) -> String {
+    said.chars().take(LONGEST_SAID).collect()
+}
+
 /// What its task manager says of a process, or that it says nothing.
 fn hear(member: &mut Member, process: u32, worker: Option<&Worker>, seen: Version, killed: bool) {
     match worker.map(|worker| &worker.phase) {
-        Some(Phase::Ended(ended)) => member.gone = Some(ended.clone()),
+        Some(Phase::Ended(ended)) => member.gone = Some(Ended { said: ended.said.as_deref().map(shortened), ..ended.clone() }),
         Some(Phase::Ready(ready)) => member.ready = Some(ready.clone()),
         Some(Phase::Running) => member.running = true,
         Some(Phase::Starting | Phase::Ending) => {}

@@ -201,7 +201,80 @@ fn a_task_manager_that_is_stopped_gives_its_work_back_at_once_and_that_is_no_fai
     assert_eq!((manager.jobs["j"].attempt().number, manager.jobs["j"].restarts), (1, 0));
     assert_eq!(manager.orders("b").workers.len(), 2);
     manager.beat("b", &leaving, 3, 0.5);
-    assert_eq!((manager.jobs["j"].state(), manager.jobs["j"].restarts), ("CREATED", 0));
+    assert_eq!((manager.jobs["j"].state(), manager.jobs["j"].restarts), ("RESTARTING", 0));
     assert_eq!((manager.jobs["k"].state(), manager.jobs["k"].restarts), ("RESTARTING", 1));
     assert!(manager.task_managers().is_empty());
+}
+
+#[test]
+fn a_job_without_checkpoints_is_not_begun_with_nothing_again_unless_its_strategy_says_so() {
+    let without = |id: &str| {
+        let job = job(id, 2, RestartStrategy::None, 0);
+        Job { planned: Planned { checkpoints: false, ..job.planned.clone() }, ..job }
+    };
+    // It was starting when the manager was killed: some of it may have run.
+    let mut before = manager();
+    before.submit(without("j"), 0);
+    before.beat("a", &beat(&before, 1, vec![]), 0, 0.5);
+    before.beat("b", &beat(&before, 1, vec![]), 0, 0.5);
+    let kept: Vec<Job> = before.jobs().values().map(|job| serde_json::from_str(&serde_json::to_string(job).unwrap()).unwrap()).collect();
+    let (mut manager, _) = Manager::new(before.settings, 2, kept, 100);
+    for id in ["a", "b"] {
+        manager.beat(id, &beat(&manager, 1, vec![]), 101, 0.5);
+    }
+    assert_eq!(manager.jobs["j"].state(), "FAILED");
+    assert!(manager.jobs["j"].why().unwrap().contains("the job manager was started again"), "{:?}", manager.jobs["j"].why());
+    // One of its task managers is stopped.
+    manager.submit(without("k"), 200);
+    let running = |process| Worker { attempt: Attempt { job: "k".to_owned(), number: 0 }, ..worker(0, process, Phase::Running) };
+    let of = |manager: &Manager, id: &str| u32::from(manager.jobs["k"].members()[0].task_manager != id);
+    for id in ["a", "b"] {
+        let process = of(&manager, id);
+        manager.beat(id, &beat(&manager, 1, vec![running(process)]), 201, 0.5);
+    }
+    assert_eq!(manager.jobs["k"].state(), "RUNNING");
+    let leaving = Beat { leaving: true, ..beat(&manager, 1, vec![]) };
+    manager.beat("a", &leaving, 202, 0.5);
+    manager.beat("b", &beat(&manager, 1, vec![]), 203, 0.5);
+    assert_eq!((manager.jobs["k"].state(), manager.jobs["k"].why()), ("FAILED", Some("task manager a was stopped")));
+}
+
+#[test]
+fn a_job_is_rescaled_when_it_has_stopped_and_stays_as_it_is_when_it_has_not() {
+    let mut manager = manager();
+    manager.beat("a", &beat(&manager, 3, vec![]), 0, 0.5);
+    manager.submit(job("j", 1, AGAIN, 0), 0);
+    let to = |slots| Rescale { trigger: "t".to_owned(), parallelism: slots, planned: job("", slots, AGAIN, 0).planned };
+    assert!(manager.rescale("j", to(2)).unwrap_err().contains("INITIALIZING") && manager.rescale("x", to(2)).is_err());
+    manager.beat("a", &beat(&manager, 3, vec![worker(0, 0, Phase::Running)]), 1, 0.5);
+    assert_eq!(manager.rescale("j", to(4)).unwrap_err(), "needs 4, has 3 with its own: it would not run until there are more");
+    assert_eq!(manager.rescale("j", to(3)).unwrap(), [Action::Save("j".to_owned())]);
+    assert!(manager.rescale("j", to(2)).unwrap_err().contains("already"));
+    // It refuses to stop.
+    assert!(manager.give_up_rescale("j", "another").is_empty());
+    assert_eq!(manager.give_up_rescale("j", "t"), [Action::Save("j".to_owned())]);
+    manager.rescale("j", to(3)).unwrap();
+    manager.beat("a", &beat(&manager, 3, vec![worker(0, 0, exited(0, 0))]), 2, 0.5);
+    let job = &manager.jobs["j"];
+    assert_eq!((job.state(), job.attempt().number, job.restarts, job.members()[0].slots), ("RESTARTING", 1, 0, 3));
+    assert_eq!((job.bundle.options.parallelism, &job.rescale), (Some(3), &None));
+    // A crash in between: as it was.
+    manager.beat("a", &beat(&manager, 3, vec![worker(1, 0, Phase::Running)]), 3, 0.5);
+    manager.rescale("j", to(1)).unwrap();
+    manager.beat("a", &beat(&manager, 3, vec![worker(1, 0, exited(0, 1))]), 4, 0.5);
+    assert_eq!((manager.jobs["j"].planned.slots, &manager.jobs["j"].rescale), (3, &None));
+    manager.wake(2_000, 0.5);
+    manager.beat("a", &beat(&manager, 3, vec![worker(2, 0, exited(0, 0))]), 2_001, 0.5);
+    assert_eq!(manager.jobs["j"].state(), "FINISHED");
+}
+
+#[test]
+fn a_clock_that_was_put_back_keeps_nobody_waiting() {
+    let (later, mut job) = (1_000_000, job("j", 1, AGAIN, 0));
+    (job.stage, job.changed) = (Stage::Pausing { until: later + 500 }, later);
+    let (mut manager, _) = Manager::new(Settings { lease: 10_000, grace: 2_000 }, 2, [job], 1_000);
+    manager.beat("a", &beat(&manager, 1, vec![]), 1_000, 0.5);
+    assert_eq!(manager.jobs["j"].state(), "RESTARTING");
+    manager.wake(1_500, 0.5);
+    assert_eq!(manager.orders("a").workers.len(), 1);
 }

@@ -1,84 +1,126 @@
-//! `/jobs/:id/checkpoints`, as Flink has it: what the job's process counts, and the last ones of all attempts.
+//! `/jobs/:id/checkpoints`, in the JSON of Flink's monitoring API: what the manager has heard of a job's checkpoints.
 
-use crate::{manager::Job, status::CheckpointStatus};
-use serde_json::{Value, json};
+use crate::manager::Job;
+use serde_json::{Map, Value, json};
 
-/// See the module's documentation; `history` is oldest first, with the attempt of each.
-pub(super) fn show(job: &Job, history: &[(u32, CheckpointStatus)]) -> Value {
-    let status = job.status.as_ref().and_then(|status| status.get("checkpoints"));
-    let number = |key: &str| status.and_then(|status| status.get(key)).and_then(Value::as_u64).unwrap_or(0);
-    let newest =
-        |is: &dyn Fn(&CheckpointStatus) -> bool| history.iter().rev().find(|(_, one)| is(one)).map(|(attempt, one)| shown(*attempt, one));
-    let done: Vec<&CheckpointStatus> = history.iter().map(|(_, one)| one).filter(|one| one.state == "completed").collect();
-    let in_progress = history.last().filter(|(_, one)| one.state == "in-progress" && !job.is_over());
+fn number(of: &Value, key: &str) -> u64 {
+    let value = of.get(key);
+    value.and_then(Value::as_u64).or_else(|| value.and_then(Value::as_f64).map(|value| value.max(0.0) as u64)).unwrap_or(0)
+}
+
+fn is_durable(past: &Value) -> bool {
+    past.get("trouble").is_none_or(Value::is_null)
+}
+
+fn is_savepoint(past: &Value) -> bool {
+    past.get("savepoint").and_then(Value::as_bool) == Some(true)
+}
+
+/// One of them.
+fn one(job: &Job, past: &Value) -> Value {
+    let subtasks: u32 = job.planned.nodes.iter().map(|node| node.parallelism).sum();
+    let (triggered, took, is_durable) = (number(past, "triggered_millis"), number(past, "took_millis"), is_durable(past));
+    let kind = if is_savepoint(past) { "SAVEPOINT" } else { "CHECKPOINT" };
+    let mut shown = Map::new();
+    let common = json!({
+        "@class": if is_durable { "completed" } else { "failed" },
+        "id": number(past, "id"), "status": if is_durable { "COMPLETED" } else { "FAILED" },
+        "is_savepoint": is_savepoint(past), "savepointFormat": is_savepoint(past).then_some("CANONICAL"), "checkpoint_type": kind,
+        "trigger_timestamp": triggered, "latest_ack_timestamp": triggered.saturating_add(took), "end_to_end_duration": took,
+        "checkpointed_size": number(past, "written"), "state_size": number(past, "bytes"), "alignment_buffered": 0,
+        "processed_data": 0, "persisted_data": 0, "num_subtasks": subtasks,
+        "num_acknowledged_subtasks": if is_durable { subtasks } else { 0 }, "tasks": {},
+    });
+    let own = match is_durable {
+        true => json!({"external_path": past.get("place"), "discarded": false}),
+        false => json!({"failure_timestamp": triggered.saturating_add(took), "failure_message": past.get("trouble")}),
+    };
+    for part in [common, own] {
+        shown.extend(part.as_object().cloned().unwrap_or_default());
+    }
+    Value::Object(shown)
+}
+
+/// The least, the most and the mean of a number, and its quantiles.
+fn summary(of: &[&Value], key: &str) -> Value {
+    let mut all: Vec<u64> = of.iter().map(|past| number(past, key)).collect();
+    all.sort_unstable();
+    let quantile = |of: f64| all.get(((all.len().saturating_sub(1)) as f64 * of).round() as usize).copied().unwrap_or(0);
+    let mean = if all.is_empty() { 0 } else { all.iter().fold(0_u64, |sum, one| sum.saturating_add(*one)) / all.len() as u64 };
+    json!({
+        "min": quantile(0.0), "max": quantile(1.0), "avg": mean,
+        "p50": quantile(0.5), "p90": quantile(0.9), "p95": quantile(0.95), "p99": quantile(0.99), "p999": quantile(0.999),
+    })
+}
+
+/// All that is known, newest first; sizes and times of the last ones.
+pub(super) fn checkpoints(job: &Job) -> Value {
+    let past: Vec<&Value> = job.checkpoints.values().rev().collect();
+    let (durable, failed): (Vec<&Value>, Vec<&Value>) = past.iter().copied().partition(|past| is_durable(past));
+    let newest = |of: &[&Value], savepoints: bool| of.iter().find(|past| is_savepoint(past) == savepoints).map(|past| one(job, past));
+    let status = job.status.as_ref().and_then(|status| status.get("checkpoints")).cloned().unwrap_or_default();
+    let (completed, given_up) = (job.completed_checkpoints(), job.failed_checkpoints());
+    let restored = status.get("restored").and_then(Value::as_u64);
+    let restored_one = restored.map(|id| {
+        let of = job.checkpoints.get(&id);
+        let begun = job.attempts.last().map(|attempt| attempt.begun);
+        json!({
+            "id": id, "restore_timestamp": begun, "is_savepoint": of.is_some_and(is_savepoint),
+            "external_path": of.and_then(|past| past.get("place")),
+        })
+    });
     json!({
         "counts": {
-            "restored": job.restarts, "total": number("completed") + number("failed") + u64::from(in_progress.is_some()),
-            "in_progress": u64::from(in_progress.is_some()), "completed": number("completed"), "failed": number("failed"),
+            "restored": job.attempt().number + u32::from(restored.is_some() && job.attempt().number == 0),
+            "total": completed.saturating_add(given_up), "in_progress": 0, "completed": completed, "failed": given_up,
         },
         "summary": {
-            "state_size": spread(&done, |one| one.bytes as f64), "checkpointed_size": spread(&done, |one| one.written_bytes as f64),
-            "end_to_end_duration": spread(&done, |one| one.took_millis),
+            "checkpointed_size": summary(&durable, "written"), "state_size": summary(&durable, "bytes"),
+            "end_to_end_duration": summary(&durable, "took_millis"),
+            "alignment_buffered": summary(&[], ""), "processed_data": summary(&[], ""), "persisted_data": summary(&[], ""),
         },
         "latest": {
-            "completed": newest(&|one| one.state == "completed"), "savepoint": newest(&|one| one.state == "completed" && one.savepoint),
-            "failed": newest(&|one| one.state == "failed"), "restored": null,
+            "completed": newest(&durable, false), "savepoint": newest(&durable, true), "failed": failed.first().map(|past| one(job, past)),
+            "restored": restored_one,
         },
-        "history": history.iter().rev().map(|(attempt, one)| shown(*attempt, one)).collect::<Vec<_>>(),
-        "trouble": status.and_then(|status| status.get("trouble")),
+        "history": past.iter().map(|past| one(job, past)).collect::<Vec<_>>(),
+        "trouble": status.get("trouble"),
     })
-}
-
-fn shown(attempt: u32, one: &CheckpointStatus) -> Value {
-    let status = match one.state.as_str() {
-        "completed" => "COMPLETED",
-        "failed" => "FAILED",
-        _ => "IN_PROGRESS",
-    };
-    let kind = if one.savepoint { "SAVEPOINT" } else { "CHECKPOINT" };
-    json!({
-        "className": one.state, "id": one.id, "status": status, "is_savepoint": one.savepoint, "checkpoint_type": kind, "savepointFormat": null,
-        "trigger_timestamp": one.triggered_millis, "latest_ack_timestamp": one.triggered_millis + one.took_millis as i64,
-        "state_size": one.bytes, "checkpointed_size": one.written_bytes, "end_to_end_duration": one.took_millis.round() as u64,
-        "alignment_buffered": 0, "processed_data": 0, "persisted_data": 0, "num_subtasks": 0, "num_acknowledged_subtasks": 0, "tasks": {},
-        "attempt": attempt, "failure_message": one.reason,
-    })
-}
-
-fn spread(all: &[&CheckpointStatus], of: fn(&CheckpointStatus) -> f64) -> Value {
-    let values = || all.iter().map(|one| of(one));
-    let average = if all.is_empty() { 0.0 } else { values().sum::<f64>() / all.len() as f64 };
-    let whole = |value: Option<f64>| value.unwrap_or_default().round() as u64;
-    json!({"min": whole(values().reduce(f64::min)), "max": whole(values().reduce(f64::max)), "avg": whole(Some(average))})
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manager::job_for_tests;
 
     #[test]
-    fn the_newest_is_first_and_sizes_are_summed_up() {
-        let one = |id, state: &str, bytes, savepoint| CheckpointStatus {
-            id,
-            state: state.to_owned(),
-            bytes,
-            savepoint,
-            took_millis: 10.4,
-            ..CheckpointStatus::default()
+    fn what_is_heard_of_checkpoints_is_shown_as_flink_does_and_outlives_a_start() {
+        let mut job = job_for_tests("j");
+        let past = |id: u64, savepoint: bool, trouble: Option<&str>| {
+            json!({"id": id, "savepoint": savepoint, "triggered_millis": 1000 * id, "took_millis": 7.9, "bytes": 100 * id, "written": 10,
+                "place": "/ckpt/x", "trouble": trouble})
         };
-        let history = [
-            (0, one(1, "completed", 100, true)),
-            (0, one(2, "failed", 0, false)),
-            (1, one(3, "completed", 300, false)),
-            (1, one(4, "in-progress", 0, false)),
-        ];
-        let shown = show(&crate::manager::job_for_tests("a"), &history);
-        assert_eq!(shown["history"][0]["status"], "IN_PROGRESS");
-        assert_eq!(
-            (&shown["latest"]["completed"]["id"], &shown["latest"]["savepoint"]["id"], &shown["latest"]["failed"]["id"]),
-            (&json!(3), &json!(1), &json!(2))
-        );
-        assert_eq!(shown["summary"]["state_size"], json!({"min": 100, "max": 300, "avg": 200}));
-        assert_eq!((&shown["counts"]["in_progress"], &shown["history"][1]["end_to_end_duration"]), (&json!(1), &json!(10)));
+        job.hear_status(json!({"checkpoints": {"completed": 2, "failed": 1, "history": [past(1, false, None), past(2, true, None), past(3, false, Some("full"))]}}));
+        let shown = checkpoints(&job);
+        assert_eq!(shown["counts"], json!({"restored": 0, "total": 3, "in_progress": 0, "completed": 2, "failed": 1}));
+        assert_eq!(shown.pointer("/latest/completed/id"), Some(&json!(1)));
+        assert_eq!(shown.pointer("/latest/savepoint/external_path"), Some(&json!("/ckpt/x")));
+        assert_eq!(shown.pointer("/latest/failed/failure_message"), Some(&json!("full")));
+        assert_eq!(shown.pointer("/summary/state_size/max"), Some(&json!(200)));
+        assert_eq!(shown["history"].as_array().unwrap().iter().map(|one| one["id"].as_u64().unwrap()).collect::<Vec<_>>(), [3, 2, 1]);
+        assert_eq!(shown.pointer("/history/0/@class"), Some(&json!("failed")));
+        // Another start counts from nothing; the job does not.
+        job.begin_for_tests();
+        job.hear_status(json!({"checkpoints": {"completed": 1, "failed": 0, "restored": 2, "history": [past(4, false, None)]}}));
+        let shown = checkpoints(&job);
+        assert_eq!((&shown["counts"]["completed"], &shown["counts"]["failed"]), (&json!(3), &json!(1)));
+        assert_eq!(shown.pointer("/latest/restored/is_savepoint"), Some(&json!(true)));
+    }
+
+    #[test]
+    fn nothing_is_known_of_a_job_that_has_taken_none() {
+        let shown = checkpoints(&job_for_tests("j"));
+        assert_eq!((&shown["history"], &shown["latest"]["completed"]), (&json!([]), &Value::Null));
+        assert_eq!(shown.pointer("/summary/state_size/avg"), Some(&json!(0)));
     }
 }

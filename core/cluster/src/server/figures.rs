@@ -1,11 +1,11 @@
-//! What jobs have done in the last minutes: rates between two looks at what they count, for people and their charts; and the checkpoints of all their attempts. In memory
-//! alone: a manager that is started again begins anew.
+//! What jobs have done in the last minutes: rates between two looks at what they count, for people and their charts. In memory alone: a manager that is started again begins
+//! anew.
 
 use super::flink::vertex_id;
 use crate::{
     manager::{Job, Manager, Millis},
-    protocol::{Beat, JobId},
-    status::{CheckpointStatus, NodeStatus, Status},
+    protocol::{Attempt, Beat, JobId},
+    status::{NodeStatus, Status},
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -14,8 +14,6 @@ use std::collections::{BTreeMap, VecDeque};
 const LEAST: u64 = 900;
 /// Five minutes, one a second.
 const MOST_POINTS: usize = 300;
-/// Checkpoints of a job, of all attempts.
-const MOST_CHECKPOINTS: usize = 100;
 
 /// By job.
 #[derive(Default)]
@@ -26,8 +24,6 @@ struct OfJob {
     /// The attempt and what it had counted, when it was looked at last.
     last: Option<(u32, Status)>,
     points: VecDeque<Point>,
-    /// By attempt and number: an attempt may begin again from an earlier one.
-    checkpoints: BTreeMap<(u32, u64), CheckpointStatus>,
 }
 
 /// What a job did between two looks.
@@ -55,25 +51,26 @@ struct Rates {
     lag: f64,
 }
 
+/// What a task manager has said of its jobs.
+pub(super) struct Told(Vec<(Attempt, Status)>);
+
+impl Told {
+    /// It takes a moment: not while anybody waits.
+    pub(super) fn of(beat: &Beat) -> Self {
+        let first = beat.workers.iter().filter(|worker| worker.process == 0);
+        Self(first.filter_map(|worker| Some((worker.attempt.clone(), Status::of(worker.status.as_ref()?)?))).collect())
+    }
+}
+
 impl Figures {
     /// A task manager has told how its jobs do.
-    pub(super) fn note(&mut self, beat: &Beat, manager: &Manager) {
-        for worker in beat.workers.iter().filter(|worker| worker.process == 0) {
-            let is_current = |job: &Job| job.attempt() == worker.attempt;
-            if !manager.jobs().get(&worker.attempt.job).is_some_and(is_current) {
-                continue;
-            }
-            if let Some(status) = worker.status.as_ref().and_then(Status::of) {
-                self.0.entry(worker.attempt.job.clone()).or_default().note(worker.attempt.number, status);
+    pub(super) fn note(&mut self, told: Told, manager: &Manager) {
+        for (attempt, status) in told.0 {
+            if manager.jobs().get(&attempt.job).is_some_and(|job| job.attempt() == attempt) {
+                self.0.entry(attempt.job).or_default().note(attempt.number, status);
             }
         }
         self.0.retain(|job, _| manager.jobs().contains_key(job));
-    }
-
-    /// The checkpoints of all attempts, oldest first.
-    pub(super) fn checkpoints(&self, job: &str) -> Vec<(u32, CheckpointStatus)> {
-        let known = self.0.get(job).map(|of_job| &of_job.checkpoints);
-        known.into_iter().flatten().map(|((attempt, _), checkpoint)| (*attempt, checkpoint.clone())).collect()
     }
 
     /// `/jobs/:id/figures`: what is newer than `since`.
@@ -106,12 +103,6 @@ fn number(value: f64) -> Option<f64> {
 
 impl OfJob {
     fn note(&mut self, attempt: u32, status: Status) {
-        for checkpoint in status.checkpoints.iter().flat_map(|checkpoints| &checkpoints.history) {
-            self.checkpoints.insert((attempt, checkpoint.id), checkpoint.clone());
-        }
-        while self.checkpoints.len() > MOST_CHECKPOINTS {
-            self.checkpoints.pop_first();
-        }
         match &self.last {
             Some((of, before)) if *of == attempt => {
                 let passed = status.at_millis.saturating_sub(before.at_millis);
@@ -155,11 +146,11 @@ fn rates(before: &Status, node: &NodeStatus, seconds: f64, at: Millis) -> Rates 
 mod tests {
     use super::*;
     use crate::{
-        protocol::{Attempt, Phase, Version, Worker},
-        status::{CheckpointsStatus, SubtaskStatus},
+        protocol::{Phase, Version, Worker},
+        status::SubtaskStatus,
     };
 
-    fn beat(at_millis: u64, rows_in: u64, busy_seconds: f64, checkpoint: u64) -> Beat {
+    fn beat(at_millis: u64, rows_in: u64, busy_seconds: f64) -> Told {
         let subtask = SubtaskStatus { watermark_seconds: Some(8.0), ..SubtaskStatus::default() };
         let node = NodeStatus {
             node: "sources.in".to_owned(),
@@ -169,22 +160,20 @@ mod tests {
             subtasks: vec![subtask],
             ..NodeStatus::default()
         };
-        let history = vec![CheckpointStatus { id: checkpoint, ..CheckpointStatus::default() }];
-        let checkpoints = Some(CheckpointsStatus { history, ..CheckpointsStatus::default() });
-        let status = Status { at_millis, nodes: vec![node], checkpoints, ..Status::default() };
+        let status = Status { at_millis, nodes: vec![node], ..Status::default() };
         let attempt = Attempt { job: "a".to_owned(), number: 0 };
         let worker = Worker { attempt, process: 0, phase: Phase::Running, status: serde_json::to_value(status).ok() };
-        Beat { slots: 1, host: String::new(), pid: 1, seen: Version::default(), workers: vec![worker], leaving: false, answers: Vec::new() }
+        let (host, seen) = (String::new(), Version::default());
+        Told::of(&Beat { slots: 1, host, pid: 1, seen, workers: vec![worker], leaving: false, answers: Vec::new() })
     }
 
     #[test]
-    fn rates_are_between_two_looks_and_checkpoints_stay() {
+    fn rates_are_between_two_looks() {
         let job = crate::manager::job_for_tests("a");
         let (manager, _) = Manager::new(crate::manager::Settings::default(), 1, [job], 0);
         let mut figures = Figures::default();
-        for (at, rows, busy, checkpoint) in [(10_000, 100, 1.0, 1), (10_100, 900, 1.0, 1), (12_000, 1_100, 2.0, 2), (13_000, 1_100, 9.0, 3)]
-        {
-            figures.note(&beat(at, rows, busy, checkpoint), &manager);
+        for (at, rows, busy) in [(10_000, 100, 1.0), (10_100, 900, 1.0), (12_000, 1_100, 2.0), (13_000, 1_100, 9.0)] {
+            figures.note(beat(at, rows, busy), &manager);
         }
         let of_job = &figures.0["a"];
         let points: Vec<(u64, f32, f32, f64)> = of_job
@@ -194,11 +183,10 @@ mod tests {
             .collect();
         // 1000 rows in two seconds; one of the four seconds of two subtasks; no share is more than all.
         assert_eq!(points, [(12_000, 500.0, 0.25, 4.0), (13_000, 0.0, 1.0, 5.0)]);
-        assert_eq!(figures.checkpoints("a").iter().map(|(_, checkpoint)| checkpoint.id).collect::<Vec<_>>(), [1, 2, 3]);
         let shown = figures.show(&manager.jobs()["a"], 12_000, 20_000);
         assert_eq!(shown["at"], json!([13_000]), "{shown:#}");
         let none = Manager::new(crate::manager::Settings::default(), 1, [], 0).0;
-        figures.note(&beat(14_000, 1, 1.0, 1), &none);
+        figures.note(beat(14_000, 1, 1.0), &none);
         assert!(figures.0.is_empty(), "a job that is forgotten is forgotten here");
     }
 }

@@ -1,6 +1,7 @@
 //! Jobs and task managers in the JSON of Flink's monitoring API. Its clients fail on a missing field of a primitive type, so every field is there, also where we have
 //! nothing to say; what Flink has no word for has a field of its own.
 
+use super::java;
 use crate::{
     manager::{Job, Manager, Member, Millis, Outcome, PlannedNode, Stage, TaskManager},
     protocol::TaskManagerId,
@@ -10,13 +11,15 @@ use std::collections::BTreeMap;
 
 /// `/overview`.
 pub(super) fn overview(manager: &Manager) -> Value {
-    let total: u32 = manager.task_managers().values().map(|one| one.slots).sum();
-    let free: u32 = manager.task_managers().keys().map(|id| manager.free(id)).sum();
+    let total = manager.task_managers().values().fold(0_u32, |sum, one| sum.saturating_add(one.slots));
+    let free = manager.task_managers().keys().fold(0_u32, |sum, id| sum.saturating_add(manager.free(id)));
     let count = |is: fn(&Job) -> bool| manager.jobs().values().filter(|job| is(job)).count();
     json!({
         "taskmanagers": manager.task_managers().values().filter(|one| one.known).count(),
         "slots-total": total,
         "slots-available": free,
+        "taskmanagers-blocked": 0,
+        "slots-free-and-blocked": 0,
         "jobs-running": count(|job| !job.is_over()),
         "jobs-finished": count(|job| job.stage == Stage::Over(Outcome::Finished)),
         "jobs-cancelled": count(|job| job.stage == Stage::Over(Outcome::Canceled)),
@@ -34,7 +37,7 @@ pub(super) fn config() -> Value {
         "timezone-offset": 0,
         "flink-version": env!("CARGO_PKG_VERSION"),
         "flink-revision": "standpipe",
-        "features": {"web-submit": false, "web-cancel": true, "web-rescale": false, "web-history": false},
+        "features": {"web-submit": false, "web-cancel": true, "web-rescale": true, "web-history": false},
     })
 }
 
@@ -98,6 +101,12 @@ fn counts(job: &Job, subtasks: u32) -> Value {
     Value::Object(counts)
 }
 
+/// So many subtasks, by state.
+fn states(job: &Job, subtasks: u32) -> Value {
+    let own = task_state(job);
+    Value::Object(TASK_STATES.iter().map(|state| ((*state).to_owned(), json!(if *state == own { subtasks } else { 0 }))).collect())
+}
+
 /// The nodes of a job's status, by path.
 fn statuses(job: &Job) -> BTreeMap<&str, &Value> {
     let nodes = job.status.as_ref().and_then(|status| status.get("nodes")).and_then(Value::as_array);
@@ -119,19 +128,15 @@ pub(super) fn job(job: &Job, waits: Option<String>, now: Millis) -> Value {
         let ran =
             job.attempts.last().map_or(0, |last| last.ended.unwrap_or(now).saturating_sub(last.begun)) as f64 * f64::from(node.parallelism);
         let idle = (ran - millis("busy_seconds") - millis("backpressure_seconds")).max(0.0) as u64;
-        let tasks: Map<String, Value> = TASK_STATES
-            .iter()
-            .map(|state| ((*state).to_owned(), json!(if *state == task_state(job) { node.parallelism } else { 0 })))
-            .collect();
         let mut shown = times(job, now);
         shown.extend(fields(json!({
             "id": vertex_id(&node.path), "name": node.path, "maxParallelism": -1, "parallelism": node.parallelism,
-            "status": task_state(job), "tasks": tasks,
+            "status": task_state(job), "tasks": states(job, node.parallelism), "slotSharingGroupId": vertex_id("default"),
             "metrics": {
                 "read-bytes": number("bytes_in"), "read-bytes-complete": true, "write-bytes": number("bytes_out"), "write-bytes-complete": true,
                 "read-records": number("rows_in"), "read-records-complete": true, "write-records": number("rows_out"), "write-records-complete": true,
-                "accumulated-backpressured-time": millis("backpressure_seconds") as u64, "accumulated-busy-time": millis("busy_seconds"),
-                "accumulated-idle-time": idle,
+                "accumulated-busy-time": millis("busy_seconds"), "accumulated-idle-time": idle,
+                "accumulated-backpressured-time": millis("backpressure_seconds") as u64,
             },
             "status-detail": statuses.get(node.path.as_str()),
         })));
@@ -142,10 +147,10 @@ pub(super) fn job(job: &Job, waits: Option<String>, now: Millis) -> Value {
     shown.extend(fields(json!({
         "jid": job.id, "name": job.bundle.name, "isStoppable": false, "state": job.state(), "job-type": "STREAMING", "maxParallelism": -1,
         "now": now, "timestamps": timestamps(job), "vertices": job.planned.nodes.iter().map(vertex).collect::<Vec<_>>(),
-        "status-counts": counts(job, subtasks), "plan": plan(job), "pending-operators": 0,
+        "status-counts": states(job, subtasks), "plan": plan(job), "pending-operators": 0,
         "restarts": job.restarts, "attempt": job.attempt().number, "waits": waits, "why": job.why(),
         "slots": job.planned.slots, "workers": job.members().iter().map(worker).collect::<Vec<_>>(),
-        "status": job.status,
+        "status": job.status, "rescaling": job.rescale.as_ref().map(|rescale| rescale.parallelism),
     })));
     Value::Object(shown)
 }
@@ -207,6 +212,18 @@ pub(super) fn exceptions(job: &Job) -> Value {
     })
 }
 
+/// What has become of a request; none: it is not answered yet.
+pub(super) fn operation(outcome: Option<Result<Value, String>>) -> Value {
+    match outcome {
+        None => json!({"status": {"id": "IN_PROGRESS"}, "operation": null}),
+        Some(Ok(done)) => json!({"status": {"id": "COMPLETED"}, "operation": done}),
+        Some(Err(why)) => json!({
+            "status": {"id": "COMPLETED"},
+            "operation": {"failure-cause": {"class": "standpipe", "stack-trace": why, "serialized-throwable": java::throwable(&why)}},
+        }),
+    }
+}
+
 /// `/taskmanagers`.
 pub(super) fn task_managers(manager: &Manager) -> Value {
     let known = manager.task_managers().iter().filter(|(_, one)| one.known);
@@ -222,11 +239,22 @@ pub(super) fn task_manager(manager: &Manager, id: &TaskManagerId, one: &TaskMana
         .values()
         .map(|job| (job, members(job)))
         .filter(|(_, slots): &(_, u32)| *slots > 0)
-        .map(|(job, slots)| json!({"jobId": job.id, "name": job.bundle.name, "slots": slots}))
+        .map(|(job, slots)| json!({"jobId": job.id, "name": job.bundle.name, "slots": slots, "resource": resource(slots)}))
         .collect();
     json!({
         "id": id, "path": one.host, "dataPort": 0, "jmxPort": -1, "timeSinceLastHeartbeat": one.heard, "slotsNumber": one.slots,
         "freeSlots": manager.free(id), "pid": one.pid, "since": one.since, "allocatedSlots": taken,
+        "blocked": false,
         "hardware": {"cpuCores": 0, "physicalMemory": 0, "freeMemory": 0, "managedMemory": 0},
+        "totalResource": resource(one.slots), "freeResource": resource(manager.free(id)),
+        "memoryConfiguration": {
+            "frameworkHeap": null, "taskHeap": null, "frameworkOffHeap": null, "taskOffHeap": null, "networkMemory": null, "managedMemory": null,
+            "jvmMetaspace": null, "jvmOverhead": null, "totalFlinkMemory": null, "totalProcessMemory": null,
+        },
     })
+}
+
+/// Flink's words for what slots are made of: here they are threads.
+fn resource(slots: u32) -> Value {
+    json!({"cpuCores": f64::from(slots), "taskHeapMemory": 0, "taskOffHeapMemory": 0, "managedMemory": 0, "networkMemory": 0, "extendedResources": {}})
 }

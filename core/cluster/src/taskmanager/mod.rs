@@ -4,15 +4,18 @@
 //! Workers die with it: the kernel ends them when the thread that has started them ends, which is the one that [`run`] is called on.
 
 mod client;
+mod folders;
+pub mod lease;
 mod worker;
 
 use crate::{
     agent::{Agent, Do},
     blobs::{BlobError, Blobs},
     ends::Ended,
-    protocol::{Answered, Attempt, Beat, LOG, Order, Orders, Ready, Request},
+    protocol::{Answered, Attempt, Beat, LOG, Order, Orders, Ready, Request, is_id},
 };
 use client::{Client, Trouble};
+use lease::Lease;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +24,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread,
@@ -33,12 +37,18 @@ use worker::Worker;
 const INTERVAL: Duration = Duration::from_millis(1_000);
 /// Of a log, for a user.
 const LOG_BYTES: u64 = 256 << 10;
+/// In the folder of sockets: until when workers may run.
+const LEASE: &str = "lease";
 /// Of a folder of sockets: a path has at most 107 bytes, and the name of a socket up to 44.
 const LONGEST_FOLDER: usize = 60;
 /// How long a beat waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long workers have to be gone when it ends.
 const LEAVING: Duration = Duration::from_secs(5);
+/// Between two looks for files that nobody needs any more.
+const CLEANING: Duration = Duration::from_secs(600);
+/// Files that were used so lately are needed soon: a job that failed comes back.
+const RECENT: Duration = Duration::from_secs(3_600);
 /// Before a manager that does not answer is asked again.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -50,6 +60,8 @@ pub struct WorkerSpec<'a> {
     pub folder: &'a Path,
     /// Where its sockets are; nobody else's are there.
     pub sockets: &'a Path,
+    /// Until when it may run: see [`lease::watch`].
+    pub lease: &'a Path,
     /// The name or address that other machines reach this one by.
     pub host: &'a str,
 }
@@ -92,6 +104,9 @@ pub enum TaskManagerError {
         /// What it said.
         reason: String,
     },
+    /// Another one has it.
+    #[error("{0}: another task manager uses this data; give each one a --data folder of its own")]
+    Taken(PathBuf),
     /// Its folder.
     #[error(transparent)]
     Blobs(#[from] BlobError),
@@ -126,21 +141,40 @@ impl Ender {
     }
 }
 
+/// A worker that is to run.
+struct Ordered {
+    order: Order,
+    /// It is not any more: its files need not be laid out.
+    dropped: Arc<AtomicBool>,
+}
+
+impl Drop for Ordered {
+    fn drop(&mut self) {
+        self.dropped.store(true, SeqCst);
+    }
+}
+
 struct TaskManager {
     options: TaskManagerOptions,
     client: Arc<Client>,
     blobs: Blobs,
     sockets: PathBuf,
     events: Sender<Event>,
-    begun: Instant,
+    /// Who lays out files of a job has it: two starts of a job have one folder.
+    laying_out: Arc<Mutex<()>>,
+    lease_file: Lease,
+    cleaned: Instant,
     /// As the manager has said.
     lease: Option<Duration>,
     agent: Agent,
-    ordered: BTreeMap<Attempt, Order>,
+    ordered: BTreeMap<Attempt, Ordered>,
     workers: BTreeMap<Attempt, Worker>,
     asked: BTreeSet<String>,
     answers: Vec<Answered>,
+    /// The manager has answered last time.
     heard: bool,
+    /// It has ever.
+    known: bool,
 }
 
 /// Runs until it is told to end by the [`Ender`] that `begun` is given, or the manager refuses it.
@@ -150,9 +184,10 @@ struct TaskManager {
 pub fn run(options: TaskManagerOptions, begun: impl FnOnce(Ender)) -> Result<(), TaskManagerError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.data)?;
     let data = fs::canonicalize(&options.data)?;
+    let _own = folders::lock(&data)?;
     let blobs = Blobs::open(data.join("blobs"))?;
     // Nobody knows what of it is still needed; what is will be fetched.
-    blobs.keep_only(&BTreeSet::new())?;
+    blobs.keep_only(&BTreeSet::new(), Duration::ZERO)?;
     let of_data = data.join("run");
     // Short, as the path of a socket must be.
     let is_short = of_data.as_os_str().len() <= LONGEST_FOLDER;
@@ -163,15 +198,17 @@ pub fn run(options: TaskManagerOptions, begun: impl FnOnce(Ender)) -> Result<(),
     let client = Arc::new(Client::new(&options.manager, options.token.clone(), id));
     let (events, happened) = mpsc::channel();
     begun(Ender(events.clone()));
-    let start = Instant::now();
-    listen(&client, &events, start)?;
+    listen(&client, &events)?;
+    let lease_file = Lease::create(&sockets.join(LEASE))?;
     let mut task_manager = TaskManager {
         options: TaskManagerOptions { data, ..options },
         client,
         blobs,
         sockets: sockets.clone(),
         events,
-        begun: start,
+        laying_out: Arc::default(),
+        lease_file,
+        cleaned: Instant::now(),
         lease: None,
         agent: Agent::default(),
         ordered: BTreeMap::new(),
@@ -179,20 +216,22 @@ pub fn run(options: TaskManagerOptions, begun: impl FnOnce(Ender)) -> Result<(),
         asked: BTreeSet::new(),
         answers: Vec::new(),
         heard: false,
+        known: false,
     };
     let result = task_manager.run(&happened);
     task_manager.leave(&happened);
     drop(fs::remove_dir_all(&sockets));
+    folders::leave(&task_manager.options.data);
     result
 }
 
 /// Waits for orders on a thread of its own.
-fn listen(client: &Arc<Client>, events: &Sender<Event>, begun: Instant) -> io::Result<()> {
+fn listen(client: &Arc<Client>, events: &Sender<Event>) -> io::Result<()> {
     let (client, events) = (Arc::clone(client), events.clone());
     let wait = move || {
         let mut seen = None;
         loop {
-            let sent = begun.elapsed();
+            let sent = lease::now();
             match client.orders(seen) {
                 Ok(orders) => {
                     seen = Some(orders.version);
@@ -231,10 +270,11 @@ impl TaskManager {
                 Ok(event) => urgent = self.on(event),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let due = self.agent.wake(millis(self.begun.elapsed()));
+            let due = self.agent.wake(millis(lease::now()));
             self.do_all(due);
             if urgent || Instant::now() >= next {
                 next = Instant::now() + if self.beat()? { INTERVAL } else { RETRY };
+                self.tidy();
             }
         }
     }
@@ -261,7 +301,7 @@ impl TaskManager {
 
     /// Tells all; `false`: the manager does not answer.
     fn beat(&mut self) -> Result<bool, TaskManagerError> {
-        let sent = self.begun.elapsed();
+        let sent = lease::now();
         let beat = Beat {
             slots: self.options.slots,
             host: self.options.host.clone(),
@@ -279,30 +319,65 @@ impl TaskManager {
         match self.client.beat(&beat, patience) {
             Ok(orders) => {
                 self.lease = Some(Duration::from_millis(orders.lease_millis));
+                self.known = true;
                 if !std::mem::replace(&mut self.heard, true) {
                     tracing::info!("{} slots are with the job manager at {}", self.options.slots, self.options.manager);
                 }
                 self.answers.clear();
-                self.agent.answered(&orders, millis(sent));
                 self.follow(&orders, sent);
                 Ok(true)
             }
-            Err(Trouble::Passing(why)) => {
+            // One that has known it may have been started with something wrong, or be busy: its workers have their lease.
+            Err(Trouble::Refused(reason)) if !self.known => {
+                Err(TaskManagerError::Refused { manager: self.options.manager.clone(), reason })
+            }
+            Err(Trouble::Passing(why) | Trouble::Refused(why)) => {
                 if std::mem::replace(&mut self.heard, false) {
                     tracing::warn!("the job manager at {} does not answer: {why}", self.options.manager);
                 }
                 Ok(false)
             }
-            Err(Trouble::Refused(reason)) => Err(TaskManagerError::Refused { manager: self.options.manager.clone(), reason }),
         }
     }
 
     fn follow(&mut self, orders: &Orders, sent: Duration) {
-        let all = self.agent.orders(orders, millis(sent), millis(self.begun.elapsed()));
-        self.do_all(all);
-        for request in &orders.requests {
-            self.pass_on(request);
+        // They become names of files.
+        if !orders.workers.iter().all(|order| is_id(&order.attempt.job)) {
+            tracing::warn!("orders of the job manager at {} are not followed: they name a job by what is no id", self.options.manager);
+            return;
         }
+        // A manager that is no more extends nothing.
+        self.agent.answered(orders, millis(sent));
+        if let Some(until) = self.agent.lease_ends()
+            && let Err(error) = self.lease_file.extend(Duration::from_millis(until))
+        {
+            tracing::warn!("workers cannot be told that they may go on: {error}");
+        }
+        let all = self.agent.orders(orders, millis(sent), millis(lease::now()));
+        self.do_all(all);
+        if orders.version >= self.agent.seen() {
+            orders.requests.iter().for_each(|request| self.pass_on(request));
+        }
+    }
+
+    /// Removes what is not needed any more, from time to time, and cuts logs that have become too long.
+    fn tidy(&mut self) {
+        self.workers.values_mut().for_each(Worker::trim_log);
+        if self.cleaned.elapsed() < CLEANING {
+            return;
+        }
+        self.cleaned = Instant::now();
+        let needed = self.ordered.values().flat_map(|ordered| ordered.order.bundle.files()).map(|file| file.hash).collect();
+        let jobs: BTreeSet<String> = self.ordered.keys().map(|attempt| attempt.job.clone()).collect();
+        let (blobs, folder) = (self.blobs.clone(), self.options.data.join(folders::JOBS));
+        let clean = move || {
+            if let Err(error) = blobs.keep_only(&needed, RECENT) {
+                tracing::warn!("files that nobody needs any more cannot be removed: {error}");
+            }
+            folders::prune_logs(&folder, &jobs);
+        };
+        // Next time.
+        drop(thread::Builder::new().name("clean".to_owned()).spawn(clean));
     }
 
     /// True: the manager is to hear of it now.
@@ -314,10 +389,7 @@ impl TaskManager {
             Event::Ready(attempt, ready) => self.agent.ready(&attempt, ready),
             Event::Status(attempt, status) => return self.agent.status(&attempt, status),
             Event::Ended(attempt, status) => self.ended(&attempt, status),
-            Event::Answered(answered) => {
-                self.asked.remove(&answered.id);
-                self.answers.push(answered);
-            }
+            Event::Answered(answered) => self.answer(answered),
             Event::End => {}
         }
         true
@@ -340,19 +412,25 @@ impl TaskManager {
     /// Gets what the worker needs, on a thread of its own.
     fn fetch(&mut self, order: Order) {
         let (client, blobs, events) = (Arc::clone(&self.client), self.blobs.clone(), self.events.clone());
-        let folder = self.options.data.join("jobs").join(&order.attempt.job);
-        let (attempt, bundle) = (order.attempt.clone(), Arc::clone(&order.bundle));
-        self.ordered.insert(attempt.clone(), order);
+        let folder = self.options.data.join(folders::JOBS).join(&order.attempt.job);
+        let (attempt, bundle, laying_out) = (order.attempt.clone(), Arc::clone(&order.bundle), Arc::clone(&self.laying_out));
+        let dropped = Arc::new(AtomicBool::new(false));
+        self.ordered.insert(attempt.clone(), Ordered { order, dropped: Arc::clone(&dropped) });
         let own = attempt.clone();
         let fetch = move || {
-            let problems = bundle.check();
-            let fetched = if let Some(problem) = problems.first() {
-                Err(problem.to_string())
-            } else {
-                let missing = blobs.missing(bundle.files().map(|file| file.hash));
-                let got = missing.into_iter().try_for_each(|hash| client.fetch(hash, &blobs));
-                got.and_then(|()| blobs.lay_out(&bundle, &folder).map_err(|error| error.to_string()))
+            let fetch = || {
+                bundle.check().into_iter().next().map_or(Ok(()), |problem| Err(problem.to_string()))?;
+                for hash in blobs.missing(bundle.files().map(|file| file.hash)) {
+                    client.fetch(hash, &blobs)?;
+                }
+                // It guards no data: a panic leaves nothing half done that the next one does not do anew.
+                let _one = laying_out.lock().unwrap_or_else(PoisonError::into_inner);
+                if !dropped.load(SeqCst) {
+                    blobs.lay_out(&bundle, &folder).map_err(|error| error.to_string())?;
+                }
+                Ok(())
             };
+            let fetched = fetch();
             drop(events.send(Event::Fetched(own, fetched.map(|()| folder))));
         };
         if let Err(error) = thread::Builder::new().name("fetch".to_owned()).spawn(fetch) {
@@ -360,16 +438,28 @@ impl TaskManager {
         }
     }
 
+    /// It is not to run any more: its files go, unless another start of its job needs them.
+    fn forget(&mut self, attempt: &Attempt) -> Option<Ordered> {
+        let ordered = self.ordered.remove(attempt)?;
+        ordered.dropped.store(true, SeqCst);
+        if !self.ordered.keys().any(|other| other.job == attempt.job) {
+            let _one = self.laying_out.lock().unwrap_or_else(PoisonError::into_inner);
+            Blobs::take_in(&ordered.order.bundle, &self.options.data.join(folders::JOBS).join(&attempt.job));
+        }
+        Some(ordered)
+    }
+
     fn failed(&mut self, attempt: &Attempt, why: String) {
-        if let Some(order) = self.ordered.remove(attempt) {
-            self.agent.ended(attempt, Ended::failed(order.process, why));
+        if let Some(ordered) = self.forget(attempt) {
+            self.agent.ended(attempt, Ended::failed(ordered.order.process, why));
         }
     }
 
     fn start(&mut self, attempt: &Attempt, folder: &Path) {
         // It may have been killed before it has begun.
-        let Some(order) = self.ordered.get(attempt) else { return };
-        let spec = WorkerSpec { order, folder, sockets: &self.sockets, host: &self.options.host };
+        let Some(Ordered { order, .. }) = self.ordered.get(attempt) else { return };
+        let lease = self.sockets.join(LEASE);
+        let spec = WorkerSpec { order, folder, sockets: &self.sockets, lease: &lease, host: &self.options.host };
         let alone = order.slots.len() == 1;
         match (self.options.launcher)(&spec).and_then(|command| Worker::start(command, &spec, &self.events)) {
             Ok(worker) => {
@@ -386,18 +476,21 @@ impl TaskManager {
         match self.workers.get_mut(attempt) {
             Some(worker) => worker.kill(),
             None => {
-                if let Some(order) = self.ordered.remove(attempt) {
-                    self.agent.ended(attempt, Ended::lost(order.process, true, "it was ended before it had begun".to_owned()));
+                if let Some(ordered) = self.forget(attempt) {
+                    let ended = Ended::lost(ordered.order.process, true, "it was ended before it had begun".to_owned());
+                    self.agent.ended(attempt, ended);
                 }
             }
         }
     }
 
     fn ended(&mut self, attempt: &Attempt, status: io::Result<ExitStatus>) {
-        let (Some(worker), Some(order)) = (self.workers.remove(attempt), self.ordered.remove(attempt)) else { return };
+        let Some(worker) = self.workers.remove(attempt) else { return };
+        let Some(ordered) = self.forget(attempt) else { return };
+        let process = ordered.order.process;
         let mut ended = match status {
-            Ok(status) => Ended::new(order.process, status, worker.is_killed()),
-            Err(error) => Ended::failed(order.process, error.to_string()),
+            Ok(status) => Ended::new(process, status, worker.is_killed()),
+            Err(error) => Ended::failed(process, error.to_string()),
         };
         if !ended.is_success() && ended.said.is_none() {
             ended.said = worker.last_words();
@@ -414,19 +507,32 @@ impl TaskManager {
         if self.answers.iter().any(|answered| answered.id == request.id) || !self.asked.insert(request.id.clone()) {
             return;
         }
-        let (request, events) = (request.clone(), self.events.clone());
+        let is_of_log = request.ask.get("do").and_then(Value::as_str) == Some(LOG);
+        let refused = |why: &str| Answered { id: request.id.clone(), answers: Err(why.to_owned()) };
+        if !is_id(&request.attempt.job) {
+            return self.answer(refused("there is no such job"));
+        }
+        if !is_of_log && !self.workers.contains_key(&request.attempt) {
+            return self.answer(refused("the job's process is not there"));
+        }
+        let (own, events) = (request.clone(), self.events.clone());
         let socket = worker::control_socket(&self.sockets, &request.attempt.job);
-        let log = self.options.data.join("jobs").join(&request.attempt.job).with_extension("log");
+        let log = self.options.data.join(folders::JOBS).join(&request.attempt.job).with_extension("log");
         let ask = move || {
-            let answers = if request.ask.get("do").and_then(Value::as_str) == Some(LOG) {
+            let answers = if is_of_log {
                 worker::tail(&log, 0, LOG_BYTES).map(|text| vec![text.into()]).map_err(|error| format!("its log cannot be read: {error}"))
             } else {
-                worker::ask(&socket, &request.ask, None).map_err(|error| format!("the job's process does not answer: {error}"))
+                worker::ask(&socket, &own.ask, None).map_err(|error| format!("the job's process does not answer: {error}"))
             };
-            drop(events.send(Event::Answered(Answered { id: request.id, answers })));
+            drop(events.send(Event::Answered(Answered { id: own.id, answers })));
         };
         if let Err(error) = thread::Builder::new().name("ask".to_owned()).spawn(ask) {
-            tracing::warn!("a request cannot be passed on: {error}");
+            self.answer(refused(&format!("it cannot be passed on: {error}")));
         }
+    }
+
+    fn answer(&mut self, answered: Answered) {
+        self.asked.remove(&answered.id);
+        self.answers.push(answered);
     }
 }

@@ -12,7 +12,7 @@ use std::{
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -32,6 +32,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const KNOCK: Duration = Duration::from_millis(5);
 /// Of a log, for its last words.
 const TAIL: u64 = 16 << 10;
+/// Of a log that is written to: what is before is kept once.
+const LONGEST_LOG: u64 = 64 << 20;
+/// Of what a process answers.
+const LONGEST_ANSWER: u64 = 16 << 20;
+/// Looks at a job that is starting, before it is looked at less often.
+const FIRST_LOOKS: u32 = 500;
 /// Lines of last words.
 const MOST_LINES: usize = 20;
 
@@ -49,7 +55,7 @@ pub(super) fn ask(socket: &Path, request: &Value, patience: Option<Duration>) ->
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(patience)?;
     stream.write_all(format!("{request}\n").as_bytes())?;
-    BufReader::new(stream).lines().map(|line| Ok(serde_json::from_str(&line?)?)).collect()
+    BufReader::new(stream.take(LONGEST_ANSWER)).lines().map(|line| Ok(serde_json::from_str(&line?)?)).collect()
 }
 
 /// The end of a file, from that place on, at most so many bytes.
@@ -83,24 +89,25 @@ impl Worker {
         let last_status = spec.sockets.join(&attempt.job).with_extension(super::LAST_STATUS);
         drop(fs::remove_file(&last_status));
         let (over, introduced) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let log = spec.folder.with_extension("log");
+        let to = File::options().append(true).create(true).mode(0o600).open(&log)?;
+        let from = to.metadata()?.len();
+        command.current_dir(spec.folder).stdin(Stdio::null()).stdout(to.try_clone()?).stderr(to);
+        // Whoever listens to it ends with it, also if it never begins.
+        let mut starting = Starting(Some(Arc::clone(&over)));
         if spec.order.slots.len() > 1 {
             let listener = UnixListener::bind(&sockets[0])?;
             listener.set_nonblocking(true)?;
             hear(listener, attempt.clone(), Arc::clone(&over), Arc::clone(&introduced), events.clone())?;
         }
-        let log = spec.folder.with_extension("log");
-        let to = File::options().append(true).create(true).mode(0o600).open(&log)?;
-        let from = to.metadata()?.len();
-        command.current_dir(spec.folder).stdin(Stdio::null()).stdout(to.try_clone()?).stderr(to);
-        let mut child = command.spawn()?;
-        let pid = rustix::process::Pid::from_child(&child);
-        let worker = Self { pid, killed: false, over: Arc::clone(&over), introduced, log, from, sockets, last_status };
         if spec.order.process == 0 {
-            look(worker.sockets[1].clone(), attempt.clone(), over, events.clone())?;
+            look(sockets[1].clone(), attempt.clone(), Arc::clone(&over), events.clone())?;
         }
-        let events = events.clone();
-        thread::Builder::new().name("worker".to_owned()).spawn(move || drop(events.send(Event::Ended(attempt, child.wait()))))?;
-        Ok(worker)
+        let child = command.spawn()?;
+        let pid = rustix::process::Pid::from_child(&child);
+        wait(child, attempt, events.clone()).inspect_err(|_| _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL))?;
+        starting.0 = None;
+        Ok(Self { pid, killed: false, over, introduced, log, from, sockets, last_status })
     }
 
     /// Tells it where the others are.
@@ -122,6 +129,21 @@ impl Worker {
         self.killed
     }
 
+    /// A log that has become too long begins anew; what was in it is kept once. What is written meanwhile may be lost.
+    pub(super) fn trim_log(&mut self) {
+        let is_long = |found: fs::Metadata| found.len() > LONGEST_LOG;
+        if !fs::metadata(&self.log).is_ok_and(is_long) {
+            return;
+        }
+        // The process has it open, and writes to its end, wherever that is.
+        let file = File::options().write(true).open(&self.log);
+        let trimmed = fs::copy(&self.log, self.log.with_extension("before")).and_then(|_| file?.set_len(0));
+        if let Err(error) = trimmed {
+            tracing::warn!("{}: it cannot be cut: {error}", self.log.display());
+        }
+        self.from = 0;
+    }
+
     /// What it has said of its errors.
     pub(super) fn last_words(&self) -> Option<String> {
         let text = tail(&self.log, self.from, TAIL).ok()?;
@@ -132,7 +154,8 @@ impl Worker {
 
     /// How its job did at its end, if it is the job's first process and has come to say it.
     pub(super) fn last_status(&self) -> Option<Value> {
-        serde_json::from_slice(&fs::read(&self.last_status).ok()?).ok()
+        let file = File::open(&self.last_status).ok()?;
+        serde_json::from_reader(file.take(LONGEST_ANSWER)).ok()
     }
 
     /// Nothing of it is left but its log.
@@ -140,6 +163,21 @@ impl Worker {
         self.over.store(true, SeqCst);
         self.sockets.iter().chain([&self.last_status]).for_each(|file| drop(fs::remove_file(file)));
     }
+}
+
+/// Ends the threads that wait for a process, unless it has begun.
+struct Starting(Option<Arc<AtomicBool>>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|over| over.store(true, SeqCst));
+    }
+}
+
+/// Waits for its end. If it cannot be waited for, it is still the caller's to kill.
+fn wait(mut child: Child, attempt: Attempt, events: Sender<Event>) -> io::Result<()> {
+    let wait = move || drop(events.send(Event::Ended(attempt, child.wait())));
+    thread::Builder::new().name("worker".to_owned()).spawn(wait).map(drop)
 }
 
 /// Waits until the process says that it is ready.
@@ -178,6 +216,7 @@ fn hear(
 /// Asks a job how it does, from time to time.
 fn look(socket: PathBuf, attempt: Attempt, over: Arc<AtomicBool>, events: Sender<Event>) -> io::Result<()> {
     let ask_again = move || {
+        let mut looks = 0_u32;
         while !over.load(SeqCst) {
             let answers = ask(&socket, &json!({"do": "status"}), Some(PATIENCE)).unwrap_or_default();
             for status in answers.iter().filter_map(|answer| answer.get("status")) {
@@ -186,7 +225,8 @@ fn look(socket: PathBuf, attempt: Attempt, over: Arc<AtomicBool>, events: Sender
                 }
             }
             let is_starting = |answer: &Value| answer.pointer("/status/state").and_then(Value::as_str) == Some("starting");
-            thread::sleep(if answers.iter().all(is_starting) { FIRST_LOOK } else { LOOK });
+            looks = looks.saturating_add(1);
+            thread::sleep(if looks < FIRST_LOOKS && answers.iter().all(is_starting) { FIRST_LOOK } else { LOOK });
         }
     };
     thread::Builder::new().name("status".to_owned()).spawn(ask_again).map(drop)

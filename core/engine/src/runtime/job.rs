@@ -470,6 +470,14 @@ impl JobControl {
         self.want(When::Now)
     }
 
+    /// Takes an ordinary checkpoint now. The job goes on.
+    ///
+    /// # Errors
+    /// [`SavepointError::NoCheckpoints`].
+    pub fn checkpoint(&self) -> Result<PendingSavepoint, SavepointError> {
+        self.want(When::Checkpoint)
+    }
+
     fn want(&self, when: When) -> Result<PendingSavepoint, SavepointError> {
         self.0.checkpoints.as_ref().map(|checkpoints| checkpoints.want(when)).ok_or(SavepointError::NoCheckpoints)
     }

@@ -26,8 +26,7 @@ use error::Phase;
 pub use error::{Cause, ErrorClass, JobError};
 pub use job::{JobControl, JobState, RunOptions, Secrets};
 pub use metrics::{
-    CheckpointRecord, CheckpointState, CheckpointTotals, Counter, LastCheckpoint, Metrics, NodeMetrics, Position, Role, Sample, SplitLag,
-    Totals, Value,
+    CheckpointTotals, Counter, LastCheckpoint, Metrics, NodeMetrics, PastCheckpoint, Position, Role, Sample, SplitLag, Totals, Value,
 };
 
 pub use steps::Step;

@@ -16,6 +16,7 @@ use crate::{
         error::{Cause, JobError, Phase},
         host,
         job::Job,
+        metrics::PastCheckpoint,
         peers::Reach,
         reader::ReaderCommand,
     },
@@ -73,6 +74,14 @@ struct Collected {
     drained: bool,
     /// Its manifest is on its way.
     complete: bool,
+}
+
+impl Collected {
+    /// For people: it is durable now, or given up.
+    fn past(&self, bytes: u64, written: u64, trouble: Option<String>) -> PastCheckpoint {
+        let (id, is_savepoint) = (self.id, self.kind == Kind::Savepoint);
+        PastCheckpoint { id, is_savepoint, triggered_micros: self.triggered, took: self.begun.elapsed(), bytes, written, trouble }
+    }
 }
 
 struct Thread<'a> {
@@ -180,7 +189,7 @@ impl<'a> Thread<'a> {
             }
             Message::Wanted(reply, when) => {
                 self.wanted.push((reply, when));
-                if when == When::Now {
+                if when != When::Stopped {
                     self.on(Event::Requested);
                 }
             }
@@ -212,7 +221,7 @@ impl<'a> Thread<'a> {
         let parts = sources.chain(nodes().flat_map(subtasks));
         let committing = nodes().filter(|node| commits(node)).flat_map(subtasks);
         self.coordinator = Some(Coordinator::new(settings, parts, committing, options.taken_over.first_id, self.now()));
-        if self.wanted.iter().any(|(_, when)| *when == When::Now) {
+        if self.wanted.iter().any(|(_, when)| *when != When::Stopped) {
             self.on(Event::Requested);
         }
         if self.job.draining() {
@@ -259,7 +268,9 @@ impl<'a> Thread<'a> {
 
     fn give_up(&mut self, id: u64, reason: &str) {
         tracing::warn!(job = %self.job.options.job_id, "checkpoint {id} is given up: {reason}");
-        self.job.metrics.checkpoint_failed(id, reason);
+        let begun = self.collected.as_ref().filter(|collected| collected.id == id);
+        let past = begun.map(|collected| collected.past(0, 0, Some(reason.to_owned())));
+        self.job.metrics.checkpoint_failed(reason, past);
         self.collecting(0);
         for (node, subtask, positions) in self.positions.remove(&id).unwrap_or_default() {
             self.carried.entry((node, subtask)).or_default().extend(positions);
@@ -303,11 +314,12 @@ impl<'a> Thread<'a> {
         // Whoever asks from now on is for the next one; who stops the job, for the last.
         let is_for_this = |(_, when): &mut (Reply, When)| match reason {
             Reason::Interval => false,
-            Reason::Savepoint => *when == When::Now,
+            Reason::Savepoint => *when != When::Stopped,
             Reason::Last => true,
         };
         let wanted: Vec<(Reply, When)> = self.wanted.extract_if(.., is_for_this).collect();
-        let kind = if wanted.is_empty() { Kind::Checkpoint } else { Kind::Savepoint };
+        let is_savepoint = wanted.iter().any(|(_, when)| *when != When::Checkpoint);
+        let kind = if is_savepoint { Kind::Savepoint } else { Kind::Checkpoint };
         let begun = Instant::now();
         // Whoever removes a savepoint need not ask who refers to it, nor whoever moves one what it refers to.
         let base = match (kind, self.base) {
@@ -317,7 +329,6 @@ impl<'a> Thread<'a> {
         };
         self.checkpoints.build_on(base);
         self.job.tell_others(&Frame::BuildOn(base.into()));
-        self.job.metrics.checkpoint_begun(id, kind == Kind::Savepoint, triggered);
         self.collected = Some(Collected { id, kind, begun, triggered, nodes: BTreeMap::new(), wanted, drained: false, complete: false });
         let sources: Vec<NodeId> = self.readers.iter().map(|(node, _)| *node).collect();
         for source in sources {
@@ -418,7 +429,7 @@ impl<'a> Thread<'a> {
         let bytes: u64 = files().map(|file| file.bytes).sum();
         let written: u64 = files().filter(|file| file.checkpoint == id).map(|file| file.bytes).sum();
         self.collecting(0);
-        self.job.metrics.checkpoint_completed(id, took, bytes, written);
+        self.job.metrics.checkpoint_completed(collected.past(bytes, written, None));
         let millis = took.as_secs_f64() * 1000.0;
         tracing::info!(job = %self.job.options.job_id, checkpoint = id, bytes, written, "checkpoint {id} is durable after {millis:.0} ms");
         collected.wanted.into_iter().for_each(|(reply, _)| reply.send(Ok(id)));

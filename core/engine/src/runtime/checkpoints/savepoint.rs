@@ -22,6 +22,8 @@ pub enum SavepointError {
 pub(crate) enum When {
     /// At once.
     Now,
+    /// At once; an ordinary checkpoint will do.
+    Checkpoint,
     /// As the last one of a job that stops.
     Stopped,
 }

@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Checkpoints that are remembered one by one.
-const MOST: usize = 50;
+/// Checkpoints that are remembered.
+const MOST_HISTORY: usize = 20;
 
 /// What has become of a job's checkpoints since it was started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub struct CheckpointTotals {
     pub last: Option<LastCheckpoint>,
     /// Why the last one was given up, until another is durable.
     pub trouble: Option<String>,
-    /// The last ones, oldest first; the newest may not have ended.
-    pub history: VecDeque<CheckpointRecord>,
+    /// The last ones, oldest first.
+    pub history: VecDeque<PastCheckpoint>,
 }
 
 /// The newest durable checkpoint.
@@ -38,70 +38,45 @@ pub struct LastCheckpoint {
     pub bytes: u64,
 }
 
-/// A checkpoint.
+/// A checkpoint that is durable, or was given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckpointRecord {
+pub struct PastCheckpoint {
     /// Its number.
     pub id: u64,
-    /// Somebody has asked for it, and it stays.
-    pub savepoint: bool,
-    /// When it was triggered, microseconds since 1970.
-    pub triggered: i64,
-    /// How it stands.
-    pub state: CheckpointState,
-}
-
-/// How a checkpoint stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CheckpointState {
-    /// It is being collected, since then.
-    Collecting(Instant),
-    /// It is durable.
-    Completed {
-        /// How long it took from its trigger on.
-        took: Duration,
-        /// Bytes that belong to it, the manifest aside.
-        bytes: u64,
-        /// Those of them that were written for it; the others are of former checkpoints.
-        written: u64,
-    },
-    /// It was given up.
-    Failed {
-        /// After so long.
-        took: Duration,
-        /// Why.
-        reason: String,
-    },
+    /// It stays until it is removed on request.
+    pub is_savepoint: bool,
+    /// When it was triggered, microseconds since the epoch.
+    pub triggered_micros: i64,
+    /// How long it took from its trigger on.
+    pub took: Duration,
+    /// Of all of its files, the manifest aside.
+    pub bytes: u64,
+    /// Of those that were written for it.
+    pub written: u64,
+    /// Why it was given up; none: it is durable.
+    pub trouble: Option<String>,
 }
 
 impl CheckpointTotals {
-    pub(super) fn begun(&mut self, id: u64, savepoint: bool, triggered: i64) {
-        self.history.push_back(CheckpointRecord { id, savepoint, triggered, state: CheckpointState::Collecting(Instant::now()) });
-        while self.history.len() > MOST {
+    fn remember(&mut self, past: PastCheckpoint) {
+        self.history.push_back(past);
+        if self.history.len() > MOST_HISTORY {
             self.history.pop_front();
         }
     }
 
-    fn ended(&mut self, id: u64, state: CheckpointState) {
-        if let Some(record) = self.history.iter_mut().rev().find(|record| record.id == id) {
-            record.state = state;
-        }
-    }
-
-    pub(super) fn completed(&mut self, id: u64, took: Duration, bytes: u64, written: u64) {
+    pub(super) fn completed(&mut self, past: PastCheckpoint) {
         self.completed += 1;
-        self.took += took;
-        self.last = Some(LastCheckpoint { id, at: Instant::now(), took, bytes });
+        self.took += past.took;
+        self.last = Some(LastCheckpoint { id: past.id, at: Instant::now(), took: past.took, bytes: past.bytes });
         self.trouble = None;
-        self.ended(id, CheckpointState::Completed { took, bytes, written });
+        self.remember(past);
     }
 
-    pub(super) fn failed(&mut self, id: u64, reason: &str) {
+    pub(super) fn failed(&mut self, reason: &str, past: Option<PastCheckpoint>) {
         self.failed += 1;
         self.trouble = Some(reason.to_owned());
-        let begun = self.history.iter().rev().find(|record| record.id == id).map(|record| &record.state);
-        let took = if let Some(CheckpointState::Collecting(since)) = begun { since.elapsed() } else { Duration::ZERO };
-        self.ended(id, CheckpointState::Failed { took, reason: reason.to_owned() });
+        past.into_iter().for_each(|past| self.remember(past));
     }
 }
 
@@ -111,20 +86,27 @@ mod tests {
 
     #[test]
     fn the_last_ones_are_remembered_with_what_became_of_them() {
-        let mut totals = CheckpointTotals::default();
-        for id in 1..=60 {
-            totals.begun(id, id == 59, 7);
-            match id {
-                58 => totals.failed(id, "no room"),
-                60 => {}
-                id => totals.completed(id, Duration::from_millis(2), 100, 10),
+        let past = |id, trouble: Option<&str>| {
+            let took = Duration::from_millis(2);
+            PastCheckpoint {
+                id,
+                is_savepoint: false,
+                triggered_micros: 7,
+                took,
+                bytes: 100,
+                written: 10,
+                trouble: trouble.map(str::to_owned),
             }
-        }
-        assert_eq!((totals.completed, totals.failed, totals.took), (58, 1, Duration::from_millis(116)));
-        assert_eq!((totals.history.len(), totals.trouble.as_deref()), (MOST, None));
-        let last: Vec<_> = totals.history.iter().skip(MOST - 3).collect();
-        assert!(matches!(&last[0].state, CheckpointState::Failed { reason, .. } if reason == "no room"));
-        assert_eq!(last[1].state, CheckpointState::Completed { took: Duration::from_millis(2), bytes: 100, written: 10 });
-        assert!(last[1].savepoint && matches!(last[2].state, CheckpointState::Collecting(_)));
+        };
+        let mut totals = CheckpointTotals::default();
+        (1..=29).for_each(|id| totals.completed(past(id, None)));
+        totals.failed("no room", Some(past(30, Some("no room"))));
+        // Before it had begun.
+        totals.failed("too late", None);
+        assert_eq!((totals.completed, totals.failed, totals.took), (29, 2, Duration::from_millis(58)));
+        assert_eq!((totals.history.len(), totals.trouble.as_deref()), (MOST_HISTORY, Some("too late")));
+        assert_eq!(totals.history.back(), Some(&past(30, Some("no room"))));
+        totals.completed(past(31, None));
+        assert_eq!((totals.trouble, totals.last.map(|last| last.id)), (None, Some(31)));
     }
 }

@@ -4,7 +4,7 @@
 mod checkpoints;
 mod node;
 
-pub use checkpoints::{CheckpointRecord, CheckpointState, CheckpointTotals, LastCheckpoint};
+pub use checkpoints::{CheckpointTotals, LastCheckpoint, PastCheckpoint};
 pub use node::{Counter, NodeMetrics, Position, SplitLag};
 
 use parking_lot::{Mutex, RwLock};
@@ -148,16 +148,12 @@ impl Metrics {
         self.checkpoints.lock().clone()
     }
 
-    pub(crate) fn checkpoint_begun(&self, id: u64, savepoint: bool, triggered: i64) {
-        self.checkpoints.lock().begun(id, savepoint, triggered);
+    pub(crate) fn checkpoint_completed(&self, past: PastCheckpoint) {
+        self.checkpoints.lock().completed(past);
     }
 
-    pub(crate) fn checkpoint_completed(&self, id: u64, took: Duration, bytes: u64, written: u64) {
-        self.checkpoints.lock().completed(id, took, bytes, written);
-    }
-
-    pub(crate) fn checkpoint_failed(&self, id: u64, reason: &str) {
-        self.checkpoints.lock().failed(id, reason);
+    pub(crate) fn checkpoint_failed(&self, reason: &str, past: Option<PastCheckpoint>) {
+        self.checkpoints.lock().failed(reason, past);
     }
 
     /// The job as a whole.

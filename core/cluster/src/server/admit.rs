@@ -1,0 +1,95 @@
+//! Who may ask: whoever has the token. Without one the manager is on loopback, and asks that a request names it so: a page in a browser that has found a name for
+//! 127.0.0.1 is refused, and so is one of another origin.
+
+use super::{
+    Shared,
+    answer::{Refusal, as_ours},
+    assets,
+};
+use crate::bundle::Hash;
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use std::{sync::Arc, time::Duration};
+
+/// Whatever is not a file is asked and answered by then: longer than a pipeline may take to be planned.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// Whether a request may be looked at.
+pub(super) async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let asset = assets::answer(shared.assets, request.method(), request.uri().path());
+    let refusal = match &shared.token {
+        Some(_) if asset.is_some() => None,
+        Some(token) if !has_token(headers, token) => Some((StatusCode::UNAUTHORIZED, "this needs the header Authorization: Bearer TOKEN")),
+        None if !names_loopback(headers) => {
+            Some((StatusCode::FORBIDDEN, "without a token only 127.0.0.1, [::1] and localhost are answered"))
+        }
+        _ if is_of_another_origin(headers) => Some((StatusCode::FORBIDDEN, "pages of another origin are not answered")),
+        _ => None,
+    };
+    match (refusal, asset) {
+        (Some((code, why)), _) => Refusal::one(code, why).into_response(),
+        (None, Some(asset)) => asset,
+        // Files come slowly, and say so by themselves.
+        (None, None) if request.method() == Method::PUT => as_ours(next.run(request).await).await,
+        (None, None) => match tokio::time::timeout(PATIENCE, next.run(request)).await {
+            Ok(response) => as_ours(response).await,
+            Err(_) => Refusal::one(StatusCode::SERVICE_UNAVAILABLE, "it takes too long: the request is given up").into_response(),
+        },
+    }
+}
+
+/// In a time that does not tell how much of it was right.
+fn has_token(headers: &HeaderMap, token: &str) -> bool {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
+    given.is_some_and(|given| Hash::of(given.as_bytes()) == Hash::of(token.as_bytes()))
+}
+
+fn host_of(authority: &str) -> &str {
+    match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, _)) => host,
+        None => authority.split(':').next().unwrap_or_default(),
+    }
+}
+
+fn names_loopback(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).map(host_of).unwrap_or_default();
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn is_of_another_origin(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+    let Some(origin) = text(header::ORIGIN) else { return headers.contains_key(header::ORIGIN) };
+    origin.split_once("://").map(|(_, authority)| authority) != text(header::HOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(all: &[(header::HeaderName, &str)]) -> HeaderMap {
+        all.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_token_is_all_of_it() {
+        let given = |text: &str| has_token(&headers(&[(header::AUTHORIZATION, text)]), "secret");
+        assert!(given("Bearer secret"));
+        assert!(!given("Bearer secre") && !given("Bearer secrets") && !given("secret") && !given("Basic secret"));
+        assert!(!has_token(&HeaderMap::new(), "secret"));
+    }
+
+    #[test]
+    fn pages_in_a_browser_that_reach_loopback_by_a_trick_are_refused() {
+        let is_loopback = |host: &str| names_loopback(&headers(&[(header::HOST, host)]));
+        assert!(["127.0.0.1:8081", "localhost:1", "localhost", "[::1]:8081", "127.0.0.2"].into_iter().all(is_loopback));
+        assert!(!["evil.example:8081", "127.0.0.1.evil.example", "", "10.0.0.1:8081", "localhost.evil"].into_iter().any(is_loopback));
+        let of = |origin: &str| is_of_another_origin(&headers(&[(header::HOST, "127.0.0.1:8081"), (header::ORIGIN, origin)]));
+        assert!(!of("http://127.0.0.1:8081") && of("http://127.0.0.1:9") && of("null") && of("https://evil.example"));
+        assert!(!is_of_another_origin(&headers(&[(header::HOST, "127.0.0.1:8081")])));
+    }
+}
