@@ -178,7 +178,7 @@ fn a_running_job_is_seen_and_cancelled_by_keyboard() {
     let before = browser.run(total).as_f64().unwrap();
     browser.wait_for("more rows", &format!("return Number({rows}.split(' ')[0].replaceAll(',', '')) > {before}"));
     assert_eq!(browser.run("return document.querySelectorAll('.edge').length"), 6);
-    browser.wait_for("what holds event time", "return /behind, held by /.test(document.querySelector('.graph').innerText)");
+    browser.wait_for("what holds event time", "return /behind, held by split \\d/.test(document.querySelector('.graph').innerText)");
     assert_eq!(browser.run("return document.activeElement.tagName"), "H1", "the focus begins on the new page");
     assert_named(&browser);
     tab_to(&browser, "stats");

@@ -58,7 +58,7 @@ function card(onpick) {
         width(bar.bar, shares[i]);
         text(bar.value, format.percent(shares[i]));
       });
-      const held = detail?.held_by ? `, held by ${detail.held_by}` : "";
+      const held = detail?.held_by ? `, held by split ${detail.held_by}` : "";
       const lag = running && rates?.watermarkLag !== null && rates?.watermarkLag !== undefined ? `Event time ${format.lag(rates.watermarkLag)}${rates.watermarkLag < 0 ? "" : " behind"}${held}` : "";
       const idle = running && detail?.idle ? "Idle: nothing comes" : "";
       text(foot, detail?.degraded ? `Degraded: ${detail.degraded}` : idle || lag);

@@ -70,7 +70,7 @@ const SUBTASKS = [
   {label: "Late", num: true, value: (one) => format.exact(one.late)},
   {label: "Broken", num: true, value: (one) => format.exact(one.broken)},
   {label: "Watermark", num: true, value: watermark},
-  {label: "Held by", num: true, value: (one) => one.held_by ?? ""},
+  {label: "Held by split", num: true, value: (one) => one.held_by ?? ""},
 ];
 
 const SPLITS = [
@@ -121,7 +121,7 @@ const NODES = [
   {label: "Busy", num: true, value: (one) => (one.running ? format.percent(one.rates?.busy) : "")},
   {label: "Backpressure", num: true, value: (one) => (one.running ? format.percent(one.rates?.backpressure) : "")},
   {label: "Event time behind", num: true, value: (one) => (one.running ? format.lag(one.rates?.watermarkLag) : "")},
-  {label: "Held by", num: true, value: (one) => one.detail?.held_by ?? ""},
+  {label: "Held by split", num: true, value: (one) => (one.running ? one.detail?.held_by ?? "" : "")},
 ];
 
 export function overview(body, id) {
@@ -154,7 +154,7 @@ export function overview(body, id) {
     const records = running ? total?.lag_records : null;
     tiles[2].update(format.count(records), records === null || records === undefined ? "" : "records", running && total?.lag_seconds ? `the oldest waits for ${format.duration(total.lag_seconds * 1000)}` : "", series.at, lag.some((v) => v !== null) ? lag : []);
     const slowest = job.vertices.map((vertex) => vertex["status-detail"]).find((status) => status?.held_by);
-    tiles[3].update(running ? format.lag(last(behind)) : "–", "", running && slowest ? `held by ${slowest.held_by}` : "", series.at, behind.some((v) => v !== null) ? behind : []);
+    tiles[3].update(running ? format.lag(last(behind)) : "–", "", running && slowest ? `held by split ${slowest.held_by}` : "", series.at, behind.some((v) => v !== null) ? behind : []);
     const planned = job.plan.nodes.map((node) => ({id: node.id, path: node.description, role: node.operator, parallelism: node.parallelism, inputs: node.inputs}));
     attribute(waiting, "hidden", planned.length > 0);
     plan.update(planned, (path) => ({rates: series.rates(path), detail: details.get(path)}), picked, running);
