@@ -72,7 +72,7 @@ pub(crate) fn of_task_manager(address: SocketAddr) -> anyhow::Result<Box<dyn Fn(
 
 fn serve(address: SocketAddr, render: Render) -> anyhow::Result<()> {
     let started = Exposer::start(address, render);
-    let exposer = started.map_err(|error| Failure::error(Code::Outside, format!("--metrics {address}: {error}")))?;
+    let exposer = started.map_err(|error| Failure::error(Code::Outside, format!("metrics cannot be served at {address}: {error}")))?;
     say!("metrics: http://{}/metrics", exposer.address());
     Ok(())
 }

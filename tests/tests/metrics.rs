@@ -103,7 +103,7 @@ fn the_address_may_be_in_the_pipeline_and_one_that_is_taken_is_an_error_at_once(
     let folder = Folder::new();
     let error =
         standpipe(["run"]).args([pipeline(&folder)]).args(["--set", "restart.attempts=1", "--metrics", &address]).finish().code(3).stderr;
-    assert!(error.contains(&format!("error: --metrics {address}: Address already in use")), "{error}");
+    assert!(error.contains(&format!("error: metrics cannot be served at {address}: Address already in use")), "{error}");
 }
 
 /// A Prometheus server; ended with the value.
