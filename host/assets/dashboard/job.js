@@ -136,6 +136,8 @@ export function job(main, link, [id, tab = "", ...rest]) {
   const body = h("div", {class: "tab-body"});
   const [, label, view] = TABS.find(([path]) => path === tab) ?? TABS[0];
   main.append(h("div", {class: "crumbs"}, h("a", {href: "#/", text: "Jobs"}), " / "), h("div", {class: "job-head"}, h("div", {}, h("div", {class: "job-title"}, name, state.element), known.element), does.element), notes, tabs, body);
+  // In a narrow window it may be outside.
+  tabs.querySelector("[aria-current]")?.scrollIntoView({block: "nearest", inline: "center"});
   const shown = view(body, id, rest);
   const poller = new Poller(async () => {
     if (current === null) canRescale = (await get("/v1/config")).features?.["web-rescale"] ?? false;
