@@ -38,9 +38,8 @@ pub(crate) enum Command {
     /// What a job can go on from
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
-    /// Running jobs
-    #[command(subcommand)]
-    Job(JobCommand),
+    /// Running jobs, of this machine or of a session cluster
+    Job(JobArguments),
     /// What a checkpoint holds
     #[command(subcommand)]
     State(StateCommand),
@@ -125,6 +124,15 @@ pub(crate) struct JobManagerArguments {
     /// A file with the token that requests must have (`Authorization: Bearer TOKEN`)
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// Speak TLS: its certificate, and those between it and its authority, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Listen on another address than loopback without a token: whoever reaches it may look, and be a task manager; jobs are taken from this machine alone
+    #[arg(long, conflicts_with = "token_file")]
+    pub(crate) open: bool,
     /// A task manager that is not heard of for so long is lost, and its work goes elsewhere
     #[arg(long, default_value = "15s", value_parser = lease)]
     pub(crate) lease: Duration,
@@ -150,6 +158,15 @@ pub(crate) struct TaskManagerArguments {
     /// Answer Prometheus there, at /metrics, also with the figures of the jobs that run here
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
+    /// The authority of the job manager's certificate, PEM, if its URL is https://
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// What a worker may have for each of its slots: 2GiB; one that wants more is killed, and no other (cgroups)
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    pub(crate) memory_per_slot: Option<u64>,
+    /// Of how many processors a worker may have all of the time, for each of its slots: 1.5 (cgroups)
+    #[arg(long, value_name = "N", value_parser = cpus)]
+    pub(crate) cpus_per_slot: Option<f64>,
 }
 
 /// A session cluster on this machine.
@@ -199,7 +216,30 @@ pub(crate) enum CheckpointCommand {
     },
 }
 
-/// Running jobs of this user on this machine.
+/// Which jobs.
+#[derive(Debug, Args)]
+pub(crate) struct JobArguments {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    #[command(subcommand)]
+    pub(crate) command: JobCommand,
+}
+
+/// A session cluster.
+#[derive(Debug, Args)]
+pub(crate) struct Remote {
+    /// Jobs of the session cluster of this job manager, and not of this machine
+    #[arg(long, global = true, value_name = "URL", value_parser = http)]
+    pub(crate) jobmanager: Option<String>,
+    /// A file with the job manager's token
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The authority of the job manager's certificate, PEM; without it, those that everybody knows
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// Running jobs of this user on this machine, or of a session cluster.
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
     /// List them, in the order of their start
@@ -240,6 +280,19 @@ pub(crate) enum JobCommand {
     },
     /// End one at once; nothing more is delivered or committed
     Cancel {
+        /// The pipeline's name, or the beginning of the job's id
+        job: String,
+    },
+    /// Give one of a session cluster another parallelism: it stops with a savepoint and goes on from there
+    Rescale {
+        /// The pipeline's name, or the beginning of the job's id
+        job: String,
+        /// Subtasks of every node that does not say otherwise
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=4096))]
+        parallelism: u32,
+    },
+    /// The end of what the processes of one of a session cluster have written
+    Logs {
         /// The pipeline's name, or the beginning of the job's id
         job: String,
     },
@@ -396,6 +449,17 @@ fn lease(text: &str) -> Result<Duration, String> {
     let lease = duration(text)?;
     let may_be = Duration::from_secs(3)..=Duration::from_secs(3600);
     if may_be.contains(&lease) { Ok(lease) } else { Err("expected 3s to 1h".to_owned()) }
+}
+
+/// As much as a process needs to begin at least.
+fn memory(text: &str) -> Result<u64, String> {
+    let bytes = standpipe_pipeline::units::parse_size(text).map_err(|error| error.to_string())?;
+    if bytes >= 64 << 20 { Ok(bytes) } else { Err("expected 64MiB or more".to_owned()) }
+}
+
+fn cpus(text: &str) -> Result<f64, String> {
+    let cpus: f64 = text.parse().map_err(|_| format!("expected a number of processors, found {text:?}"))?;
+    if (0.01..=4096.0).contains(&cpus) { Ok(cpus) } else { Err("expected 0.01 to 4096".to_owned()) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

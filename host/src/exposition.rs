@@ -9,6 +9,7 @@ use crate::{
 use standpipe_cluster::{
     exposition::{self, Exposer, Families, Render},
     protocol::{Beat, Phase},
+    taskmanager::Observer,
 };
 use std::{
     env,
@@ -54,7 +55,7 @@ impl OfJob {
 ///
 /// # Errors
 /// As of [`OfJob::start`].
-pub(crate) fn of_task_manager(address: SocketAddr) -> anyhow::Result<Box<dyn Fn(&Beat, bool) + Send>> {
+pub(crate) fn of_task_manager(address: SocketAddr) -> anyhow::Result<Observer> {
     let told: Arc<Mutex<Option<(Beat, bool)>>> = Arc::default();
     let last = Arc::clone(&told);
     serve(

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What kafka.sh, node.sh, s3.sh and prepare.sh share: the cache, the life of one background process, waiting for a condition.
+# What kafka.sh, node.sh, s3.sh, flink.sh and prepare.sh share: the cache, the life of one background process, waiting for a condition.
 # Sourced by them only; it starts nothing by itself. A service's whole state is its DIR: DIR/pid, DIR/log, its configuration and data.
 
 services=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -2,7 +2,7 @@
 # Fetches what the real services (all, or those named) run on into the cache: jars with Maven, Python packages with pip. Says plainly what is missing.
 # Called by .ci/run once, and by the services' scripts when they find nothing. Builds nothing, starts nothing, writes only to the cache:
 # $STANDPIPE_CACHE, by default ${XDG_CACHE_HOME:-~/.cache}/standpipe. Maven and pip ask whatever registry their own settings name.
-# Usage: prepare.sh [kafka] [opensearch] [elasticsearch] [s3] [opensearch3]; by default the first four. Exit: 0 all there, 2 usage, 3 a tool or an artefact is missing.
+# Usage: prepare.sh [kafka] [opensearch] [elasticsearch] [s3] [flink] [opensearch3]; by default the first four. Exit: 0 all there, 2 usage, 3 a tool or an artefact is missing.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -35,7 +35,7 @@ check_tools() {
     command -v curl >/dev/null || missing "curl"
     command -v ps >/dev/null || missing "ps (procps)"
     case " $* " in *" kafka "* | *" opensearch "* | *" elasticsearch "* | *" opensearch3 "*) check_java ;; esac
-    case " $* " in *" s3 "*) check_python ;; esac
+    case " $* " in *" s3 "* | *" flink "*) check_python ;; esac
     [ "$lacking" -eq 0 ] || exit 3
 }
 
@@ -78,8 +78,8 @@ fetch_java() {
 [ $# -gt 0 ] || set -- kafka opensearch elasticsearch s3
 for service in "$@"; do
     case $service in
-    kafka | opensearch | elasticsearch | opensearch3 | s3) ;;
-    *) fail 2 "unknown service $service (there are: kafka, opensearch, elasticsearch, opensearch3, s3)" ;;
+    kafka | opensearch | elasticsearch | opensearch3 | s3 | flink) ;;
+    *) fail 2 "unknown service $service (there are: kafka, opensearch, elasticsearch, opensearch3, s3, flink)" ;;
     esac
 done
 check_tools "$@"

@@ -1,7 +1,7 @@
 //! What the end-to-end tests share: they run the built `standpipe` binary with its plugins as a user does, and look at what it prints, writes and ends with.
 //!
 //! Nothing here knows pipelines or the engine. The tests are in `tests/`; those of real services take the addresses from [`kafka`],
-//! [`opensearch`] and [`s3`].
+//! [`opensearch`], [`s3`] and [`flink`].
 //! `cargo xtask test` builds and runs everything; by hand: `cargo build --profile ci --workspace`, then `cargo test --profile ci -p standpipe-tests`.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
@@ -30,5 +30,5 @@ pub use process::{Finished, Run, Running, standpipe};
 pub use random::Random;
 pub use rows::{Row, assert_same_rows, last_rows, read_rows, rows};
 pub use rustix::process::Signal;
-pub use services::{all, elasticsearch, kafka, opensearch, opensearch3, s3, skip};
+pub use services::{all, elasticsearch, flink, kafka, opensearch, opensearch3, s3, skip};
 pub use wait::{free_port, wait_until};

@@ -27,6 +27,11 @@ pub fn s3() -> Option<String> {
     address("STANDPIPE_TEST_S3", "S3")
 }
 
+/// The folder of Flink's jars, whose command-line client `tests/services/flink.sh` runs. `None`: the test is to return, it has been noted as skipped.
+pub fn flink() -> Option<String> {
+    address("STANDPIPE_TEST_FLINK", "Flink's client")
+}
+
 /// Whether what takes long is to run, too: `cargo xtask test --all`.
 pub fn all() -> bool {
     env::var_os("STANDPIPE_TEST_ALL").is_some_and(|value| !value.is_empty())

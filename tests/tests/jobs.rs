@@ -8,6 +8,7 @@ use std::{
     fs,
     io::{Read, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::Path,
     time::Duration,
 };
 
@@ -201,11 +202,12 @@ fn the_socket_speaks_lines_of_json_and_what_is_none_changes_nothing() {
         }
         assert!(said(&folder, &vec![b'x'; 1 << 20]).len() < 1000);
         let number: Value = serde_json::from_str(&said(&folder, b"{\"do\": \"savepoint\"}\n")).unwrap();
-        assert!(number["savepoint"].as_u64() > Some(0), "{number}");
+        assert!(number["savepoint"]["number"].as_u64() > Some(0), "{number}");
+        assert!(Path::new(number["savepoint"]["place"].as_str().unwrap()).exists(), "{number}");
         let stopped = said(&folder, b"{\"do\": \"stop\", \"savepoint\": true}\n");
         let answers: Vec<Value> = stopped.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let [stopping, savepoint, ended] = &answers[..] else { panic!("{stopped}") };
-        assert!(stopping == "stopping" && savepoint["savepoint"].as_u64() > number["savepoint"].as_u64(), "{stopped}");
+        assert!(stopping == "stopping" && savepoint["savepoint"]["number"].as_u64() > number["savepoint"]["number"].as_u64(), "{stopped}");
         assert!(ended["ended"].as_str().unwrap().starts_with("copy: stopped in "), "{stopped}");
         _ = run.wait().code(0);
     }

@@ -64,6 +64,10 @@ fn start_services(required: bool, all: bool) -> Result<Vec<(&'static str, Servic
         step("fetch an S3-compatible server", prepare().arg("s3"))?;
         services.push(("STANDPIPE_TEST_S3", Service::start("s3")?));
     }
+    if can_run("Flink's client", require_python().and_then(|()| require_java()), required)? {
+        step("fetch Flink's client", prepare().arg("flink"))?;
+        services.push(("STANDPIPE_TEST_FLINK", Service::start("flink")?));
+    }
     Ok(services)
 }
 

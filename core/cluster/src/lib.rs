@@ -7,6 +7,7 @@
 //! - [`manager`]: where jobs run; decisions alone. [`agent`]: the same for a task manager.
 //! - [`triggers`]: savepoints and the like that users have asked for.
 //! - [`status`]: how a job does. [`exposition`]: the same for Prometheus.
+//! - [`tls`]: encryption of what is said with the manager.
 //! - [`store`]: what the manager keeps.
 //! - [`server`]: the manager as a process, with its REST interface.
 //! - [`taskmanager`]: a task manager as a process, with its workers.
@@ -25,4 +26,5 @@ pub mod server;
 pub mod status;
 pub mod store;
 pub mod taskmanager;
+pub mod tls;
 pub mod triggers;

@@ -1,6 +1,6 @@
 // The way around: which page an address means, whether the job manager answers, and its token.
 
-import {token, Refused, Unauthorized} from "./api.js";
+import {Away, Refused, token, Unauthorized} from "./api.js";
 import {attribute, h, text} from "./dom.js";
 import {job} from "./job.js";
 import {jobs} from "./jobs.js";
@@ -23,7 +23,10 @@ function link(state, error, pause) {
   attribute(linkBox, "data-state", state);
   text(linkText, state === "live" ? "Live" : "Away");
   attribute(away, "hidden", state === "live");
-  if (state !== "live") text(away, error instanceof Refused || !pause ? `The job manager says: ${error.message}` : `The job manager is away: ${error.message}. What you see is old. Trying again every ${Math.round(pause / 1000)} s.`);
+  if (state === "live") return;
+  const again = `Trying again every ${Math.round(pause / 1000)} s.`;
+  if (error instanceof Away) text(away, `The job manager is away: ${error.message}. What you see is old. ${again}`);
+  else text(away, `${error instanceof Refused ? "The job manager says" : "This page cannot show it"}: ${error.message}. ${again}`);
 }
 
 function clear() {
@@ -60,7 +63,7 @@ function signIn() {
 const PAGES = [[/^\/?$/, jobs], [/^\/taskmanagers$/, taskManagers], [/^\/jobs\/([0-9a-f]{32})(?:\/([a-z]*))?$/, job]];
 
 function route() {
-  const address = decodeURI(location.hash.slice(1));
+  const address = location.hash.slice(1);
   const [found, page] = PAGES.map(([pattern, page]) => [pattern.exec(address), page]).find(([found]) => found) ?? [];
   const before = shown !== null || main.querySelector("h1") !== null;
   clear();

@@ -1,9 +1,11 @@
 //! `jobmanager` and `taskmanager`: the processes of a session cluster, with what only the binary knows: how a pipeline is planned, how a worker is started.
 
+mod client;
 mod local;
 mod planner;
 mod settings;
 
+pub(crate) use client::Client;
 pub(crate) use local::cluster;
 pub(crate) use planner::print_plan;
 
@@ -23,14 +25,15 @@ use standpipe_cluster::{
     manager::Settings,
     protocol::Go,
     server::{ManagerOptions, Server, ServerError},
-    taskmanager::{self, TaskManagerError, TaskManagerOptions, WorkerSpec},
+    taskmanager::{self, Limits, TaskManagerError, TaskManagerOptions, WorkerSpec},
+    tls,
 };
 use standpipe_engine::{Identity, Secret};
 use std::{
     env,
     ffi::OsString,
     fs, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -54,26 +57,40 @@ fn default_data(name: &str) -> anyhow::Result<PathBuf> {
 fn token(file: Option<&Path>) -> anyhow::Result<Option<String>> {
     let Some(file) = file else { return Ok(None) };
     let text = fs::read_to_string(file).map_err(|error| Failure::error(Code::Outside, format!("{}: {error}", file.display())))?;
-    let mode = fs::metadata(file).map_or(0, |found| found.permissions().mode());
-    if mode & 0o077 != 0 {
-        say!("warning: {}: others on this machine may read the token (mode {:o}); chmod 600 keeps it yours", file.display(), mode & 0o777);
-    }
     let text = text.trim();
     if text.len() < 16 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         let message = format!("{}: a token has at least 16 characters of ASCII without spaces", file.display());
         return Err(Failure::error(Code::Usage, message));
     }
+    let mode = fs::metadata(file).map_or(0, |found| found.permissions().mode());
+    if mode & 0o077 != 0 {
+        say!("warning: {}: others on this machine may read the token (mode {:o}); chmod 600 keeps it yours", file.display(), mode & 0o777);
+    }
     Ok(Some(text.to_owned()))
+}
+
+/// A token that others can read on its way is none.
+fn warn_of_clear_token(url: &str, has_token: bool) {
+    let Some(authority) = url.strip_prefix("http://").filter(|_| has_token) else { return };
+    let host = authority.split('/').next().unwrap_or_default();
+    let host = host.strip_prefix('[').and_then(|rest| rest.split(']').next()).unwrap_or_else(|| host.split(':').next().unwrap_or_default());
+    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if !is_here {
+        say!("warning: the token goes to {authority} in the clear; a job manager with --tls-cert and --tls-key is reached by https://");
+    }
 }
 
 /// `standpipe jobmanager`.
 pub(crate) fn job_manager(arguments: &JobManagerArguments) -> anyhow::Result<()> {
     let data = arguments.data.clone().map_or_else(|| default_data("jobmanager"), Ok)?;
     let lease = u64::try_from(arguments.lease.as_millis()).unwrap_or(u64::MAX);
+    let tls = arguments.tls_cert.as_ref().zip(arguments.tls_key.as_ref()).map(|(certificate, key)| tls::server(certificate, key));
     let options = ManagerOptions {
         bind: arguments.bind,
         data: data.clone(),
         token: token(arguments.token_file.as_deref())?,
+        open: arguments.open,
+        tls: tls.transpose().map_err(|error| Failure::error(Code::Usage, error))?,
         settings: Settings { lease, ..Settings::default() },
         planner: Arc::new(planner::plan),
         introducer: Arc::new(introduce),
@@ -90,7 +107,11 @@ pub(crate) fn job_manager(arguments: &JobManagerArguments) -> anyhow::Result<()>
     })?;
     let served = runtime.block_on(async {
         let server = Server::open(options).await?;
-        say!("job manager: http://{}, data in {}", server.address()?, data.display());
+        let scheme = if arguments.tls_cert.is_some() { "https" } else { "http" };
+        say!("job manager: {scheme}://{}, data in {}", server.address()?, data.display());
+        if arguments.open && arguments.token_file.is_none() {
+            say!("warning: whoever reaches it may look at its jobs and be a task manager of it: --token-file keeps others out");
+        }
         server.run(async { _ = ended.await }).await
     });
     // A pipeline may be being planned: nobody waits for it any more.
@@ -130,12 +151,15 @@ pub(crate) fn task_manager(arguments: &TaskManagerArguments) -> anyhow::Result<(
     let options = TaskManagerOptions {
         manager: arguments.jobmanager.clone(),
         token: token(arguments.token_file.as_deref())?,
+        authority: arguments.ca_file.clone(),
         slots: arguments.slots,
         host: arguments.host.clone(),
         data: arguments.data.clone().map_or_else(|| default_data(&format!("taskmanager-{}", std::process::id())), Ok)?,
+        limits: Limits { memory: arguments.memory_per_slot, cpus: arguments.cpus_per_slot },
         launcher: Box::new(worker),
         observer: arguments.metrics.map(crate::exposition::of_task_manager).transpose()?,
     };
+    warn_of_clear_token(&options.manager, options.token.is_some());
     say!("task manager: {} slots for the job manager at {}", options.slots, options.manager);
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let ended = taskmanager::run(options, |ender| {
@@ -147,7 +171,7 @@ pub(crate) fn task_manager(arguments: &TaskManagerArguments) -> anyhow::Result<(
         }));
     });
     ended.map_err(|error| {
-        let code = if matches!(error, TaskManagerError::Refused { .. }) { Code::Usage } else { Code::Outside };
+        let code = if matches!(error, TaskManagerError::Refused { .. } | TaskManagerError::Tls(_)) { Code::Usage } else { Code::Outside };
         Failure::error(code, error)
     })
 }
@@ -155,8 +179,10 @@ pub(crate) fn task_manager(arguments: &TaskManagerArguments) -> anyhow::Result<(
 /// The pipeline, its plugins and its settings, as the command line has them; in the folder where the bundle is laid out.
 fn pipeline_arguments(bundle: &Bundle) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec![bundle.pipeline.path.clone().into()];
-    if !bundle.plugins.is_empty() {
-        arguments.extend(["--plugin-path".into(), standpipe_cluster::bundle::PLUGINS.into()]);
+    // One by one: a file that the bundle names as a plugin must be one.
+    for plugin in &bundle.plugins {
+        let place: PathBuf = [standpipe_cluster::bundle::PLUGINS, plugin.path.as_str()].iter().collect();
+        arguments.extend(["--plugin-path".into(), place.into()]);
     }
     if let Some(parallelism) = bundle.options.parallelism {
         arguments.extend(["--parallelism".into(), parallelism.to_string().into()]);

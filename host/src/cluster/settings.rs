@@ -71,7 +71,7 @@ fn restart(strategy: &RestartStrategy) -> String {
 /// In the largest unit that leaves nothing over, as pipeline files have it.
 fn bytes(size: u64) -> String {
     let units = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    let unit = units.into_iter().find(|(_, unit)| size > 0 && size % unit == 0);
+    let unit = units.into_iter().find(|(_, unit)| size > 0 && size.is_multiple_of(*unit));
     unit.map_or_else(|| format!("{size}B"), |(name, unit)| format!("{}{name}", size / unit))
 }
 
@@ -79,7 +79,7 @@ fn bytes(size: u64) -> String {
 fn time(duration: Duration) -> String {
     let millis = duration.as_millis();
     let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
-    let unit = units.into_iter().find(|(_, unit)| millis > 0 && millis % unit == 0);
+    let unit = units.into_iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));
     let small = || if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") };
     unit.map_or_else(small, |(name, unit)| format!("{}{name}", millis / unit))
 }

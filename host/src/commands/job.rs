@@ -1,7 +1,9 @@
-//! `job list`, `show`, `savepoint`, `stop`, `cancel`: the running jobs of this user on this machine, by their control sockets.
+//! `job list`, `show`, `savepoint`, `stop`, `cancel`: the running jobs of this user on this machine, by their control sockets; with `--jobmanager`, those of a session cluster.
 
+use super::cluster_job;
 use crate::{
-    cli::{JobCommand, OutputFormat},
+    cli::{JobArguments, JobCommand, OutputFormat},
+    cluster::Client,
     control::{
         Answer, Request,
         client::{self, Job},
@@ -14,8 +16,14 @@ use chrono::{DateTime, Utc};
 use std::{fmt::Write, io, time::Duration};
 
 /// `standpipe job ...`.
-pub(super) fn job(command: &JobCommand) -> anyhow::Result<()> {
-    match command {
+pub(super) fn job(arguments: &JobArguments) -> anyhow::Result<()> {
+    if let Some(url) = &arguments.remote.jobmanager {
+        return cluster_job::job(&Client::new(&arguments.remote, url)?, &arguments.command);
+    }
+    if arguments.remote.token_file.is_some() || arguments.remote.ca_file.is_some() {
+        return Err(Failure::error(Code::Usage, "--token-file and --ca-file are for a job manager: give --jobmanager URL"));
+    }
+    match &arguments.command {
         JobCommand::List { format } => list(*format),
         JobCommand::Show { job, format } => {
             let job = find(job)?;
@@ -30,6 +38,10 @@ pub(super) fn job(command: &JobCommand) -> anyhow::Result<()> {
             ask(&find(job)?, &Request::Stop { drain: *drain, savepoint: *savepoint || to.is_some(), to: to.clone() })
         }
         JobCommand::Cancel { job } => ask(&find(job)?, &Request::Cancel),
+        JobCommand::Rescale { .. } | JobCommand::Logs { .. } => {
+            let message = "only jobs of a session cluster are rescaled and keep logs: give --jobmanager URL";
+            Err(Failure::error(Code::Usage, message))
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod check;
 mod checkpoint;
+mod cluster_job;
 mod job;
 mod plugin;
 pub(crate) mod run;
@@ -17,7 +18,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Explain(arguments) => check::explain(&arguments),
         Command::Schema => check::schema(),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
-        Command::Job(command) => job::job(&command),
+        Command::Job(arguments) => job::job(&arguments),
         Command::State(command) => state::state(&command),
         Command::Plugin(command) => plugin::plugin(&command),
         Command::Jobmanager(arguments) => crate::cluster::job_manager(&arguments),

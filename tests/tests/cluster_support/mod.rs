@@ -119,11 +119,6 @@ impl Cluster {
         outcome["operation"].take()
     }
 
-    /// How many rows have been written.
-    pub(crate) fn rows(&self) -> usize {
-        all(self.folder.path()).len()
-    }
-
     pub(crate) fn job(&self, id: &str) -> Value {
         self.get(&format!("/v1/jobs/{id}"))
     }

@@ -18,6 +18,9 @@ const SETTINGS: Settings = Settings { lease: 10_000, grace: 500 };
 const KILLING: Millis = 1_000;
 const SLOTS: [u32; 3] = [3, 2, 4];
 const JOBS: [(&str, u32); 4] = [("a", 5), ("b", 1), ("c", 3), ("d", 2)];
+/// Users do something to these.
+const RESCALED: &str = "c";
+const CANCELLED: &str = "d";
 
 /// splitmix64.
 struct Random(u64);
@@ -71,6 +74,8 @@ struct World {
     starts: u64,
     messages: Vec<Message>,
     submitted: usize,
+    /// How often a job was asked to.
+    rescaled: u64,
     log: Vec<String>,
 }
 
@@ -87,6 +92,7 @@ impl World {
             starts: 0,
             messages: Vec::new(),
             submitted: 0,
+            rescaled: 0,
             log: Vec::new(),
         };
         (0..SLOTS.len()).for_each(|i| world.start_machine(i));
@@ -248,7 +254,7 @@ impl World {
     fn step(&mut self, trouble: bool) {
         self.now += self.random.next() % 200;
         self.on_time(trouble);
-        match self.random.below(16) {
+        match self.random.below(17) {
             0 | 1 => {
                 let i = self.random.below(self.machines.len());
                 self.beat(i);
@@ -294,6 +300,20 @@ impl World {
                 self.manager = None;
                 self.say("the manager dies".to_owned());
             }
+            // A user: cancels one job, and gives another one another parallelism.
+            16 if trouble && self.random.percent(20) => {
+                let (cancel, slots) = (self.random.percent(5), 1 + u32::try_from(self.random.below(5)).unwrap());
+                let Some(manager) = &mut self.manager else { return };
+                let actions = if cancel {
+                    manager.cancel(CANCELLED, self.now)
+                } else {
+                    let planned = job(RESCALED, slots, RestartStrategy::None, self.now).planned;
+                    let rescale = Rescale { trigger: self.now.to_string(), parallelism: slots, planned };
+                    manager.rescale(RESCALED, rescale).unwrap_or_default()
+                };
+                self.rescaled += u64::from(!cancel && !actions.is_empty());
+                self.follow(actions);
+            }
             // A network that is cut, with all that was said on its way.
             15 if trouble && self.random.percent(4) => {
                 for _ in 0..self.random.below(80) {
@@ -326,13 +346,16 @@ impl World {
 
 #[test]
 fn whatever_happens_nothing_runs_twice_and_nothing_is_lost() {
-    let (mut restarts, mut generations) = (0, 0);
+    let (mut restarts, mut generations, mut rescaled, mut cancelled) = (0, 0, 0, 0);
     for seed in 0..SEEDS {
         let mut world = World::new(seed);
         let mut steps = 0;
         let is_done = |world: &World| {
             let jobs = world.manager.as_ref().map(Manager::jobs);
-            jobs.is_some_and(|jobs| jobs.len() == JOBS.len() && jobs.values().all(|job| job.state() == "FINISHED"))
+            jobs.is_some_and(|jobs| {
+                jobs.len() == JOBS.len()
+                    && jobs.values().all(|job| job.state() == "FINISHED" || (job.id == CANCELLED && job.state() == "CANCELED"))
+            })
         };
         while steps < TROUBLE || !is_done(&world) {
             assert!(
@@ -346,6 +369,9 @@ fn whatever_happens_nothing_runs_twice_and_nothing_is_lost() {
         }
         restarts += world.kept.values().map(|job| u64::from(job.restarts)).sum::<u64>();
         generations += world.generation;
+        rescaled += world.rescaled;
+        cancelled += u64::from(world.kept[CANCELLED].state() == "CANCELED");
     }
+    assert!(rescaled > SEEDS / 10 && cancelled > SEEDS / 10, "users did something: {rescaled} rescales, {cancelled} cancelled");
     assert!(restarts > SEEDS && generations > 2 * SEEDS, "there was trouble: {restarts} restarts, {generations} managers");
 }

@@ -13,10 +13,24 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// Whatever is not a file is asked and answered by then: longer than a pipeline may take to be planned.
 const PATIENCE: Duration = Duration::from_secs(150);
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// From this machine, by a name that no page in a browser has chosen.
+fn is_from_here(request: &Request) -> bool {
+    request.extensions().get::<Peer>().is_some_and(|peer| peer.0.ip().is_loopback()) && names_loopback(request.headers())
+}
+
+/// Whether it changes nothing that a user cares for.
+fn only_looks(request: &Request) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD) || request.uri().path().ends_with("/beat")
+}
 
 /// Whether a request may be looked at.
 pub(super) async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
@@ -25,7 +39,10 @@ pub(super) async fn admit(State(shared): State<Arc<Shared>>, request: Request, n
     let refusal = match &shared.token {
         Some(_) if asset.is_some() => None,
         Some(token) if !has_token(headers, token) => Some((StatusCode::UNAUTHORIZED, "this needs the header Authorization: Bearer TOKEN")),
-        None if !names_loopback(headers) => {
+        None if shared.is_open && !only_looks(&request) && !is_from_here(&request) => {
+            Some((StatusCode::FORBIDDEN, "without a token jobs are taken and changed from the manager's own machine alone"))
+        }
+        None if !shared.is_open && !names_loopback(headers) => {
             Some((StatusCode::FORBIDDEN, "without a token only 127.0.0.1, [::1] and localhost are answered"))
         }
         _ if is_of_another_origin(headers) => Some((StatusCode::FORBIDDEN, "pages of another origin are not answered")),

@@ -12,6 +12,7 @@ mod flink;
 mod java;
 mod jobs;
 mod metrics;
+mod openapi;
 mod rest;
 mod settings;
 mod shared;
@@ -37,9 +38,11 @@ use std::{
     time::Duration,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
 };
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 /// Between two looks at the clock at the most, while something is due.
@@ -50,6 +53,8 @@ const CLEANING: Duration = Duration::from_secs(600);
 const MOST_CONNECTIONS: usize = 1_000;
 /// Who has not asked by then does not ask, or has gone.
 const HEADERS: Duration = Duration::from_secs(60);
+/// Who has not agreed on TLS by then does not speak it.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Between two attempts to take a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -59,8 +64,12 @@ pub struct ManagerOptions {
     pub bind: SocketAddr,
     /// What it keeps.
     pub data: PathBuf,
-    /// Who may ask: whoever has it. None is possible on loopback alone.
+    /// Who may ask: whoever has it. Without one it listens on loopback alone, unless [`Self::open`].
     pub token: Option<String>,
+    /// Without a token on another address: everybody may look and be a task manager, and only this machine may change anything.
+    pub open: bool,
+    /// What it shows who it is by; none: in the clear.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     /// See there.
     pub settings: Settings,
     /// See there.
@@ -77,7 +86,7 @@ pub struct ManagerOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// Others could reach it.
-    #[error("{0} is not loopback: whoever can reach it could run code here; give --token-file, or bind 127.0.0.1")]
+    #[error("{0} is not loopback: whoever can reach it could run code here; give --token-file, or bind 127.0.0.1; --open if that is meant")]
     Open(SocketAddr),
     /// The port is in use, or is not ours.
     #[error("{address}: {source}")]
@@ -115,6 +124,7 @@ fn random() -> f64 {
 /// A manager that listens.
 pub struct Server {
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
 }
 
@@ -124,7 +134,7 @@ impl Server {
     /// # Errors
     /// When one of them is of another manager, or the address is open to others without a token.
     pub async fn open(options: ManagerOptions) -> Result<Self, ServerError> {
-        if !options.bind.ip().is_loopback() && options.token.is_none() {
+        if !options.bind.ip().is_loopback() && options.token.is_none() && !options.open {
             return Err(ServerError::Open(options.bind));
         }
         let (store, kept) = Store::open(&options.data)?;
@@ -133,10 +143,11 @@ impl Server {
         // Of a manager that was killed meanwhile.
         drop(std::fs::remove_dir_all(&planning));
         let listener = TcpListener::bind(options.bind).await.map_err(|source| ServerError::Bind { address: options.bind, source })?;
+        let tls = options.tls.clone().map(TlsAcceptor::from);
         let shared = Shared::new(options, store, kept, blobs, planning);
         // What was sent for jobs that are forgotten, or that never came.
         shared.clean(Duration::ZERO)?;
-        Ok(Self { listener, shared: Arc::new(shared) })
+        Ok(Self { listener, tls, shared: Arc::new(shared) })
     }
 
     /// Where it listens.
@@ -156,7 +167,7 @@ impl Server {
         let cleaning = tokio::spawn(clean(Arc::clone(&self.shared)));
         let router = rest::router(Arc::clone(&self.shared));
         tokio::select! {
-            () = serve(self.listener, router) => {}
+            () = serve(self.listener, self.tls, router) => {}
             () = end => {}
         }
         clock.abort();
@@ -166,28 +177,42 @@ impl Server {
 }
 
 /// Takes connections for ever.
-async fn serve(listener: TcpListener, router: axum::Router) {
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: axum::Router) {
     let limit = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             // There may be too many files open, for now.
             tokio::time::sleep(PAUSE).await;
             continue;
         };
         drop(stream.set_nodelay(true));
-        tokio::spawn(connection(stream, router.clone(), permit));
+        let (tls, router) = (tls.clone(), router.clone());
+        tokio::spawn(async move {
+            match tls {
+                None => connection(stream, peer, router).await,
+                // Who does not get as far is not known to us.
+                Some(tls) => {
+                    if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                        connection(stream, peer, router).await;
+                    }
+                }
+            }
+            drop(permit);
+        });
     }
 }
 
 /// Answers on a connection until it is closed.
-async fn connection(stream: tokio::net::TcpStream, router: axum::Router, permit: OwnedSemaphorePermit) {
-    let answer = service_fn(move |request: hyper::Request<Incoming>| router.clone().oneshot(request.map(axum::body::Body::new)));
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr, router: axum::Router) {
+    let answer = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(admit::Peer(peer));
+        router.clone().oneshot(request.map(axum::body::Body::new))
+    });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS);
     // Whoever asked may have gone.
     drop(http.serve_connection(TokioIo::new(stream), answer).await);
-    drop(permit);
 }
 
 /// Removes files that nobody needs any more, from time to time.

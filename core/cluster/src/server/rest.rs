@@ -1,6 +1,6 @@
 //! The paths of the one port: Flink's monitoring API (with and without `/v1`), blobs and submission, and what task managers say.
 
-use super::{Shared, admit::admit, agents, answer::Refusal, asking, files, jobs};
+use super::{Shared, admit::admit, agents, answer::Refusal, asking, files, jobs, openapi};
 use crate::bundle::LONGEST_DOCUMENT;
 use axum::{
     Router,
@@ -15,6 +15,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     let paths = Router::new()
         .route("/overview", get(jobs::overview))
         .route("/config", get(jobs::config))
+        .route("/openapi.json", get(openapi::show))
         .route("/jobs", get(jobs::ids).post(jobs::submit))
         .route("/jobs/overview", get(jobs::all))
         .route("/jobs/{id}", get(jobs::one).patch(jobs::cancel))

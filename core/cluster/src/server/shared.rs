@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     introducer: Introducer,
     pub(super) disposer: Disposer,
     pub(super) token: Option<String>,
+    /// See [`ManagerOptions::open`].
+    pub(super) is_open: bool,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) assets: Assets,
@@ -111,6 +113,7 @@ impl Shared {
             planners: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from).max(2)),
             introducer: options.introducer,
             disposer: options.disposer,
+            is_open: options.open && options.token.is_none() && !options.bind.ip().is_loopback(),
             token: options.token,
             clock,
             settings: options.settings,

@@ -6,7 +6,7 @@ use crate::{
     protocol::{Beat, Orders, TaskManagerId, Version},
 };
 use std::time::Duration;
-use ureq::{Agent, http::StatusCode};
+use ureq::{Agent, http::StatusCode, tls::TlsConfig};
 
 /// Who does not take a connection by then does not take it.
 const CONNECTING: Duration = Duration::from_secs(3);
@@ -31,8 +31,9 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(manager: &str, token: Option<String>, id: TaskManagerId) -> Self {
-        let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(CONNECTING)).build();
+    pub(super) fn new(manager: &str, token: Option<String>, tls: TlsConfig, id: TaskManagerId) -> Self {
+        let config =
+            Agent::config_builder().http_status_as_error(false).proxy(None).tls_config(tls).timeout_connect(Some(CONNECTING)).build();
         Self { agent: config.into(), base: format!("{}/v1", manager.trim_end_matches('/')), token, id }
     }
 

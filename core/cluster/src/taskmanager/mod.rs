@@ -6,16 +6,21 @@
 mod client;
 mod folders;
 pub mod lease;
+mod limits;
 mod worker;
+
+pub use limits::{Limits, LimitsError};
 
 use crate::{
     agent::{Agent, Do},
     blobs::{BlobError, Blobs},
     ends::Ended,
     protocol::{Answered, Attempt, Beat, LOG, Order, Orders, Ready, Request, is_id},
+    tls,
 };
 use client::{Client, Trouble};
 use lease::Lease;
+use limits::Groups;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -81,12 +86,16 @@ pub struct TaskManagerOptions {
     pub manager: String,
     /// Of the manager, if it wants one.
     pub token: Option<String>,
+    /// By whom a manager is known that speaks TLS; none: by those that everybody knows.
+    pub authority: Option<PathBuf>,
     /// How many.
     pub slots: u32,
     /// The name or address that other machines reach this one by.
     pub host: String,
     /// Blobs, jobs' folders and logs; none else may use it.
     pub data: PathBuf,
+    /// Of its workers, by slot.
+    pub limits: Limits,
     /// See there.
     pub launcher: Launcher,
     /// Hears what the manager is told.
@@ -107,6 +116,12 @@ pub enum TaskManagerError {
     /// Another one has it.
     #[error("{0}: another task manager uses this data; give each one a --data folder of its own")]
     Taken(PathBuf),
+    /// Its workers' limits.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    /// Its authority.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
     /// Its folder.
     #[error(transparent)]
     Blobs(#[from] BlobError),
@@ -162,6 +177,7 @@ struct TaskManager {
     events: Sender<Event>,
     /// Who lays out files of a job has it: two starts of a job have one folder.
     laying_out: Arc<Mutex<()>>,
+    groups: Option<Groups>,
     lease_file: Lease,
     cleaned: Instant,
     /// As the manager has said.
@@ -182,9 +198,11 @@ struct TaskManager {
 /// # Errors
 /// When its folder cannot be used, or the manager does not want it.
 pub fn run(options: TaskManagerOptions, begun: impl FnOnce(Ender)) -> Result<(), TaskManagerError> {
+    let authority = tls::client(options.authority.as_deref())?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.data)?;
     let data = fs::canonicalize(&options.data)?;
     let _own = folders::lock(&data)?;
+    let groups = Groups::open(options.limits)?;
     let blobs = Blobs::open(data.join("blobs"))?;
     // Nobody knows what of it is still needed; what is will be fetched.
     blobs.keep_only(&BTreeSet::new(), Duration::ZERO)?;
@@ -195,7 +213,7 @@ pub fn run(options: TaskManagerOptions, begun: impl FnOnce(Ender)) -> Result<(),
     drop(fs::remove_dir_all(&sockets));
     fs::DirBuilder::new().mode(0o700).create(&sockets)?;
     let id = crate::server::random_id()?;
-    let client = Arc::new(Client::new(&options.manager, options.token.clone(), id));
+    let client = Arc::new(Client::new(&options.manager, options.token.clone(), authority, id));
     let (events, happened) = mpsc::channel();
     begun(Ender(events.clone()));
     listen(&client, &events)?;
@@ -207,6 +225,7 @@ pub fn run(options: TaskManagerOptions, begun: impl FnOnce(Ender)) -> Result<(),
         sockets: sockets.clone(),
         events,
         laying_out: Arc::default(),
+        groups,
         lease_file,
         cleaned: Instant::now(),
         lease: None,
@@ -461,7 +480,13 @@ impl TaskManager {
         let lease = self.sockets.join(LEASE);
         let spec = WorkerSpec { order, folder, sockets: &self.sockets, lease: &lease, host: &self.options.host };
         let alone = order.slots.len() == 1;
-        match (self.options.launcher)(&spec).and_then(|command| Worker::start(command, &spec, &self.events)) {
+        let slots = order.slots.get(order.process as usize).copied().unwrap_or(1);
+        let group = self.groups.as_ref().map(|groups| groups.group(&format!("{}-{}", attempt.job, attempt.number), slots));
+        let started = group.transpose().map_err(io::Error::other).and_then(|group| {
+            let command = (self.options.launcher)(&spec)?;
+            Worker::start(command, &spec, group, &self.events)
+        });
+        match started {
             Ok(worker) => {
                 _ = self.workers.insert(attempt.clone(), worker);
                 if alone {
@@ -493,7 +518,7 @@ impl TaskManager {
             Err(error) => Ended::failed(process, error.to_string()),
         };
         if !ended.is_success() && ended.said.is_none() {
-            ended.said = worker.last_words();
+            ended.said = worker.verdict().or_else(|| worker.last_words());
         }
         if let Some(status) = worker.last_status() {
             self.agent.status(attempt, status);
@@ -512,7 +537,8 @@ impl TaskManager {
         if !is_id(&request.attempt.job) {
             return self.answer(refused("there is no such job"));
         }
-        if !is_of_log && !self.workers.contains_key(&request.attempt) {
+        let over = self.workers.get(&request.attempt).map(Worker::over);
+        if !is_of_log && over.is_none() {
             return self.answer(refused("the job's process is not there"));
         }
         let (own, events) = (request.clone(), self.events.clone());
@@ -522,7 +548,8 @@ impl TaskManager {
             let answers = if is_of_log {
                 worker::tail(&log, 0, LOG_BYTES).map(|text| vec![text.into()]).map_err(|error| format!("its log cannot be read: {error}"))
             } else {
-                worker::ask(&socket, &own.ask, None).map_err(|error| format!("the job's process does not answer: {error}"))
+                worker::ask_when_it_listens(&socket, &own.ask, &over.unwrap_or_default())
+                    .map_err(|error| format!("the job's process does not answer: {error}"))
             };
             drop(events.send(Event::Answered(Answered { id: own.id, answers })));
         };

@@ -1,7 +1,7 @@
 //! A worker process: `standpipe run` in a folder of its own, which finds in its folder of sockets who tells it of the other processes of its job (`launch`), and serves
 //! there who asks the job how it does (`child`).
 
-use super::{Event, WorkerSpec};
+use super::{Event, WorkerSpec, limits::Group};
 use crate::protocol::{Attempt, Go};
 use serde_json::{Value, json};
 use std::{
@@ -58,6 +58,20 @@ pub(super) fn ask(socket: &Path, request: &Value, patience: Option<Duration>) ->
     BufReader::new(stream.take(LONGEST_ANSWER)).lines().map(|line| Ok(serde_json::from_str(&line?)?)).collect()
 }
 
+/// Asks a process that may be starting: it is waited for while it has no socket and has not ended.
+pub(super) fn ask_when_it_listens(socket: &Path, request: &Value, over: &AtomicBool) -> io::Result<Vec<Value>> {
+    loop {
+        match ask(socket, request, None) {
+            Err(error) if is_not_there(&error) && !over.load(SeqCst) => thread::sleep(FIRST_LOOK),
+            other => return other,
+        }
+    }
+}
+
+fn is_not_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
 /// The end of a file, from that place on, at most so many bytes.
 pub(super) fn tail(path: &Path, from: u64, most: u64) -> io::Result<String> {
     let mut file = File::open(path)?;
@@ -78,11 +92,12 @@ pub(super) struct Worker {
     from: u64,
     sockets: [PathBuf; 2],
     last_status: PathBuf,
+    group: Option<Group>,
 }
 
 impl Worker {
     /// Starts it, and the threads that hear of it.
-    pub(super) fn start(mut command: Command, spec: &WorkerSpec<'_>, events: &Sender<Event>) -> io::Result<Self> {
+    pub(super) fn start(mut command: Command, spec: &WorkerSpec<'_>, group: Option<Group>, events: &Sender<Event>) -> io::Result<Self> {
         let attempt = spec.order.attempt.clone();
         let sockets = [launch_socket(spec.sockets, &attempt.job), control_socket(spec.sockets, &attempt.job)];
         sockets.iter().for_each(|socket| drop(fs::remove_file(socket)));
@@ -103,11 +118,16 @@ impl Worker {
         if spec.order.process == 0 {
             look(sockets[1].clone(), attempt.clone(), Arc::clone(&over), events.clone())?;
         }
-        let child = command.spawn()?;
+        let mut child = command.spawn()?;
         let pid = rustix::process::Pid::from_child(&child);
+        // Before it has had the time to load a plugin.
+        if let Some(Err(error)) = group.as_ref().map(|group| group.add(child.id())) {
+            drop(child.kill().and_then(|()| child.wait()));
+            return Err(io::Error::other(error));
+        }
         wait(child, attempt, events.clone()).inspect_err(|_| _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL))?;
         starting.0 = None;
-        Ok(Self { pid, killed: false, over, introduced, log, from, sockets, last_status })
+        Ok(Self { pid, killed: false, over, introduced, log, from, sockets, last_status, group })
     }
 
     /// Tells it where the others are.
@@ -123,6 +143,16 @@ impl Worker {
     pub(super) fn kill(&mut self) {
         self.killed = true;
         _ = rustix::process::kill_process(self.pid, rustix::process::Signal::KILL);
+    }
+
+    /// Why the kernel has killed it, if it has.
+    pub(super) fn verdict(&self) -> Option<String> {
+        self.group.as_ref().and_then(Group::verdict)
+    }
+
+    /// Set when it has ended.
+    pub(super) fn over(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.over)
     }
 
     pub(super) const fn is_killed(&self) -> bool {
