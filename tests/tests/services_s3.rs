@@ -6,7 +6,7 @@ mod services_support;
 
 use serde_json::{Value, json};
 use services_support::{Bucket, Mode, PATIENCE, Proxy, run, with_s3};
-use standpipe_tests::{Folder, Running, Signal, read_rows, rows, standpipe};
+use standpipe_tests::{Folder, Run, Running, Signal, read_rows, rows, standpipe};
 
 /// Numbers into a file, counted by a window and by a running aggregate; `count`: none is without end.
 fn pipeline(dir: &str, count: Option<i64>) -> Value {
@@ -74,6 +74,31 @@ fn a_job_that_is_killed_goes_on_from_a_checkpoint_in_s3() {
     let url = format!("{}/numbers", bucket.dir());
     let query = "select count(*) as splits, bool_and(ended) as ended from ticks.splits";
     assert_eq!(rows(&command(&["state", "query", &url, query, "--format", "json"])), rows("{\"splits\":1,\"ended\":true}"));
+}
+
+#[test]
+fn a_savepoint_is_copied_into_a_bucket_and_a_job_goes_on_from_there_alone() {
+    const ROWS: i64 = 20_000;
+    let Some(bucket) = Bucket::new("copied") else { return };
+    let folder = Folder::new();
+    let pipeline = pipeline("ckpt", Some(ROWS));
+    let with = |run: Run| with_s3(run, &bucket.url).env("STANDPIPE_RUN_DIR", folder.at("run").to_str().unwrap());
+    let mut job = with(run(&folder, &pipeline)).args(["--log-level", "info"]).start();
+    taken(&mut job, 2);
+    // A bucket that is not there: the job goes on.
+    let error = with(standpipe(["job", "stop", "numbers", "--to", "s3://no-such-bucket-of-ours/x"])).finish().code(1);
+    assert!(error.stderr.contains("no-such-bucket-of-ours") || error.stderr.contains("NoSuchBucket"), "{}", error.stderr);
+    let to = format!("s3://{}/savepoints", bucket.name);
+    let stopped = with(standpipe(["job", "stop", "numbers", "--to", &to])).finish().code(0);
+    let place = stopped.stdout.trim();
+    assert!(place.starts_with(&to) && place.ends_with("-savepoint.json"), "{place}");
+    _ = job.wait().code(0);
+    std::fs::remove_dir_all(folder.at("ckpt")).unwrap();
+    let last = with(run(&folder, &pipeline)).args(["--restore", place]).finish().code(0);
+    assert!(last.stderr.contains(&format!("numbers: goes on from {place}")), "{}", last.stderr);
+    let all = read_rows(folder.at("all.jsonl"));
+    assert!(all.len() as i64 == ROWS && all.iter().zip(0..).all(|(row, n)| row["n"] == n), "{} rows", all.len());
+    assert_eq!((counted(&folder, "windows.jsonl"), counted(&folder, "totals.jsonl")), (ROWS, ROWS));
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub(super) async fn orders(State(shared): State<Arc<Shared>>, Path(id): Path<Str
             }
         }
     };
-    // Whether or not there is: what is answered then is a sign of life.
+    // Whether or not there is: whoever asks asks again.
     drop(tokio::time::timeout(hold, changed).await);
     ok(&blocking(move || shared.orders(&id)).await?)
 }

@@ -7,7 +7,7 @@ use super::{
     shared::Refused,
 };
 use crate::{
-    bundle::Bundle,
+    bundle::{Bundle, LONGEST_DOCUMENT},
     manager::{Job, Manager},
 };
 use axum::{
@@ -102,6 +102,10 @@ pub(super) async fn task_manager(State(shared): State<Arc<Shared>>, Path(id): Pa
 }
 
 pub(super) async fn submit(State(shared): State<Arc<Shared>>, body: Bytes) -> Answer {
+    if body.len() > LONGEST_DOCUMENT {
+        let why = format!("the bundle's document is longer than {LONGEST_DOCUMENT} bytes: files of a job are sent apart from it");
+        return Err(Refusal::one(StatusCode::PAYLOAD_TOO_LARGE, why));
+    }
     let bundle = Bundle::parse(&body).map_err(|errors| Refusal::new(StatusCode::BAD_REQUEST, &errors))?;
     let own = Arc::clone(&shared);
     let turn = shared.planners.acquire().await;

@@ -145,8 +145,8 @@ impl Server {
         let listener = TcpListener::bind(options.bind).await.map_err(|source| ServerError::Bind { address: options.bind, source })?;
         let tls = options.tls.clone().map(TlsAcceptor::from);
         let shared = Shared::new(options, store, kept, blobs, planning);
-        // What was sent for jobs that are forgotten, or that never came.
-        shared.clean(Duration::ZERO)?;
+        // What was sent for jobs that are forgotten, or that never came; one may be about to come.
+        shared.clean(shared::RECENT)?;
         Ok(Self { listener, tls, shared: Arc::new(shared) })
     }
 

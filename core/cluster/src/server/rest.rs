@@ -11,6 +11,9 @@ use axum::{
 };
 use std::sync::Arc;
 
+/// More than is taken, so that whoever sends somewhat too much hears why: one who is cut off in the middle does not.
+const LONGEST_BODY: usize = 4 * LONGEST_DOCUMENT;
+
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     let paths = Router::new()
         .route("/overview", get(jobs::overview))
@@ -41,7 +44,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(jobs::metrics))
         .route("/blobs/missing", post(files::missing))
         .route("/blobs/{hash}", put(files::put).get(files::get))
-        .layer(DefaultBodyLimit::max(LONGEST_DOCUMENT));
+        .layer(DefaultBodyLimit::max(LONGEST_BODY));
     Router::new()
         .merge(paths.clone())
         .nest("/v1", paths)

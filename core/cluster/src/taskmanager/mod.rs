@@ -14,8 +14,9 @@ pub use limits::{Limits, LimitsError};
 use crate::{
     agent::{Agent, Do},
     blobs::{BlobError, Blobs},
+    bundle::Bundle,
     ends::Ended,
-    protocol::{Answered, Attempt, Beat, LOG, Order, Orders, Ready, Request, is_id},
+    protocol::{Answered, Attempt, Beat, JobId, LOG, Order, Orders, Ready, Request, is_id},
     tls,
 };
 use client::{Client, Trouble};
@@ -29,7 +30,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering::SeqCst},
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
@@ -184,6 +185,8 @@ struct TaskManager {
     lease: Option<Duration>,
     agent: Agent,
     ordered: BTreeMap<Attempt, Ordered>,
+    /// What was laid out for jobs of which a start is over.
+    left: BTreeMap<JobId, Arc<Bundle>>,
     workers: BTreeMap<Attempt, Worker>,
     asked: BTreeSet<String>,
     answers: Vec<Answered>,
@@ -231,6 +234,7 @@ pub fn run(options: TaskManagerOptions, begun: impl FnOnce(Ender)) -> Result<(),
         lease: None,
         agent: Agent::default(),
         ordered: BTreeMap::new(),
+        left: BTreeMap::new(),
         workers: BTreeMap::new(),
         asked: BTreeSet::new(),
         answers: Vec::new(),
@@ -310,6 +314,8 @@ impl TaskManager {
                 Err(_) => return,
             }
         }
+        let over: Vec<Attempt> = self.ordered.keys().cloned().collect();
+        over.iter().for_each(|attempt| drop(self.forget(attempt)));
         let (seen, host) = (self.agent.seen(), self.options.host.clone());
         let farewell =
             Beat { slots: 0, host, pid: std::process::id(), seen, workers: Vec::new(), leaving: true, answers: self.answers.clone() };
@@ -343,6 +349,7 @@ impl TaskManager {
                     tracing::info!("{} slots are with the job manager at {}", self.options.slots, self.options.manager);
                 }
                 self.answers.clear();
+                self.extend(&orders, sent);
                 self.follow(&orders, sent);
                 Ok(true)
             }
@@ -359,18 +366,21 @@ impl TaskManager {
         }
     }
 
-    fn follow(&mut self, orders: &Orders, sent: Duration) {
-        // They become names of files.
-        if !orders.workers.iter().all(|order| is_id(&order.attempt.job)) {
-            tracing::warn!("orders of the job manager at {} are not followed: they name a job by what is no id", self.options.manager);
-            return;
-        }
-        // A manager that is no more extends nothing.
+    /// The manager has heard a beat, and counts from then. Orders that were waited for extend nothing: who asks for them is not heard.
+    fn extend(&mut self, orders: &Orders, sent: Duration) {
         self.agent.answered(orders, millis(sent));
         if let Some(until) = self.agent.lease_ends()
             && let Err(error) = self.lease_file.extend(Duration::from_millis(until))
         {
             tracing::warn!("workers cannot be told that they may go on: {error}");
+        }
+    }
+
+    fn follow(&mut self, orders: &Orders, sent: Duration) {
+        // They become names of files.
+        if !orders.workers.iter().all(|order| is_id(&order.attempt.job)) {
+            tracing::warn!("orders of the job manager at {} are not followed: they name a job by what is no id", self.options.manager);
+            return;
         }
         let all = self.agent.orders(orders, millis(sent), millis(lease::now()));
         self.do_all(all);
@@ -382,6 +392,7 @@ impl TaskManager {
     /// Removes what is not needed any more, from time to time, and cuts logs that have become too long.
     fn tidy(&mut self) {
         self.workers.values_mut().for_each(Worker::trim_log);
+        self.take_in();
         if self.cleaned.elapsed() < CLEANING {
             return;
         }
@@ -402,7 +413,12 @@ impl TaskManager {
     /// True: the manager is to hear of it now.
     fn on(&mut self, event: Event) -> bool {
         match event {
-            Event::Orders(orders, sent) => self.follow(&orders, sent),
+            // Without a lease nothing may run: the next beat that is answered has the same orders.
+            Event::Orders(orders, sent) => {
+                if self.agent.lease_ends().is_some_and(|until| until > millis(lease::now())) {
+                    self.follow(&orders, sent);
+                }
+            }
             Event::Fetched(attempt, Ok(folder)) => self.start(&attempt, &folder),
             Event::Fetched(attempt, Err(why)) => self.failed(&attempt, why),
             Event::Ready(attempt, ready) => self.agent.ready(&attempt, ready),
@@ -461,11 +477,24 @@ impl TaskManager {
     fn forget(&mut self, attempt: &Attempt) -> Option<Ordered> {
         let ordered = self.ordered.remove(attempt)?;
         ordered.dropped.store(true, SeqCst);
-        if !self.ordered.keys().any(|other| other.job == attempt.job) {
-            let _one = self.laying_out.lock().unwrap_or_else(PoisonError::into_inner);
-            Blobs::take_in(&ordered.order.bundle, &self.options.data.join(folders::JOBS).join(&attempt.job));
-        }
+        self.left.insert(attempt.job.clone(), Arc::clone(&ordered.order.bundle));
+        self.take_in();
         Some(ordered)
+    }
+
+    /// Removes files of starts that are over. While others are being laid out, which may take long, nobody here waits for that: another time.
+    fn take_in(&mut self) {
+        let one = match self.laying_out.try_lock() {
+            Ok(one) => one,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        for (job, bundle) in std::mem::take(&mut self.left) {
+            if !self.ordered.keys().any(|other| other.job == job) {
+                Blobs::take_in(&bundle, &self.options.data.join(folders::JOBS).join(&job));
+            }
+        }
+        drop(one);
     }
 
     fn failed(&mut self, attempt: &Attempt, why: String) {
