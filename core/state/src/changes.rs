@@ -6,6 +6,10 @@
 //! of what has changed: 2.3 times where a tenth of the keys, by chance, changes from one checkpoint to the next.
 //!
 //! Only durable checkpoints are built upon: what was said in one that was given up is said again.
+//!
+//! Where state is larger than memory, a key that leaves memory takes with it what is known of its changes ([`Changes::leave`]); only their number stays.
+
+use std::cmp::Reverse;
 
 /// So many files of changes stay beside each other, though the next one is about as large. With fewer, more is written; with more, a chain has more files.
 pub(crate) const ALIKE: usize = 3;
@@ -73,6 +77,26 @@ impl Marks {
         ids.sort_unstable();
         ids
     }
+
+    /// The ids in order; they stay noted.
+    #[must_use]
+    pub fn sorted(&self) -> Vec<u32> {
+        let mut ids = self.ids.clone();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Those that leave, in order; the others stay noted.
+    pub fn take_those(&mut self, leaves: impl Fn(u32) -> bool) -> Vec<u32> {
+        let (left, stay): (Vec<u32>, Vec<u32>) = self.take().into_iter().partition(|id| leaves(*id));
+        stay.into_iter().for_each(|id| self.add(id));
+        left
+    }
+
+    /// Ids have moved.
+    pub fn renumber(&mut self, moved: &[Option<u32>]) {
+        self.take().iter().filter_map(|id| moved.get(*id as usize).copied().flatten()).for_each(|id| self.add(id));
+    }
 }
 
 /// The changes of a table, see the module's documentation.
@@ -81,6 +105,8 @@ pub struct Changes {
     /// The cut of the last whole snapshot, since which all changes are known; `None`: nothing is noted.
     whole: Option<u64>,
     now: Marks,
+    /// Changes since the last cut of keys that have left.
+    now_left: usize,
     /// Oldest first; their files are the chain behind the whole one.
     former: Vec<Interval>,
 }
@@ -90,6 +116,15 @@ pub struct Changes {
 struct Interval {
     cut: u64,
     ids: Vec<u32>,
+    /// Changes of keys that have left; a key may be counted more than once.
+    left: usize,
+}
+
+impl Interval {
+    /// Changes.
+    fn len(&self) -> usize {
+        self.ids.len() + self.left
+    }
 }
 
 impl Changes {
@@ -124,30 +159,67 @@ impl Changes {
         {
             // What is in none that is durable is said again.
             let mut first = self.former.iter().rposition(|last| last.cut <= base).map_or(0, |last| last + 1);
+            let mut left = std::mem::take(&mut self.now_left);
             loop {
                 if first < self.former.len() {
-                    ids.extend(self.former.drain(first..).flat_map(|last| last.ids));
+                    for last in self.former.drain(first..) {
+                        ids.extend(last.ids);
+                        left += last.left;
+                    }
                     ids.sort_unstable();
                     ids.dedup();
                 }
-                let alike = self.former.iter().rev().take_while(|last| last.ids.len() <= 2 * ids.len()).count();
+                let alike = self.former.iter().rev().take_while(|last| last.len() <= 2 * (ids.len() + left)).count();
                 if alike < ALIKE {
                     break;
                 }
                 first = self.former.len() - alike;
             }
             let since = self.former.last().map_or(whole, |last| last.cut);
-            let chain = ids.len() + self.former.iter().map(|last| last.ids.len()).sum::<usize>();
-            if ids.len() <= keys / 2 && chain <= keys {
-                if !ids.is_empty() {
-                    self.former.push(Interval { cut: cut.id, ids: ids.clone() });
+            let changes = ids.len() + left;
+            let chain = changes + self.former.iter().map(Interval::len).sum::<usize>();
+            if changes <= keys / 2 && chain <= keys {
+                if changes > 0 {
+                    self.former.push(Interval { cut: cut.id, ids: ids.clone(), left });
                 }
                 return Said::Since(since, ids);
             }
         }
         self.former.clear();
+        self.now_left = 0;
         self.whole = Some(cut.id);
         Said::Whole
+    }
+
+    /// Some keys leave: gives, by id, since which cut each of them has changed, where a snapshot may have to say so.
+    pub fn leave(&mut self, leaves: impl Fn(u32) -> bool) -> Vec<(u32, u64)> {
+        let Some(mut since) = self.whole else { return Vec::new() };
+        let mut left = Vec::new();
+        for interval in &mut self.former {
+            let before = interval.ids.len();
+            interval.ids.retain(|id| {
+                let leaves = leaves(*id);
+                if leaves {
+                    left.push((*id, since));
+                }
+                !leaves
+            });
+            interval.left += before - interval.ids.len();
+            since = interval.cut;
+        }
+        let now = self.now.take_those(leaves);
+        self.now_left += now.len();
+        left.extend(now.into_iter().map(|id| (id, since)));
+        // The last change counts.
+        left.sort_unstable_by_key(|(id, since)| (*id, Reverse(*since)));
+        left.dedup_by_key(|(id, _)| *id);
+        left
+    }
+
+    /// Whether the snapshot of that cut, which says what has changed, must say it of keys that have left.
+    #[must_use]
+    pub fn has_left(&self, cut: u64) -> bool {
+        self.former.last().is_some_and(|last| last.cut == cut && last.left > 0)
     }
 
     /// The next snapshot is whole.
@@ -167,8 +239,7 @@ impl Changes {
     /// Ids have moved, in the same order.
     pub fn renumber(&mut self, moved: &[Option<u32>]) {
         let new = |id: &u32| moved.get(*id as usize).copied().flatten();
-        let now = self.now.take();
-        now.iter().filter_map(new).for_each(|id| self.now.add(id));
+        self.now.renumber(moved);
         for interval in &mut self.former {
             interval.ids = interval.ids.iter().filter_map(new).collect();
         }
@@ -260,20 +331,47 @@ mod tests {
         assert!((2.2..2.4).contains(&times) && longest <= 2 * ALIKE, "{times} times, {longest} files of changes");
     }
 
+    #[test]
+    fn keys_that_leave_take_the_last_of_their_changes_with_them() {
+        let mut changes = Changes::default();
+        note(&mut changes, [1]);
+        assert_eq!(changes.leave(|_| true), [], "before the first snapshot nothing is to be said");
+        changes.cut(Cut { id: 1, base: Base::Nothing }, 100);
+        note(&mut changes, 0..8);
+        assert_eq!(changes.cut(on(2, 1), 100), Said::Since(1, (0..8).collect()));
+        note(&mut changes, [0, 9]);
+        assert_eq!(changes.leave(|id| id != 9), [(0, 2), (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1)]);
+        assert_eq!(changes.cut(on(3, 2), 100), Said::Since(2, vec![9]));
+        assert!(changes.has_left(3), "of 0 the disk must be asked");
+        assert_eq!(changes.cut(on(4, 3), 100), Said::Since(3, vec![]));
+        assert!(!changes.has_left(4));
+        note(&mut changes, [9]);
+        assert_eq!(changes.cut(on(5, 2), 100), Said::Since(2, vec![9]), "3 was given up");
+        assert!(changes.has_left(5));
+        note(&mut changes, 0..10);
+        changes.leave(|_| true);
+        assert_eq!(changes.cut(on(6, 5), 19), Said::Whole, "those that have left are more than half");
+        assert_eq!(changes.cut(on(7, 6), 19), Said::Since(6, vec![]));
+        assert!(!changes.has_left(7));
+    }
+
     proptest! {
-        /// A chain of files as a manifest has it: what a reader puts together is what was there.
+        /// A chain of files as a manifest has it: what a reader puts together is what was there, of keys that have left too.
         #[test]
-        fn a_chain_says_all(steps in prop::collection::vec((prop::collection::vec(0_u32..40, 0..30), any::<bool>(), 0_u8..8), 1..40)) {
+        fn a_chain_says_all(steps in prop::collection::vec((prop::collection::vec(0_u32..40, 0..30), any::<bool>(), 0_u8..8, any::<u64>()), 1..40)) {
             let mut changes = Changes::default();
             let mut truth: BTreeMap<u32, u64> = BTreeMap::new();
+            // Of those that have left: since when there is a change.
+            let mut left: BTreeMap<u32, u64> = BTreeMap::new();
             // (cut, whole, rows); of the durable checkpoint: its number and its files.
             type File = (u64, bool, BTreeMap<u32, u64>);
             let mut durable: Option<(u64, Vec<File>)> = None;
-            for (step, (ids, succeeds, how)) in (1_u64..).zip(steps) {
+            for (step, (ids, succeeds, how, leaves)) in (1_u64..).zip(steps) {
                 for id in ids {
                     truth.insert(id, step);
                     changes.note(id);
                 }
+                left.extend(changes.leave(|id| leaves >> id & 1 == 1));
                 let base = match (&durable, how) {
                     (_, 0) => Base::Alone,
                     (Some((base, _)), 2..) => Base::Checkpoint(*base),
@@ -284,7 +382,8 @@ mod tests {
                     Said::Since(since, ids) => {
                         let mut files = durable.clone().unwrap().1;
                         files.retain(|file| file.0 <= since);
-                        files.push((step, false, ids.iter().map(|id| (*id, truth[id])).collect()));
+                        let elsewhere = left.iter().filter(|(_, changed)| changes.has_left(step) && **changed >= since).map(|(id, _)| id);
+                        files.push((step, false, ids.iter().chain(elsewhere).map(|id| (*id, truth[id])).collect()));
                         files
                     }
                 };

@@ -265,7 +265,8 @@ impl Slot {
         let Self { store, changes, dirty, .. } = self;
         if let Some(dirty) = dirty {
             store.each_written(|id| dirty.add(id));
-        } else if changes.wanted() {
+        }
+        if changes.wanted() {
             store.each_written(|id| changes.note(id));
         }
         match &mut self.store {
@@ -301,6 +302,9 @@ impl Slot {
             renumber(&mut expiry.written, moved);
         }
         self.changes.renumber(moved);
+        if let Some(dirty) = &mut self.dirty {
+            dirty.renumber(moved);
+        }
     }
 }
 

@@ -124,6 +124,38 @@ impl KeyIndex {
         Ok(id)
     }
 
+    /// Whether it has a key of which the encoding is at hand.
+    #[must_use]
+    pub fn has(&self, key: &[u8]) -> bool {
+        let hash = xxh3_64(key);
+        let tag = tag(hash);
+        self.table.find(hash, |slot| slot.tag == tag && same(self.key(slot.id), key)).is_some()
+    }
+
+    /// An index of some of its keys, each given once: they have new ids, in their order.
+    #[must_use]
+    pub fn subset(&self, ids: &[u32]) -> Self {
+        let mut subset = Self {
+            types: self.types.clone(),
+            table: HashTable::with_capacity(ids.len()),
+            arena: Vec::new(),
+            offsets: Vec::with_capacity(ids.len() + 1),
+            hashes: Vec::with_capacity(ids.len()),
+        };
+        subset.offsets.push(0);
+        ids.iter().for_each(|id| subset.take_over(self, *id));
+        subset
+    }
+
+    /// A key of another index, which this one does not have.
+    fn take_over(&mut self, other: &Self, id: u32) {
+        let (hash, new) = (other.hashes[id as usize], self.hashes.len() as u32);
+        self.table.insert_unique(hash, Slot { tag: tag(hash), id: new }, |slot| self.hashes[slot.id as usize]);
+        self.arena.extend_from_slice(other.key(id));
+        self.offsets.push(self.arena.len());
+        self.hashes.push(hash);
+    }
+
     /// The key group of a key.
     #[must_use]
     pub fn group(&self, id: u32, max_parallelism: u32) -> KeyGroup {
@@ -134,6 +166,11 @@ impl KeyIndex {
     #[must_use]
     pub fn key(&self, id: u32) -> &[u8] {
         &self.arena[self.offsets[id as usize]..self.offsets[id as usize + 1]]
+    }
+
+    /// Sorts ids by their encoded keys.
+    pub fn sort(&self, ids: &mut [u32]) {
+        ids.sort_unstable_by(|one, other| self.key(*one).cmp(self.key(*other)));
     }
 
     /// The key columns of some keys, in the types that the index was made with. Floats come back as the key has them: -0.0 as 0.0, every NaN as the one.
@@ -164,13 +201,8 @@ impl KeyIndex {
                 moved.push(None);
                 continue;
             }
-            let hash = old.hashes[id as usize];
-            let new = self.hashes.len() as u32;
-            self.table.insert_unique(hash, Slot { tag: tag(hash), id: new }, |slot| self.hashes[slot.id as usize]);
-            self.arena.extend_from_slice(old.key(id));
-            self.offsets.push(self.arena.len());
-            self.hashes.push(hash);
-            moved.push(Some(new));
+            moved.push(Some(self.hashes.len() as u32));
+            self.take_over(&old, id);
         }
         moved
     }

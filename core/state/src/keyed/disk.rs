@@ -1,15 +1,18 @@
 //! Keyed state larger than memory: what a subtask has in memory is then a cache of what it has on disk ([`Scratch`]). Calls work on memory alone, at its speed; the keys
-//! of a call that are not there are read before it, and when there is too much, what changed is written back and the keys that were not used for the longest time are
-//! forgotten. Timers, and the keys that have one, stay in memory.
+//! of a call that are not there are read before it, and when there is too much, the keys that were not used for the longest time leave: what has changed of them is
+//! written. Timers, and the keys that have one, stay in memory.
 //!
-//! Entries are by slot and encoded key: when it was last written (8 bytes, for the time to live), then what the store gives. A second keyspace has the keys that have
-//! changed since the last whole snapshot, each with the number of the cut after which it did: what [`crate::changes::Changes`] is in memory.
+//! Entries are by slot and encoded key: when it was last written (8 bytes, for the time to live), then what the store gives. A second keyspace has the keys that have left
+//! with a change since the last whole snapshot, each with the number of the cut since which it is one: what [`Changes`](crate::changes::Changes) is in memory.
+//!
+//! A snapshot writes nothing back: it says what memory knows better, and of the disk only the rest. So with a cache that holds what is used it costs what it costs in memory.
 
-use super::lazy::{LazyTables, Wanted};
+use super::lazy::{Common, LazyTables, Left, Part};
 use super::{KeyedStates, NEVER, Slot, Store};
-use crate::changes::{ALIKE, Base, Cut, Marks};
+use crate::changes::{Base, Cut, Marks, Said};
 use crate::keys::KeyIndex;
 use crate::scratch::{Scratch, ScratchError};
+use crate::snapshot::SnapshotError;
 use crate::value::renumber;
 use fjall::Keyspace;
 use std::sync::Arc;
@@ -25,8 +28,6 @@ pub(super) struct Disk {
     used: Vec<u32>,
     calls: u32,
     slots: Vec<DiskSlot>,
-    /// The last cut.
-    last: u64,
     /// Behind its keyspaces, so that these are closed before it.
     scratch: Arc<Scratch>,
 }
@@ -34,15 +35,10 @@ pub(super) struct Disk {
 /// What is known of a state.
 struct DiskSlot {
     changed: Keyspace,
-    /// The cut of the last whole snapshot on which others may build.
-    whole: Option<u64>,
     /// By id: whether the disk has an entry.
     stored: Vec<bool>,
     /// Entries on disk.
     entries: usize,
-    /// Changes since the last cut, and up to each cut since the last whole snapshot: about.
-    now: usize,
-    former: Vec<(u64, usize)>,
 }
 
 impl std::fmt::Debug for Disk {
@@ -80,49 +76,12 @@ impl Disk {
     pub(super) fn new(scratch: Arc<Scratch>, name: &str, slots: usize, budget: usize) -> Result<Self, ScratchError> {
         let slot = |at| -> Result<DiskSlot, ScratchError> {
             let changed = scratch.keyspace(&format!("{name}.{at}.changed"), CHANGED_MEMTABLE)?;
-            Ok(DiskSlot { changed, whole: None, stored: Vec::new(), entries: 0, now: 0, former: Vec::new() })
+            Ok(DiskSlot { changed, stored: Vec::new(), entries: 0 })
         };
         let slots = (0..slots).map(slot).collect::<Result<_, _>>()?;
         let states = scratch.keyspace(name, STATES_MEMTABLE)?;
         let (resident, used) = (Vec::new(), Vec::new());
-        Ok(Self { states, budget, full_at: budget, resident, used, calls: 0, slots, last: 0, scratch })
-    }
-}
-
-impl DiskSlot {
-    /// What a snapshot says of the state: everything, or what has changed since a cut.
-    fn said(&mut self, cut: Cut) -> Result<Option<u64>, fjall::Error> {
-        let base = match cut.base {
-            Base::Alone => return Ok(None),
-            Base::Nothing => None,
-            Base::Checkpoint(base) => Some(base),
-        };
-        let changes = self.now + self.former.iter().map(|(_, count)| count).sum::<usize>();
-        match (self.whole, base) {
-            (Some(whole), Some(base)) if base >= whole && changes <= self.entries => {
-                let mut changes = std::mem::take(&mut self.now);
-                // As `Changes` does, but that a key may be counted more than once.
-                let mut first = self.former.iter().rposition(|(cut, _)| *cut <= base).map_or(0, |last| last + 1);
-                loop {
-                    changes += self.former.drain(first..).map(|(_, count)| count).sum::<usize>();
-                    let alike = self.former.iter().rev().take_while(|(_, count)| *count <= 2 * changes).count();
-                    if alike < ALIKE {
-                        break;
-                    }
-                    first = self.former.len() - alike;
-                }
-                let since = self.former.last().map_or(whole, |(cut, _)| *cut);
-                if changes > 0 {
-                    self.former.push((cut.id, changes));
-                }
-                Ok(Some(since))
-            }
-            _ => {
-                self.changed.clear()?;
-                (self.whole, self.now, self.former) = (Some(cut.id), 0, Vec::new());
-                Ok(None)
-            }
-        }
+        Ok(Self { states, budget, full_at: budget, resident, used, calls: 0, slots, scratch })
     }
 }
 
@@ -131,13 +90,14 @@ impl KeyedStates {
     pub(super) fn load(&mut self, ids: &[u32]) -> Result<(), ScratchError> {
         let Some(disk) = &mut self.disk else { return Ok(()) };
         disk.calls = disk.calls.wrapping_add(1);
+        ids.iter().for_each(|id| set(&mut disk.used, *id, disk.calls));
+        let mut missing: Vec<u32> = ids.iter().copied().filter(|id| !get(&disk.resident, *id)).collect();
+        // Neighbours on disk are in one block.
+        self.keys.sort(&mut missing);
+        missing.dedup();
         let mut key = Vec::new();
-        for id in ids {
-            set(&mut disk.used, *id, disk.calls);
-            if get(&disk.resident, *id) {
-                continue;
-            }
-            for (at, slot) in self.slots.iter_mut().enumerate() {
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            for id in &missing {
                 entry_key(at, self.keys.key(*id), &mut key);
                 let entry = disk.states.get(&key).map_err(|error| disk.scratch.failed("read", &error))?;
                 set(&mut disk.slots[at].stored, *id, entry.is_some());
@@ -145,18 +105,20 @@ impl KeyedStates {
                     slot.import(*id, &entry);
                 }
             }
-            set(&mut disk.resident, *id, true);
         }
+        missing.iter().for_each(|id| set(&mut disk.resident, *id, true));
         Ok(())
     }
 
-    /// Writes what has changed in memory.
-    fn write_back(&mut self) -> Result<(), ScratchError> {
+    /// Writes what has changed of the keys that leave memory.
+    fn write_back(&mut self, leaves: &[bool]) -> Result<(), ScratchError> {
         let Some(disk) = &mut self.disk else { return Ok(()) };
+        let leaves = |id: u32| get(leaves, id);
         let (mut key, mut value) = (Vec::new(), Vec::new());
         for (at, slot) in self.slots.iter_mut().enumerate() {
             let known = &mut disk.slots[at];
-            let dirty = slot.dirty.as_mut().map(Marks::take).unwrap_or_default();
+            let mut dirty = slot.dirty.as_mut().map(|dirty| dirty.take_those(leaves)).unwrap_or_default();
+            self.keys.sort(&mut dirty);
             for ids in dirty.chunks(WRITTEN_AT_ONCE) {
                 let mut batch = disk.scratch.database().batch();
                 for id in ids {
@@ -169,14 +131,16 @@ impl KeyedStates {
                     } else if was_stored {
                         batch.remove(&disk.states, key.as_slice());
                         known.entries -= 1;
-                    } else {
-                        continue;
                     }
                     set(&mut known.stored, *id, slot.contains(*id));
-                    if known.whole.is_some() {
-                        batch.insert(&known.changed, key.as_slice(), disk.last.to_be_bytes().as_slice());
-                        known.now += 1;
-                    }
+                }
+                batch.commit().map_err(|error| disk.scratch.failed("write", &error))?;
+            }
+            for changes in slot.changes.leave(leaves).chunks(WRITTEN_AT_ONCE) {
+                let mut batch = disk.scratch.database().batch();
+                for (id, since) in changes {
+                    entry_key(at, self.keys.key(*id), &mut key);
+                    batch.insert(&known.changed, key.as_slice(), since.to_be_bytes().as_slice());
                 }
                 batch.commit().map_err(|error| disk.scratch.failed("write", &error))?;
             }
@@ -192,19 +156,18 @@ impl KeyedStates {
         if self.disk.as_ref().is_none_or(|disk| self.size() <= disk.full_at) {
             return Ok(None);
         }
-        self.write_back()?;
+        let leaves = self.leaving();
+        self.write_back(&leaves)?;
         self.note_timers();
         let mut needed = vec![false; self.keys.len()];
         self.timer_changes.needs(&mut needed);
         let Self { keys, slots, event_timers, processing_timers, disk: Some(disk), .. } = self else { return Ok(None) };
-        let oldest = disk.oldest(keys);
         for id in 0..keys.len() as u32 {
-            let stays = get(&disk.resident, id) && get(&disk.used, id).wrapping_sub(oldest) as i32 > 0;
-            if !stays && get(&disk.resident, id) {
+            if get(&leaves, id) {
                 slots.iter_mut().for_each(|slot| slot.drop_from_memory(id));
                 set(&mut disk.resident, id, false);
             }
-            needed[id as usize] |= stays || event_timers.contains(id) || processing_timers.contains(id);
+            needed[id as usize] |= get(&disk.resident, id) || event_timers.contains(id) || processing_timers.contains(id);
         }
         let moved = keys.compact(|id| needed[id as usize]);
         slots.iter_mut().for_each(|slot| slot.renumber(&moved));
@@ -227,28 +190,56 @@ impl KeyedStates {
         self.keys.size() + self.slots.iter().map(Slot::size).sum::<usize>()
     }
 
-    /// The tables of the states at a cut, to be read by another thread, whatever happens here meanwhile.
-    pub(super) fn tables_on_disk(&mut self, cut: Cut, now: i64) -> Result<Option<LazyTables>, ScratchError> {
-        self.write_back()?;
-        let Some(disk) = &mut self.disk else { return Ok(None) };
+    /// By id: whether it is among those in memory that were not used for the longest time, half of them.
+    fn leaving(&self) -> Vec<bool> {
+        let Some(disk) = &self.disk else { return Vec::new() };
+        let oldest = disk.oldest(&self.keys);
+        let leaves = |id| get(&disk.resident, id) && get(&disk.used, id).wrapping_sub(oldest) as i32 <= 0;
+        (0..self.keys.len() as u32).map(leaves).collect()
+    }
+
+    /// Where state is on disk: the tables of the states at a cut. What is on disk alone is to be read by another thread, whatever happens here meanwhile.
+    pub(super) fn tables_on_disk(&mut self, cut: Cut, now: i64) -> Result<Option<LazyTables>, SnapshotError> {
+        let Self { keys, slots, disk: Some(disk), .. } = self else { return Ok(None) };
+        let said = slots.iter_mut().zip(&disk.slots).map(|(slot, known)| {
+            let only_here = (0..keys.len() as u32).filter(|id| !get(&known.stored, *id)).count();
+            slot.changes.cut(cut, known.entries + only_here)
+        });
+        let said: Vec<Said> = said.collect();
+        let Some(disk) = &self.disk else { return Ok(None) };
         let snapshot = disk.scratch.database().snapshot();
-        let said = disk.slots.iter_mut().map(|slot| slot.said(cut)).collect::<Result<_, _>>();
-        let said = said.map_err(|error| disk.scratch.failed("clear a part of it", &error))?;
-        if cut.base != Base::Alone {
-            disk.last = cut.id;
+        let mut parts = Vec::with_capacity(said.len());
+        for (at, (slot, said)) in self.slots.iter().zip(&said).enumerate() {
+            let known = &disk.slots[at];
+            let (is_wanted, since, ids) = match said {
+                Said::Whole => (known.entries > 0, None, slot.dirty.as_ref().map(Marks::sorted).unwrap_or_default()),
+                Said::Since(since, ids) => (slot.changes.has_left(cut.id), Some(*since), ids.clone()),
+            };
+            if *said == Said::Whole && cut.base != Base::Alone {
+                known.changed.clear().map_err(|error| disk.scratch.failed("clear a part of it", &error))?;
+            }
+            let mut here = Vec::new();
+            self.tables_of_keys(slot, said, &ids, now, &mut here)?;
+            // Else one without rows says that there is nothing.
+            here.retain(|(_, table)| !is_wanted || table.num_rows() > 0);
+            let left = is_wanted.then(|| Left {
+                slot: at,
+                declared: (slot.details.clone(), slot.field.clone()),
+                since,
+                newer: self.keys.subset(&ids),
+                states: disk.states.clone(),
+                changed: known.changed.clone(),
+            });
+            parts.push(Part { left, here });
         }
-        let wanted = Wanted {
+        let common = Common {
             snapshot,
-            states: disk.states.clone(),
-            changed: disk.slots.iter().map(|slot| slot.changed.clone()).collect(),
-            said,
             now,
-            declared: self.slots.iter().map(|slot| (slot.details.clone(), slot.field.clone())).collect(),
             key_schema: self.key_schema.clone(),
             max_parallelism: self.max_parallelism,
             scratch: Arc::clone(&disk.scratch),
         };
-        Ok(Some(LazyTables::new(wanted)))
+        Ok(Some(LazyTables::new(parts, common)))
     }
 }
 

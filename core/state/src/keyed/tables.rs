@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 const TIMERS: &str = "timers";
-pub(super) const STATE: &str = "state.";
+const STATE: &str = "state.";
 const VERSION: &str = "standpipe.state.version";
 const KIND: &str = "standpipe.state.kind";
 const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -75,8 +75,10 @@ impl KeyedStates {
         let mut tables = Vec::with_capacity(self.slots.len() + 1);
         if rest.is_none() {
             let said: Vec<Said> = self.slots.iter_mut().map(|slot| slot.changes.cut(cut, keys)).collect();
+            let all: Vec<u32> = (0..keys as u32).collect();
             for (slot, said) in self.slots.iter().zip(&said) {
-                self.state_tables(slot, said, now, &mut tables)?;
+                let ids = if let Said::Since(_, ids) = said { ids } else { &all };
+                self.tables_of_keys(slot, said, ids, now, &mut tables)?;
             }
         }
         self.note_timers();
@@ -87,28 +89,26 @@ impl KeyedStates {
         Ok(Tables { tables, rest })
     }
 
-    /// The tables of a state: where all of it is said, several if there are many keys.
-    fn state_tables(&self, slot: &Slot, said: &Said, now: i64, tables: &mut Vec<(String, RecordBatch)>) -> Result<(), SnapshotError> {
+    /// The tables in which a state says something of some keys: several if there are many, one without rows if there is none.
+    pub(super) fn tables_of_keys(
+        &self,
+        slot: &Slot,
+        said: &Said,
+        ids: &[u32],
+        now: i64,
+        tables: &mut Vec<(String, RecordBatch)>,
+    ) -> Result<(), SnapshotError> {
         let name = || format!("{STATE}{}", slot.details.name);
-        let all: Vec<u32> = match said {
-            Said::Whole => (0..self.keys.len() as u32).filter(|id| holds(slot, *id, now)).collect(),
-            Said::Since(..) => Vec::new(),
-        };
-        if all.is_empty() {
-            tables.push((name(), self.state_table(slot, said, now)?));
+        let is_whole = *said == Said::Whole;
+        let ids: Vec<u32> = ids.iter().copied().filter(|id| !is_whole || holds(slot, *id, now)).collect();
+        if ids.is_empty() {
+            tables.push((name(), self.table_of(slot, said, Vec::new(), Vec::new())?));
         }
-        for ids in all.chunks(KEYS_OF_A_TABLE) {
-            tables.push((name(), self.table_of(slot, said, ids.to_vec(), Vec::new())?));
+        for ids in ids.chunks(KEYS_OF_A_TABLE) {
+            let (there, gone) = ids.iter().partition(|id| holds(slot, **id, now));
+            tables.push((name(), self.table_of(slot, said, there, gone)?));
         }
         Ok(())
-    }
-
-    pub(super) fn state_table(&self, slot: &Slot, said: &Said, now: i64) -> Result<RecordBatch, SnapshotError> {
-        let (ids, removed): (Vec<u32>, Vec<u32>) = match said {
-            Said::Whole => ((0..self.keys.len() as u32).filter(|id| holds(slot, *id, now)).collect(), Vec::new()),
-            Said::Since(_, ids) => ids.iter().partition(|id| holds(slot, **id, now)),
-        };
-        self.table_of(slot, said, ids, removed)
     }
 
     fn table_of(&self, slot: &Slot, said: &Said, mut ids: Vec<u32>, removed: Vec<u32>) -> Result<RecordBatch, SnapshotError> {
