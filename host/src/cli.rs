@@ -104,6 +104,9 @@ pub(crate) struct RunArguments {
     /// Show no progress
     #[arg(long, short)]
     pub(crate) quiet: bool,
+    /// Answer Prometheus there, at /metrics, while the job runs
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
     /// Run it in so many processes of this machine: if one of them fails, all are started again as `restart:` says
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) processes: u32,
@@ -163,6 +166,9 @@ pub(crate) struct TaskManagerArguments {
     /// A file with the job manager's token
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// Answer Prometheus there, at /metrics, also with the figures of the jobs that run here
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
     /// The authority of the job manager's certificate, PEM, if its URL is https://
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,

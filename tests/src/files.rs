@@ -67,3 +67,9 @@ fn built(file: PathBuf) -> PathBuf {
     assert!(file.is_file(), "{} is missing: run cargo build --profile ci --workspace", file.display());
     file
 }
+
+/// A program that this machine has, under one of these names.
+pub fn on_path(names: &[&str]) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).flat_map(|folder| names.iter().map(move |name| folder.join(name))).find(|path| path.is_file())
+}

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
+mod browser;
 mod children;
 mod files;
 mod folder;
@@ -18,8 +19,9 @@ mod rows;
 mod services;
 mod wait;
 
+pub use browser::{Browser, keys};
 pub use children::{has_ended, processes, signal};
-pub use files::{binary, bundled_plugins, example_plugin, fixture_plugin, plugin, repository};
+pub use files::{binary, bundled_plugins, example_plugin, fixture_plugin, on_path, plugin, repository};
 pub use folder::Folder;
 pub use holding::Holding;
 pub use network::has_networks;

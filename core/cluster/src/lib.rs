@@ -6,6 +6,7 @@
 //! - [`protocol`]: what the manager and its task managers say to each other.
 //! - [`manager`]: where jobs run; decisions alone. [`agent`]: the same for a task manager.
 //! - [`triggers`]: savepoints and the like that users have asked for.
+//! - [`status`]: how a job does. [`exposition`]: the same for Prometheus.
 //! - [`tls`]: encryption of what is said with the manager.
 //! - [`store`]: what the manager keeps.
 //! - [`server`]: the manager as a process, with its REST interface.
@@ -17,10 +18,12 @@ pub mod agent;
 pub mod blobs;
 pub mod bundle;
 pub mod ends;
+pub mod exposition;
 pub mod manager;
 pub mod protocol;
 pub mod restarts;
 pub mod server;
+pub mod status;
 pub mod store;
 pub mod taskmanager;
 pub mod tls;

@@ -53,6 +53,12 @@ fn a_sink_that_stops_acknowledging_stops_the_source_and_nothing_is_lost_after_it
         let read = source.rows_in.get();
         std::thread::sleep(Duration::from_millis(300));
         assert_eq!(source.rows_in.get(), read, "the sources wait");
+        // While they wait, and each of them.
+        let held = source.backpressure();
+        assert_eq!(held.len() as u32, parallelism);
+        assert!(held.values().all(|waited| *waited >= Duration::from_millis(250)), "{held:?}");
+        assert_eq!(source.rows_in.by_subtask().count() as u32, parallelism);
+        assert!(source.rows_in.by_subtask().all(|rows| rows > 0) && source.rows_in.by_subtask().sum::<u64>() == read);
         let in_flight = source.in_flight_bytes.load(SeqCst);
         // A batch of 4096 rows is about 120 KB, and one may go over the limit.
         assert!(in_flight < i64::from(parallelism) * ((4 << 20) + (200 << 10)), "{in_flight} bytes in flight");
@@ -62,6 +68,8 @@ fn a_sink_that_stops_acknowledging_stops_the_source_and_nothing_is_lost_after_it
         probe.stuck.store(false, SeqCst);
         assert_eq!(ended(&job).unwrap().end, Outcome::Finished);
         assert_eq!(job.metrics().nodes()[2].rows_out.get(), 8_000_000, "everything came in the end");
+        let (ended, later) = (source.backpressure(), source.backpressure());
+        assert_eq!(ended, later, "nothing is held back any more");
     }
 }
 

@@ -10,7 +10,7 @@ use arrow_schema::SchemaRef;
 use datafusion_physical_expr::{PhysicalExpr, aggregate::AggregateFunctionExpr};
 use standpipe_formats::FormatSpec;
 use standpipe_loader::{NodeInput, SinkKind, SinkValidation, SourceKind, SourceValidation, TransformKind, TransformValidation};
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use crate::expression::EvaluationError;
 pub use standpipe_sdk::wire::ChangeMode;
@@ -36,6 +36,8 @@ pub struct Plan {
     pub checkpoint: Option<Checkpoint>,
     /// `engine.state`: where keyed state of plugins is kept. No part of the hash.
     pub state: StateBackend,
+    /// `engine.metrics`: where Prometheus is answered while the job runs. No part of the hash.
+    pub metrics: Option<SocketAddr>,
     /// `restart:`: when the job is started again after a failure. No part of the hash either.
     pub restart: RestartStrategy,
     /// In topological order.

@@ -153,6 +153,8 @@ struct Engine {
     flush_interval: Option<Duration>,
     /// Where keyed state of plugins is kept while the job runs.
     state: Option<State>,
+    /// Where Prometheus is answered while the job runs, as `run --metrics` has it: an address and a port. A session cluster answers for its jobs itself.
+    metrics: Option<String>,
 }
 
 /// Where keyed state of plugins is kept while the job runs.

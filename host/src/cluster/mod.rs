@@ -3,6 +3,7 @@
 mod client;
 mod local;
 mod planner;
+mod settings;
 
 pub(crate) use client::Client;
 pub(crate) use local::cluster;
@@ -94,6 +95,7 @@ pub(crate) fn job_manager(arguments: &JobManagerArguments) -> anyhow::Result<()>
         planner: Arc::new(planner::plan),
         introducer: Arc::new(introduce),
         disposer: Arc::new(dispose),
+        assets: crate::dashboard::asset,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
@@ -155,6 +157,7 @@ pub(crate) fn task_manager(arguments: &TaskManagerArguments) -> anyhow::Result<(
         data: arguments.data.clone().map_or_else(|| default_data(&format!("taskmanager-{}", std::process::id())), Ok)?,
         limits: Limits { memory: arguments.memory_per_slot, cpus: arguments.cpus_per_slot },
         launcher: Box::new(worker),
+        observer: arguments.metrics.map(crate::exposition::of_task_manager).transpose()?,
     };
     warn_of_clear_token(&options.manager, options.token.is_some());
     say!("task manager: {} slots for the job manager at {}", options.slots, options.manager);

@@ -1,6 +1,6 @@
 //! What a pipeline needs before it runs. To plan it, its plugins are loaded: in a process of its own (`standpipe plan`, hidden), so that none of them ends the job manager.
 
-use super::pipeline_arguments;
+use super::{pipeline_arguments, settings};
 use crate::{cli::PipelineArguments, load::load, output::print};
 use standpipe_cluster::{
     bundle::Bundle,
@@ -86,7 +86,8 @@ fn wait(child: &mut Child, deadline: Instant) -> io::Result<std::process::ExitSt
 pub(crate) fn print_plan(arguments: &PipelineArguments) -> anyhow::Result<()> {
     // A plugin that does not end dies with the job manager.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    let planned = planned(&load(arguments)?);
+    let plan = load(arguments)?;
+    let planned = Planned { settings: settings::of(&plan, arguments), ..planned(&plan) };
     Ok(print(&format!("{}\n", serde_json::to_string(&planned)?))?)
 }
 
@@ -122,5 +123,6 @@ fn planned(plan: &Plan) -> Planned {
         checkpoints: plan.checkpoint.is_some(),
         bounded: plan.nodes.iter().all(ends),
         nodes: plan.nodes.iter().map(node).collect(),
+        settings: Vec::new(),
     }
 }

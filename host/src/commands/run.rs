@@ -9,6 +9,7 @@ use crate::{
         status::{Identity, Taken},
     },
     exit::{Code, Failure},
+    exposition,
     load::load,
     output::say,
     processes::Member,
@@ -75,17 +76,24 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     if let Some(member) = member.filter(|member| !member.is_first()) {
         return other(start(&plan, options)?, member);
     }
+    let endpoint = exposition::OfJob::start(arguments.metrics.or(plan.metrics))?;
     // Before anything is opened: what has begun must not be cut off.
     let stopper = Arc::new(Stopper { control: OnceLock::new(), is_wanted: AtomicBool::new(false), drain: arguments.drain });
     let stops = Arc::clone(&stopper);
     let signals = Listener::start("in-flight data is finished", move || stops.stop())?;
     let job = start(&plan, options)?;
     stopper.started(job.control());
+    let (control, metrics, of_job) = (job.control(), job.metrics(), identity.clone());
+    endpoint.ask(Box::new(move || of_job.status(&control, &metrics)));
     let socket = if supervise::attempt().is_some() { control::socket_of_child(&identity.id) } else { control::socket(&identity.id) };
     let copies = Arc::new(Copies::default());
-    let server = Server::start_if_possible(socket, answer(identity, job.control(), job.metrics(), Arc::clone(&copies)));
+    let server = Server::start_if_possible(socket, answer(identity.clone(), job.control(), job.metrics(), Arc::clone(&copies)));
     let progress = (!arguments.quiet).then(|| Progress::start(&plan.name, job.metrics()));
+    let metrics = job.metrics();
     let result = job.wait();
+    if supervise::attempt().is_some() {
+        control::leave_status(&identity.ended(&metrics));
+    }
     copies.wait();
     drop(signals);
     if let Some(progress) = progress {

@@ -103,6 +103,18 @@ pub(crate) fn socket_of_launch(job_id: &str) -> io::Result<PathBuf> {
     Ok(folder()?.join(job_id).with_extension(OF_A_LAUNCH))
 }
 
+/// For whoever has started this process, and may not have asked since: how the job did at its end.
+pub(crate) fn leave_status(status: &Status) {
+    // Only figures are lost with it, and whoever supervises without asking for it has no use for them.
+    let left = env::var_os(crate::processes::HOST).map(|_| {
+        let path = folder()?.join(&status.id).with_extension(standpipe_cluster::taskmanager::LAST_STATUS);
+        fs::write(path, serde_json::to_vec(status)?)
+    });
+    if let Some(Err(error)) = left {
+        tracing::warn!(job = status.id, "how the job did at its end is not known: {error}");
+    }
+}
+
 /// The sockets of all jobs of this user, also of some that are no more.
 fn sockets() -> io::Result<Vec<PathBuf>> {
     let is_socket = |path: &Path| path.extension().is_some_and(|extension| extension == SOCKET);

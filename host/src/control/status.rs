@@ -2,138 +2,18 @@
 
 use crate::secrets;
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Serialize};
 use standpipe_checkpoint::{Kind, Store};
-use standpipe_engine::{JobControl, JobState, Metrics, NodeMetrics, PastCheckpoint, Role, Totals, Value};
+use standpipe_engine::{Counter, JobControl, JobState, Metrics, NodeMetrics, PastCheckpoint, Role, Totals, Value};
 use std::{
     collections::BTreeMap,
     path,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// A job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Status {
-    /// The pipeline's name.
-    pub(crate) job: String,
-    /// 32 hexadecimal digits; the same when it is started again after a failure.
-    pub(crate) id: String,
-    /// The process that was started.
-    pub(crate) process: u32,
-    /// `starting`, `running`, `degraded`, `stopping`, `restarting`.
-    pub(crate) state: String,
-    /// What a `restarting` job waits for.
-    pub(crate) reason: Option<String>,
-    /// RFC 3339.
-    pub(crate) started: String,
-    /// How often it was started again after a failure.
-    pub(crate) restarts: u32,
-    /// How often the job was started at all, where it takes checkpoints.
-    pub(crate) generation: u64,
-    /// Since its last start.
-    pub(crate) totals: Option<TotalsStatus>,
-    pub(crate) nodes: Vec<NodeStatus>,
-    pub(crate) checkpoints: Option<CheckpointsStatus>,
-    /// What plugins have registered.
-    pub(crate) metrics: Vec<MetricStatus>,
-}
-
-/// What a job has done since it was started.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct TotalsStatus {
-    pub(crate) rows_in: u64,
-    pub(crate) bytes_in: u64,
-    pub(crate) rows_out: u64,
-    pub(crate) bytes_out: u64,
-    pub(crate) late: u64,
-    pub(crate) broken: u64,
-    pub(crate) rejected: u64,
-    pub(crate) lag_records: Option<u64>,
-    /// Of the split that is farthest behind.
-    pub(crate) lag_seconds: Option<f64>,
-}
-
-/// A node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct NodeStatus {
-    pub(crate) node: String,
-    pub(crate) role: String,
-    pub(crate) rows_in: u64,
-    pub(crate) bytes_in: u64,
-    pub(crate) rows_out: u64,
-    pub(crate) bytes_out: u64,
-    pub(crate) late: u64,
-    pub(crate) broken: u64,
-    pub(crate) unread: u64,
-    pub(crate) in_flight_bytes: i64,
-    pub(crate) busy_seconds: f64,
-    pub(crate) slow_calls: u64,
-    /// RFC 3339.
-    pub(crate) watermark: Option<String>,
-    /// The split that holds it back.
-    pub(crate) held_by: Option<String>,
-    pub(crate) idle: bool,
-    pub(crate) lag: BTreeMap<String, LagStatus>,
-    /// Why it cannot go on for now.
-    pub(crate) degraded: Option<String>,
-}
-
-/// How far behind a source is in a split.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct LagStatus {
-    pub(crate) records: Option<u64>,
-    pub(crate) millis: Option<u64>,
-}
-
-/// What has become of the checkpoints.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct CheckpointsStatus {
-    pub(crate) completed: u64,
-    pub(crate) failed: u64,
-    /// The newest that is durable.
-    pub(crate) last: Option<u64>,
-    /// Since when it is.
-    pub(crate) age_seconds: Option<f64>,
-    pub(crate) took_millis: Option<f64>,
-    pub(crate) bytes: Option<u64>,
-    /// Why the last one was given up, until another is durable.
-    pub(crate) trouble: Option<String>,
-    /// The number of the one that this start went on from.
-    #[serde(default)]
-    pub(crate) restored: Option<u64>,
-    /// The last ones since this start, oldest first.
-    #[serde(default)]
-    pub(crate) history: Vec<PastStatus>,
-}
-
-/// A checkpoint that is durable, or was given up.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct PastStatus {
-    pub(crate) id: u64,
-    pub(crate) savepoint: bool,
-    /// Milliseconds since 1970.
-    pub(crate) triggered_millis: i64,
-    pub(crate) took_millis: f64,
-    pub(crate) bytes: u64,
-    /// Of files that were written for it.
-    pub(crate) written: u64,
-    /// Where its manifest is: what `--restore` takes.
-    pub(crate) place: Option<String>,
-    /// Why it was given up.
-    pub(crate) trouble: Option<String>,
-}
-
-/// A metric of a plugin.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct MetricStatus {
-    pub(crate) name: String,
-    pub(crate) labels: BTreeMap<String, String>,
-    /// Of a distribution its sum.
-    pub(crate) value: f64,
-    /// Of a distribution.
-    pub(crate) count: Option<u64>,
-}
+pub(crate) use standpipe_cluster::status::{
+    CheckpointsStatus, LagStatus, MetricStatus, NodeStatus, PastStatus, Status, SubtaskStatus, TotalsStatus,
+};
 
 /// What does not change while a job runs.
 #[derive(Debug, Clone)]
@@ -174,6 +54,7 @@ impl Identity {
             state: "restarting".to_owned(),
             reason: Some(reason.to_owned()),
             started: time(self.started),
+            at_millis: millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
             restarts: self.restarts,
             generation: self.generation,
             totals: None,
@@ -181,6 +62,11 @@ impl Identity {
             checkpoints: None,
             metrics: Vec::new(),
         }
+    }
+
+    /// Of a job that has ended in this process, however it did.
+    pub(crate) fn ended(&self, metrics: &Metrics) -> Status {
+        Status { state: "ended".to_owned(), ..self.of(metrics) }
     }
 
     /// Of a job that runs in this process.
@@ -191,13 +77,16 @@ impl Identity {
             JobState::Degraded => "degraded",
             JobState::Stopping => "stopping",
         };
+        Status { state: state.to_owned(), ..self.of(metrics) }
+    }
+
+    fn of(&self, metrics: &Metrics) -> Status {
         Status {
-            state: state.to_owned(),
             reason: None,
             totals: Some(totals(metrics.totals())),
             nodes: metrics.nodes().iter().map(node).collect(),
             checkpoints: self.checkpoints.as_ref().map(|taken| checkpoints(taken, self.generation, metrics)),
-            metrics: metrics.snapshot().into_iter().map(|sample| metric(sample.name, sample.labels, &sample.value)).collect(),
+            metrics: metrics.snapshot().into_iter().filter_map(|sample| metric(sample.name, sample.labels, &sample.value)).collect(),
             ..self.restarting("")
         }
     }
@@ -206,6 +95,10 @@ impl Identity {
 /// Without the values of secrets.
 fn shown(text: String) -> String {
     secrets::hidden(&text).into_owned()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// To the millisecond, so that texts sort as times do.
@@ -239,6 +132,8 @@ fn node(node: &NodeMetrics) -> NodeStatus {
     NodeStatus {
         node: node.path.clone(),
         role: role.to_owned(),
+        plugin: node.plugin.clone(),
+        parallelism: node.parallelism,
         rows_in: node.rows_in.get(),
         bytes_in: node.bytes_in.get(),
         rows_out: node.rows_out.get(),
@@ -248,13 +143,47 @@ fn node(node: &NodeMetrics) -> NodeStatus {
         unread: node.unread_rows.get(),
         in_flight_bytes: node.in_flight_bytes.load(Relaxed),
         busy_seconds: Duration::from_nanos(node.busy_nanos.get()).as_secs_f64(),
+        backpressure_seconds: node.backpressure().values().map(Duration::as_secs_f64).sum(),
         slow_calls: node.slow_calls.get(),
+        standstills: node.standstills.get(),
         watermark: position.as_ref().and_then(|position| DateTime::from_timestamp_micros(position.time)).map(time),
         held_by: position.as_ref().and_then(|position| position.holder.as_deref()).map(str::to_owned),
         idle: position.is_some_and(|position| position.idle),
         lag: node.lag().into_iter().map(|(split, of_split)| (split, lag(of_split))).collect(),
         degraded: node.degraded().map(shown),
+        subtasks: subtasks(node),
     }
+}
+
+fn subtasks(node: &NodeMetrics) -> Vec<SubtaskStatus> {
+    let mut all: Vec<SubtaskStatus> = (0..node.parallelism).map(|_| SubtaskStatus::default()).collect();
+    let mut set = |counter: &Counter, set: fn(&mut SubtaskStatus, u64)| {
+        all.iter_mut().zip(counter.by_subtask()).for_each(|(subtask, value)| set(subtask, value));
+    };
+    set(&node.rows_in, |subtask, value| subtask.rows_in = value);
+    set(&node.bytes_in, |subtask, value| subtask.bytes_in = value);
+    set(&node.rows_out, |subtask, value| subtask.rows_out = value);
+    set(&node.bytes_out, |subtask, value| subtask.bytes_out = value);
+    set(&node.late_rows, |subtask, value| subtask.late = value);
+    set(&node.broken_records, |subtask, value| subtask.broken = value);
+    set(&node.unread_rows, |subtask, value| subtask.unread = value);
+    set(&node.slow_calls, |subtask, value| subtask.slow_calls = value);
+    set(&node.standstills, |subtask, value| subtask.standstills = value);
+    set(&node.busy_nanos, |subtask, value| subtask.busy_seconds = Duration::from_nanos(value).as_secs_f64());
+    for (subtask, waited) in node.backpressure() {
+        if let Some(subtask) = all.get_mut(subtask as usize) {
+            subtask.backpressure_seconds = waited.as_secs_f64();
+        }
+    }
+    for (subtask, position) in node.positions() {
+        if let Some(subtask) = all.get_mut(subtask as usize) {
+            // Before the first row, and when all has been read, it is no time of day.
+            let is_a_time = DateTime::from_timestamp_micros(position.time).is_some();
+            subtask.watermark_seconds = is_a_time.then(|| position.time as f64 / 1e6);
+            (subtask.held_by, subtask.idle) = (position.holder.as_deref().map(str::to_owned), position.idle);
+        }
+    }
+    all
 }
 
 fn checkpoints(taken: &Taken, generation: u64, metrics: &Metrics) -> CheckpointsStatus {
@@ -275,6 +204,7 @@ fn checkpoints(taken: &Taken, generation: u64, metrics: &Metrics) -> Checkpoints
     CheckpointsStatus {
         completed: totals.completed,
         failed: totals.failed,
+        took_seconds: totals.took.as_secs_f64(),
         last: totals.last.map(|last| last.id),
         age_seconds: totals.last.map(|last| last.at.elapsed().as_secs_f64()),
         took_millis: totals.last.map(|last| last.took.as_secs_f64() * 1000.0),
@@ -285,10 +215,13 @@ fn checkpoints(taken: &Taken, generation: u64, metrics: &Metrics) -> Checkpoints
     }
 }
 
-fn metric(name: String, labels: BTreeMap<String, String>, value: &Value) -> MetricStatus {
-    let (value, count) = match value {
-        Value::Counter(value) | Value::Gauge(value) => (*value, None),
-        Value::Histogram { count, sum, .. } => (*sum, Some(*count)),
+/// None: it stands at no number, for which JSON has no word.
+fn metric(name: String, labels: BTreeMap<String, String>, value: &Value) -> Option<MetricStatus> {
+    let (kind, value, count, quantiles) = match value {
+        Value::Counter(value) => ("counter", *value, None, None),
+        Value::Gauge(value) => ("gauge", *value, None, None),
+        Value::Histogram { count, sum, p50, p99 } => ("histogram", *sum, Some(*count), Some((*p50, *p99))),
     };
-    MetricStatus { name, labels, value, count }
+    let (p50, p99) = quantiles.unzip();
+    value.is_finite().then(|| MetricStatus { name, kind: kind.to_owned(), labels, value, count, p50, p99 })
 }

@@ -33,6 +33,20 @@ pub struct Planned {
     pub bounded: bool,
     /// In topological order.
     pub nodes: Vec<PlannedNode>,
+    /// What the engine runs it with, for people.
+    #[serde(default)]
+    pub settings: Vec<Setting>,
+}
+
+/// A setting of the job as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// As a pipeline file has it: `engine.batch_rows`.
+    pub key: String,
+    /// As it is written; no secret is in it.
+    pub value: String,
+    /// Who has said so: `deployment`, `pipeline`, `default`.
+    pub origin: String,
 }
 
 /// A node of a plan.

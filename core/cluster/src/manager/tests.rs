@@ -16,7 +16,8 @@ pub(super) fn job(id: &str, slots: u32, restart: RestartStrategy, now: Millis) -
         configuration: BTreeMap::new(),
         options: Options::default(),
     };
-    Job::new(id.to_owned(), bundle, Planned { slots, restart, checkpoints: true, bounded: false, nodes: Vec::new() }, now)
+    let planned = Planned { slots, restart, checkpoints: true, bounded: false, nodes: Vec::new(), settings: Vec::new() };
+    Job::new(id.to_owned(), bundle, planned, now)
 }
 
 fn manager() -> Manager {

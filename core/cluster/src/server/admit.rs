@@ -4,6 +4,7 @@
 use super::{
     Shared,
     answer::{Refusal, as_ours},
+    assets,
 };
 use crate::bundle::Hash;
 use axum::{
@@ -34,7 +35,9 @@ fn only_looks(request: &Request) -> bool {
 /// Whether a request may be looked at.
 pub(super) async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
+    let asset = assets::answer(shared.assets, request.method(), request.uri().path());
     let refusal = match &shared.token {
+        Some(_) if asset.is_some() => None,
         Some(token) if !has_token(headers, token) => Some((StatusCode::UNAUTHORIZED, "this needs the header Authorization: Bearer TOKEN")),
         None if shared.is_open && !only_looks(&request) && !is_from_here(&request) => {
             Some((StatusCode::FORBIDDEN, "without a token jobs are taken and changed from the manager's own machine alone"))
@@ -45,11 +48,12 @@ pub(super) async fn admit(State(shared): State<Arc<Shared>>, request: Request, n
         _ if is_of_another_origin(headers) => Some((StatusCode::FORBIDDEN, "pages of another origin are not answered")),
         _ => None,
     };
-    match refusal {
-        Some((code, why)) => Refusal::one(code, why).into_response(),
+    match (refusal, asset) {
+        (Some((code, why)), _) => Refusal::one(code, why).into_response(),
+        (None, Some(asset)) => asset,
         // Files come slowly, and say so by themselves.
-        None if request.method() == Method::PUT => as_ours(next.run(request).await).await,
-        None => match tokio::time::timeout(PATIENCE, next.run(request)).await {
+        (None, None) if request.method() == Method::PUT => as_ours(next.run(request).await).await,
+        (None, None) => match tokio::time::timeout(PATIENCE, next.run(request)).await {
             Ok(response) => as_ours(response).await,
             Err(_) => Refusal::one(StatusCode::SERVICE_UNAVAILABLE, "it takes too long: the request is given up").into_response(),
         },

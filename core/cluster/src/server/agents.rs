@@ -52,6 +52,7 @@ pub(super) async fn beat(State(shared): State<Arc<Shared>>, Path(id): Path<Strin
             beat.answers.iter().for_each(|answered| triggers.answered(answered));
             (manager.beat(&id, &beat, now, random()), ())
         });
+        shared.note(&beat);
         shared.orders(&id)
     });
     ok(&orders.await?)

@@ -114,7 +114,7 @@ fn statuses(job: &Job) -> BTreeMap<&str, &Value> {
 }
 
 /// 32 hexadecimal digits for a node: the same in every start of the job.
-fn vertex_id(path: &str) -> String {
+pub(super) fn vertex_id(path: &str) -> String {
     crate::bundle::Hash::of(path.as_bytes()).digits().chars().take(32).collect()
 }
 
@@ -123,6 +123,11 @@ pub(super) fn job(job: &Job, waits: Option<String>, now: Millis) -> Value {
     let statuses = statuses(job);
     let vertex = |node: &PlannedNode| {
         let number = |key: &str| statuses.get(node.path.as_str()).and_then(|status| status.get(key)).cloned().unwrap_or(json!(0));
+        let millis = |key: &str| number(key).as_f64().map_or(0.0, |seconds| (seconds * 1000.0).round());
+        // What is neither is idle, of all the time that its subtasks have had.
+        let ran =
+            job.attempts.last().map_or(0, |last| last.ended.unwrap_or(now).saturating_sub(last.begun)) as f64 * f64::from(node.parallelism);
+        let idle = (ran - millis("busy_seconds") - millis("backpressure_seconds")).max(0.0) as u64;
         let mut shown = times(job, now);
         shown.extend(fields(json!({
             "id": vertex_id(&node.path), "name": node.path, "maxParallelism": -1, "parallelism": node.parallelism,
@@ -130,8 +135,8 @@ pub(super) fn job(job: &Job, waits: Option<String>, now: Millis) -> Value {
             "metrics": {
                 "read-bytes": number("bytes_in"), "read-bytes-complete": true, "write-bytes": number("bytes_out"), "write-bytes-complete": true,
                 "read-records": number("rows_in"), "read-records-complete": true, "write-records": number("rows_out"), "write-records-complete": true,
-                "accumulated-busy-time": number("busy_seconds").as_f64().unwrap_or(0.0) * 1000.0, "accumulated-idle-time": 0,
-                "accumulated-backpressured-time": 0,
+                "accumulated-busy-time": millis("busy_seconds"), "accumulated-idle-time": idle,
+                "accumulated-backpressured-time": millis("backpressure_seconds") as u64,
             },
             "status-detail": statuses.get(node.path.as_str()), "collects": node.collects,
         })));

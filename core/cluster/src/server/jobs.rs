@@ -3,7 +3,7 @@
 use super::{
     Shared,
     answer::{Answer, Refusal, answer, blocking, ok},
-    checkpoints, flink,
+    checkpoints, flink, metrics, settings,
     shared::Refused,
 };
 use crate::{
@@ -66,6 +66,30 @@ pub(super) async fn exceptions(State(shared): State<Arc<Shared>>, Path(id): Path
 
 pub(super) async fn checkpoints(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Answer {
     view(&shared, &id, |_, job| checkpoints::checkpoints(job))
+}
+
+pub(super) async fn settings(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Answer {
+    view(&shared, &id, |_, job| settings::show(job))
+}
+
+/// What the job has done in the last minutes.
+pub(super) async fn figures(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Answer {
+    let since = query.get("since").map_or(Ok(0), |text| text.parse());
+    let since = since.map_err(|_| Refusal::one(StatusCode::BAD_REQUEST, "since: expected milliseconds since 1970"))?;
+    let now = shared.clock.now();
+    let shown = {
+        let state = shared.state();
+        state.manager.jobs().get(&id).map(|job| state.figures.show(job, since, now))
+    };
+    ok(&shown.ok_or_else(|| no_job(&id))?)
+}
+
+pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Answer {
+    Ok(shared.look(metrics::show))
 }
 
 pub(super) async fn task_managers(State(shared): State<Arc<Shared>>) -> Answer {

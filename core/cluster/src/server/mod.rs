@@ -4,16 +4,21 @@ mod admit;
 mod agents;
 mod answer;
 mod asking;
+mod assets;
 mod checkpoints;
 mod collect;
+mod figures;
 mod files;
 mod flink;
 mod java;
 mod jobs;
+mod metrics;
 mod openapi;
 mod rest;
+mod settings;
 mod shared;
 
+pub use assets::{Asset, Assets};
 pub(crate) use shared::Shared;
 pub use shared::{Disposer, Introducer, Planner};
 
@@ -74,6 +79,8 @@ pub struct ManagerOptions {
     pub introducer: Introducer,
     /// See there.
     pub disposer: Disposer,
+    /// The dashboard.
+    pub assets: Assets,
 }
 
 /// Why a manager does not run.

@@ -27,6 +27,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/jobs/{id}/exceptions", get(jobs::exceptions))
         .route("/jobs/{id}/checkpoints", get(jobs::checkpoints).post(asking::checkpoint))
         .route("/jobs/{id}/checkpoints/{trigger}", get(asking::checkpoint_request))
+        .route("/jobs/{id}/config", get(jobs::settings))
+        .route("/jobs/{id}/figures", get(jobs::figures))
         .route("/jobs/{id}/stop", post(asking::stop))
         .route("/jobs/{id}/savepoints", post(asking::savepoint))
         .route("/jobs/{id}/savepoints/{trigger}", get(asking::savepoint_request))
@@ -41,6 +43,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/taskmanagers/{id}/orders", get(agents::orders))
         .route("/taskmanagers/{id}/beat", post(agents::beat).layer(DefaultBodyLimit::max(agents::LONGEST_BEAT)))
         .route("/taskmanagers/{id}/collected/{request}", put(collect::collected).layer(DefaultBodyLimit::max(collect::MOST_BYTES)))
+        .route("/metrics", get(jobs::metrics))
         .route("/blobs/missing", post(files::missing))
         .route("/blobs/{hash}", put(files::put).get(files::get))
         .layer(DefaultBodyLimit::max(LONGEST_BODY));

@@ -1,11 +1,17 @@
 //! What all requests share: the manager's decisions behind a lock, and what they are kept in.
 
-use super::{ManagerOptions, collect::Collected, random_id};
+use super::{
+    ManagerOptions,
+    assets::Assets,
+    collect::Collected,
+    figures::{Figures, Told},
+    random_id,
+};
 use crate::{
     blobs::{BlobError, Blobs},
     bundle::Bundle,
     manager::{Action, Job, Manager, Millis, Planned, Settings},
-    protocol::{Go, Orders, Version},
+    protocol::{Beat, Go, Orders, Version},
     store::{Changes, Documents, Kept, Store},
     triggers::Triggers,
 };
@@ -64,11 +70,13 @@ pub(crate) struct Shared {
     pub(super) is_open: bool,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
+    pub(super) assets: Assets,
 }
 
 pub(super) struct State {
     pub(super) manager: Manager,
     pub(super) triggers: Triggers,
+    pub(super) figures: Figures,
     /// Savepoints that are being removed on request, or were: by request.
     pub(super) disposals: BTreeMap<String, Option<Result<(), String>>>,
     /// Rows that somebody waits for, by request; none: they have not come.
@@ -97,7 +105,13 @@ impl Shared {
         let clock = Clock::start();
         let (manager, actions) = Manager::new(options.settings, kept.generation, kept.jobs, clock.now());
         let told = watch::Sender::new(manager.version());
-        let state = State { manager, triggers: Triggers::new(kept.triggers), disposals: BTreeMap::new(), collected: BTreeMap::new() };
+        let state = State {
+            manager,
+            triggers: Triggers::new(kept.triggers),
+            figures: Figures::default(),
+            disposals: BTreeMap::new(),
+            collected: BTreeMap::new(),
+        };
         let shared = Self {
             store: Mutex::new(store),
             state: Mutex::new(state),
@@ -112,6 +126,7 @@ impl Shared {
             token: options.token,
             clock,
             settings: options.settings,
+            assets: options.assets,
         };
         shared.decide(|_, _, _| (actions, ()));
         shared
@@ -163,6 +178,14 @@ impl Shared {
 
     pub(super) fn look<T>(&self, look: impl FnOnce(&Manager) -> T) -> T {
         look(&self.state().manager)
+    }
+
+    /// What a task manager has said of how its jobs do.
+    pub(super) fn note(&self, beat: &Beat) {
+        let told = Told::of(beat);
+        let mut state = self.state.lock();
+        let State { manager, figures, .. } = &mut *state;
+        figures.note(told, manager);
     }
 
     /// What a task manager is to run: nothing that is not kept. Waits for a disk.

@@ -76,6 +76,12 @@ pub struct WorkerSpec<'a> {
 /// The command of a worker.
 pub type Launcher = Box<dyn Fn(&WorkerSpec<'_>) -> io::Result<Command>>;
 
+/// Hears every beat, and whether the manager has answered the one before it.
+pub type Observer = Box<dyn Fn(&Beat, bool) + Send>;
+
+/// What a worker that has ended leaves in its folder of sockets, under its job's id: how the job did, as JSON.
+pub const LAST_STATUS: &str = "status";
+
 /// How a task manager is run.
 pub struct TaskManagerOptions {
     /// Of the manager: `http://127.0.0.1:8081`.
@@ -94,6 +100,8 @@ pub struct TaskManagerOptions {
     pub limits: Limits,
     /// See there.
     pub launcher: Launcher,
+    /// Hears what the manager is told.
+    pub observer: Option<Observer>,
 }
 
 /// Why a task manager does not run.
@@ -329,6 +337,9 @@ impl TaskManager {
             leaving: false,
             answers: self.answers.clone(),
         };
+        if let Some(observer) = &self.options.observer {
+            observer(&beat, self.heard);
+        }
         // While it is waited for, the end of the lease is not seen: what is left of it then is enough.
         let patience = self.lease.map_or(PATIENCE, |lease| (lease / 8).min(PATIENCE));
         match self.client.beat(&beat, patience) {
@@ -538,6 +549,9 @@ impl TaskManager {
         };
         if !ended.is_success() && ended.said.is_none() {
             ended.said = worker.verdict().or_else(|| worker.last_words());
+        }
+        if let Some(status) = worker.last_status() {
+            self.agent.status(attempt, status);
         }
         worker.tidy();
         self.agent.ended(attempt, ended);

@@ -91,6 +91,7 @@ pub(super) struct Worker {
     /// Where its own part of the log begins.
     from: u64,
     sockets: [PathBuf; 2],
+    last_status: PathBuf,
     group: Option<Group>,
 }
 
@@ -100,6 +101,8 @@ impl Worker {
         let attempt = spec.order.attempt.clone();
         let sockets = [launch_socket(spec.sockets, &attempt.job), control_socket(spec.sockets, &attempt.job)];
         sockets.iter().for_each(|socket| drop(fs::remove_file(socket)));
+        let last_status = spec.sockets.join(&attempt.job).with_extension(super::LAST_STATUS);
+        drop(fs::remove_file(&last_status));
         let (over, introduced) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let log = spec.folder.with_extension("log");
         let to = File::options().append(true).create(true).mode(0o600).open(&log)?;
@@ -124,7 +127,7 @@ impl Worker {
         }
         wait(child, attempt, events.clone()).inspect_err(|_| _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL))?;
         starting.0 = None;
-        Ok(Self { pid, killed: false, over, introduced, log, from, sockets, group })
+        Ok(Self { pid, killed: false, over, introduced, log, from, sockets, last_status, group })
     }
 
     /// Tells it where the others are.
@@ -179,10 +182,16 @@ impl Worker {
         (!last.is_empty()).then(|| last.join("\n"))
     }
 
+    /// How its job did at its end, if it is the job's first process and has come to say it.
+    pub(super) fn last_status(&self) -> Option<Value> {
+        let file = File::open(&self.last_status).ok()?;
+        serde_json::from_reader(file.take(LONGEST_ANSWER)).ok()
+    }
+
     /// Nothing of it is left but its log.
     pub(super) fn tidy(self) {
         self.over.store(true, SeqCst);
-        self.sockets.iter().for_each(|socket| drop(fs::remove_file(socket)));
+        self.sockets.iter().chain([&self.last_status]).for_each(|file| drop(fs::remove_file(file)));
     }
 }
 

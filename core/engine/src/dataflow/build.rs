@@ -356,6 +356,7 @@ impl Place<'_> {
         Ok(TaskHead {
             job: Arc::clone(job),
             node: head,
+            subtask,
             aligner: Aligner::new(before_first_cut(job)),
             calls: Some(calls),
             answers: answered,

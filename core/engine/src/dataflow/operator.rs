@@ -3,6 +3,7 @@
 use super::{
     alarm::Alarm,
     align::{Aligner, Right},
+    batch_bytes,
     chunk::{Item, Rows},
     guard::{Frontiers, Logic, earliest},
     input::{Inputs, Puller, Received},
@@ -41,7 +42,9 @@ impl OperatorHead {
         for item in items {
             match self.inputs.receive(edge, item)? {
                 Received::Rows { input, rows } => {
-                    self.job.node_metrics(self.node).rows_in.add(rows.batch.num_rows() as u64);
+                    let metrics = self.job.node_metrics(self.node);
+                    metrics.rows_in.add(self.subtask, rows.batch.num_rows() as u64);
+                    metrics.bytes_in.add(self.subtask, batch_bytes(&rows.batch));
                     let (operator, emitter) = (&mut self.operator, &mut self.emitter);
                     self.timer.time("on_batch", || operator.on_batch(input, rows.batch, emitter))?;
                     for (output, batch) in self.emitter.drain() {
@@ -95,7 +98,8 @@ impl OperatorHead {
         rights.iter_mut().filter(|right| *right.time() < frontier).for_each(|right| right.downgrade(&frontier));
         let now = now();
         if self.operator.next_wakeup().is_some_and(|due| due <= now) {
-            self.operator.on_processing_time(now, &mut self.emitter)?;
+            let (operator, emitter) = (&mut self.operator, &mut self.emitter);
+            self.timer.time("on_processing_time", || operator.on_processing_time(now, emitter))?;
             for (output, batch) in self.emitter.drain() {
                 self.tail.emit(output, Rows { batch, origin: None })?;
             }

@@ -100,6 +100,8 @@ pub(crate) struct Outputs {
     edges: Vec<OutEdge>,
     /// Edges by node of the chain and output.
     by_output: Vec<((NodeId, u32), Vec<usize>)>,
+    /// Whose they are.
+    subtask: u32,
 }
 
 /// Adds a port per edge to an operator and returns its sending half, with the streams in the order of `edges`.
@@ -140,14 +142,14 @@ pub(crate) fn outputs<'scope>(
             None => by_output.push(((edge.from, edge.output), vec![index])),
         }
     }
-    Ok((Outputs { edges: sending, by_output }, streams))
+    Ok((Outputs { edges: sending, by_output, subtask: subtask.unwrap_or(0) }, streams))
 }
 
 impl Outputs {
     /// Sends rows that an output of a node of the chain gave. Rows that nothing reads are dropped and counted.
     pub(crate) fn rows(&mut self, node: NodeId, output: u32, rows: Rows, metrics: &NodeMetrics) -> Result<(), OperatorError> {
         let Some((_, edges)) = self.by_output.iter().find(|(key, _)| *key == (node, output)) else {
-            metrics.unread_rows.add(rows.batch.num_rows() as u64);
+            metrics.unread_rows.add(self.subtask, rows.batch.num_rows() as u64);
             return Ok(());
         };
         let Some((last, others)) = edges.split_last() else { return Ok(()) };

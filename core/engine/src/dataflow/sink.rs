@@ -77,8 +77,8 @@ impl SinkHead {
             match self.inputs.receive(edge, item)? {
                 Received::Rows { rows, .. } if rows.batch.num_rows() > 0 => {
                     let bytes = batch_bytes(&rows.batch);
-                    metrics.rows_in.add(rows.batch.num_rows() as u64);
-                    metrics.bytes_in.add(bytes);
+                    metrics.rows_in.add(self.subtask, rows.batch.num_rows() as u64);
+                    metrics.bytes_in.add(self.subtask, bytes);
                     metrics.in_flight_bytes.fetch_add(bytes as i64, SeqCst);
                     if let Some(queue) = &self.queue {
                         // The thread is gone only when the job has failed.
@@ -131,8 +131,8 @@ impl SinkHead {
             && let Some(held) = state.batches.pop_front()
         {
             state.acknowledged += 1;
-            metrics.rows_out.add(held.batch.num_rows() as u64);
-            metrics.bytes_out.add(held.bytes);
+            metrics.rows_out.add(self.subtask, held.batch.num_rows() as u64);
+            metrics.bytes_out.add(self.subtask, held.bytes);
             metrics.in_flight_bytes.fetch_sub(held.bytes as i64, SeqCst);
         }
         while let Some((_, mark, rights)) = state.marks.pop_front_if(|(behind, ..)| *behind <= state.acknowledged) {
@@ -145,7 +145,7 @@ impl SinkHead {
     /// Sends refused rows to the `errors` output.
     fn reject(&mut self, seq: u64, rejected: &[Rejected]) -> Result<(), OperatorError> {
         let metrics = self.job.node_metrics(self.node);
-        metrics.broken_records.add(rejected.len() as u64);
+        metrics.broken_records.add(self.subtask, rejected.len() as u64);
         let index = seq.checked_sub(self.unacknowledged.acknowledged + 1).and_then(|i| usize::try_from(i).ok());
         let path = &self.job.node(self.node).path;
         let Some(held) = index.and_then(|i| self.unacknowledged.batches.get(i)) else {
@@ -153,7 +153,7 @@ impl SinkHead {
             return Err(OperatorError::Data { node: path.clone(), message });
         };
         let Some(schema) = &self.errors_schema else {
-            metrics.unread_rows.add(rejected.len() as u64);
+            metrics.unread_rows.add(self.subtask, rejected.len() as u64);
             return Ok(());
         };
         let batch = refused_rows(schema, &held.batch, rejected).map_err(|source| OperatorError::Arrow { node: path.clone(), source })?;

@@ -126,8 +126,8 @@ impl SourceHead {
     fn rows(&mut self, batch: RecordBatch, origin: &Arc<Origin>, hint: Option<Micros>) -> Result<u64, OperatorError> {
         let metrics = self.job.node_metrics(self.node);
         let read = batch_bytes(&batch);
-        metrics.rows_in.add(batch.num_rows() as u64);
-        metrics.bytes_in.add(read);
+        metrics.rows_in.add(self.subtask, batch.num_rows() as u64);
+        metrics.bytes_in.add(self.subtask, read);
         match &mut self.decode {
             Some(decode) => {
                 let emitter = &mut self.emitter;
@@ -253,10 +253,12 @@ impl SourceHead {
             (None, true) => {
                 self.throttled = Some(Instant::now());
                 self.job.throttle(true);
+                self.job.node_metrics(self.node).set_waiting(self.subtask, true);
             }
             (Some(since), false) => {
                 self.throttled = None;
                 self.job.throttle(false);
+                self.job.node_metrics(self.node).set_waiting(self.subtask, false);
                 // What was not taken was not missing.
                 self.splits.not_taken_for(since.elapsed());
             }

@@ -8,10 +8,10 @@ use super::{
 };
 use crate::{
     operator::{Emitter, Operator, OperatorError},
-    runtime::job::Job,
+    runtime::{calls::nanos, job::Job},
 };
 use standpipe_pipeline::plan::NodeId;
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Instant};
 
 /// Stateless operators behind a head, in order.
 pub(crate) type Steps = Vec<(NodeId, Box<dyn Operator>)>;
@@ -51,13 +51,19 @@ impl Tail {
     fn step(&mut self, depth: usize, output: u32, rows: Rows) -> Result<(), OperatorError> {
         let from = depth.checked_sub(1).and_then(|i| self.steps.get(i)).map_or(self.head, |step| step.node);
         let metrics = self.job.node_metrics(from);
-        metrics.rows_out.add(rows.batch.num_rows() as u64);
+        let (count, bytes) = (rows.batch.num_rows() as u64, batch_bytes(&rows.batch));
+        metrics.rows_out.add(self.subtask, count);
+        metrics.bytes_out.add(self.subtask, bytes);
         if output == 0
             && let Some(step) = self.steps.get_mut(depth)
         {
             self.running.set(step.node);
-            self.job.node_metrics(step.node).rows_in.add(rows.batch.num_rows() as u64);
+            let metrics = self.job.node_metrics(step.node);
+            metrics.rows_in.add(self.subtask, count);
+            metrics.bytes_in.add(self.subtask, bytes);
+            let begin = Instant::now();
             step.operator.on_batch(0, rows.batch, &mut step.emitter)?;
+            metrics.busy_nanos.add(self.subtask, nanos(begin.elapsed()));
             // The emitter is lent out so that the next step can use `self`.
             let mut emitter = std::mem::take(&mut step.emitter);
             for (output, batch) in emitter.drain() {
@@ -67,10 +73,9 @@ impl Tail {
             self.running.set(from);
             return Ok(());
         }
-        metrics.bytes_out.add(batch_bytes(&rows.batch));
         match self.job.node(from).outputs.get(output as usize).map(|output| output.name.as_str()) {
-            Some("late") => metrics.late_rows.add(rows.batch.num_rows() as u64),
-            Some("errors") => metrics.broken_records.add(rows.batch.num_rows() as u64),
+            Some("late") => metrics.late_rows.add(self.subtask, count),
+            Some("errors") => metrics.broken_records.add(self.subtask, count),
             _ => {}
         }
         let job = Arc::clone(&self.job);

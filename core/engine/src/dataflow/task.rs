@@ -3,6 +3,7 @@
 
 use super::{
     align::{Aligner, Right},
+    batch_bytes,
     chunk::{Item, Mark, Rows},
     guard::{Frontiers, Logic, earliest},
     input::{Inputs, Puller, Received},
@@ -33,6 +34,7 @@ enum Pending {
 pub(crate) struct TaskHead {
     pub(crate) job: Arc<Job>,
     pub(crate) node: NodeId,
+    pub(crate) subtask: u32,
     pub(crate) aligner: Aligner,
     /// `None` once all inputs have ended and everything is answered.
     pub(crate) calls: Option<Sender<TaskInput>>,
@@ -64,7 +66,9 @@ impl TaskHead {
         for item in items {
             match self.inputs.receive(edge, item)? {
                 Received::Rows { input, rows } => {
-                    self.job.node_metrics(self.node).rows_in.add(rows.batch.num_rows() as u64);
+                    let metrics = self.job.node_metrics(self.node);
+                    metrics.rows_in.add(self.subtask, rows.batch.num_rows() as u64);
+                    metrics.bytes_in.add(self.subtask, batch_bytes(&rows.batch));
                     self.call(right, TaskInput::Rows { input, batch: rows.batch }, None);
                 }
                 Received::Mark { advanced: Some((input, time)), all } => self.call(right, TaskInput::Watermark { input, time }, all),
@@ -108,7 +112,7 @@ impl TaskHead {
         if answered.is_none() && self.standing.is_none() {
             // A timer fired after the inputs had ended.
             let rows = output.emitted.iter().map(|(_, batch)| batch.num_rows() as u64).sum();
-            self.job.node_metrics(self.node).unread_rows.add(rows);
+            self.job.node_metrics(self.node).unread_rows.add(self.subtask, rows);
             return Ok(());
         }
         for (port, batch) in output.emitted {

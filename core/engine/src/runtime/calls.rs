@@ -54,10 +54,15 @@ impl Calls {
 
 impl Caller {
     fn name(&self, job: &Job, function: &str, what: &str, took: Duration) {
-        job.node_metrics(self.node).slow_calls.add(1);
+        job.node_metrics(self.node).slow_calls.add(self.subtask, 1);
         let (id, node) = (&job.options.job_id, &job.node(self.node).path);
         tracing::warn!(job = %id, %node, subtask = self.subtask, "{function} {what} {:.1} s", took.as_secs_f64());
     }
+}
+
+/// For a counter.
+pub(crate) fn nanos(took: Duration) -> u64 {
+    u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Measures the calls of one thread or operator.
@@ -95,6 +100,6 @@ impl CallTimer {
 
     /// That time was work.
     pub(crate) fn busy(&self, took: Duration) {
-        self.job.node_metrics(self.caller.node).busy_nanos.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.job.node_metrics(self.caller.node).busy_nanos.add(self.caller.subtask, nanos(took));
     }
 }

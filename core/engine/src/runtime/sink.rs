@@ -217,17 +217,22 @@ impl SinkThread {
     /// Writes a batch, as often as it takes; false: the job was given up.
     fn write(&mut self, instance: &mut SinkInstance, batch: &RecordBatch) -> Result<bool, PluginError> {
         let (seq, cancelled) = (self.written + 1, self.job.cancel_signal());
+        let mut waited = false;
         loop {
             match self.persist("write", || instance.write(seq, batch))? {
                 None => return Ok(false),
                 Some(Written::Taken) => break,
-                Some(Written::Busy) => {}
+                Some(Written::Busy) => self.job.node_metrics(self.node).set_waiting(self.subtask, true),
             }
+            waited = true;
             select! {
                 recv(self.has_room) -> _ => {}
                 recv(cancelled) -> _ => return Ok(false),
                 default(BUSY_RETRY) => {}
             }
+        }
+        if waited {
+            self.job.node_metrics(self.node).set_waiting(self.subtask, false);
         }
         (self.written, self.phase) = (seq, Phase::Running);
         self.waiting.push_back((seq, Instant::now()));

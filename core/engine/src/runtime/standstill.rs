@@ -77,7 +77,7 @@ impl Standstill {
 
 fn name(job: &Job, watched: &Watched, frontier: Time, since: Instant) {
     let (id, node) = (&job.options.job_id, job.node(watched.node));
-    job.node_metrics(watched.node).standstills.add(1);
+    job.node_metrics(watched.node).standstills.add(watched.subtask, 1);
     let what = match node.operator {
         Operator::Source(_) => "what it has emitted does not leave the job",
         _ => "its input does not go on, though the sources have",

@@ -223,6 +223,7 @@ impl Builder {
         }
         Plan {
             state: self.state,
+            metrics: None,
             name: "test".to_owned(),
             settings,
             checkpoint: None,

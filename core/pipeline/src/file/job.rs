@@ -14,12 +14,13 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{HashMap, HashSet},
+    net::SocketAddr,
     time::Duration,
 };
 
 pub(crate) const JOB_KEYS: [&str; 10] =
     ["name", "parallelism", "plugins", "engine", "checkpoint", "restart", "deployment", "sources", "transforms", "sinks"];
-pub(crate) const ENGINE_KEYS: [&str; 5] = ["max_parallelism", "batch_rows", "in_flight_bytes", "flush_interval", "state"];
+pub(crate) const ENGINE_KEYS: [&str; 6] = ["max_parallelism", "batch_rows", "in_flight_bytes", "flush_interval", "state", "metrics"];
 pub(crate) const STATE_KEYS: [&str; 3] = ["backend", "dir", "cache"];
 pub(crate) const CHECKPOINT_KEYS: [&str; 6] = ["interval", "dir", "timeout", "min_pause", "keep", "tolerated_failures"];
 pub(crate) const RESTART_KEYS: [&str; 8] =
@@ -40,6 +41,7 @@ pub(crate) struct EngineSettings {
     pub(crate) in_flight_bytes: u64,
     pub(crate) flush_interval: Duration,
     pub(crate) state: StateBackend,
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// `engine.state`: where plugins' keyed state is kept while the job runs.
@@ -74,8 +76,9 @@ impl DiskState {
         self.dir.as_ref().map_or(STATE_DIR, |dir| dir.value.as_str())
     }
 
-    /// The directory as people are shown it.
-    pub(crate) fn written(&self) -> &str {
+    /// The directory as people are shown it: references as written.
+    #[must_use]
+    pub fn written(&self) -> &str {
         self.dir.as_ref().map_or(STATE_DIR, |dir| dir.written.as_str())
     }
 }
@@ -94,6 +97,7 @@ impl Default for EngineSettings {
             in_flight_bytes: 64 << 20,
             flush_interval: Duration::from_millis(10),
             state: StateBackend::Memory,
+            metrics: None,
         }
     }
 }
@@ -152,6 +156,12 @@ impl Checkpoint {
     #[must_use]
     pub fn dir(&self) -> &str {
         self.dir.as_ref().map_or(CHECKPOINT_DIR, |dir| dir.value.as_str())
+    }
+
+    /// The same as people are shown it: references as written.
+    #[must_use]
+    pub fn written(&self) -> &str {
+        self.dir.as_ref().map_or(CHECKPOINT_DIR, |dir| dir.written.as_str())
     }
 }
 
@@ -293,7 +303,17 @@ fn engine(item: Item<'_>) -> Option<EngineSettings> {
     if let Some(state) = section.get("state").and_then(state) {
         settings.state = state;
     }
+    settings.metrics = section.get("metrics").and_then(address);
     Some(settings)
+}
+
+fn address(item: Item<'_>) -> Option<SocketAddr> {
+    let text = item.text()?;
+    let address = text.value.parse().ok();
+    if address.is_none() {
+        item.error("expected an address and a port, such as 127.0.0.1:9249");
+    }
+    address
 }
 
 fn state(item: Item<'_>) -> Option<StateBackend> {

@@ -43,6 +43,7 @@ impl Planner<'_> {
             settings,
             checkpoint: self.file.checkpoint.clone(),
             state: engine.state.clone(),
+            metrics: engine.metrics,
             restart: self.file.restart.as_ref().map_or(RestartStrategy::None, |restart| restart.strategy.clone()),
             nodes,
             edges,

@@ -1,9 +1,12 @@
 //! What a process counts, as it is told to the first one, whose metrics are of the whole job: what counters have grown by since the last time is added there, what
 //! belongs to a subtask or a split is set.
 
-use crate::runtime::metrics::{Metrics, NodeMetrics, Position, Sample, SplitLag, Value};
+use crate::runtime::{
+    calls::nanos,
+    metrics::{Metrics, NodeMetrics, Position, Sample, SplitLag, Value},
+};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
+use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed, time::Duration};
 
 /// What a process has counted since its start.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -46,9 +49,11 @@ impl Told {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct NodeNumbers {
-    /// In the order of [`counters`].
-    counters: Vec<u64>,
+    /// In the order of [`counters`], by subtask.
+    counters: Vec<Vec<u64>>,
     in_flight_bytes: i64,
+    /// By subtask.
+    backpressure_nanos: BTreeMap<u32, u64>,
     /// By subtask.
     event_time: BTreeMap<u32, (i64, bool, Option<String>)>,
     lag: BTreeMap<String, SplitLag>,
@@ -67,8 +72,9 @@ impl Numbers {
         let time =
             |(subtask, position): (u32, Position)| (subtask, (position.time, position.idle, position.holder.as_deref().map(str::to_owned)));
         let node = |node: &NodeMetrics| NodeNumbers {
-            counters: counters(node).iter().map(|counter| counter.get()).collect(),
+            counters: counters(node).iter().map(|counter| counter.by_subtask().collect()).collect(),
             in_flight_bytes: node.in_flight_bytes.load(Relaxed),
+            backpressure_nanos: node.backpressure().into_iter().map(|(subtask, waited)| (subtask, nanos(waited))).collect(),
             event_time: node.positions().into_iter().map(time).collect(),
             lag: node.lag(),
             degraded: node.degraded(),
@@ -87,11 +93,15 @@ impl Numbers {
         before.nodes.resize_with(self.nodes.len(), NodeNumbers::default);
         for ((now, before), node) in self.nodes.iter().zip(&before.nodes).zip(metrics.nodes()) {
             for (i, (counter, now)) in counters(node).iter().zip(&now.counters).enumerate() {
-                counter.add(now.saturating_sub(before.counters.get(i).copied().unwrap_or(0)));
+                let before = |subtask: u32| before.counters.get(i).and_then(|before| before.get(subtask as usize)).copied().unwrap_or(0);
+                (0..).zip(now).for_each(|(subtask, now)| counter.add(subtask, now.saturating_sub(before(subtask))));
             }
             node.in_flight_bytes.fetch_add(now.in_flight_bytes - before.in_flight_bytes, Relaxed);
             for (subtask, (time, idle, holder)) in &now.event_time {
                 node.set_event_time(*subtask, *time, *idle, holder.as_deref().map(Into::into));
+            }
+            for (subtask, waited) in &now.backpressure_nanos {
+                node.set_backpressure(*subtask, Duration::from_nanos(*waited));
             }
             let gone = before.lag.keys().filter(|split| !now.lag.contains_key(*split));
             gone.for_each(|split| node.remove_lag(split));
@@ -116,24 +126,27 @@ mod tests {
     #[test]
     fn what_another_process_counts_is_added_once() {
         let (theirs, ours) = (Metrics::of_nodes(2), Metrics::of_nodes(2));
-        ours.nodes()[1].rows_in.add(5);
+        ours.nodes()[1].rows_in.add(0, 5);
         let gauge = theirs.register("queue", MetricKind::Gauge, BTreeMap::new());
         let mut before = Numbers::default();
         let mut tell = |theirs: &Metrics| {
             let text = serde_json::to_string(&Numbers::of(theirs, false)).unwrap();
             serde_json::from_str::<Numbers>(&text).unwrap().add(&mut before, 1, &ours);
         };
-        theirs.nodes()[1].rows_in.add(10);
+        theirs.nodes()[1].rows_in.add(0, 10);
         theirs.nodes()[1].in_flight_bytes.store(100, Relaxed);
         theirs.nodes()[0].set_degraded(Some("no answer".to_owned()));
+        theirs.nodes()[0].set_waiting(2, true);
+        theirs.nodes()[0].set_waiting(2, false);
         theirs.nodes()[0].set_event_time(3, 77, false, Some("a".into()));
         theirs.update(gauge, f64::NAN);
         tell(&theirs);
         let [first, second] = ours.nodes() else { panic!("two nodes") };
         assert_eq!((second.rows_in.get(), second.in_flight_bytes.load(Relaxed)), (15, 100));
         assert_eq!((first.degraded().as_deref(), first.event_time().map(|position| position.time)), (Some("no answer"), Some(77)));
+        assert_eq!(first.backpressure(), theirs.nodes()[0].backpressure());
         assert!(matches!(ours.snapshot()[0].value, Value::Gauge(value) if value.is_nan()), "JSON has no word for it");
-        theirs.nodes()[1].rows_in.add(1);
+        theirs.nodes()[1].rows_in.add(0, 1);
         theirs.nodes()[1].in_flight_bytes.store(40, Relaxed);
         theirs.nodes()[0].set_degraded(None);
         theirs.update(gauge, 2.5);

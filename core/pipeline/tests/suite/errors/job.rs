@@ -44,6 +44,11 @@ fn keys_and_values() {
         ),
         (
             "name: metrics",
+            "name: metrics\nengine: {metrics: localhost}",
+            "pipeline.yaml:2:19: engine.metrics: expected an address and a port, such as 127.0.0.1:9249",
+        ),
+        (
+            "name: metrics",
             "name: metrics\nengine: {state: {backend: rocksdb}}",
             "pipeline.yaml:2:27: engine.state.backend: unknown value \"rocksdb\"; possible values: memory, disk",
         ),

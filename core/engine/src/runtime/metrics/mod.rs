@@ -1,36 +1,20 @@
 //! The job's numbers: counters, gauges and histograms by name and labels, registered once and then updated without a lock. The engine's own are per node
 //! ([`NodeMetrics`]); a plugin's come in through its host services. The host's progress display and `status` read [`Metrics::snapshot`] and [`Metrics::nodes`].
 
-use crate::operator::Micros;
+mod checkpoints;
+mod node;
+
+pub use checkpoints::{CheckpointTotals, LastCheckpoint, PastCheckpoint};
+pub use node::{Counter, NodeMetrics, Position, SplitLag};
+
 use parking_lot::{Mutex, RwLock};
-use serde::{Deserialize, Serialize};
 use standpipe_loader::MetricKind;
 use standpipe_pipeline::plan::{Node, Operator, Plan};
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
 };
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds; once per batch.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Relaxed);
-    }
-
-    /// The sum so far.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
 
 /// A distribution in buckets that double: bucket i counts values in `[2^(i-1), 2^i)` of the unit.
 #[derive(Debug)]
@@ -98,65 +82,6 @@ pub struct Metrics {
     elsewhere: Mutex<BTreeMap<u32, Vec<Sample>>>,
 }
 
-/// What has become of a job's checkpoints.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CheckpointTotals {
-    /// That are durable.
-    pub completed: u64,
-    /// That were given up.
-    pub failed: u64,
-    /// The newest that is durable.
-    pub last: Option<LastCheckpoint>,
-    /// Why the last one was given up, until another is durable.
-    pub trouble: Option<String>,
-    /// The last ones, oldest first.
-    pub history: VecDeque<PastCheckpoint>,
-}
-
-/// A checkpoint that is durable, or was given up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PastCheckpoint {
-    /// Its number.
-    pub id: u64,
-    /// It stays until it is removed on request.
-    pub is_savepoint: bool,
-    /// When it was triggered, microseconds since the epoch.
-    pub triggered_micros: i64,
-    /// How long it took from its trigger on.
-    pub took: Duration,
-    /// Of all of its files, the manifest aside.
-    pub bytes: u64,
-    /// Of those that were written for it.
-    pub written: u64,
-    /// Why it was given up; none: it is durable.
-    pub trouble: Option<String>,
-}
-
-/// Checkpoints that are remembered.
-const MOST_HISTORY: usize = 20;
-
-impl CheckpointTotals {
-    fn remember(&mut self, past: PastCheckpoint) {
-        self.history.push_back(past);
-        if self.history.len() > MOST_HISTORY {
-            self.history.pop_front();
-        }
-    }
-}
-
-/// The newest durable checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LastCheckpoint {
-    /// Its number.
-    pub id: u64,
-    /// When it was durable.
-    pub at: Instant,
-    /// How long it took from its trigger on.
-    pub took: Duration,
-    /// Bytes that were written for it, the manifest aside.
-    pub bytes: u64,
-}
-
 /// Where a node stands in the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Role {
@@ -192,114 +117,6 @@ pub struct Totals {
     pub lag_time: Option<Duration>,
 }
 
-/// What the engine counts of a node, over all its subtasks: in the first process, those of the others too, as they stood some moments ago. Updated per batch.
-#[derive(Debug, Default)]
-pub struct NodeMetrics {
-    /// `transforms.stats`
-    pub path: String,
-    /// Where it stands.
-    pub role: Role,
-    /// Rows taken. For a source: read.
-    pub rows_in: Counter,
-    /// Bytes taken.
-    pub bytes_in: Counter,
-    /// Rows given, on all outputs. For a sink: delivered, that is acknowledged.
-    pub rows_out: Counter,
-    /// Bytes given; of a sink: delivered.
-    pub bytes_out: Counter,
-    /// Rows that were late.
-    pub late_rows: Counter,
-    /// Records that could not be decoded, and rows that a sink refused.
-    pub broken_records: Counter,
-    /// Rows of outputs that nothing reads, dropped.
-    pub unread_rows: Counter,
-    /// A source: bytes on their way to the sinks. A sink: bytes not yet acknowledged.
-    pub in_flight_bytes: AtomicI64,
-    /// Time spent in calls of the plugin, or of the operator, nanoseconds.
-    pub busy_nanos: Counter,
-    /// Calls that took longer than the time budget.
-    pub slow_calls: Counter,
-    /// How often its input stood still for too long without a known cause.
-    pub standstills: Counter,
-    event_time: Mutex<BTreeMap<u32, Position>>,
-    lag: Mutex<BTreeMap<String, SplitLag>>,
-    degraded: Mutex<Option<String>>,
-    /// By process, where it is another one.
-    degraded_elsewhere: Mutex<BTreeMap<u32, String>>,
-}
-
-/// Event time of a subtask.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Position {
-    /// Its watermark.
-    pub time: Micros,
-    /// Nothing comes for now; it is not waited for.
-    pub idle: bool,
-    /// The split that holds the watermark back, if one does.
-    pub holder: Option<Arc<str>>,
-}
-
-/// How far behind a source is in a split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SplitLag {
-    /// Records not read yet.
-    pub records: Option<u64>,
-    /// Age of the next record, milliseconds.
-    pub millis: Option<u64>,
-}
-
-impl NodeMetrics {
-    /// The lowest watermark of its subtasks that are not idle, with the split that holds it.
-    #[must_use]
-    pub fn event_time(&self) -> Option<Position> {
-        let positions = self.event_time.lock();
-        positions.values().filter(|p| !p.idle).min_by_key(|p| p.time).or_else(|| positions.values().next()).cloned()
-    }
-
-    /// The event time of each subtask.
-    pub(crate) fn positions(&self) -> BTreeMap<u32, Position> {
-        self.event_time.lock().clone()
-    }
-
-    pub(crate) fn set_event_time(&self, subtask: u32, time: Micros, idle: bool, holder: Option<Arc<str>>) {
-        self.event_time.lock().insert(subtask, Position { time, idle, holder });
-    }
-
-    /// How far behind it is, by split.
-    #[must_use]
-    pub fn lag(&self) -> BTreeMap<String, SplitLag> {
-        self.lag.lock().clone()
-    }
-
-    pub(crate) fn set_lag(&self, split: String, lag: SplitLag) {
-        self.lag.lock().insert(split, lag);
-    }
-
-    /// That split is not read any more.
-    pub(crate) fn remove_lag(&self, split: &str) {
-        self.lag.lock().remove(split);
-    }
-
-    /// Why it cannot go on for now, if it retries something.
-    #[must_use]
-    pub fn degraded(&self) -> Option<String> {
-        let own = self.degraded.lock().clone();
-        own.or_else(|| self.degraded_elsewhere.lock().values().next().cloned())
-    }
-
-    pub(crate) fn set_degraded_elsewhere(&self, process: u32, cause: Option<String>) {
-        let mut elsewhere = self.degraded_elsewhere.lock();
-        match cause {
-            Some(cause) => _ = elsewhere.insert(process, cause),
-            None => _ = elsewhere.remove(&process),
-        }
-    }
-
-    pub(crate) fn set_degraded(&self, cause: Option<String>) {
-        *self.degraded.lock() = cause;
-    }
-}
-
 impl Metrics {
     pub(crate) fn new(plan: &Plan) -> Self {
         let role = |node: &Node| match node.operator {
@@ -307,7 +124,13 @@ impl Metrics {
             Operator::Sink(_) => Role::Sink,
             _ => Role::Transform,
         };
-        let node = |node: &Node| NodeMetrics { path: node.path.clone(), role: role(node), ..NodeMetrics::default() };
+        let plugin = |node: &Node| match &node.operator {
+            Operator::Source(source) => Some(source.kind.name().to_owned()),
+            Operator::Transform(transform) => Some(transform.kind.name().to_owned()),
+            Operator::Sink(sink) => Some(sink.kind.name().to_owned()),
+            _ => None,
+        };
+        let node = |node: &Node| NodeMetrics::new(&node.path, role(node), plugin(node).as_deref(), node.parallelism);
         let nodes = plan.nodes.iter().map(node).collect();
         Self { nodes, checkpoints: Mutex::default(), registered: RwLock::default(), elsewhere: Mutex::default() }
     }
@@ -326,18 +149,11 @@ impl Metrics {
     }
 
     pub(crate) fn checkpoint_completed(&self, past: PastCheckpoint) {
-        let mut totals = self.checkpoints.lock();
-        totals.completed += 1;
-        totals.last = Some(LastCheckpoint { id: past.id, at: Instant::now(), took: past.took, bytes: past.bytes });
-        totals.trouble = None;
-        totals.remember(past);
+        self.checkpoints.lock().completed(past);
     }
 
     pub(crate) fn checkpoint_failed(&self, reason: &str, past: Option<PastCheckpoint>) {
-        let mut totals = self.checkpoints.lock();
-        totals.failed += 1;
-        totals.trouble = Some(reason.to_owned());
-        past.into_iter().for_each(|past| totals.remember(past));
+        self.checkpoints.lock().failed(reason, past);
     }
 
     /// The job as a whole.
@@ -486,7 +302,7 @@ mod tests {
     #[test]
     fn the_lag_of_a_job_is_all_records_and_the_age_of_the_oldest() {
         let source = |lags: &[(Option<u64>, Option<u64>)]| {
-            let node = NodeMetrics { role: Role::Source, ..NodeMetrics::default() };
+            let node = NodeMetrics::new("sources.a", Role::Source, None, 1);
             for (split, (records, millis)) in lags.iter().enumerate() {
                 node.set_lag(split.to_string(), SplitLag { records: *records, millis: *millis });
             }
@@ -507,15 +323,5 @@ mod tests {
         let Value::Histogram { count, sum, p50, p99 } = metrics.snapshot().remove(0).value else { panic!("a histogram") };
         assert_eq!((count, p50, p99), (100, 4.0, 1024.0));
         assert!((sum - (98.0 * 3.0 + 2000.0)).abs() < 1e-9);
-    }
-
-    #[test]
-    fn the_watermark_of_a_node_is_its_slowest_subtask_that_is_not_idle() {
-        let node = NodeMetrics::default();
-        assert_eq!(node.event_time(), None);
-        node.set_event_time(0, 50, false, Some("a".into()));
-        node.set_event_time(1, 20, false, Some("b".into()));
-        node.set_event_time(2, 1, true, None);
-        assert_eq!(node.event_time(), Some(Position { time: 20, idle: false, holder: Some("b".into()) }));
     }
 }
