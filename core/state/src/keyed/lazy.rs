@@ -63,7 +63,7 @@ struct Reading {
 /// See the module's documentation. Of a state of which changes are wanted at least one table comes, which may be without rows.
 pub struct LazyTables {
     parts: IntoIter<Part>,
-    reading: Option<Reading>,
+    reading: Option<Box<Reading>>,
     here: IntoIter<(String, RecordBatch)>,
     common: Box<Common>,
 }
@@ -147,7 +147,8 @@ impl LazyTables {
             }
             let Some(part) = self.parts.next() else { return Ok(None) };
             let has_said = !part.here.is_empty();
-            self.reading = part.left.map(|left| Reading { rest: Mutex::new(left.entries(&self.common.snapshot)), left, has_said });
+            self.reading =
+                part.left.map(|left| Box::new(Reading { rest: Mutex::new(left.entries(&self.common.snapshot)), left, has_said }));
             self.here = part.here.into_iter();
         }
     }
