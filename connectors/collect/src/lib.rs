@@ -1,4 +1,4 @@
-//! The connector `collect`: a sink whose rows go to whoever asks for them. On a cluster it keeps them in files beside the job ([`store`]), from where its task manager serves
+//! The connector `collect`: a sink whose rows go to whoever asks for them. On a cluster it keeps them in files beside the job (`store`), from where its task manager serves
 //! them; in the foreground it prints them, one line of JSON each.
 //!
 //! It is a plugin as every sink is: it needs nothing of the host that another sink does not have. Where the files go, the environment of a worker process says.

@@ -77,7 +77,7 @@ fn broken(error: &dyn std::fmt::Display) -> anyhow::Error {
 /// Rows in one of the formats.
 enum RowPrinter {
     Text(Printer),
-    Arrow(StreamWriter<Vec<u8>>),
+    Arrow(Box<StreamWriter<Vec<u8>>>),
     Parquet(Box<dyn FileEncoder>, Vec<u8>),
 }
 
@@ -88,7 +88,7 @@ impl RowPrinter {
             CollectFormat::Table => Self::Text(Printer::new(&schema, StateFormat::Text)),
             CollectFormat::Json => Self::Text(Printer::new(&schema, StateFormat::Json)),
             CollectFormat::Csv => Self::Text(Printer::new(&schema, StateFormat::Csv)),
-            CollectFormat::Arrow => Self::Arrow(StreamWriter::try_new(Vec::new(), &schema).map_err(|error| broken(&error))?),
+            CollectFormat::Arrow => Self::Arrow(Box::new(StreamWriter::try_new(Vec::new(), &schema).map_err(|error| broken(&error))?)),
             CollectFormat::Parquet => {
                 let mut encoder = file_encoder(&FormatSpec::from(FormatKind::Parquet), &schema).map_err(|error| broken(&error))?;
                 let mut bytes = Vec::new();
