@@ -261,6 +261,9 @@ fn a10_what_does_not_end_is_collected_with_a_limit_or_a_timeout() {
     waiting.signal(Signal::INT);
     _ = waiting.wait().code(0);
     assert_eq!(session.job("cancel", "endless").finish().code(0).stdout, "CANCELED\n");
+    // It has ended: there is an end to its rows.
+    let rest = session.job("collect", "endless").args(["--format", "json"]).finish();
+    assert!(rest.stdout.lines().count() >= 250 && !rest.stderr.contains("end by itself"), "{}", rest.stderr);
 }
 
 #[test]

@@ -50,7 +50,8 @@ impl Rows {
     pub(crate) fn begin(client: Client, host: Host, job: &str, wanted: &Collect) -> Result<Self> {
         let told = client.good(client.get(job)?, "the job")?;
         let node = node(&told, &wanted.node)?;
-        if wanted.limit.is_none() && wanted.timeout.is_none() && told.get("bounded") != Some(&Value::Bool(true)) {
+        let is_endless = told.get("bounded") != Some(&Value::Bool(true));
+        if is_endless && wanted.limit.is_none() && wanted.timeout.is_none() && !status(&client, job)?.is_terminal() {
             return Err(Error::config(
                 "",
                 "the job does not end by itself: say how many rows are wanted at the most, or how long to wait for them",
