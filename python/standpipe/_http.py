@@ -1,5 +1,6 @@
 """The REST interface, request by request. No proxy is asked: a cluster is reached directly. Redirects are not followed: the token goes nowhere else."""
 
+import http.client
 import json
 import ssl
 import urllib.error
@@ -42,8 +43,8 @@ class Http:
                 return answer.headers, answer.read()
         except urllib.error.HTTPError as error:
             with error:
-                raise self._refused(error.code, error.read()) from None
-        except OSError as error:
+                raise self._refused(error.code, self._body(error)) from None
+        except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise Unreachable(f"no job manager can be reached at {self.place}: {reason}") from error
 
@@ -55,6 +56,13 @@ class Http:
             return json.loads(answer)
         except ValueError as error:
             raise Unreachable(f"what answers at {self.place} is no job manager: {error}") from error
+
+    @staticmethod
+    def _body(error):
+        try:
+            return error.read()
+        except (OSError, http.client.HTTPException):
+            return b""
 
     def _refused(self, status, body):
         try:

@@ -157,6 +157,11 @@ fn a3_cli_writes_the_bundle_connects_to_nothing_and_gives_the_command_that_runs_
     assert!(is_good, "{command}\n{stderr}");
     assert_eq!(fs::read_to_string(bundle.join("out.jsonl")).unwrap(), "{\"word\":\"a\"}\n{\"word\":\"b\"}\n");
     assert!(bundle.join("checkpoints").is_dir(), "the setting checkpoint.interval has had its effect");
+    // What the job has written is not removed.
+    let before = files(&bundle);
+    let line = deploy(&folder, &settings).finish().one_error(3);
+    assert!(line.contains("words.bundle: ") && line.contains(" is no part of the bundle: move the folder"), "{line}");
+    assert_eq!(files(&bundle), before);
 }
 
 #[test]

@@ -59,7 +59,10 @@ impl Drop for Service {
         if !stopped.is_ok_and(|status| status.success()) {
             eprintln!("xtask: {} stop {} failed", self.script.display(), self.folder.display());
         }
-        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
+        // Not every one keeps something there.
+        if let Err(error) = std::fs::remove_dir_all(&self.folder)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
             eprintln!("xtask: cannot remove {}: {error}", self.folder.display());
         }
     }

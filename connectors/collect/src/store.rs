@@ -92,12 +92,19 @@ impl Store {
     /// # Errors
     /// When they cannot be written.
     pub(crate) fn add(&mut self, batch: &RecordBatch) -> Result<bool> {
-        self.writer.write(batch).map_err(refused)?;
-        let is_due = self.writer.get_ref().len() >= PART;
-        if is_due {
+        // What a full disk has refused before goes first: then nothing of this batch is taken, and it comes again.
+        if self.writer.get_ref().len() >= PART {
             self.put()?;
         }
-        Ok(is_due)
+        self.writer.write(batch).map_err(refused)?;
+        if self.writer.get_ref().len() < PART {
+            return Ok(false);
+        }
+        match self.put() {
+            // It is taken; the next call tries again.
+            Err(error) if error.retryable => Ok(false),
+            done => done.map(|()| true),
+        }
     }
 
     /// From now on all that was taken can be read.
@@ -196,6 +203,21 @@ mod tests {
         let (rows, numbers) = read(folder.path());
         assert!(rows.iter().copied().eq(0..50_005));
         assert_eq!(numbers, [1, 2]);
+    }
+
+    #[test]
+    fn rows_that_could_not_be_written_are_there_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = open(folder.path(), 1 << 20, false);
+        // It cannot be written as long as there is a folder in its place.
+        let obstacle = folder.path().join(format!("{}.new", name(1)));
+        fs::create_dir(&obstacle).unwrap();
+        assert!(store.add(&batch(0, 50_000)).is_err());
+        (0..5).for_each(|_| assert!(store.add(&batch(50_000, 1)).is_err()));
+        fs::remove_dir(&obstacle).unwrap();
+        assert!(!store.add(&batch(50_000, 1)).unwrap());
+        store.put().unwrap();
+        assert!(read(folder.path()).0.into_iter().eq(0..50_001));
     }
 
     #[test]

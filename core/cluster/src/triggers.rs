@@ -104,7 +104,8 @@ impl Triggers {
         if let Some(before) = self.all.get(&id) {
             return if before.attempt.job == trigger.attempt.job { Ok(false) } else { Err(TriggerError::Taken) };
         }
-        let open = self.all.values().filter(|one| one.answer.is_none() && one.attempt.job == trigger.attempt.job).count();
+        let open =
+            self.all.values().filter(|one| one.answer.is_none() && !one.is_passing() && one.attempt.job == trigger.attempt.job).count();
         if open >= MOST_OPEN && !trigger.is_passing() {
             return Err(TriggerError::Many);
         }
@@ -117,6 +118,13 @@ impl Triggers {
             self.give_up(&oldest);
         }
         Ok(true)
+    }
+
+    /// Whether the job has been asked to stop, and has not answered.
+    #[must_use]
+    pub fn is_stopping(&self, job: &str) -> bool {
+        let is_stop = |one: &Trigger| one.ask.get("do").and_then(Value::as_str) == Some("stop");
+        self.all.values().any(|one| one.answer.is_none() && one.attempt.job == job && is_stop(one))
     }
 
     fn change(&mut self, id: &str, trigger: &Trigger) {

@@ -107,6 +107,12 @@ impl Bundle {
         arguments
     }
 
+    /// Where each file lies when the job is laid out.
+    pub fn places(&self) -> impl Iterator<Item = (PathBuf, &BundleFile)> {
+        let own = std::iter::once(&self.pipeline).chain(&self.resources).map(|file| (PathBuf::from(&file.path), file));
+        own.chain(self.plugins.iter().map(|file| (Path::new(PLUGINS).join(&file.path), file)))
+    }
+
     /// Lays the job out in a folder, which must be there: the pipeline and resources under their paths, plugin files in `plugins/`, the description.
     ///
     /// # Errors
@@ -118,9 +124,8 @@ impl Bundle {
                 format!("{:?} is the name of the bundle's own description: give the file another one", file.path),
             ));
         }
-        let own = std::iter::once(&self.pipeline).chain(&self.resources).map(|file| (to.join(&file.path), file));
-        let plugins = self.plugins.iter().map(|file| (to.join(PLUGINS).join(&file.path), file));
-        for (target, file) in own.chain(plugins) {
+        for (place, file) in self.places() {
+            let target = to.join(place);
             if let Some(parent) = target.parent() {
                 fs::create_dir_all(parent).map_err(|error| outside(parent, &error))?;
             }

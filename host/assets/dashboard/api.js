@@ -23,6 +23,8 @@ export const token = {
 
 async function send(path, options = {}) {
   const headers = new Headers(options.body === undefined ? {} : {"Content-Type": "application/json"});
+  // No other character can be in a header.
+  if (token.get() && !/^[\x21-\x7e]+$/.test(token.get())) throw new Unauthorized("that is no token");
   if (token.get()) headers.set("Authorization", `Bearer ${token.get()}`);
   const body = options.body === undefined ? undefined : JSON.stringify(options.body);
   let answer;

@@ -39,7 +39,7 @@ export function logs(body, id) {
   const follow = h("input", {type: "checkbox", checked: true});
   const trouble = h("p", {class: "field-error", role: "alert", hidden: true});
   const none = h("p", {class: "empty"});
-  let [all, busy, next] = ["", false, 0];
+  let [all, busy, next, complete] = ["", false, 0, false];
   body.append(h("div", {class: "tools"}, h("div", {class: "grow"}, filter), h("label", {class: "check"}, follow, "Follow"), h("button", {type: "button", text: "Reload", onclick: () => load()})), trouble, none, log);
   function show() {
     const wanted = filter.value.toLowerCase();
@@ -66,8 +66,11 @@ export function logs(body, id) {
     }
   }
   return {update: async (job) => {
-    const due = Date.now() >= next && follow.checked && (next === 0 || !format.isOver(job.state));
-    if (due) await load();
+    const due = Date.now() >= next && follow.checked && !complete;
+    if (!due) return;
+    await load();
+    // What was written before the end was known is there now.
+    complete = trouble.hidden && format.isOver(job.state);
   }};
 }
 

@@ -141,7 +141,10 @@ export function job(main, link, [id, tab = "", ...rest]) {
   const shown = view(body, id, rest);
   const poller = new Poller(async () => {
     if (current === null) canRescale = (await get("/v1/config")).features?.["web-rescale"] ?? false;
-    current = await get(`/v1/jobs/${id}`);
+    const found = await get(`/v1/jobs/${id}`);
+    // Another page may be there by now.
+    if (poller.ended) return;
+    current = found;
     text(name, current.name);
     document.title = `${current.name} · ${label} · Standpipe`;
     state.update(format.word(current.state), format.tone(current.state));

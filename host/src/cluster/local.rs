@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use std::{
     env, fs,
+    net::TcpListener,
     os::unix::{fs::DirBuilderExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -19,6 +20,8 @@ use std::{
 
 /// Until both are there, or gone.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The manager's own answer takes no longer.
+const ANSWER: Duration = Duration::from_secs(1);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -114,6 +117,8 @@ fn start(arguments: &ClusterStart) -> anyhow::Result<()> {
     }
     let address = format!("127.0.0.1:{}", arguments.port);
     let url = format!("http://{address}");
+    // Else the manager of another cluster that has the port would be taken for ours.
+    drop(TcpListener::bind(&address).map_err(|error| Failure::error(Code::Outside, format!("{address}: {error}")))?);
     let mut manager = Starting(Some(spawn(&folder, "jobmanager", &["jobmanager", "--bind", &address])?));
     let slots = arguments.slots.to_string();
     let mut worker = Starting(Some(spawn(&folder, "taskmanager", &["taskmanager", "--slots", &slots, "--jobmanager", &url])?));
@@ -146,7 +151,8 @@ fn spawn(folder: &Path, name: &str, arguments: &[&str]) -> anyhow::Result<Child>
 
 /// The task manager is with the manager.
 fn is_ready(url: &str) -> bool {
-    let answer = ureq::get(format!("{url}/overview")).call().ok().and_then(|mut answer| answer.body_mut().read_to_string().ok());
+    let agent: ureq::Agent = ureq::Agent::config_builder().proxy(None).timeout_global(Some(ANSWER)).build().into();
+    let answer = agent.get(format!("{url}/overview")).call().ok().and_then(|mut answer| answer.body_mut().read_to_string().ok());
     let overview: Option<serde_json::Value> = answer.and_then(|text| serde_json::from_str(&text).ok());
     overview.and_then(|overview| overview.get("taskmanagers")?.as_u64()).is_some_and(|task_managers| task_managers > 0)
 }

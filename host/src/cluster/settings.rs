@@ -52,7 +52,14 @@ pub(super) fn of(plan: &Plan, arguments: &PipelineArguments) -> Vec<Setting> {
 /// Whether it came beside the pipeline file.
 fn is_submitted(key: &str, arguments: &PipelineArguments) -> bool {
     let is_set = |set: &str| set == key || set.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
-    (key == "parallelism" && arguments.parallelism.is_some()) || arguments.set.iter().any(|(set, _)| is_set(set))
+    // Keys of deployments: `checkpoint.interval` as it is, `batch_rows` without its prefix.
+    let of_engine = |set: &str| match set.split('.').next() {
+        Some("parallelism" | "checkpoint" | "restart") => set.to_owned(),
+        _ => format!("engine.{set}"),
+    };
+    (key == "parallelism" && arguments.parallelism.is_some())
+        || arguments.set.iter().any(|(set, _)| is_set(set))
+        || arguments.engine.iter().any(|(set, _)| is_set(&of_engine(set)))
 }
 
 fn restart(strategy: &RestartStrategy) -> String {

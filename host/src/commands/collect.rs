@@ -15,7 +15,7 @@ use arrow_ipc::writer::StreamWriter;
 use standpipe_formats::{FileEncoder, FormatKind, FormatSpec, file_encoder};
 use standpipe_loader::{Collect, DeploymentInstance, Handle};
 use std::{
-    fs::Permissions,
+    fs::{self, File, Permissions},
     io::{IsTerminal, Write, stdout},
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -131,11 +131,16 @@ impl RowPrinter {
 enum Out<'a> {
     Stdout,
     File(&'a Path, NamedTempFile),
+    /// A device or a pipe, which is written as it is.
+    Device(&'a Path, File),
 }
 
 impl<'a> Out<'a> {
     fn new(path: Option<&'a Path>) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(Self::Stdout) };
+        if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            return File::options().write(true).open(path).map(|file| Self::Device(path, file)).map_err(|error| at(path, &error));
+        }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // As a file is made usually, not for its owner alone.
         let permissions = Permissions::from_mode(0o666);
@@ -151,12 +156,13 @@ impl<'a> Out<'a> {
         match self {
             Self::Stdout => Ok(write_bytes(bytes)?),
             Self::File(path, file) => file.write_all(bytes).map(|()| true).map_err(|error| at(path, &error)),
+            Self::Device(path, file) => file.write_all(bytes).map(|()| true).map_err(|error| at(path, &error)),
         }
     }
 
     fn finish(self) -> anyhow::Result<()> {
         match self {
-            Self::Stdout => Ok(()),
+            Self::Stdout | Self::Device(..) => Ok(()),
             Self::File(path, file) => file.persist(path).map(drop).map_err(|error| at(path, &error.error)),
         }
     }

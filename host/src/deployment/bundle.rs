@@ -35,7 +35,13 @@ pub(crate) fn write(
     let folder = to.join(BLOBS);
     let blobs = Blobs::open(&folder)?;
     let pipeline_name = arguments.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let (plugin_files, resource_files) = (plugin_files(plan), resource_files(arguments, pipeline)?);
+    let (plugin_files, mut resource_files) = (plugin_files(plan), resource_files(arguments, pipeline)?);
+    // A plugin file that the pipeline names where plugins lie anyway.
+    let is_plugin = |name: &str, path: &Path| {
+        let plugin = name.strip_prefix(PLUGINS).and_then(|name| plugin_files.get(name.strip_prefix('/')?));
+        plugin.is_some_and(|plugin| fs::canonicalize(path).ok() == fs::canonicalize(&plugin.path).ok())
+    };
+    resource_files.retain(|name, path| !is_plugin(name, path));
     check_sizes(plugin_files.values().map(|plugin| plugin.path.as_path()).chain(resource_files.values().map(PathBuf::as_path)))?;
     let mut plugins = Vec::new();
     for (name, plugin) in plugin_files {
@@ -178,6 +184,9 @@ fn add(name: &str, path: &Path, files: &mut BTreeMap<String, PathBuf>) -> io::Re
     }
     Ok(())
 }
+
+/// Where plugin files lie in a job's folder.
+const PLUGINS: &str = "plugins";
 
 #[cfg(test)]
 mod tests {

@@ -201,6 +201,9 @@ pub struct Job {
     /// Of the first process, as it was heard last. Not kept: the next one is heard soon.
     #[serde(skip)]
     pub status: Option<Value>,
+    /// The same of a job that is over, of which nothing is heard any more.
+    #[serde(default)]
+    pub last_status: Option<Value>,
 }
 
 impl Job {
@@ -224,6 +227,7 @@ impl Job {
             checkpoints: BTreeMap::new(),
             former_checkpoints: (0, 0),
             status: None,
+            last_status: None,
         }
     }
 
@@ -361,6 +365,9 @@ impl Job {
         };
         if let Some(attempt) = self.attempts.last_mut() {
             (attempt.ended, attempt.why) = (Some(now), why);
+        }
+        if matches!(stage, Stage::Over(_)) {
+            self.last_status = self.status.clone();
         }
         (self.stage, self.changed) = (stage, now);
     }

@@ -88,6 +88,7 @@ impl Manager {
         let mut manager = Self { settings, version, task_managers: BTreeMap::new(), jobs };
         let mut actions = Vec::new();
         for job in manager.jobs.values_mut() {
+            job.status = job.last_status.clone();
             // The clock may have been put back meanwhile: nobody waits for longer than was meant.
             match &mut job.stage {
                 Stage::Pausing { until } => *until = (*until).min(now.saturating_add(until.saturating_sub(job.changed))),
@@ -209,6 +210,9 @@ impl Manager {
         if job.state() != "RUNNING" {
             return Err(format!("the job is {}; only a job that is RUNNING can be rescaled", job.state()));
         }
+        if !matches!(&job.stage, Stage::Deployed { deadline: None, killed: None, .. }) {
+            return Err("the job is about to end".to_owned());
+        }
         if !job.planned.checkpoints {
             return Err("the pipeline takes no checkpoints, so it could not go on: add checkpoint: {interval: 10s}".to_owned());
         }
@@ -230,6 +234,12 @@ impl Manager {
     pub fn give_up_rescale(&mut self, id: &str, trigger: &str) -> Vec<Action> {
         let job = self.jobs.get_mut(id);
         let wanted = job.and_then(|job| job.rescale.take_if(|rescale| rescale.trigger == trigger));
+        wanted.map(|_| Action::Save(id.to_owned())).into_iter().collect()
+    }
+
+    /// A job that was to be rescaled is to be stopped instead: it is not begun again.
+    pub fn end_rescale(&mut self, id: &str) -> Vec<Action> {
+        let wanted = self.jobs.get_mut(id).and_then(|job| job.rescale.take());
         wanted.map(|_| Action::Save(id.to_owned())).into_iter().collect()
     }
 

@@ -259,6 +259,14 @@ fn a_job_is_rescaled_when_it_has_stopped_and_stays_as_it_is_when_it_has_not() {
     let job = &manager.jobs["j"];
     assert_eq!((job.state(), job.attempt().number, job.restarts, job.members()[0].slots), ("RESTARTING", 1, 0, 3));
     assert_eq!((job.bundle.options.parallelism, &job.rescale), (Some(3), &None));
+    // Who stops it meanwhile has the last word.
+    let (mut stopped, _) = Manager::new(Settings { lease: 10_000, grace: 2_000 }, 2, [job.clone()], 2);
+    stopped.beat("a", &beat(&stopped, 3, vec![worker(1, 0, Phase::Running)]), 3, 0.5);
+    stopped.rescale("j", to(1)).unwrap();
+    assert_eq!(stopped.end_rescale("j"), [Action::Save("j".to_owned())]);
+    stopped.beat("a", &beat(&stopped, 3, vec![worker(1, 0, exited(0, 0))]), 4, 0.5);
+    assert_eq!((stopped.jobs["j"].state(), stopped.end_rescale("j")), ("FINISHED", vec![]));
+    assert!(stopped.rescale("j", to(1)).is_err());
     // A crash in between: as it was.
     manager.beat("a", &beat(&manager, 3, vec![worker(1, 0, Phase::Running)]), 3, 0.5);
     manager.rescale("j", to(1)).unwrap();

@@ -29,7 +29,9 @@ fn is_from_here(request: &Request) -> bool {
 
 /// Whether it changes nothing that a user cares for.
 fn only_looks(request: &Request) -> bool {
-    matches!(*request.method(), Method::GET | Method::HEAD) || request.uri().path().ends_with("/beat")
+    let path = request.uri().path();
+    let is_collected = *request.method() == Method::PUT && path.contains("/taskmanagers/") && path.contains("/collected/");
+    matches!(*request.method(), Method::GET | Method::HEAD) || path.ends_with("/beat") || is_collected
 }
 
 /// Whether a request may be looked at.

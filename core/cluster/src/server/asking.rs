@@ -58,6 +58,7 @@ async fn ask(shared: Arc<Shared>, id: String, wanted: Option<String>, ask: Value
     of_job(&shared, &id, |_, _| ())?;
     let own = request.clone();
     let asked = blocking(move || {
+        let is_stop = ask.get("do").and_then(Value::as_str) == Some("stop");
         let asked = shared.decide(|manager, triggers, now| {
             let job = manager.jobs().get(&id).filter(|job| job.state() == "RUNNING");
             // Who asks again may ask when it is over.
@@ -70,7 +71,9 @@ async fn ask(shared: Arc<Shared>, id: String, wanted: Option<String>, ask: Value
                     Err(Refusal::one(StatusCode::CONFLICT, why))
                 }
             };
-            (Vec::new(), asked)
+            // Who wants its end does not want another parallelism.
+            let actions = if is_stop && matches!(asked, Ok(true)) { manager.end_rescale(&id) } else { Vec::new() };
+            (actions, asked)
         });
         // Its task manager is to hear of it now.
         shared.told.send_modify(|_| ());
@@ -211,6 +214,9 @@ pub(super) async fn rescale(
                 Ok(actions) => actions,
                 Err(why) => return (Vec::new(), Err(Refusal::one(StatusCode::CONFLICT, why))),
             };
+            if triggers.is_stopping(&id) {
+                return (manager.give_up_rescale(&id, &trigger), Err(Refusal::one(StatusCode::CONFLICT, "the job is being stopped")));
+            }
             let ask = json!({"do": "stop", "drain": false, "savepoint": true});
             match triggers.ask(trigger.clone(), Trigger::new(attempt, ask, now)) {
                 Ok(_) => (actions, Ok(())),

@@ -73,8 +73,14 @@ fn sink(shared: &Shared, id: &str, node: &str) -> Result<Sink, Refusal> {
             return Err(if names.is_empty() { "it has none".to_owned() } else { format!("it has {}", names.join(", ")) });
         }
         let last = job.attempts.last().map(|last| last.placed.as_slice()).unwrap_or_default();
-        let known = last.iter().map(|(_, id)| id).filter(|id| manager.task_managers().contains_key(*id));
-        Ok(Sink { attempt: job.attempt(), is_over: job.is_over(), is_placed: !last.is_empty(), placed: known.cloned().collect() })
+        // It has one subtask, which is in the first process. Another task manager may have the rows of a former attempt.
+        let known = last.first().map(|(_, id)| id).filter(|id| manager.task_managers().contains_key(*id));
+        Ok(Sink {
+            attempt: job.attempt(),
+            is_over: job.is_over(),
+            is_placed: !last.is_empty(),
+            placed: known.cloned().into_iter().collect(),
+        })
     })?;
     let node: String = node.chars().take(64).collect();
     found.map_err(|has| Refusal::one(StatusCode::NOT_FOUND, format!("the job has no sink {node:?} of the connector collect: {has}")))

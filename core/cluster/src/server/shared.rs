@@ -167,7 +167,14 @@ impl Shared {
             std::process::exit(3);
         }
         drop(store);
-        self.told.send_if_modified(|told| std::mem::replace(told, version) != version);
+        // Another thread may have told a later one.
+        self.told.send_if_modified(|told| {
+            let is_newer = version > *told;
+            if is_newer {
+                *told = version;
+            }
+            is_newer
+        });
         result
     }
 

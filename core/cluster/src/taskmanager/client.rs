@@ -64,8 +64,12 @@ impl Client {
         let url = format!("{}/taskmanagers/{}/collected/{}?next={next}&gap={gap}", self.base, self.id, request.id);
         let sent =
             self.agent.put(url).config().timeout_global(Some(FETCHING)).build().header("Authorization", self.authorization()).send(&bytes);
-        // Whoever has asked may have gone.
-        sent.map(|_| Vec::new()).map_err(|error| format!("the rows cannot be sent: {error}"))
+        match sent {
+            // Whoever has asked may have gone.
+            Ok(answer) if answer.status().is_success() || answer.status() == StatusCode::NOT_FOUND => Ok(Vec::new()),
+            Ok(answer) => Err(format!("the job manager does not take the rows: {}", answer.status())),
+            Err(error) => Err(format!("the rows cannot be sent: {error}")),
+        }
     }
 
     /// Gets a blob.

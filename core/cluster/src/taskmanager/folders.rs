@@ -38,7 +38,10 @@ fn prune_all(folder: &Path, running: &BTreeSet<String>, extensions: &[&str], mos
         let is_one = path.extension().is_some_and(|extension| extensions.iter().any(|one| extension == *one));
         is_one && path.file_stem().and_then(|job| job.to_str()).is_none_or(|job| !running.contains(job))
     };
-    let modified = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let own = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    // A folder does not change with what is written into one below it.
+    let below = |path: &Path| fs::read_dir(path).into_iter().flatten().filter_map(Result::ok).map(|entry| own(&entry.path())).max();
+    let modified = |path: &Path| own(path).max(below(path).unwrap_or(SystemTime::UNIX_EPOCH));
     let mut old: Vec<(SystemTime, PathBuf)> = found.filter(is_old).map(|path| (modified(&path), path)).collect();
     old.sort();
     old.truncate(old.len().saturating_sub(most));

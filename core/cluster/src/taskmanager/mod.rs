@@ -56,6 +56,8 @@ const LEAVING: Duration = Duration::from_secs(5);
 const CLEANING: Duration = Duration::from_secs(600);
 /// Files that were used so lately are needed soon: a job that failed comes back.
 const RECENT: Duration = Duration::from_secs(3_600);
+/// Orders that are on their way may still have a request that was answered.
+const REMEMBERED: Duration = Duration::from_secs(120);
 /// Before a manager that does not answer is asked again.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -189,7 +191,8 @@ struct TaskManager {
     /// What was laid out for jobs of which a start is over.
     left: BTreeMap<JobId, Arc<Bundle>>,
     workers: BTreeMap<Attempt, Worker>,
-    asked: BTreeSet<String>,
+    /// When they were answered, if they were.
+    asked: BTreeMap<String, Option<Instant>>,
     answers: Vec<Answered>,
     /// The manager has answered last time.
     heard: bool,
@@ -237,7 +240,7 @@ pub fn run(options: TaskManagerOptions, begun: impl FnOnce(Ender)) -> Result<(),
         ordered: BTreeMap::new(),
         left: BTreeMap::new(),
         workers: BTreeMap::new(),
-        asked: BTreeSet::new(),
+        asked: BTreeMap::new(),
         answers: Vec::new(),
         heard: false,
         known: false,
@@ -398,6 +401,7 @@ impl TaskManager {
             return;
         }
         self.cleaned = Instant::now();
+        self.asked.retain(|_, answered| answered.is_none_or(|at| at.elapsed() < REMEMBERED));
         let needed = self.ordered.values().flat_map(|ordered| ordered.order.bundle.files()).map(|file| file.hash).collect();
         let jobs: BTreeSet<String> = self.ordered.keys().map(|attempt| attempt.job.clone()).collect();
         let (blobs, folder) = (self.blobs.clone(), self.options.data.join(folders::JOBS));
@@ -559,9 +563,10 @@ impl TaskManager {
 
     /// Asks a worker, on a thread of its own.
     fn pass_on(&mut self, request: &Request) {
-        if self.answers.iter().any(|answered| answered.id == request.id) || !self.asked.insert(request.id.clone()) {
+        if self.asked.contains_key(&request.id) {
             return;
         }
+        self.asked.insert(request.id.clone(), None);
         let what = request.ask.get("do").and_then(Value::as_str);
         let (is_of_log, is_of_rows) = (what == Some(LOG), what == Some(COLLECT));
         let refused = |why: &str| Answered { id: request.id.clone(), answers: Err(why.to_owned()) };
@@ -593,7 +598,7 @@ impl TaskManager {
     }
 
     fn answer(&mut self, answered: Answered) {
-        self.asked.remove(&answered.id);
+        self.asked.insert(answered.id.clone(), Some(Instant::now()));
         self.answers.push(answered);
     }
 }

@@ -186,14 +186,20 @@ impl Iterator for Guarded {
         match panic::catch(|| rows.next()) {
             Ok(next) => {
                 self.rows = Some(rows);
-                next
+                next.map(|rows| rows.map_err(without_nul))
             }
             Err(report) => {
                 std::mem::forget(rows);
-                Some(Err(ArrowError::CDataInterface(format!("panicked in collect: {}", report.text()))))
+                Some(Err(without_nul(ArrowError::CDataInterface(format!("panicked in collect: {}", report.text())))))
             }
         }
     }
+}
+
+/// Arrow's C stream makes a C string of an error's text, and panics, in a C function, where it cannot.
+fn without_nul(error: ArrowError) -> ArrowError {
+    let text = error.to_string();
+    if text.contains('\0') { ArrowError::ExternalError(text.replace('\0', "\u{fffd}").into()) } else { error }
 }
 
 impl Drop for Guarded {

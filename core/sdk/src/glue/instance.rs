@@ -11,6 +11,17 @@ pub(super) struct Instance<O, C> {
     host: Host,
 }
 
+/// A host that is let go of when it is dropped: whoever still has it gets nothing from it any more.
+struct Closing(Option<Host>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if let Some(host) = self.0.take() {
+            host.close();
+        }
+    }
+}
+
 enum Life<O, C> {
     Created(Box<(C, Context)>),
     Open(O),
@@ -61,10 +72,14 @@ impl<O, C: Config> Instance<O, C> {
             let host = unsafe { Host::from_abi(host) }?;
             let mut value = config::read(unsafe { config.as_bytes() })?;
             config::resolve(&mut value, &host)?;
+            // Threads of an author that has failed may still have it.
+            let mut closing = Closing(Some(host.clone()));
             let open = open(config::parse::<C>(value).map_err(first)?, host.clone())?;
             let this = Box::into_raw(Box::new(Self { life: Life::Open(open), host })).cast::<c_void>();
             // SAFETY: as above. On failure nobody else has the box.
-            unsafe { put(instance, this) }.inspect_err(|_| drop(unsafe { Box::from_raw(this.cast::<Self>()) }))
+            let status = unsafe { put(instance, this) }.inspect_err(|_| drop(unsafe { Box::from_raw(this.cast::<Self>()) }))?;
+            closing.0 = None;
+            Ok(status)
         };
         guard("create", error, create).0
     }

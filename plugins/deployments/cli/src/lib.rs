@@ -10,6 +10,7 @@ use standpipe_sdk::{
     deployment::{Handle, JobStatus},
 };
 use std::{
+    collections::BTreeSet,
     env, fs, io,
     path::{Path, PathBuf},
 };
@@ -91,6 +92,7 @@ fn lay_out(written: &Bundle, bundle: &Path, folder: &Path) -> Result<()> {
     let laid_out = fs::create_dir(&new).map_err(|error| outside(&new, &error)).and_then(|()| {
         written.unpack(bundle, &new)?;
         if folder.exists() {
+            check_unused(folder)?;
             fs::remove_dir_all(folder).map_err(|error| outside(folder, &error))?;
         }
         fs::rename(&new, folder).map_err(|error| outside(folder, &error))
@@ -100,6 +102,27 @@ fn lay_out(written: &Bundle, bundle: &Path, folder: &Path) -> Result<()> {
         drop(fs::remove_dir_all(&new));
     }
     laid_out
+}
+
+/// What a job has written there is not removed with the bundle.
+fn check_unused(folder: &Path) -> Result<()> {
+    let bundle = Bundle::read(folder)?;
+    let laid_out: BTreeSet<PathBuf> = bundle.places().map(|(place, _)| folder.join(place)).collect();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(at) = folders.pop() {
+        for entry in fs::read_dir(&at).map_err(|error| outside(&at, &error))? {
+            let path = entry.map_err(|error| outside(&at, &error))?.path();
+            if path.is_dir() && !path.is_symlink() {
+                folders.push(path);
+            } else if path != folder.join(bundle::DESCRIPTION) && !laid_out.contains(&path) {
+                let (folder, found) = (folder.display(), path.display());
+                return Err(Error::external(format!(
+                    "{folder}: {found} is no part of the bundle: move the folder, or deploy from another directory"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn is_bundle(folder: &Path) -> bool {
