@@ -100,7 +100,8 @@ impl Deployment for Nowhere {
         let batches = std::iter::once(Ok(batch)).chain(std::iter::once_with(move || -> Result<RecordBatch, ArrowError> {
             let _bomb = &bomb;
             assert!(node != "panics", "in the middle of the rows");
-            Err(ArrowError::ComputeError("the end".to_owned()))
+            // What no C string can have.
+            Err(ArrowError::ComputeError("the\0 end".to_owned()))
         }));
         Ok(Box::new(RecordBatchIterator::new(batches, schema)))
     }
@@ -175,7 +176,7 @@ fn failures_cross_with_code_and_message() {
 #[test]
 fn rows_cross_as_a_stream_and_a_panic_in_it_is_its_end() {
     let mut mode = instance(&Arc::new(TestHost::default()));
-    for (node, expected) in [("fails", "the end"), ("panics", "in the middle of the rows")] {
+    for (node, expected) in [("fails", "the\u{fffd} end"), ("panics", "in the middle of the rows")] {
         let wanted = Collect { node: node.to_owned(), limit: Some(3), timeout: Some(Duration::from_secs(3)) };
         let mut rows = mode.collect(&Handle::new(), &wanted).unwrap();
         assert_eq!(rows.schema().field(0).name(), "number");

@@ -232,9 +232,8 @@ impl Manager {
 
     /// A job that was to be rescaled has not stopped: it stays as it is.
     pub fn give_up_rescale(&mut self, id: &str, trigger: &str) -> Vec<Action> {
-        let job = self.jobs.get_mut(id);
-        let wanted = job.and_then(|job| job.rescale.take_if(|rescale| rescale.trigger == trigger));
-        wanted.map(|_| Action::Save(id.to_owned())).into_iter().collect()
+        let is_it = |job: &Job| job.rescale.as_ref().is_some_and(|rescale| rescale.trigger == trigger);
+        if self.jobs.get(id).is_some_and(is_it) { self.end_rescale(id) } else { Vec::new() }
     }
 
     /// A job that was to be rescaled is to be stopped instead: it is not begun again.

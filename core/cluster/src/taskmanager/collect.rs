@@ -189,11 +189,15 @@ mod tests {
     #[test]
     fn a_question_waits_for_rows() {
         let (folder, node) = folder();
+        put(&node, 1, "1");
         let later = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(50));
-            put(&node, 1, "1");
+            // The question has come: it says what was read before.
+            while !node.join("read").exists() {
+                thread::yield_now();
+            }
+            put(&node, 2, "2");
         });
-        assert_eq!(read(folder.path(), &wanted(0, 2_000)).unwrap().next, 2);
+        assert_eq!(read(folder.path(), &wanted(2, 2_000)).unwrap().next, 3);
         later.join().unwrap();
         assert_eq!(read(Path::new("/no/such"), &wanted(0, 0)).unwrap(), Part::default());
     }
