@@ -3,24 +3,29 @@
 //!
 //! Workers die with it: the kernel ends them when the thread that has started them ends, which is the one that [`run`] is called on.
 
+mod asking;
 mod client;
 pub mod collect;
+mod doing;
 mod folders;
+mod hearing;
 pub mod lease;
 mod limits;
+mod options;
 mod worker;
 
 pub use limits::{Limits, LimitsError};
+pub use options::{Launcher, Observer, TaskManagerError, TaskManagerOptions, WorkerSpec};
 
 use crate::{
-    agent::{Agent, Do},
-    blobs::{BlobError, Blobs},
+    agent::Agent,
+    blobs::Blobs,
     bundle::Bundle,
-    ends::Ended,
-    protocol::{Answered, Attempt, Beat, COLLECT, JobId, LOG, Order, Orders, Ready, Request, is_id},
+    protocol::{Answered, Attempt, Beat, JobId, Order, Orders, Ready},
     tls,
 };
-use client::{Client, Trouble};
+use client::Client;
+use hearing::{PATIENCE, listen};
 use lease::Lease;
 use limits::Groups;
 use serde_json::Value;
@@ -28,10 +33,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-    process::{Command, ExitStatus},
+    path::PathBuf,
+    process::ExitStatus,
     sync::{
-        Arc, Mutex, PoisonError, TryLockError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
@@ -42,14 +47,10 @@ use worker::Worker;
 
 /// Between two beats when nothing happens.
 const INTERVAL: Duration = Duration::from_millis(1_000);
-/// Of a log, for a user.
-const LOG_BYTES: u64 = 256 << 10;
 /// In the folder of sockets: until when workers may run.
 const LEASE: &str = "lease";
 /// Of a folder of sockets: a path has at most 107 bytes, and the name of a socket up to 44.
 const LONGEST_FOLDER: usize = 60;
-/// How long a beat waits for its answer.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// How long workers have to be gone when it ends.
 const LEAVING: Duration = Duration::from_secs(5);
 /// Between two looks for files that nobody needs any more.
@@ -61,78 +62,8 @@ const REMEMBERED: Duration = Duration::from_secs(120);
 /// Before a manager that does not answer is asked again.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// What a worker process is to be.
-pub struct WorkerSpec<'a> {
-    /// What it runs.
-    pub order: &'a Order,
-    /// Where the bundle is laid out: its current directory.
-    pub folder: &'a Path,
-    /// Where its sockets are; nobody else's are there.
-    pub sockets: &'a Path,
-    /// Until when it may run: see [`lease::watch`].
-    pub lease: &'a Path,
-    /// The name or address that other machines reach this one by.
-    pub host: &'a str,
-}
-
-/// The command of a worker.
-pub type Launcher = Box<dyn Fn(&WorkerSpec<'_>) -> io::Result<Command>>;
-
-/// Hears every beat, and whether the manager has answered the one before it.
-pub type Observer = Box<dyn Fn(&Beat, bool) + Send>;
-
 /// What a worker that has ended leaves in its folder of sockets, under its job's id: how the job did, as JSON.
 pub const LAST_STATUS: &str = "status";
-
-/// How a task manager is run.
-pub struct TaskManagerOptions {
-    /// Of the manager: `http://127.0.0.1:8081`.
-    pub manager: String,
-    /// Of the manager, if it wants one.
-    pub token: Option<String>,
-    /// By whom a manager is known that speaks TLS; none: by those that everybody knows.
-    pub authority: Option<PathBuf>,
-    /// How many.
-    pub slots: u32,
-    /// The name or address that other machines reach this one by.
-    pub host: String,
-    /// Blobs, jobs' folders and logs; none else may use it.
-    pub data: PathBuf,
-    /// Of its workers, by slot.
-    pub limits: Limits,
-    /// See there.
-    pub launcher: Launcher,
-    /// Hears what the manager is told.
-    pub observer: Option<Observer>,
-}
-
-/// Why a task manager does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum TaskManagerError {
-    /// The manager does not want it.
-    #[error("{manager}: {reason}")]
-    Refused {
-        /// Which.
-        manager: String,
-        /// What it said.
-        reason: String,
-    },
-    /// Another one has it.
-    #[error("{0}: another task manager uses this data; give each one a --data folder of its own")]
-    Taken(PathBuf),
-    /// Its workers' limits.
-    #[error(transparent)]
-    Limits(#[from] LimitsError),
-    /// Its authority.
-    #[error(transparent)]
-    Tls(#[from] tls::TlsError),
-    /// Its folder.
-    #[error(transparent)]
-    Blobs(#[from] BlobError),
-    /// The system refused.
-    #[error("the task manager cannot run: {0}")]
-    System(#[from] io::Error),
-}
 
 /// What comes to the thread that decides.
 enum Event {
@@ -252,36 +183,6 @@ pub fn run(options: TaskManagerOptions, begun: impl FnOnce(Ender)) -> Result<(),
     result
 }
 
-/// Waits for orders on a thread of its own.
-fn listen(client: &Arc<Client>, events: &Sender<Event>) -> io::Result<()> {
-    let (client, events) = (Arc::clone(client), events.clone());
-    let wait = move || {
-        let mut seen = None;
-        loop {
-            let sent = lease::now();
-            match client.orders(seen) {
-                Ok(orders) => {
-                    seen = Some(orders.version);
-                    let has_requests = !orders.requests.is_empty();
-                    if events.send(Event::Orders(orders, sent)).is_err() {
-                        return;
-                    }
-                    if has_requests {
-                        // Until they are answered, every answer comes at once.
-                        thread::sleep(RETRY);
-                    }
-                }
-                // Beats say what is wrong.
-                Err(_) => {
-                    seen = None;
-                    thread::sleep(RETRY);
-                }
-            }
-        }
-    };
-    thread::Builder::new().name("orders".to_owned()).spawn(wait).map(drop)
-}
-
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -328,71 +229,6 @@ impl TaskManager {
         }
     }
 
-    /// Tells all; `false`: the manager does not answer.
-    fn beat(&mut self) -> Result<bool, TaskManagerError> {
-        let sent = lease::now();
-        let beat = Beat {
-            slots: self.options.slots,
-            host: self.options.host.clone(),
-            pid: std::process::id(),
-            seen: self.agent.seen(),
-            workers: self.agent.report(),
-            leaving: false,
-            answers: self.answers.clone(),
-        };
-        if let Some(observer) = &self.options.observer {
-            observer(&beat, self.heard);
-        }
-        // While it is waited for, the end of the lease is not seen: what is left of it then is enough.
-        let patience = self.lease.map_or(PATIENCE, |lease| (lease / 8).min(PATIENCE));
-        match self.client.beat(&beat, patience) {
-            Ok(orders) => {
-                self.lease = Some(Duration::from_millis(orders.lease_millis));
-                self.known = true;
-                if !std::mem::replace(&mut self.heard, true) {
-                    tracing::info!("{} slots are with the job manager at {}", self.options.slots, self.options.manager);
-                }
-                self.answers.clear();
-                self.extend(&orders, sent);
-                self.follow(&orders, sent);
-                Ok(true)
-            }
-            // One that has known it may have been started with something wrong, or be busy: its workers have their lease.
-            Err(Trouble::Refused(reason)) if !self.known => {
-                Err(TaskManagerError::Refused { manager: self.options.manager.clone(), reason })
-            }
-            Err(Trouble::Passing(why) | Trouble::Refused(why)) => {
-                if std::mem::replace(&mut self.heard, false) {
-                    tracing::warn!("the job manager at {} does not answer: {why}", self.options.manager);
-                }
-                Ok(false)
-            }
-        }
-    }
-
-    /// The manager has heard a beat, and counts from then. Orders that were waited for extend nothing: who asks for them is not heard.
-    fn extend(&mut self, orders: &Orders, sent: Duration) {
-        self.agent.answered(orders, millis(sent));
-        if let Some(until) = self.agent.lease_ends()
-            && let Err(error) = self.lease_file.extend(Duration::from_millis(until))
-        {
-            tracing::warn!("workers cannot be told that they may go on: {error}");
-        }
-    }
-
-    fn follow(&mut self, orders: &Orders, sent: Duration) {
-        // They become names of files.
-        if !orders.workers.iter().all(|order| is_id(&order.attempt.job)) {
-            tracing::warn!("orders of the job manager at {} are not followed: they name a job by what is no id", self.options.manager);
-            return;
-        }
-        let all = self.agent.orders(orders, millis(sent), millis(lease::now()));
-        self.do_all(all);
-        if orders.version >= self.agent.seen() {
-            orders.requests.iter().for_each(|request| self.pass_on(request));
-        }
-    }
-
     /// Removes what is not needed any more, from time to time, and cuts logs that have become too long.
     fn tidy(&mut self) {
         self.workers.values_mut().for_each(Worker::trim_log);
@@ -433,172 +269,5 @@ impl TaskManager {
             Event::End => {}
         }
         true
-    }
-
-    fn do_all(&mut self, all: Vec<Do>) {
-        for one in all {
-            match one {
-                Do::Start(order) => self.fetch(order),
-                Do::Kill(attempt) => self.kill(&attempt),
-                Do::Introduce(attempt, go) => {
-                    if let Some(worker) = self.workers.get_mut(&attempt) {
-                        worker.introduce(&go);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Gets what the worker needs, on a thread of its own.
-    fn fetch(&mut self, order: Order) {
-        let (client, blobs, events) = (Arc::clone(&self.client), self.blobs.clone(), self.events.clone());
-        let folder = self.options.data.join(folders::JOBS).join(&order.attempt.job);
-        let (attempt, bundle, laying_out) = (order.attempt.clone(), Arc::clone(&order.bundle), Arc::clone(&self.laying_out));
-        let dropped = Arc::new(AtomicBool::new(false));
-        self.ordered.insert(attempt.clone(), Ordered { order, dropped: Arc::clone(&dropped) });
-        let own = attempt.clone();
-        let fetch = move || {
-            let fetch = || {
-                bundle.check().into_iter().next().map_or(Ok(()), |problem| Err(problem.to_string()))?;
-                for hash in blobs.missing(bundle.files().map(|file| file.hash)) {
-                    client.fetch(hash, &blobs)?;
-                }
-                // It guards no data: a panic leaves nothing half done that the next one does not do anew.
-                let _one = laying_out.lock().unwrap_or_else(PoisonError::into_inner);
-                if !dropped.load(SeqCst) {
-                    blobs.lay_out(&bundle, &folder).map_err(|error| error.to_string())?;
-                }
-                Ok(())
-            };
-            let fetched = fetch();
-            drop(events.send(Event::Fetched(own, fetched.map(|()| folder))));
-        };
-        if let Err(error) = thread::Builder::new().name("fetch".to_owned()).spawn(fetch) {
-            self.failed(&attempt, error.to_string());
-        }
-    }
-
-    /// It is not to run any more: its files go, unless another start of its job needs them.
-    fn forget(&mut self, attempt: &Attempt) -> Option<Ordered> {
-        let ordered = self.ordered.remove(attempt)?;
-        ordered.dropped.store(true, SeqCst);
-        self.left.insert(attempt.job.clone(), Arc::clone(&ordered.order.bundle));
-        self.take_in();
-        Some(ordered)
-    }
-
-    /// Removes files of starts that are over. While others are being laid out, which may take long, nobody here waits for that: another time.
-    fn take_in(&mut self) {
-        let one = match self.laying_out.try_lock() {
-            Ok(one) => one,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
-        for (job, bundle) in std::mem::take(&mut self.left) {
-            if !self.ordered.keys().any(|other| other.job == job) {
-                Blobs::take_in(&bundle, &self.options.data.join(folders::JOBS).join(&job));
-            }
-        }
-        drop(one);
-    }
-
-    fn failed(&mut self, attempt: &Attempt, why: String) {
-        if let Some(ordered) = self.forget(attempt) {
-            self.agent.ended(attempt, Ended::failed(ordered.order.process, why));
-        }
-    }
-
-    fn start(&mut self, attempt: &Attempt, folder: &Path) {
-        // It may have been killed before it has begun.
-        let Some(Ordered { order, .. }) = self.ordered.get(attempt) else { return };
-        let lease = self.sockets.join(LEASE);
-        let spec = WorkerSpec { order, folder, sockets: &self.sockets, lease: &lease, host: &self.options.host };
-        let alone = order.slots.len() == 1;
-        let slots = order.slots.get(order.process as usize).copied().unwrap_or(1);
-        let group = self.groups.as_ref().map(|groups| groups.group(&format!("{}-{}", attempt.job, attempt.number), slots));
-        let started = group.transpose().map_err(io::Error::other).and_then(|group| {
-            let command = (self.options.launcher)(&spec)?;
-            Worker::start(command, &spec, group, &self.events)
-        });
-        match started {
-            Ok(worker) => {
-                _ = self.workers.insert(attempt.clone(), worker);
-                if alone {
-                    self.agent.running(attempt);
-                }
-            }
-            Err(error) => self.failed(attempt, format!("its process cannot be started: {error}")),
-        }
-    }
-
-    fn kill(&mut self, attempt: &Attempt) {
-        match self.workers.get_mut(attempt) {
-            Some(worker) => worker.kill(),
-            None => {
-                if let Some(ordered) = self.forget(attempt) {
-                    let ended = Ended::lost(ordered.order.process, true, "it was ended before it had begun".to_owned());
-                    self.agent.ended(attempt, ended);
-                }
-            }
-        }
-    }
-
-    fn ended(&mut self, attempt: &Attempt, status: io::Result<ExitStatus>) {
-        let Some(worker) = self.workers.remove(attempt) else { return };
-        let Some(ordered) = self.forget(attempt) else { return };
-        let process = ordered.order.process;
-        let mut ended = match status {
-            Ok(status) => Ended::new(process, status, worker.is_killed()),
-            Err(error) => Ended::failed(process, error.to_string()),
-        };
-        if !ended.is_success() && ended.said.is_none() {
-            ended.said = worker.verdict().or_else(|| worker.last_words());
-        }
-        if let Some(status) = worker.last_status() {
-            self.agent.status(attempt, status);
-        }
-        worker.tidy();
-        self.agent.ended(attempt, ended);
-    }
-
-    /// Asks a worker, on a thread of its own.
-    fn pass_on(&mut self, request: &Request) {
-        if self.asked.contains_key(&request.id) {
-            return;
-        }
-        self.asked.insert(request.id.clone(), None);
-        let what = request.ask.get("do").and_then(Value::as_str);
-        let (is_of_log, is_of_rows) = (what == Some(LOG), what == Some(COLLECT));
-        let refused = |why: &str| Answered { id: request.id.clone(), answers: Err(why.to_owned()) };
-        if !is_id(&request.attempt.job) {
-            return self.answer(refused("there is no such job"));
-        }
-        let over = self.workers.get(&request.attempt).map(Worker::over);
-        if !is_of_log && !is_of_rows && over.is_none() {
-            return self.answer(refused("the job's process is not there"));
-        }
-        let (own, events, client) = (request.clone(), self.events.clone(), Arc::clone(&self.client));
-        let socket = worker::control_socket(&self.sockets, &request.attempt.job);
-        let log = self.options.data.join(folders::JOBS).join(&request.attempt.job).with_extension("log");
-        let rows = collect::folder(&self.options.data.join(folders::JOBS).join(&request.attempt.job));
-        let ask = move || {
-            let answers = if is_of_rows {
-                client.collect(&own, &rows)
-            } else if is_of_log {
-                worker::tail(&log, 0, LOG_BYTES).map(|text| vec![text.into()]).map_err(|error| format!("its log cannot be read: {error}"))
-            } else {
-                worker::ask_when_it_listens(&socket, &own.ask, &over.unwrap_or_default())
-                    .map_err(|error| format!("the job's process does not answer: {error}"))
-            };
-            drop(events.send(Event::Answered(Answered { id: own.id, answers })));
-        };
-        if let Err(error) = thread::Builder::new().name("ask".to_owned()).spawn(ask) {
-            self.answer(refused(&format!("it cannot be passed on: {error}")));
-        }
-    }
-
-    fn answer(&mut self, answered: Answered) {
-        self.asked.insert(answered.id.clone(), Some(Instant::now()));
-        self.answers.push(answered);
     }
 }
