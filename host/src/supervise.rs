@@ -50,9 +50,18 @@ const JOB: &str = "STANDPIPE_JOB";
 /// Set in a child of a task manager: the file that says until when it may run.
 pub(crate) const LEASE: &str = "STANDPIPE_LEASE";
 
+/// Set in a child of a task manager: how many of these starts have followed a failure.
+pub(crate) const RESTARTS: &str = "STANDPIPE_RESTARTS";
+
 /// How often this process' job has been started before, if it is a child.
 pub(crate) fn attempt() -> Option<u32> {
     env::var(ATTEMPT).ok()?.parse().ok()
+}
+
+/// How often this process' job was started again after a failure, if it is a child: under a supervisor there are no other starts.
+pub(crate) fn restarts() -> Option<u32> {
+    let attempt = attempt()?;
+    Some(env::var(RESTARTS).ok().and_then(|text| text.parse().ok()).unwrap_or(attempt))
 }
 
 /// The job's id, if this is a child.
@@ -64,7 +73,7 @@ pub(crate) fn job_id() -> Option<String> {
 /// Makes a command a child of this process: the start of a job with that number.
 pub(crate) fn be_child(command: &mut Command, attempt: u32, job_id: &str) {
     command.env(ATTEMPT, attempt.to_string()).env(SUPERVISOR, std::process::id().to_string());
-    command.env(JOB, job_id).env_remove(PROCESS);
+    command.env(JOB, job_id).env_remove(PROCESS).env_remove(RESTARTS);
 }
 
 /// What a child does first: it dies with its supervisor.

@@ -44,6 +44,7 @@ fn a_task_manager_that_is_killed_loses_nothing_and_its_work_goes_elsewhere() {
     let exceptions = cluster.get(&format!("/jobs/{id}/exceptions"));
     let why = exceptions["root-exception"].as_str().unwrap();
     assert!(why.contains("has not been heard of for 3 s"), "{why}");
+    cluster.wait_for(&id, "the job's own count", |job| job["status"]["restarts"] == 1);
     cluster.state(&id, "FINISHED");
     assert_exactly_once(&cluster.folder);
 }

@@ -8,7 +8,17 @@ use cluster_support::{COUNTS, Cluster, PATIENCE, SAFE, assert_exactly_once, star
 use serde_json::{Value, json};
 use standpipe_cluster::bundle::{Bundle, File, Hash, MOST_BYTES};
 use standpipe_tests::{Running, Signal, processes, read_rows, repository, standpipe, wait_until};
-use std::{fs, process::Command, thread};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+};
 
 const JOBS: usize = 100;
 
@@ -60,6 +70,36 @@ fn manager_and_task_managers_are_restarted_one_by_one_and_nobody_notices() {
     second.wait().success();
     let last = cluster.wait_for(&id, "a third attempt", |job| job["attempt"] == 2 && job["state"] == "RUNNING");
     assert_eq!(last["restarts"], 0, "{last:#}");
+    cluster.state(&id, "FINISHED");
+    assert_exactly_once(&cluster.folder);
+}
+
+#[test]
+fn slots_that_vanish_are_waited_for_until_others_have_joined() {
+    let cluster = Cluster::start();
+    let first = cluster.task_manager("first", 3);
+    let mut second = cluster.task_manager("second", 2);
+    let id = cluster.submit(&cluster.bundle(&format!("{COUNTS}{SAFE}"), 5));
+    cluster.taken(&id, 2);
+    let waits = |for_what: &str| {
+        let waiting = cluster.wait_for(&id, for_what, |job| job["waits"] == for_what);
+        assert_eq!(waiting["state"], "RESTARTING", "{waiting:#}");
+        assert!(processes(&first).is_empty(), "half of the job runs: {waiting:#}");
+    };
+    second.signal(Signal::KILL);
+    waits("needs 5, has 3");
+    let exceptions = cluster.exceptions(&id);
+    assert!(exceptions.len() == 1 && exceptions[0].contains("has not been heard of for 3 s"), "{exceptions:?}");
+    // It comes back with fewer than it had; those of whoever leaves while they are waited for do not count.
+    let mut second = cluster.task_manager("second", 1);
+    waits("needs 5, has 4");
+    second.signal(Signal::TERM);
+    second.wait().success();
+    waits("needs 5, has 3");
+    let _others = ["third", "fourth"].map(|name| cluster.task_manager(name, 1));
+    let running = cluster.wait_for(&id, "another attempt", |job| job["attempt"] == 1 && job["state"] == "RUNNING");
+    let slots: Vec<&Value> = running["workers"].as_array().unwrap().iter().map(|worker| &worker["slots"]).collect();
+    assert_eq!(slots, [3, 1, 1]);
     cluster.state(&id, "FINISHED");
     assert_exactly_once(&cluster.folder);
 }
@@ -148,6 +188,73 @@ fn a_bundle_that_is_none_is_refused_with_what_is_wrong() {
     assert_eq!((beat(u64::from(u32::MAX), "a").0, beat(1, "a\nb").0, beat(1, "a").0), (400, 400, 200));
     let known: Value = cluster.get("/overview");
     assert_eq!((&known["taskmanagers"], &known["slots-total"]), (&json!(1), &json!(1)));
+}
+
+#[test]
+fn a_job_that_is_submitted_again_under_its_id_is_one_job() {
+    let cluster = Cluster::start();
+    let bundle = cluster.bundle(COUNTS, 1);
+    let document = serde_json::to_vec(&bundle).unwrap();
+    let id = "0123456789abcdef0123456789abcdef";
+    let post = |id: &str, document: &[u8]| cluster.http("POST", &format!("/v1/jobs?jobid={id}"), document);
+    // At once, and one after the other.
+    let answers = thread::scope(|scope| [0, 1].map(|_| scope.spawn(|| post(id, &document))).map(|one| one.join().unwrap()));
+    for (status, value) in answers.into_iter().chain([post(id, &document)]) {
+        assert_eq!((status, &value), (202, &json!({"jobid": id})));
+    }
+    assert_eq!(cluster.get("/jobs")["jobs"].as_array().unwrap().len(), 1);
+    let other = serde_json::to_vec(&Bundle { name: "other".to_owned(), ..bundle }).unwrap();
+    for (id, document, why) in [(id, &other, "another job has it"), ("0123", &document, "expected 32 hexadecimal digits")] {
+        let (status, value) = post(id, document);
+        assert!(status == 400 && value["errors"][0].as_str().unwrap().contains(why), "{status}: {value}");
+    }
+}
+
+/// Passes bytes on to the manager and back, but for the answer to the first job that is submitted. How many were.
+fn lose_the_first_answer(to: u16) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, submitted) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&submitted);
+    thread::spawn(move || {
+        for client in listener.incoming().map(Result::unwrap) {
+            let (manager, count, loses) =
+                (TcpStream::connect(("127.0.0.1", to)).unwrap(), Arc::clone(&count), Arc::new(AtomicBool::new(false)));
+            let (mut from, mut onward, lost) = (client.try_clone().unwrap(), manager.try_clone().unwrap(), Arc::clone(&loses));
+            thread::spawn(move || {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(bytes @ 1..) = from.read(&mut buffer) {
+                    if buffer[..bytes].starts_with(b"POST /v1/jobs?") {
+                        lost.store(count.fetch_add(1, SeqCst) == 0, SeqCst);
+                    }
+                    drop(onward.write_all(&buffer[..bytes]));
+                }
+            });
+            let (mut manager, mut client) = (manager, client);
+            thread::spawn(move || {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(bytes @ 1..) = manager.read(&mut buffer) {
+                    if loses.load(SeqCst) {
+                        break;
+                    }
+                    drop(client.write_all(&buffer[..bytes]));
+                }
+                drop(client.shutdown(Shutdown::Both));
+            });
+        }
+    });
+    (port, submitted)
+}
+
+#[test]
+fn a_job_whose_answer_was_lost_has_its_handle_all_the_same() {
+    let cluster = Cluster::start();
+    let (port, submitted) = lose_the_first_answer(cluster.port);
+    let file = cluster.folder.write("counts.yaml", COUNTS.replace("DIR", cluster.folder.path().to_str().unwrap()));
+    let run = standpipe(["deploy", "-D", "rest.address=127.0.0.1", "-D", &format!("rest.port={port}")]).args([file]);
+    let handle: Value = serde_json::from_str(&run.timeout(PATIENCE).finish().code(0).stdout).unwrap();
+    assert_eq!(submitted.load(SeqCst), 2, "the answer was not lost");
+    let jobs = cluster.get("/jobs");
+    assert_eq!((jobs["jobs"].as_array().unwrap().len(), &jobs["jobs"][0]["id"]), (1, &handle["jobid"]), "{jobs}");
 }
 
 #[test]

@@ -143,6 +143,8 @@ fn a_job_is_rescaled_through_a_savepoint_and_every_row_comes_once() {
     let slots: u64 = grown["workers"].as_array().unwrap().iter().map(|worker| worker["slots"].as_u64().unwrap()).sum();
     assert_eq!((slots, &grown["restarts"]), (5, &json!(0)), "{grown:#}");
     cluster.taken(&id, 2);
+    // What the job itself counts for Prometheus.
+    assert_eq!(cluster.job(&id)["status"]["restarts"], 0, "a rescale is no failure");
     // As a client of Flink's would.
     let path = format!("/v1/jobs/{id}/rescaling");
     let (status, asked) = cluster.http("PATCH", &format!("{path}?parallelism=1"), b"");

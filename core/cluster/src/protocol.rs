@@ -147,6 +147,9 @@ pub struct Answered {
 pub struct Order {
     /// Of what.
     pub attempt: Attempt,
+    /// How often the job was started again after a failure; the other attempts before were given another place or parallelism.
+    #[serde(default)]
+    pub restarts: u32,
     /// Which process it is.
     pub process: u32,
     /// Slots of all processes of the job, in order.

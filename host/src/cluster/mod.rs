@@ -207,7 +207,7 @@ fn worker(spec: &WorkerSpec<'_>) -> io::Result<Command> {
     }
     supervise::be_child(&mut command, order.attempt.number, &order.attempt.job);
     command.env(crate::control::FOLDER, spec.sockets).env(processes::HOST, spec.host).env(supervise::LEASE, spec.lease);
-    command.env(collect::FOLDER, collect::folder(spec.folder));
+    command.env(supervise::RESTARTS, order.restarts.to_string()).env(collect::FOLDER, collect::folder(spec.folder));
     if let (processes @ 2.., process) = (u32::try_from(order.slots.len()).map_err(io::Error::other)?, order.process) {
         command.env(processes::PROCESS, processes::Member { process, processes }.to_text());
         let slots: Vec<String> = order.slots.iter().map(u32::to_string).collect();

@@ -66,7 +66,7 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         job: plan.name.clone(),
         id: options.job_id.clone(),
         started: Utc::now(),
-        restarts: supervise::attempt().unwrap_or(0),
+        restarts: supervise::restarts().unwrap_or(0),
         generation: options.generation,
         checkpoints: options.checkpoints.as_ref().map(|checkpoints| Taken {
             store: Arc::clone(&checkpoints.store),

@@ -3,12 +3,14 @@
 
 use serde_json::Value;
 use standpipe_cluster::bundle::{Bundle, File, Hash, Options};
-use standpipe_tests::{Folder, Row, Running, free_port, read_rows, standpipe, wait_until};
+use standpipe_tests::{Folder, Lan, Machine, Row, Run, Running, free_port, read_rows, standpipe, wait_until};
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 /// Starting, on a machine that is busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) const ROWS: i64 = 40_000;
+/// A task manager says so whenever it is heard anew.
+pub(crate) const JOINED: &str = "slots are with the job manager";
 
 /// Without checkpoints and restarts; `DIR` is the test's folder.
 pub(crate) const COUNTS: &str = "
@@ -38,11 +40,26 @@ pub(crate) struct Cluster {
 }
 
 pub(crate) fn start_manager(folder: &Folder, port: u16) -> Running {
-    let bind = format!("127.0.0.1:{port}");
-    let arguments = ["jobmanager", "--bind", &bind, "--lease", "3s", "--log-level", "info"];
-    let mut manager = standpipe(arguments).args(["--data".into(), folder.at("manager")]).timeout(4 * PATIENCE).start();
+    start_manager_with(folder, &["--bind", &format!("127.0.0.1:{port}"), "--lease", "3s"])
+}
+
+/// One that takes jobs of this machine, and task managers of others.
+pub(crate) fn start_open_manager(folder: &Folder, port: u16, lease: Duration) -> Running {
+    let lease = format!("{}ms", lease.as_millis());
+    start_manager_with(folder, &["--bind", &format!("0.0.0.0:{port}"), "--open", "--lease", &lease])
+}
+
+fn start_manager_with(folder: &Folder, arguments: &[&str]) -> Running {
+    let run = standpipe(["jobmanager", "--log-level", "info"]).args(arguments);
+    let mut manager = run.args(["--data".into(), folder.at("manager")]).timeout(4 * PATIENCE).start();
     manager.wait_until("the job manager", PATIENCE, |run| run.stderr().contains("job manager: http://"));
     manager
+}
+
+fn task_manager(run: Run) -> Running {
+    let mut run = run.timeout(4 * PATIENCE).start();
+    run.wait_until("the task manager", PATIENCE, |run| run.stderr().contains(JOINED));
+    run
 }
 
 impl Cluster {
@@ -52,12 +69,25 @@ impl Cluster {
         Self { folder, port, manager: Some(manager) }
     }
 
+    pub(crate) fn start_open(lease: Duration) -> Self {
+        let (folder, port) = (Folder::new(), free_port());
+        let manager = start_open_manager(&folder, port, lease);
+        Self { folder, port, manager: Some(manager) }
+    }
+
     pub(crate) fn task_manager(&self, name: &str, slots: u32) -> Running {
-        let (url, slots) = (format!("http://127.0.0.1:{}", self.port), slots.to_string());
+        task_manager(self.task_manager_of("127.0.0.1", name, slots))
+    }
+
+    /// On a machine of its own; the manager is on the test's.
+    pub(crate) fn task_manager_on(&self, machine: &Machine, name: &str, slots: u32) -> Running {
+        task_manager(self.task_manager_of(Lan::ADDRESS, name, slots).args(["--host", &machine.address]).on(machine))
+    }
+
+    fn task_manager_of(&self, manager: &str, name: &str, slots: u32) -> Run {
+        let (url, slots) = (format!("http://{manager}:{}", self.port), slots.to_string());
         let arguments = ["taskmanager", "--slots", &slots, "--jobmanager", &url, "--log-level", "info"];
-        let mut run = standpipe(arguments).args(["--data".into(), self.folder.at(name)]).timeout(4 * PATIENCE).start();
-        run.wait_until("the task manager", PATIENCE, |run| run.stderr().contains("slots are with the job manager"));
-        run
+        standpipe(arguments).args(["--data".into(), self.folder.at(name)])
     }
 
     pub(crate) fn http(&self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
@@ -106,6 +136,13 @@ impl Cluster {
         let (status, value) = self.post(bundle);
         assert_eq!(status, 202, "{value}");
         value["jobid"].as_str().unwrap().to_owned()
+    }
+
+    /// What a user is shown of why the job was started again, newest first.
+    pub(crate) fn exceptions(&self, id: &str) -> Vec<String> {
+        let exceptions = self.get(&format!("/jobs/{id}/exceptions"));
+        let entries = exceptions["exceptionHistory"]["entries"].as_array().unwrap();
+        entries.iter().map(|entry| entry["stacktrace"].as_str().unwrap().to_owned()).collect()
     }
 
     /// What has become of a request below that path.

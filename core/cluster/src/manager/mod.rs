@@ -22,6 +22,9 @@ use std::{collections::BTreeMap, net::SocketAddr};
 /// Of what a process has said of its errors, in characters: it is kept for every attempt.
 const LONGEST_SAID: usize = 16 << 10;
 
+/// What a task manager has said before its farewell may come after it, for so long.
+const LATE_BEATS: Millis = 600_000;
+
 /// How long, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -76,6 +79,8 @@ pub struct Manager {
     settings: Settings,
     version: Version,
     task_managers: BTreeMap<TaskManagerId, TaskManager>,
+    /// Those that have said farewell, and when: whoever comes back has another id.
+    left: BTreeMap<TaskManagerId, Millis>,
     jobs: BTreeMap<JobId, Job>,
 }
 
@@ -85,7 +90,7 @@ impl Manager {
     pub fn new(settings: Settings, generation: u64, jobs: impl IntoIterator<Item = Job>, now: Millis) -> (Self, Vec<Action>) {
         let version = Version { generation, number: 1 };
         let jobs = jobs.into_iter().map(|job| (job.id.clone(), job)).collect();
-        let mut manager = Self { settings, version, task_managers: BTreeMap::new(), jobs };
+        let mut manager = Self { settings, version, task_managers: BTreeMap::new(), left: BTreeMap::new(), jobs };
         let mut actions = Vec::new();
         for job in manager.jobs.values_mut() {
             job.status = job.last_status.clone();
@@ -157,7 +162,8 @@ impl Manager {
             let of_it = |member: &Member| member.task_manager == task_manager && member.gone.is_none();
             for (process, _) in (0_u32..).zip(members).filter(|(_, member)| of_it(member)) {
                 let go = go.get(process as usize).cloned();
-                workers.push(Order { attempt: job.attempt(), process, slots: slots.clone(), bundle: job.bundle.clone(), go });
+                let (attempt, bundle) = (job.attempt(), job.bundle.clone());
+                workers.push(Order { attempt, restarts: job.restarts, process, slots: slots.clone(), bundle, go });
             }
         }
         Orders { version: self.version, lease_millis: self.settings.lease, workers, requests: Vec::new() }
@@ -285,10 +291,12 @@ impl Manager {
         let host = self.task_managers.remove(id).map(|task_manager| task_manager.host).unwrap_or_default();
         for job in self.jobs.values_mut() {
             let Stage::Deployed { members, killed, .. } = &mut job.stage else { continue };
+            // Where others were given their time since they have failed, it is what they have failed of.
+            let is_ours = matches!(killed, Some(Killed::Cancelled | Killed::Anew(_)));
             for (process, member) in (0_u32..).zip(members).filter(|(_, member)| member.task_manager == id && member.gone.is_none()) {
                 let seconds = self.settings.lease as f64 / 1000.0;
                 let said = format!("task manager {id} on {host} has not been heard of for {seconds} s");
-                member.gone = Some(Ended::lost(process, killed.is_some(), said));
+                member.gone = Some(Ended::lost(process, is_ours, said));
                 self.version.number += 1;
                 actions.push(Action::Save(job.id.clone()));
             }
@@ -296,8 +304,11 @@ impl Manager {
     }
 
     /// A task manager was stopped, and has ended all that it ran. That is no failure of a job that goes on from its last checkpoint.
-    fn leave(&mut self, id: &str, actions: &mut Vec<Action>) {
-        self.task_managers.remove(id);
+    fn leave(&mut self, id: &str, now: Millis, actions: &mut Vec<Action>) {
+        self.left.retain(|_, since| now < since.saturating_add(LATE_BEATS));
+        if self.task_managers.remove(id).is_some() {
+            self.left.insert(id.to_owned(), now);
+        }
         self.version.number += 1;
         for job in self.jobs.values_mut() {
             let Stage::Deployed { members, killed, .. } = &mut job.stage else { continue };
@@ -322,9 +333,13 @@ impl Manager {
     pub fn beat(&mut self, id: &str, beat: &Beat, now: Millis, random: f64) -> Vec<Action> {
         let mut actions = Vec::new();
         if beat.leaving {
-            self.leave(id, &mut actions);
+            self.leave(id, now, &mut actions);
             self.settle(now, random, &mut actions);
             self.schedule(now, &mut actions);
+            return actions;
+        }
+        if self.left.contains_key(id) {
+            // It was overtaken, or its client had given it up: nobody is there any more.
             return actions;
         }
         let known = self.task_managers.get(id);

@@ -114,6 +114,54 @@ fn a_failure_is_followed_by_the_restart_strategy_and_says_why() {
 }
 
 #[test]
+fn what_was_said_before_a_farewell_and_comes_after_it_is_not_heard() {
+    let mut manager = manager();
+    let before = beat(&manager, 1, vec![]);
+    manager.beat("a", &before, 0, 0.5);
+    manager.beat("b", &before, 0, 0.5);
+    manager.beat("a", &Beat { leaving: true, ..before.clone() }, 1, 0.5);
+    assert_eq!(manager.beat("a", &before, 2, 0.5), []);
+    assert!(manager.task_managers().keys().eq(["b"]));
+    manager.submit(job("j", 2, RestartStrategy::None, 3), 3);
+    assert_eq!(manager.waits(&manager.jobs["j"]).unwrap(), "needs 2, has 1");
+}
+
+#[test]
+fn the_loss_of_a_task_manager_is_the_cause_of_what_the_others_have_failed_of() {
+    let mut manager = manager();
+    for id in ["a", "b"] {
+        manager.beat(id, &beat(&manager, 1, vec![]), 0, 0.5);
+    }
+    manager.submit(job("j", 2, AGAIN, 0), 0);
+    let (first, other) = (manager.jobs["j"].members()[0].task_manager.clone(), manager.jobs["j"].members()[1].task_manager.clone());
+    let mut ended = Ended::new(0, ExitStatus::from_raw(1 << 8), false);
+    ended.said = Some("error: the connection to process 1 is broken".to_owned());
+    manager.beat(&first, &beat(&manager, 1, vec![worker(0, 0, Phase::Ended(ended))]), 1_000, 0.5);
+    manager.wake(3_000, 0.5);
+    assert!(matches!(&manager.jobs["j"].stage, Stage::Deployed { killed: Some(Killed::Grace), .. }), "{:?}", manager.jobs["j"].stage);
+    manager.beat(&first, &beat(&manager, 1, vec![]), 9_000, 0.5);
+    manager.wake(10_000, 0.5);
+    assert_eq!(manager.jobs["j"].why().unwrap(), format!("task manager {other} on here has not been heard of for 10 s"));
+    assert_eq!(manager.jobs["j"].state(), "RESTARTING");
+}
+
+#[test]
+fn a_job_that_was_only_moved_was_not_restarted() {
+    let mut manager = manager();
+    manager.submit(job("j", 1, AGAIN, 0), 0);
+    for (id, now) in [("a", 0), ("b", 1)] {
+        manager.beat(id, &beat(&manager, 1, vec![]), now, 0.5);
+    }
+    manager.beat("a", &Beat { leaving: true, ..beat(&manager, 0, vec![]) }, 2, 0.5);
+    let order = manager.orders("b").workers.remove(0);
+    assert_eq!((order.attempt.number, order.restarts), (1, 0));
+    manager.beat("b", &beat(&manager, 1, vec![worker(1, 0, exited(0, 1))]), 3, 0.5);
+    manager.wake(2_000, 0.5);
+    let order = manager.orders("b").workers.remove(0);
+    assert_eq!((order.attempt.number, order.restarts), (2, 1));
+}
+
+#[test]
 fn a_lost_task_managers_work_goes_elsewhere_after_its_lease_and_not_before() {
     let mut manager = manager();
     manager.beat("a", &beat(&manager, 1, vec![]), 0, 0.5);

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     bundle::{Bundle, LONGEST_DOCUMENT},
     manager::{Job, Manager},
+    protocol::is_id,
 };
 use axum::{
     body::Bytes,
@@ -101,7 +102,12 @@ pub(super) async fn task_manager(State(shared): State<Arc<Shared>>, Path(id): Pa
     ok(&shown.ok_or_else(|| Refusal::one(StatusCode::NOT_FOUND, "there is no such task manager"))?)
 }
 
-pub(super) async fn submit(State(shared): State<Arc<Shared>>, body: Bytes) -> Answer {
+/// A client that gives the job its id may ask again when it has not heard the answer.
+pub(super) async fn submit(State(shared): State<Arc<Shared>>, Query(query): Query<HashMap<String, String>>, body: Bytes) -> Answer {
+    let id = query.get("jobid").cloned();
+    if id.as_deref().is_some_and(|id| !is_id(id)) {
+        return Err(Refusal::one(StatusCode::BAD_REQUEST, "jobid: expected 32 hexadecimal digits, in small letters"));
+    }
     if body.len() > LONGEST_DOCUMENT {
         let why = format!("the bundle's document is longer than {LONGEST_DOCUMENT} bytes: files of a job are sent apart from it");
         return Err(Refusal::one(StatusCode::PAYLOAD_TOO_LARGE, why));
@@ -115,7 +121,8 @@ pub(super) async fn submit(State(shared): State<Arc<Shared>>, body: Bytes) -> An
             let errors: Vec<String> = missing.iter().map(|hash| format!("blob {hash} is missing: PUT it to /v1/blobs/{hash}")).collect();
             return Err(Refusal(StatusCode::CONFLICT, json!({"errors": errors, "missing": missing})));
         }
-        own.submit(bundle).map_err(|refused| match refused {
+        own.submit(bundle, id).map_err(|refused| match refused {
+            Refused::Taken => Refusal::one(StatusCode::BAD_REQUEST, "jobid: another job has it"),
             Refused::Wrong(errors) => Refusal::new(StatusCode::BAD_REQUEST, &errors),
             Refused::Many => Refusal::one(StatusCode::SERVICE_UNAVAILABLE, "there are too many jobs that are not over"),
         })

@@ -37,7 +37,10 @@ const OPERATIONS: &[Operation] = &[
         status: 202,
         body: Some("Bundle"),
         answer: "Submitted",
-        query: &[],
+        query: &[(
+            "jobid",
+            "the job's id, 32 hexadecimal digits that nobody else has chosen: whoever has not heard the answer asks again, and there is one job",
+        )],
     },
     get("/jobs/overview", "All jobs, newest first, with the states of their subtasks", "Object"),
     get("/jobs/{id}", "A job: state, nodes, workers, what it waits for, how it does", "Job"),

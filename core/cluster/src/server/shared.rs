@@ -47,6 +47,8 @@ pub(super) enum Refused {
     Wrong(Vec<String>),
     /// There are enough.
     Many,
+    /// Another job has its id.
+    Taken,
 }
 
 /// A running manager, as its requests see it.
@@ -217,15 +219,21 @@ impl Shared {
         self.blobs.keep_only(&needed, recent)
     }
 
-    /// A bundle whose files are here becomes a job. Blocks.
-    pub(super) fn submit(&self, bundle: Bundle) -> Result<String, Refused> {
+    /// A bundle whose files are here becomes a job, with an id that its client may choose: the same one again is the same job, and is not begun twice. Blocks.
+    pub(super) fn submit(&self, bundle: Bundle, id: Option<String>) -> Result<String, Refused> {
+        if let Some(known) = id.as_deref().and_then(|id| self.look(|manager| known(manager, id, &bundle))) {
+            return known;
+        }
         if self.look(|manager| manager.jobs().values().filter(|job| !job.is_over()).count()) >= MOST_JOBS {
             return Err(Refused::Many);
         }
-        let id = random_id().map_err(|error| Refused::Wrong(vec![error.to_string()]))?;
+        let id = id.map_or_else(random_id, Ok).map_err(|error| Refused::Wrong(vec![error.to_string()]))?;
         let planned = self.plan(&bundle).map_err(Refused::Wrong)?;
-        self.decide(|manager, _, now| (manager.submit(Job::new(id.clone(), bundle, planned, now), now), ()));
-        Ok(id)
+        self.decide(|manager, _, now| match known(manager, &id, &bundle) {
+            // The same request, which came while this one was planned.
+            Some(known) => (Vec::new(), known),
+            None => (manager.submit(Job::new(id.clone(), bundle, planned, now), now), Ok(id)),
+        })
     }
 
     /// What a bundle needs whose files are here; an error has one line per problem. Blocks.
@@ -238,6 +246,13 @@ impl Shared {
         drop(std::fs::remove_dir_all(&folder));
         planned
     }
+}
+
+/// The job that has that id already, if it is the one that the bundle describes; what it is to run with may have been changed since. None: no job has it.
+fn known(manager: &Manager, id: &str, bundle: &Bundle) -> Option<Result<String, Refused>> {
+    let of = |bundle: &Bundle| (bundle.name.clone(), bundle.files().map(|file| file.hash).collect::<Vec<_>>());
+    let job = manager.jobs().get(id)?;
+    Some(if of(&job.bundle) == of(bundle) { Ok(id.to_owned()) } else { Err(Refused::Taken) })
 }
 
 /// Jobs whose processes will not stop for another parallelism.

@@ -8,7 +8,7 @@ mod config;
 pub use config::{Port, SessionConfig};
 
 use arrow_array::RecordBatchReader;
-use client::Client;
+use client::{Answer, Client};
 use serde_json::{Value, json};
 use standpipe_sdk::{
     Deployment, DeploymentDeclaration, Error, Host, Result,
@@ -17,7 +17,8 @@ use standpipe_sdk::{
 };
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, File},
+    io::Read,
     path::{self, Path},
     thread,
     time::Duration,
@@ -29,6 +30,10 @@ standpipe_sdk::export_plugin! { deployments: [Session] }
 const ATTEMPTS: usize = 3;
 /// Nothing is behind it.
 const END_OF_LOG: &str = "end";
+/// How often the manager is asked to take the job, of which the answer may be lost on its way.
+const QUESTIONS: usize = 3;
+/// Before it is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
 /// From one look at a savepoint to the next.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -59,10 +64,10 @@ impl Deployment for Session {
         let bundle = Bundle::read(folder)?;
         let path = folder.join(bundle::DESCRIPTION);
         let description = fs::read(&path).map_err(|error| Error::external(format!("{}: {error}", path.display())))?;
+        let id = random_id()?;
         for _ in 0..ATTEMPTS {
             self.send_missing(&bundle, folder)?;
-            self.go_on()?;
-            let answer = self.client.post("/v1/jobs", &description)?;
+            let answer = self.ask_to_take(&id, &description)?;
             // Another client's clean-up may have come between.
             if answer.status == 409 {
                 continue;
@@ -125,6 +130,14 @@ impl Deployment for Session {
     }
 }
 
+/// 32 hexadecimal digits that nobody else has.
+fn random_id() -> Result<String> {
+    let mut bytes = [0; 16];
+    let read = File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes));
+    read.map_err(|error| Error::external(format!("/dev/urandom: {error}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// How the job does that has this path.
 fn status(client: &Client, job: &str) -> Result<JobStatus> {
     let answer = client.good(client.get(job)?, "the job")?;
@@ -157,6 +170,19 @@ impl Session {
             }
         }
         handle
+    }
+
+    /// Asks the manager to take the job under that id. Whether it has is not known where its answer does not come: asked again, it takes it once.
+    fn ask_to_take(&self, id: &str, description: &[u8]) -> Result<Answer> {
+        let mut questions = 1;
+        loop {
+            self.go_on()?;
+            match self.client.post(&format!("/v1/jobs?jobid={id}"), description) {
+                Err(error) if error.retryable && questions < QUESTIONS => questions += 1,
+                answered => return answered,
+            }
+            thread::sleep(PAUSE);
+        }
     }
 
     /// Unless the user has had enough.
