@@ -38,7 +38,7 @@ struct Options {
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Only what has this in its name: w1, w2, w3, w4, live; with --costs checkpoints-memory, checkpoints-disk, checkpoints-aggregate, memory-per-key, recovery-memory (-disk,
-    /// -aggregate), snapshots, processes, kafka, elasticsearch
+    /// -aggregate), snapshots, processes, cluster-submit, cluster-idle, cluster-workloads, cluster-recovery, kafka, elasticsearch
     #[arg(long)]
     only: Option<String>,
     /// Input size: 1.0 is 200 MB of words and 5 M metrics

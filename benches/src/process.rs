@@ -30,6 +30,12 @@ pub(crate) fn children_cpu() -> f64 {
     fs::read_to_string("/proc/self/stat").ok().and_then(|text| ticks(&text, 13)).unwrap_or_default()
 }
 
+/// CPU seconds of all children of a process that it has waited for.
+pub(crate) fn cpu_of_ended_children(process: u32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).context("the process has ended")?;
+    ticks(&text, 13).context("/proc/PID/stat is not as it should be")
+}
+
 /// The seconds of two neighbouring fields of `/proc/PID/stat`, counted behind the name, which may have spaces.
 fn ticks(stat: &str, field: usize) -> Option<f64> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
@@ -39,7 +45,15 @@ fn ticks(stat: &str, field: usize) -> Option<f64> {
 
 /// A size of `/proc/PID/status` in bytes: `VmRSS`, `VmHWM`. `None`: the process has ended.
 pub(crate) fn memory(process: u32, field: &str) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    size(&fs::read_to_string(format!("/proc/{process}/status")).ok()?, field)
+}
+
+/// Its memory in bytes, of what it shares with others its part. `None`: the process has ended.
+pub(crate) fn proportional(process: u32) -> Option<u64> {
+    size(&fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?, "Pss")
+}
+
+fn size(text: &str, field: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
@@ -62,6 +76,7 @@ mod tests {
         let id = std::process::id();
         assert!(memory(id, "VmRSS").is_some_and(|bytes| bytes > 1 << 16), "{:?}", memory(id, "VmRSS"));
         assert_eq!(memory(id, "VmNothing"), None);
-        assert!(tree(id).contains(&id) && cpu(id).is_ok());
+        assert!(proportional(id).is_some_and(|own| own > 1 << 16), "{:?}", proportional(id));
+        assert!(tree(id).contains(&id) && cpu(id).is_ok() && cpu_of_ended_children(id).is_ok());
     }
 }

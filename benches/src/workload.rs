@@ -74,6 +74,11 @@ impl Contender {
         all
     }
 
+    /// Standpipe, in one process.
+    pub(crate) fn standpipe(workload: Workload, parallelism: u32) -> Self {
+        Self { runner: Runner::Standpipe, workload, parallelism, processes: 1 }
+    }
+
     /// Standpipe at parallelism 2, in one process and over two.
     pub(crate) fn processes(workloads: &[Workload]) -> Vec<Self> {
         let of = |&workload: &Workload| [1, 2].map(|processes| Self { runner: Runner::Standpipe, workload, parallelism: 2, processes });

@@ -66,6 +66,18 @@ fn two_processes_give_what_one_gives() {
 }
 
 #[test]
+fn a_session_cluster_is_measured_and_its_output_is_right() {
+    for (only, lines) in [
+        ("cluster-submit", &["| REST | ", "| `standpipe deploy` | "][..]),
+        ("cluster-idle", &["| manager | 0 | ", "| task manager | 2 | ", "| workers | 2 | "]),
+        ("cluster-workloads", &["| W1 p1 | ", "| W2 p2 | ", "| W4 p2 | "]),
+        ("cluster-recovery", &["| the worker, SIGKILL | ", "| the task manager, SIGTERM | ", "| the task manager, SIGKILL | 3s | "]),
+    ] {
+        assert_runs(&["--costs", "--scale", "0.002", "--only", only], lines);
+    }
+}
+
+#[test]
 fn services_are_measured_and_what_is_missing_is_said() {
     assert_runs(&["--costs", "--scale", "0.002", "--only", "kafka"], &["kafka: skipped, there is no Kafka"]);
     let (Some(kafka), Some(opensearch)) = (kafka(), opensearch()) else { return };

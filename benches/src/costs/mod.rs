@@ -1,7 +1,8 @@
-//! What it costs to lose nothing (`--costs`): checkpoints against none, recovery, snapshots against the disk, memory per key, several processes against one, real services.
+//! What it costs to lose nothing (`--costs`): checkpoints against none, recovery, snapshots against the disk, memory per key, several processes against one, a session cluster, real services.
 //! One file per subject; each is a whole process of the binary, its output is checked, and variants take turns in the same rounds.
 
 mod checkpoints;
+mod cluster;
 mod elasticsearch;
 mod job;
 mod kafka;
@@ -58,6 +59,7 @@ impl Costs<'_> {
         if wanted("processes") {
             processes::run(self)?;
         }
+        cluster::run(self, wanted)?;
         for (name, run) in [("kafka", kafka::run as fn(&Costs<'_>, &str) -> Result<()>), ("elasticsearch", elasticsearch::run)] {
             if wanted(name) {
                 match self.kafka {
