@@ -24,7 +24,7 @@ pub use children::{has_ended, processes, signal};
 pub use files::{binary, bundled_plugins, example_plugin, fixture_plugin, on_path, plugin, repository};
 pub use folder::Folder;
 pub use holding::Holding;
-pub use network::has_networks;
+pub use network::{Lan, Machine, has_networks, in_own_network};
 pub use once::{Seen, assert_counted, assert_windows};
 pub use process::{Finished, Run, Running, standpipe};
 pub use random::Random;

@@ -1,8 +1,11 @@
-//! A network that one run has for itself, with nothing in it but a loopback, which a test may cut: no packet goes from one of the job's processes to another. The machine's own
-//! network is never touched. The namespace has no name: it is gone with the last process in it, however the test ends.
+//! Networks that a test may cut: one that a run has for itself, with nothing in it but a loopback, and one of several machines that are connected by a switch ([`Lan`]).
+//! The machine's own network is never touched. The namespaces have no names: they are gone with the last process in them, however the test ends.
 
 use crate::{Run, Running, skip};
-use std::process::{Command, Stdio};
+use std::{
+    env,
+    process::{Child, Command, Stdio},
+};
 
 /// The rules of a port that is cut: their place before all others, and which end of a connection they look at.
 const PORT_RULES: [(&str, &str); 2] = [("10", "dport"), ("11", "sport")];
@@ -22,11 +25,15 @@ pub fn has_networks() -> bool {
 impl Run {
     /// In a network of its own (see [`has_networks`]).
     #[must_use]
-    pub fn in_own_network(mut self) -> Self {
-        let mut command = Command::new("unshare");
+    pub fn in_own_network(self) -> Self {
         // Both programs become the binary: the process is that of the run.
-        command.args(["--net", "--", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"]);
-        command.arg(self.command.get_program()).args(self.command.get_args());
+        self.behind(Command::new("unshare").args(["--net", "--", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"]))
+    }
+
+    /// Run by another program, which becomes it.
+    fn behind(mut self, program: &Command) -> Self {
+        let mut command = Command::new(program.get_program());
+        command.args(program.get_args()).arg(self.command.get_program()).args(self.command.get_args());
         for (name, value) in self.command.get_envs() {
             match value {
                 Some(value) => command.env(name, value),
@@ -104,4 +111,139 @@ impl Running {
         assert!(output.status.success(), "{command:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
+}
+
+/// Set in a test that is in a network of its own.
+const INSIDE: &str = "STANDPIPE_TEST_NETWORK";
+
+/// Whether this test is in a network of its own, and is to go on. If not, it is run there by this call, in a process of its own; `test` is its name.
+///
+/// # Panics
+/// When it fails there.
+#[must_use]
+pub fn in_own_network(test: &str) -> bool {
+    if env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    if !has_networks() {
+        return false;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"]);
+    command.arg(env::current_exe().expect("a test has a file")).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("unshare: {error}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("1 passed"), "there is no test {test:?}: {text}");
+    false
+}
+
+/// A switch in the network of a test that is [`in_own_network`], which has the address [`Self::ADDRESS`] there. A port that is cut says nothing to either end: what is sent is lost.
+pub struct Lan(());
+
+/// The switch.
+const SWITCH: &str = "switch";
+
+impl Lan {
+    /// The test's own.
+    pub const ADDRESS: &str = "10.77.0.1";
+
+    /// # Panics
+    /// When the test is not in a network of its own.
+    #[must_use]
+    pub fn start() -> Self {
+        assert!(env::var_os(INSIDE).is_some(), "the test is in the machine's network");
+        ip(&["link", "add", SWITCH, "type", "bridge"]);
+        ip(&["addr", "add", &format!("{}/24", Self::ADDRESS), "dev", SWITCH]);
+        ip(&["link", "set", SWITCH, "up"]);
+        Self(())
+    }
+
+    /// A machine that is connected: the `number` is from 2 to 254, and no other one has it.
+    ///
+    /// # Panics
+    /// When the system refuses.
+    #[must_use]
+    pub fn machine(&self, number: u8) -> Machine {
+        // Whoever has the namespace; it ends with its standard input.
+        let mut holder = Command::new("unshare");
+        holder.args(["--net", "--", "sh", "-c", "ip link set lo up && echo && exec cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = holder.spawn().unwrap_or_else(|error| panic!("unshare: {error}"));
+        let mut ready = [0];
+        let from = holder.stdout.as_mut().expect("standard output is piped");
+        std::io::Read::read_exact(from, &mut ready).expect("the network is there");
+        let machine = Machine { holder, port: format!("port{number}"), address: format!("10.77.0.{number}") };
+        ip(&["link", "add", &machine.port, "type", "veth", "peer", "name", "eth0", "netns", &machine.holder.id().to_string()]);
+        for command in [&["addr", "add", &format!("{}/24", machine.address), "dev", "eth0"][..], &["link", "set", "eth0", "up"]] {
+            let mut inside = Command::new("nsenter");
+            inside.arg(machine.namespace()).arg("ip").args(command);
+            must(&mut inside);
+        }
+        ip(&["link", "set", &machine.port, "up"]);
+        machine.join();
+        machine
+    }
+}
+
+/// A network namespace that is connected to the switch.
+pub struct Machine {
+    holder: Child,
+    port: String,
+    /// Its own.
+    pub address: String,
+}
+
+impl Machine {
+    fn namespace(&self) -> String {
+        format!("--net=/proc/{}/ns/net", self.holder.id())
+    }
+
+    /// Nothing reaches it, and nothing that it sends arrives.
+    ///
+    /// # Panics
+    /// When the system refuses.
+    pub fn cut(&self) {
+        ip(&["link", "set", &self.port, "nomaster"]);
+    }
+
+    /// It is connected again.
+    ///
+    /// # Panics
+    /// When the system refuses.
+    pub fn join(&self) {
+        ip(&["link", "set", &self.port, "master", SWITCH]);
+    }
+
+    /// It does not reach the other machines that are isolated, nor do they; the test itself is reached, and reaches it.
+    ///
+    /// # Panics
+    /// When the system refuses.
+    pub fn isolate(&self, is: bool) {
+        ip(&["link", "set", &self.port, "type", "bridge_slave", "isolated", if is { "on" } else { "off" }]);
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // It has no other end but that of its input.
+        drop(self.holder.stdin.take());
+        drop(self.holder.wait());
+    }
+}
+
+impl Run {
+    /// On that machine.
+    #[must_use]
+    pub fn on(self, machine: &Machine) -> Self {
+        self.behind(Command::new("nsenter").arg(machine.namespace()).arg("--"))
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    must(Command::new("ip").args(arguments));
+}
+
+fn must(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {output:?}");
 }
