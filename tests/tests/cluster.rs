@@ -84,6 +84,8 @@ fn workers_end_when_the_manager_is_silent_for_a_lease_and_begin_again_when_it_is
     cluster.manager = Some(start_manager(&cluster.folder, cluster.port));
     let again = cluster.wait_for(&id, "another attempt", |job| job["attempt"] == 1 && job["state"] == "RUNNING");
     assert!(again["restarts"] == 1, "{again:#}");
+    let why = cluster.exceptions(&id);
+    assert!(why.len() == 1 && why[0].contains("has not heard of the job manager for too long"), "{why:?}");
     cluster.state(&id, "FINISHED");
     assert_exactly_once(&cluster.folder);
 }

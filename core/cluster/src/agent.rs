@@ -28,7 +28,7 @@ struct Held {
     status: Option<Value>,
     /// Orders do not have it any more.
     dropped: bool,
-    /// It was ended because the manager was silent.
+    /// It was ended, or has ended itself, because the manager was silent.
     fenced: bool,
 }
 
@@ -145,6 +145,13 @@ impl Agent {
         is_new
     }
 
+    /// A process has ended itself because its lease was over, before it was ended for that.
+    pub fn fenced(&mut self, attempt: &Attempt) {
+        if let Some(held) = self.held.get_mut(attempt) {
+            held.fenced = true;
+        }
+    }
+
     /// A process is no more.
     pub fn ended(&mut self, attempt: &Attempt, mut ended: Ended) {
         let Some(held) = self.held.get_mut(attempt) else { return };
@@ -175,5 +182,35 @@ impl Agent {
             }
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manager::job_for_tests;
+    use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
+
+    /// Whoever is quicker: the process that looks at its lease, or the task manager that ends it.
+    #[test]
+    fn a_process_that_has_ended_itself_with_its_lease_says_that_the_manager_was_silent() {
+        for by_itself in [true, false] {
+            let job = job_for_tests("j");
+            let attempt = Attempt { job: "j".to_owned(), number: 0 };
+            let order = Order { attempt: attempt.clone(), restarts: 0, process: 0, slots: vec![1], bundle: job.bundle.clone(), go: None };
+            let version = Version { generation: 1, number: 1 };
+            let orders = Orders { version, lease_millis: 1_000, workers: vec![order], requests: Vec::new() };
+            let mut agent = Agent::default();
+            agent.answered(&orders, 0);
+            agent.orders(&orders, 0, 1);
+            if by_itself {
+                agent.fenced(&attempt);
+            } else {
+                assert_eq!(agent.wake(800), [Do::Kill(attempt.clone())]);
+            }
+            agent.ended(&attempt, Ended::new(0, ExitStatus::from_raw(9), !by_itself));
+            let Phase::Ended(ended) = agent.report().remove(0).phase else { panic!("it has ended") };
+            assert!(ended.lost && !ended.killed && ended.said.unwrap().contains("has not heard of the job manager"));
+        }
     }
 }

@@ -59,17 +59,16 @@ pub(super) fn run(costs: &Costs<'_>) -> Result<()> {
     println!("|---|---|---|---|---|---|---|---|");
     for (way, times) in &results {
         let of = |figure: fn(&Times) -> f64, percent| percentile(&times.iter().map(figure).collect::<Vec<_>>(), percent);
-        let (running, first): (fn(&Times) -> f64, fn(&Times) -> f64) = (|one| one.running, |one| one.first_row);
         println!(
             "| {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} |",
             way.title(),
             of(|one| one.answered, 50),
-            of(running, 50),
-            of(running, 95),
-            of(running, 100),
-            of(first, 50),
-            of(first, 95),
-            of(first, 100)
+            of(|one| one.running, 50),
+            of(|one| one.running, 95),
+            of(|one| one.running, 100),
+            of(|one| one.first_row, 50),
+            of(|one| one.first_row, 95),
+            of(|one| one.first_row, 100)
         );
     }
     println!();

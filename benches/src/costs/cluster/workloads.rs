@@ -24,6 +24,13 @@ struct OnCluster {
     cpu: f64,
 }
 
+/// What the rounds of a workload took at a parallelism, here and there.
+struct Rounds {
+    workload: Workload,
+    parallelism: u32,
+    pairs: Vec<(Run, OnCluster)>,
+}
+
 pub(super) fn run(costs: &Costs<'_>) -> Result<()> {
     let input = generate::prepare(costs.data, costs.scale)?;
     let mut session = Session::start(costs, "15s")?;
@@ -51,18 +58,18 @@ pub(super) fn run(costs: &Costs<'_>) -> Result<()> {
                 );
                 pairs.push((here, there));
             }
-            results.push((workload, parallelism, pairs));
+            results.push(Rounds { workload, parallelism, pairs });
         }
     }
     print(&results);
     Ok(())
 }
 
-fn print(results: &[(Workload, u32, Vec<(Run, OnCluster)>)]) {
+fn print(results: &[Rounds]) {
     println!("On a cluster against `run`; ratios are medians of the rounds' ratios:\n");
     println!("| workload | `run`: wall s | CPU s | cluster: wall s | from RUNNING s | CPU s | wall ratio | from RUNNING | CPU ratio |");
     println!("|---|---|---|---|---|---|---|---|---|");
-    for (workload, parallelism, pairs) in results {
+    for Rounds { workload, parallelism, pairs } in results {
         let of = |figure: fn(&(Run, OnCluster)) -> f64| median(&pairs.iter().map(figure).collect::<Vec<_>>());
         println!(
             "| {} p{parallelism} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",

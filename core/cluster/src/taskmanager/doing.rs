@@ -1,6 +1,6 @@
 //! What is decided is done: files of a worker are fetched and laid out, its process is started and killed, and what is left of it goes.
 
-use super::{Event, LEASE, Ordered, TaskManager, WorkerSpec, folders, worker::Worker};
+use super::{Event, LEASE, Ordered, TaskManager, WorkerSpec, folders, lease, millis, worker::Worker};
 use crate::{
     agent::Do,
     blobs::Blobs,
@@ -9,6 +9,7 @@ use crate::{
 };
 use std::{
     io,
+    os::unix::process::ExitStatusExt,
     path::Path,
     process::ExitStatus,
     sync::{
@@ -17,6 +18,9 @@ use std::{
     },
     thread,
 };
+
+/// SIGKILL: so a worker ends itself when its lease is over.
+const KILL: i32 = 9;
 
 impl TaskManager {
     pub(super) fn do_all(&mut self, all: Vec<Do>) {
@@ -137,6 +141,10 @@ impl TaskManager {
         };
         if !ended.is_success() && ended.said.is_none() {
             ended.said = worker.verdict().or_else(|| worker.last_words());
+        }
+        let is_over = self.agent.lease_ends().is_some_and(|until| millis(lease::now()) >= until);
+        if is_over && ended.status().signal() == Some(KILL) && worker.verdict().is_none() {
+            self.agent.fenced(attempt);
         }
         if let Some(status) = worker.last_status() {
             self.agent.status(attempt, status);
