@@ -22,8 +22,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Between two looks at a job.
-const PERIOD: Duration = Duration::from_millis(4);
+/// Between two looks at a job; seldom enough that the manager has not much to do for it.
+const PERIOD: Duration = Duration::from_millis(10);
 
 type Subject = fn(&Costs<'_>) -> Result<()>;
 
@@ -200,10 +200,15 @@ impl<'a> Session<'a> {
         self.wait_for(job, "its end", |job| state(job) == "CANCELED").map(drop)
     }
 
-    /// CPU seconds of the manager, the task managers and all processes of theirs that have ended.
-    fn cpu(&self) -> Result<f64> {
-        let ids = self.task_managers.iter().map(TaskManager::id).chain([self.manager.id()]);
-        ids.map(|id| Ok(process::cpu(id)? + process::cpu_of_ended_children(id)?)).sum()
+    /// CPU seconds of all workers that have ended.
+    fn workers_cpu(&self) -> Result<f64> {
+        self.task_managers.iter().map(|one| process::cpu_of_ended_children(one.id())).sum()
+    }
+
+    /// CPU seconds of the manager, of what has planned for it, and of the task managers.
+    fn others_cpu(&self) -> Result<f64> {
+        let manager = process::cpu(self.manager.id())? + process::cpu_of_ended_children(self.manager.id())?;
+        self.task_managers.iter().try_fold(manager, |sum, one| Ok(sum + process::cpu(one.id())?))
     }
 }
 

@@ -20,8 +20,10 @@ struct OnCluster {
     wall: f64,
     /// Of these from RUNNING on.
     running: f64,
-    /// CPU seconds of the worker, the task manager, the manager and what plans for it.
-    cpu: f64,
+    /// CPU seconds of the worker.
+    worker: f64,
+    /// Of the task manager, the manager and what plans for it, as far as they had to do meanwhile.
+    others: f64,
 }
 
 /// What the rounds of a workload took at a parallelism, here and there.
@@ -54,7 +56,7 @@ pub(super) fn run(costs: &Costs<'_>) -> Result<()> {
                     here.cpu,
                     there.wall,
                     there.running,
-                    there.cpu
+                    there.worker
                 );
                 pairs.push((here, there));
             }
@@ -67,21 +69,24 @@ pub(super) fn run(costs: &Costs<'_>) -> Result<()> {
 
 fn print(results: &[Rounds]) {
     println!("On a cluster against `run`; ratios are medians of the rounds' ratios:\n");
-    println!("| workload | `run`: wall s | CPU s | cluster: wall s | from RUNNING s | CPU s | wall ratio | from RUNNING | CPU ratio |");
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!(
+        "| workload | `run`: wall s | CPU s | cluster: wall s | from RUNNING s | worker's CPU s | others' CPU s | wall: ratio | from RUNNING: ratio | CPU: ratio |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for Rounds { workload, parallelism, pairs } in results {
         let of = |figure: fn(&(Run, OnCluster)) -> f64| median(&pairs.iter().map(figure).collect::<Vec<_>>());
         println!(
-            "| {} p{parallelism} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
+            "| {} p{parallelism} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
             workload.name().to_uppercase(),
             of(|(here, _)| here.wall),
             of(|(here, _)| here.cpu),
             of(|(_, there)| there.wall),
             of(|(_, there)| there.running),
-            of(|(_, there)| there.cpu),
+            of(|(_, there)| there.worker),
+            of(|(_, there)| there.others),
             of(|(here, there)| there.wall / here.wall),
             of(|(here, there)| there.running / here.wall),
-            of(|(here, there)| there.cpu / here.cpu.max(0.01)),
+            of(|(here, there)| there.worker / here.cpu.max(0.01)),
         );
     }
     println!();
@@ -104,7 +109,7 @@ fn on_cluster(session: &Session<'_>, workload: Workload, parallelism: u32, input
     let pipeline = lines.join("\n");
     let is_set = pipeline.contains(&*input.to_string_lossy()) && pipeline.contains(&*output.to_string_lossy());
     ensure!(is_set, "{}: its paths are not those that the benchmark sets", file.display());
-    let cpu = session.cpu()?;
+    let (worker, others) = (session.workers_cpu()?, session.others_cpu()?);
     let begun = Instant::now();
     let job = session.submit(&format!("bench-{}", workload.name()), &pipeline, parallelism)?;
     let mut running = None;
@@ -116,5 +121,5 @@ fn on_cluster(session: &Session<'_>, workload: Workload, parallelism: u32, input
     })?;
     let wall = begun.elapsed().as_secs_f64();
     let running = running.map_or(0.0, |since| since.elapsed().as_secs_f64());
-    Ok(OnCluster { wall, running, cpu: session.cpu()? - cpu })
+    Ok(OnCluster { wall, running, worker: session.workers_cpu()? - worker, others: session.others_cpu()? - others })
 }
