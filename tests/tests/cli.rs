@@ -183,7 +183,13 @@ fn log_lines_are_json_where_that_is_asked_for() {
     let ours: Vec<&Value> = lines.iter().filter(|line| line["message"] == "as asked, a line").collect();
     assert_eq!(ours.len(), 3, "{}", finished.stderr);
     for line in ours {
-        assert!(line["level"] == "INFO" && line["node"] == "sinks.out" && line["timestamp"].is_string(), "{line}");
+        assert!(
+            line["level"] == "INFO"
+                && line["operator"] == "sinks.out"
+                && line["job"].as_str().is_some_and(|job| job.len() == 32)
+                && line["timestamp"].is_string(),
+            "{line}"
+        );
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     collect::Collected,
     figures::{Figures, Told},
     random_id,
+    spans::Spans,
 };
 use crate::{
     blobs::{BlobError, Blobs},
@@ -17,6 +18,7 @@ use crate::{
 };
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
+use standpipe_trace::{Span, Traces};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -71,6 +73,7 @@ pub(crate) struct Shared {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) assets: Assets,
+    pub(super) traces: Traces,
 }
 
 pub(super) struct State {
@@ -81,6 +84,7 @@ pub(super) struct State {
     pub(super) disposals: BTreeMap<String, Option<Result<(), String>>>,
     /// Rows that somebody waits for, by request; none: they have not come.
     pub(super) collected: BTreeMap<String, Option<Collected>>,
+    spans: Spans,
 }
 
 /// The time since 1970, which does not jump while the manager runs.
@@ -111,6 +115,7 @@ impl Shared {
             figures: Figures::default(),
             disposals: BTreeMap::new(),
             collected: BTreeMap::new(),
+            spans: Spans::new(options.traces.clone()),
         };
         let shared = Self {
             store: Mutex::new(store),
@@ -127,6 +132,7 @@ impl Shared {
             clock,
             settings: options.settings,
             assets: options.assets,
+            traces: options.traces,
         };
         shared.decide(|_, _, _| (actions, ()));
         shared
@@ -137,7 +143,7 @@ impl Shared {
         let store = self.store.lock();
         let mut state = self.state.lock();
         let now = self.clock.now();
-        let State { manager, triggers, .. } = &mut *state;
+        let State { manager, triggers, spans, .. } = &mut *state;
         let (mut actions, result) = decide(manager, triggers, now);
         triggers.settle(manager, now);
         actions.extend(give_up_rescales(manager, triggers));
@@ -151,6 +157,7 @@ impl Shared {
                 },
             }
         }
+        saved.iter().filter_map(|id| manager.jobs().get(id)).for_each(|job| spans.follow(job));
         let forgotten = forget_history(manager, triggers);
         let triggers = triggers.changed();
         let changes = Changes {
@@ -217,13 +224,21 @@ impl Shared {
         self.blobs.keep_only(&needed, recent)
     }
 
-    /// A bundle whose files are here becomes a job. Blocks.
-    pub(super) fn submit(&self, bundle: Bundle) -> Result<String, Refused> {
+    /// A bundle whose files are here becomes a job; what becomes of it belongs to `span`. Blocks.
+    pub(super) fn submit(&self, mut bundle: Bundle, span: &Span) -> Result<String, Refused> {
         if self.look(|manager| manager.jobs().values().filter(|job| !job.is_over()).count()) >= MOST_JOBS {
             return Err(Refused::Many);
         }
         let id = random_id().map_err(|error| Refused::Wrong(vec![error.to_string()]))?;
-        let planned = self.plan(&bundle).map_err(Refused::Wrong)?;
+        let planning = span.child("plan");
+        let planned = self.plan(&bundle).map_err(|errors| {
+            let mut planning = planning;
+            planning.fail(&errors.join("\n"));
+            Refused::Wrong(errors)
+        })?;
+        if let Some(context) = span.context() {
+            bundle.options.traceparent = Some(context.to_string());
+        }
         self.decide(|manager, _, now| (manager.submit(Job::new(id.clone(), bundle, planned, now), now), ()));
         Ok(id)
     }
