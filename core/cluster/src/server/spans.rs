@@ -133,3 +133,126 @@ impl Open {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manager::{Member, Rescale, job_for_tests};
+    use parking_lot::Mutex;
+    use standpipe_trace::{Beginning, Recorder, Recording, Value};
+    use std::sync::Arc;
+
+    type Lines = Arc<Mutex<Vec<String>>>;
+
+    struct Heard(Lines);
+
+    struct One(Lines, &'static str);
+
+    impl Recorder for Heard {
+        fn begin(&self, beginning: &Beginning<'_>) -> Box<dyn Recording> {
+            self.0.lock().push(format!("+{}", beginning.name));
+            Box::new(One(Arc::clone(&self.0), beginning.name))
+        }
+    }
+
+    impl Recording for One {
+        fn context(&self) -> Context {
+            Context { trace: 1, span: 1, is_sampled: true }
+        }
+
+        fn set(&mut self, _: &'static str, _: Value) {}
+
+        fn fail(&mut self, why: &str) {
+            self.0.lock().push(format!("{}: {why}", self.1));
+        }
+    }
+
+    impl Drop for One {
+        fn drop(&mut self) {
+            self.0.lock().push(format!("-{}", self.1));
+        }
+    }
+
+    fn deployed(running: bool) -> Stage {
+        Stage::Deployed { members: Vec::<Member>::new(), running, deadline: None, killed: None, go: Vec::new() }
+    }
+
+    /// What is told of a job that goes through these stages.
+    fn told(steps: &[&dyn Fn(&mut Job)]) -> String {
+        let lines = Lines::default();
+        let mut spans = Spans::new(Traces::to(Arc::new(Heard(Arc::clone(&lines)))));
+        let mut job = job_for_tests("a");
+        for step in steps {
+            step(&mut job);
+            spans.follow(&job);
+            lines.lock().push("|".to_owned());
+        }
+        assert!(!job.is_over() || spans.jobs.is_empty(), "nothing is kept of what is over");
+        lines.lock().join(" ")
+    }
+
+    fn waits(job: &mut Job) {
+        job.stage = Stage::Waiting;
+    }
+
+    fn begins(job: &mut Job) {
+        job.begin_for_tests();
+        job.stage = deployed(false);
+    }
+
+    fn runs(job: &mut Job) {
+        job.stage = deployed(true);
+    }
+
+    fn fails(job: &mut Job) {
+        job.attempts.last_mut().unwrap().why = Some("lost".to_owned());
+        job.stage = Stage::Pausing { until: 1 };
+    }
+
+    fn is_to_be_rescaled(job: &mut Job) {
+        job.rescale = Some(Rescale { trigger: "t".to_owned(), parallelism: 2, planned: job.planned.clone() });
+    }
+
+    fn is_not_rescaled(job: &mut Job) {
+        job.rescale = None;
+    }
+
+    fn is_rescaled(job: &mut Job) {
+        job.rescale = None;
+        job.stage = Stage::Waiting;
+    }
+
+    #[test]
+    fn a_job_that_fails_recovers() {
+        let expected =
+            "+schedule | +attempt +launch -schedule | -launch | attempt: lost -attempt +recover | +attempt +launch | -launch -recover |";
+        assert_eq!(sorted(&told(&[&waits, &begins, &runs, &fails, &begins, &runs])), sorted(expected));
+        let over = |job: &mut Job| job.stage = Stage::Over(Outcome::Failed);
+        let expected = "+attempt +launch | attempt: lost -attempt launch: lost -launch +recover | recover: lost -recover |";
+        assert_eq!(sorted(&told(&[&begins, &fails, &over])), sorted(expected));
+    }
+
+    #[test]
+    fn a_rescale_ends_when_the_job_runs_again_or_has_not_stopped() {
+        let expected = "+attempt +launch | -launch | +rescale | +schedule -attempt | +attempt +launch -schedule | -launch -rescale |";
+        assert_eq!(sorted(&told(&[&begins, &runs, &is_to_be_rescaled, &is_rescaled, &begins, &runs])), sorted(expected));
+        let expected = "+attempt +launch | -launch | +rescale | -rescale rescale: the job has not stopped for it |";
+        assert_eq!(sorted(&told(&[&begins, &runs, &is_to_be_rescaled, &is_not_rescaled])), sorted(expected));
+    }
+
+    #[test]
+    fn what_ran_before_this_manager_has_no_beginning() {
+        assert_eq!(told(&[&|job| (job.next_attempt, job.stage) = (3, deployed(true))]), "|");
+    }
+
+    /// Within a step the order does not matter.
+    fn sorted(told: &str) -> Vec<Vec<&str>> {
+        told.split('|')
+            .map(|step| {
+                let mut words: Vec<&str> = step.split_whitespace().collect();
+                words.sort_unstable();
+                words
+            })
+            .collect()
+    }
+}
