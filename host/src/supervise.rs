@@ -344,7 +344,7 @@ fn wait(process: u32, mut child: Child, events: Sender<Event>) -> io::Result<()>
     thread::Builder::new().name("child".to_owned()).spawn(wait).map(drop)
 }
 
-/// Ends as the child has ended; it has said why. So has its trace, which is linked with `span`.
+/// Ends as the child has ended, and so does `span`; it has said why.
 fn end_as(ended: &Ended, processes: u32, mut span: Span) -> anyhow::Result<()> {
     let (process, status) = (ended.process, ended.status());
     if !status.success() {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     cluster::{Cluster, frame::Frame},
     dataflow::time::{self, CheckpointId, Tick},
-    runtime::{Outcome, error::Cause},
+    runtime::error::Cause,
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
@@ -293,9 +293,9 @@ impl Job {
         self.failure.lock().is_some()
     }
 
-    /// For people.
-    pub(crate) fn why_ended(&self, end: Outcome) -> String {
-        self.failure.lock().as_ref().map_or_else(|| format!("the job was {end} before it ran"), ToString::to_string)
+    /// The node that has failed, and what happened, for the log.
+    pub(crate) fn why_failed(&self) -> Option<(String, String)> {
+        self.failure.lock().as_ref().map(|error| (error.node.clone(), error.to_string()))
     }
 
     pub(crate) fn take_failure(&self) -> Option<JobError> {

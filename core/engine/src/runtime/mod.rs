@@ -188,8 +188,17 @@ fn supervise(job: &Arc<Job>) -> Result<JobReport, JobError> {
         (false, false) => Outcome::Finished,
     };
     let elapsed = begin.elapsed();
-    job.starting.give_up(&job.why_ended(end));
-    tracing::info!(job = %id, failed = job.failed(), %end, "job {name:?} ended after {:.1} s", elapsed.as_secs_f64());
+    let seconds = elapsed.as_secs_f64();
+    match job.why_failed() {
+        Some((operator, why)) => {
+            tracing::info!(job = %id, operator, failed = true, "job {name:?} failed after {seconds:.1} s: {why}");
+            job.starting.give_up(&why);
+        }
+        None => {
+            tracing::info!(job = %id, failed = false, %end, "job {name:?} ended after {seconds:.1} s");
+            job.starting.give_up(&format!("the job was {end} before it ran"));
+        }
+    }
     job.take_failure().map_or(Ok(JobReport { end, elapsed, totals: job.metrics.totals() }), Err)
 }
 

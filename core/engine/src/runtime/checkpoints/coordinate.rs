@@ -356,7 +356,7 @@ impl<'a> Thread<'a> {
         };
         self.checkpoints.build_on(base);
         self.job.tell_others(&Frame::BuildOn(base.into()));
-        let about = About { id, is_savepoint, reason: reason_text(reason) };
+        let about = About { id, is_savepoint, reason };
         let spans = Collecting::begin(self.job, &about, self.nodes_with_state());
         let nodes = BTreeMap::new();
         self.collected = Some(Collected { id, kind, begun, triggered, nodes, wanted, drained: false, complete: false, spans });
@@ -493,14 +493,6 @@ impl<'a> Thread<'a> {
 /// Whether a node's subtasks commit what they have prepared.
 pub(crate) fn commits(node: &Node) -> bool {
     matches!(&node.operator, Operator::Sink(sink) if sink.validation.details.capabilities.transactional)
-}
-
-const fn reason_text(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Interval => "interval",
-        Reason::Savepoint => "request",
-        Reason::Last => "last",
-    }
 }
 
 fn micros(duration: Duration) -> Micros {

@@ -3,6 +3,7 @@
 //! up says why, and which nodes had not answered. Of subtasks in other processes it is known only when their state is stored.
 
 use crate::runtime::job::Job;
+use standpipe_checkpoint::coordinator::Reason;
 use standpipe_pipeline::plan::NodeId;
 use standpipe_trace::{Beginning, Kind, Span};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +31,7 @@ struct Node {
 pub(super) struct About {
     pub(super) id: u64,
     pub(super) is_savepoint: bool,
-    pub(super) reason: &'static str,
+    pub(super) reason: Reason,
 }
 
 impl Collecting {
@@ -43,7 +44,12 @@ impl Collecting {
         let name = if about.is_savepoint { "savepoint" } else { "checkpoint" };
         let beginning = Beginning { name, kind: Kind::Inside, parent: None, link: options.parent.as_ref() };
         let whole = options.traces.begin(&beginning).with("job_id", options.job_id.as_str()).with("job_name", job.plan.name.as_str());
-        let whole = whole.with("checkpoint", about.id).with("reason", about.reason).with("generation", options.generation);
+        let reason = match about.reason {
+            Reason::Interval => "interval",
+            Reason::Savepoint => "request",
+            Reason::Last => "last",
+        };
+        let whole = whole.with("checkpoint", about.id).with("reason", reason).with("generation", options.generation);
         let node = |(id, parallelism): (NodeId, u32)| {
             let subtasks: BTreeSet<u32> = (0..parallelism).collect();
             (id, Node { asked: subtasks.clone(), missing: subtasks, align: None, write: None, bytes: 0 })
