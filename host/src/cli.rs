@@ -201,6 +201,9 @@ pub(crate) struct ClusterStart {
     /// The port of its job manager, on 127.0.0.1
     #[arg(long, default_value_t = 8081, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
+    /// Answer Prometheus there, at /metrics, with the figures of its task manager and of jobs
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
     /// Its data and logs [default: ~/.local/state/standpipe/cluster]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,

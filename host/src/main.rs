@@ -22,6 +22,7 @@ mod progress;
 mod secrets;
 mod signals;
 mod supervise;
+mod traces;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -41,11 +42,16 @@ fn main() -> ExitCode {
         }
     };
     logging::start(arguments.log_format, arguments.log_level);
-    match commands::run(arguments.command) {
-        Ok(()) => exit::Code::Success.into(),
+    if let Some(service) = commands::service(&arguments.command) {
+        traces::start(service);
+    }
+    let code = match commands::run(arguments.command) {
+        Ok(()) => exit::Code::Success,
         Err(error) => {
             exit::report(&error);
-            exit::code(&error).into()
+            exit::code(&error)
         }
-    }
+    };
+    traces::finish();
+    code.into()
 }

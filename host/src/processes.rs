@@ -6,7 +6,7 @@ use crate::{
     control,
     exit::{Code, Failure},
     output::say,
-    supervise,
+    supervise, traces,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use standpipe_checkpoint::TakenOver;
@@ -207,7 +207,7 @@ impl Member {
             Ok(Ok(go)) => go,
             Err(error) if !is_given_up(&error) => return Err(error.into()),
             // Another one has ended before it was ready, and has said why.
-            _ => std::process::exit(Code::Failed as i32),
+            _ => traces::exit(Code::Failed),
         };
         let secret = Secret::from_hex(&go.secret).ok_or_else(|| Failure::error(Code::Failed, "the supervisor has given no secret"))?;
         if tls && go.tls.is_none() {

@@ -14,6 +14,7 @@ use crate::{
     exit::{Code, Failure},
     output::say,
     processes::{Launch, Member, PROCESS, warn_of_idle},
+    traces,
 };
 use chrono::Utc;
 use rustix::process::{Pid, Signal, kill_process};
@@ -27,6 +28,7 @@ use standpipe_cluster::{
 };
 use standpipe_engine::RunOptions;
 use standpipe_pipeline::Plan;
+use standpipe_trace::Span;
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -73,7 +75,7 @@ pub(crate) fn job_id() -> Option<String> {
 /// Makes a command a child of this process: the start of a job with that number.
 pub(crate) fn be_child(command: &mut Command, attempt: u32, job_id: &str) {
     command.env(ATTEMPT, attempt.to_string()).env(SUPERVISOR, std::process::id().to_string());
-    command.env(JOB, job_id).env_remove(PROCESS).env_remove(RESTARTS);
+    command.env(JOB, job_id).env_remove(PROCESS).env_remove(RESTARTS).env_remove(traces::PARENT);
 }
 
 /// What a child does first: it dies with its supervisor.
@@ -122,7 +124,8 @@ struct Watched {
 }
 
 /// Runs the job until it ends otherwise than by a failure, or is not to be started again; in so many processes, which talk over TLS or in the clear.
-pub(crate) fn supervise(plan: &Plan, processes: u32, tls: bool) -> anyhow::Result<()> {
+/// `span` has all of it.
+pub(crate) fn supervise(plan: &Plan, processes: u32, tls: bool, span: &mut Span) -> anyhow::Result<()> {
     warn_of_idle(plan, processes);
     let id = RunOptions::new().job_id;
     let (events, happened) = mpsc::channel();
@@ -130,7 +133,8 @@ pub(crate) fn supervise(plan: &Plan, processes: u32, tls: bool) -> anyhow::Resul
     let identity = Identity { job: plan.name.clone(), id: id.clone(), started: Utc::now(), restarts: 0, generation: 0, checkpoints: None };
     let watched = Arc::new(Mutex::new(Watched { identity, reason: "it is being started".to_owned() }));
     let server = Server::start_if_possible(control::socket(&id), answer(&id, &watched, events.clone()));
-    let end = Supervisor { plan, processes, tls, id: &id, events, happened, watched }.run()?;
+    span.set("job_id", id.as_str());
+    let end = Supervisor { plan, processes, tls, id: &id, events, happened, watched, span }.run()?;
     if let Some(server) = server {
         server.finish(match &end {
             End::Child(ended) if !ended.is_success() => Answer::Failed(format!("its process has ended: {}", ended.status())),
@@ -140,7 +144,7 @@ pub(crate) fn supervise(plan: &Plan, processes: u32, tls: bool) -> anyhow::Resul
     // Of a child that was killed.
     drop(control::socket_of_child(&id).and_then(fs::remove_file));
     match end {
-        End::Child(ended) => end_as(&ended, processes),
+        End::Child(ended) => end_as(&ended, processes, std::mem::take(span)),
         End::Stopped => Ok(()),
     }
 }
@@ -154,6 +158,7 @@ struct Supervisor<'a> {
     events: Sender<Event>,
     happened: Receiver<Event>,
     watched: Arc<Mutex<Watched>>,
+    span: &'a Span,
 }
 
 impl Supervisor<'_> {
@@ -185,11 +190,13 @@ impl Supervisor<'_> {
                 let mut watched = lock(&self.watched);
                 (watched.identity.restarts, watched.reason) = (attempt, said);
             }
+            let restart = self.span.child("restart").with("attempt", attempt).with("cause", why);
             // Whatever is heard of now is a wish to stop.
             if !matches!(self.happened.recv_timeout(wait), Err(RecvTimeoutError::Timeout)) {
                 say!("{name}: stopped while it waited to be started again");
                 return Ok(End::Stopped);
             }
+            restart.end();
         }
     }
 
@@ -216,6 +223,9 @@ impl Supervisor<'_> {
         let mut command = Command::new(env::current_exe()?);
         command.args(env::args_os().skip(1));
         be_child(&mut command, attempt, self.id);
+        if let Some(context) = self.span.context() {
+            command.env(traces::PARENT, context.to_string());
+        }
         if self.processes > 1 {
             command.env(PROCESS, Member { process, processes: self.processes }.to_text());
         }
@@ -343,9 +353,13 @@ fn wait(process: u32, mut child: Child, events: Sender<Event>) -> io::Result<()>
     thread::Builder::new().name("child".to_owned()).spawn(wait).map(drop)
 }
 
-/// Ends as the child has ended; it has said why.
-fn end_as(ended: &Ended, processes: u32) -> anyhow::Result<()> {
+/// Ends as the child has ended, and so does `span`; it has said why.
+fn end_as(ended: &Ended, processes: u32, mut span: Span) -> anyhow::Result<()> {
     let (process, status) = (ended.process, ended.status());
+    if !status.success() {
+        span.fail(&format!("process {process} has ended: {status}"));
+    }
+    span.end();
     let code = match status.code() {
         Some(0) => return Ok(()),
         Some(2) => Code::Usage,
@@ -355,7 +369,7 @@ fn end_as(ended: &Ended, processes: u32) -> anyhow::Result<()> {
         None if processes > 1 => return Err(Failure::error(Code::Failed, format!("process {process} of {processes} has ended: {status}"))),
         None => return Err(Failure::error(Code::Failed, format!("the job's process has ended: {status}"))),
     };
-    exit(code as i32)
+    traces::exit(code)
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub fn standpipe<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Run {
     let mut command = Command::new(binary());
     command.current_dir(repository());
-    for name in ["STANDPIPE_PLUGIN_PATH", "STANDPIPE_LOG", "STANDPIPE_LOG_FORMAT"] {
+    let ours = ["STANDPIPE_PLUGIN_PATH", "STANDPIPE_LOG", "STANDPIPE_LOG_FORMAT"];
+    for name in ours.into_iter().chain(["TRACEPARENT", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER"]) {
         command.env_remove(name);
     }
     Run { command, input: Input::None, is_read: true, stderr_is_gone: false, timeout: TIMEOUT }.args(arguments)

@@ -183,8 +183,27 @@ fn log_lines_are_json_where_that_is_asked_for() {
     let ours: Vec<&Value> = lines.iter().filter(|line| line["message"] == "as asked, a line").collect();
     assert_eq!(ours.len(), 3, "{}", finished.stderr);
     for line in ours {
-        assert!(line["level"] == "INFO" && line["node"] == "sinks.out" && line["timestamp"].is_string(), "{line}");
+        assert!(
+            line["level"] == "INFO"
+                && line["operator"] == "sinks.out"
+                && line["job"].as_str().is_some_and(|job| job.len() == 32)
+                && line["timestamp"].is_string(),
+            "{line}"
+        );
     }
+}
+
+#[test]
+fn a_failure_is_logged_with_its_job_and_operator() {
+    let folder = Folder::new();
+    folder.write("fails.yaml", THREE.replace("connector: print, format: json", "connector: bad, with: {at: write, how: fail}"));
+    let run = standpipe(["--log-format", "json", "--log-level", "info", "run", "fails.yaml", "--quiet"]);
+    let finished = run.in_directory(folder.path()).plugin_path(fixture_plugin()).finish().code(1);
+    let lines: Vec<Value> = finished.stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let failed: Vec<&Value> = lines.iter().filter(|line| line["failed"] == true).collect();
+    let [line] = failed[..] else { panic!("{}", finished.stderr) };
+    assert!(line["operator"] == "sinks.out" && line["job"].as_str().is_some_and(|job| job.len() == 32), "{line}");
+    assert!(line["message"].as_str().is_some_and(|message| message.contains("as asked, in write")), "{line}");
 }
 
 #[test]

@@ -224,6 +224,17 @@ fn start_cluster(folder: &Folder, port: u16, metrics: u16) -> [Running; 2] {
 }
 
 #[test]
+fn a_cluster_of_this_machine_answers_where_it_is_told_to() {
+    let (folder, port, metrics) = (Folder::new(), free_port().to_string(), free_port());
+    let data = folder.at("cluster");
+    let start = standpipe(["cluster", "start", "--slots", "3", "--port", &port, "--metrics", &format!("127.0.0.1:{metrics}"), "--data"]);
+    let _ = start.args([&data]).timeout(PATIENCE).finish().code(0);
+    let told = text(metrics);
+    let _ = standpipe(["cluster", "stop", "--data"]).args([&data]).timeout(PATIENCE).finish().code(0);
+    assert!(told.as_ref().is_some_and(|told| told.contains("standpipe_taskmanager_slots 3")), "{told:?}");
+}
+
+#[test]
 fn prometheus_reads_all_of_it_and_every_query_in_the_docs_is_answered() {
     let (alone, on_cluster) = (Folder::new(), Folder::new());
     let [job, manager, task_manager] = [free_port(), free_port(), free_port()];

@@ -2,6 +2,7 @@
 //! read it; both check it by [`Bundle::check`] before anything of it touches a disk. Its files are blobs (`blobs`), sent apart from it and only where they are missing.
 
 use serde::{Deserialize, Serialize};
+use standpipe_trace::{Context, NoContext};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -166,6 +167,9 @@ pub struct Options {
     pub restore: Option<String>,
     /// As `run --allow-non-restored-state`.
     pub allow_non_restored_state: bool,
+    /// The span that the job's trace goes on from, as W3C's Trace Context has it; it changes nothing of the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// A job's bundle.
@@ -219,6 +223,9 @@ pub enum BundleError {
     /// Written by another release than can be run.
     #[error("the bundle was written by standpipe {0:?}, which this release ({own}) cannot run", own = env!("CARGO_PKG_VERSION"))]
     Release(String),
+    /// What is no span.
+    #[error("options.traceparent: {0:?} is {NoContext}")]
+    Traceparent(String),
     /// A name that is no name.
     #[error("the bundle's name {0:?} must have 1 to {LONGEST_NAME} bytes and no control characters")]
     Name(String),
@@ -314,6 +321,9 @@ impl Bundle {
         }
         if self.options.allow_non_restored_state && self.options.restore.is_none() {
             problems.push(BundleError::NothingRestored);
+        }
+        if let Some(text) = self.options.traceparent.as_ref().filter(|text| text.parse::<Context>().is_err()) {
+            problems.push(BundleError::Traceparent(shortened(text)));
         }
         problems.extend(self.configuration.keys().filter(|key| !is_key(key)).map(|key| BundleError::Key(shortened(key))));
         problems
@@ -427,7 +437,12 @@ mod tests {
             name: String::new(),
             resources: vec![file("counts.yaml"), file("plugins/libfoo.so"), File { bytes: MOST_BYTES + 1, ..file("large") }],
             configuration: [("engine..x".to_owned(), String::new())].into(),
-            options: Options { parallelism: Some(0), restore: None, allow_non_restored_state: true },
+            options: Options {
+                parallelism: Some(0),
+                allow_non_restored_state: true,
+                traceparent: Some("00-1".to_owned()),
+                ..Options::default()
+            },
             ..bundle()
         };
         let problems = wrong.check();
@@ -436,7 +451,8 @@ mod tests {
         assert!(is_there(&BundleError::Twice("counts.yaml".to_owned())) && is_there(&BundleError::Twice("libfoo.so".to_owned())));
         assert!(is_there(&BundleError::Large("large".to_owned(), MOST_BYTES + 1)) && is_there(&BundleError::Parallelism(0)));
         assert!(is_there(&BundleError::NothingRestored) && is_there(&BundleError::Key("engine..x".to_owned())));
-        assert_eq!(problems.len(), 8, "{problems:?}");
+        assert!(is_there(&BundleError::Traceparent("00-1".to_owned())));
+        assert_eq!(problems.len(), 9, "{problems:?}");
     }
 
     #[test]

@@ -121,7 +121,10 @@ fn start(arguments: &ClusterStart) -> anyhow::Result<()> {
     drop(TcpListener::bind(&address).map_err(|error| Failure::error(Code::Outside, format!("{address}: {error}")))?);
     let mut manager = Starting(Some(spawn(&folder, "jobmanager", &["jobmanager", "--bind", &address])?));
     let slots = arguments.slots.to_string();
-    let mut worker = Starting(Some(spawn(&folder, "taskmanager", &["taskmanager", "--slots", &slots, "--jobmanager", &url])?));
+    let metrics = arguments.metrics.map(|address| address.to_string());
+    let mut of_worker = vec!["taskmanager", "--slots", &slots, "--jobmanager", &url];
+    of_worker.extend(metrics.iter().flat_map(|address| ["--metrics", address]));
+    let mut worker = Starting(Some(spawn(&folder, "taskmanager", &of_worker)?));
     let running = Running { task_manager: worker.started()?, job_manager: manager.started()? };
     fs::write(file(&folder), serde_json::to_vec(&running)?).map_err(outside)?;
     let deadline = Instant::now() + PATIENCE;

@@ -13,7 +13,7 @@ use crate::{
     cli::{JobManagerArguments, TaskManagerArguments},
     exit::{Code, Failure},
     output::say,
-    processes, supervise,
+    processes, supervise, traces,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -96,6 +96,7 @@ pub(crate) fn job_manager(arguments: &JobManagerArguments) -> anyhow::Result<()>
         introducer: Arc::new(introduce),
         disposer: Arc::new(dispose),
         assets: crate::dashboard::asset,
+        traces: traces::traces(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
@@ -208,6 +209,9 @@ fn worker(spec: &WorkerSpec<'_>) -> io::Result<Command> {
     supervise::be_child(&mut command, order.attempt.number, &order.attempt.job);
     command.env(crate::control::FOLDER, spec.sockets).env(processes::HOST, spec.host).env(supervise::LEASE, spec.lease);
     command.env(supervise::RESTARTS, order.restarts.to_string()).env(collect::FOLDER, collect::folder(spec.folder));
+    if let Some(traceparent) = &bundle.options.traceparent {
+        command.env(traces::PARENT, traceparent);
+    }
     if let (processes @ 2.., process) = (u32::try_from(order.slots.len()).map_err(io::Error::other)?, order.process) {
         command.env(processes::PROCESS, processes::Member { process, processes }.to_text());
         let slots: Vec<String> = order.slots.iter().map(u32::to_string).collect();

@@ -13,10 +13,12 @@ use crate::{
     output::{columns, print, say, write},
     plugins,
     signals::Listener,
+    traces,
 };
 use serde_json::{Value, json};
 use standpipe_loader::{Catalogue, ErrorCode, Handle, PluginError};
 use standpipe_pipeline::{Defaults, LoadOptions, PipelineFile};
+use standpipe_trace::{Beginning, Kind, Span};
 use std::{
     fs,
     io::Write,
@@ -24,8 +26,16 @@ use std::{
     sync::Arc,
 };
 
-/// `standpipe deploy FILE`.
+/// `standpipe deploy FILE`: a span, of which the cluster's are parts.
 pub(super) fn deploy(arguments: &DeployArguments) -> anyhow::Result<()> {
+    let parent = traces::parent();
+    let beginning = Beginning { name: "deploy", kind: Kind::Client, parent: parent.as_ref(), link: None };
+    let mut span = traces::traces().begin(&beginning);
+    let result = submit(arguments, &mut span);
+    traces::end(span, result)
+}
+
+fn submit(arguments: &DeployArguments, span: &mut Span) -> anyhow::Result<()> {
     let (catalogue, mut mode) = prepare(&arguments.file, arguments.parallelism, &arguments.settings, &arguments.plugins.plugin_path)?;
     refuse(&mode.problems)?;
     let options = LoadOptions { parallelism: arguments.parallelism, set: Vec::new(), settings: mode.engine.clone() };
@@ -36,11 +46,15 @@ pub(super) fn deploy(arguments: &DeployArguments) -> anyhow::Result<()> {
         mode.warnings.push(format!("{origin}: \"engine.{}\" has no effect: {} overrides it", lost.key, lost.winner));
     }
     mode.engine.retain(|setting| pipeline.overridden.iter().all(|lost| lost.key != setting.key));
-    let planned = pipeline.plan(&catalogue, &Defaults::default()).map_err(|problems| load::failure(&problems))?;
+    let planned = pipeline.plan(&catalogue, &Defaults::default()).map_err(|problems| load::failure(&problems));
+    let planned = span.child("plan").end_as(planned)?;
     mode.warnings.extend(planned.warnings.iter().map(ToString::to_string));
     warn(&mode, arguments.settings.strict)?;
+    span.set("job_name", planned.plan.name.as_str());
+    span.set("mode", mode.kind.name());
     let folder = tempfile::Builder::new().prefix("standpipe-bundle-").tempdir()?;
-    bundle::write(folder.path(), arguments, &pipeline, &planned.plan, &mode.engine)?;
+    let bundling = span.child("bundle");
+    bundling.end_as(bundle::write(folder.path(), arguments, &pipeline, &planned.plan, &mode.engine, span.context()))?;
     let place = arguments.handle.as_deref().map(HandleFile::reserve).transpose()?;
     let services = Arc::new(Services::default());
     let signals = Listener::start("the submission is given up", services.canceller())?;

@@ -13,6 +13,15 @@ mod state;
 
 use crate::cli::Command;
 
+/// The name of the service that a subcommand's traces are of; none: it has none.
+pub(crate) const fn service(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Run(_) | Command::Deploy(_) => Some("standpipe"),
+        Command::Jobmanager(_) => Some("standpipe-jobmanager"),
+        _ => None,
+    }
+}
+
 /// Runs a subcommand.
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {

@@ -16,7 +16,7 @@ use crate::{
     progress::Progress,
     secrets,
     signals::Listener,
-    supervise,
+    supervise, traces,
 };
 use chrono::Utc;
 use standpipe_checkpoint::Kind;
@@ -24,6 +24,7 @@ use standpipe_engine::{
     Cause, ErrorClass, JobControl, JobError, JobHandle, JobReport, Metrics, PendingSavepoint, RunOptions, SavepointError, Step,
 };
 use standpipe_pipeline::{Plan, RestartStrategy};
+use standpipe_trace::Span;
 use std::{
     env,
     sync::{
@@ -32,32 +33,54 @@ use std::{
     },
 };
 
-/// `standpipe run FILE`.
+/// `standpipe run FILE`. What the user has started is a span, and so is each start of the job, in this process or in a child.
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
-    let plan = Arc::new(load(&arguments.pipeline)?);
+    let name = if supervise::attempt().is_some() { "job" } else { "run" };
+    let mut span = traces::traces().span(name, traces::parent().as_ref());
+    let result = begin(arguments, &mut span);
+    traces::end(span, result)
+}
+
+fn begin(arguments: &RunArguments, span: &mut Span) -> anyhow::Result<()> {
+    let plan = Arc::new(span.child("plan").end_as(load(&arguments.pipeline))?);
+    span.set("job_name", plan.name.as_str());
     match supervise::attempt() {
         None if plan.restart != RestartStrategy::None || arguments.processes > 1 => {
-            return supervise::supervise(&plan, arguments.processes, arguments.tls);
+            supervise::supervise(&plan, arguments.processes, arguments.tls, span)
         }
-        None => {}
-        Some(_) => supervise::be_supervised()?,
+        None => {
+            let mut job = span.child("job").with("job_name", plan.name.as_str());
+            let result = run_once(arguments, &plan, &mut job);
+            traces::end(job, result)
+        }
+        Some(_) => {
+            supervise::be_supervised()?;
+            run_once(arguments, &plan, span)
+        }
     }
-    let mut options = RunOptions { secrets: secrets::resolver(), ..RunOptions::new() };
+}
+
+/// One start of the job, as far as it is in this process.
+fn run_once(arguments: &RunArguments, plan: &Arc<Plan>, span: &mut Span) -> anyhow::Result<()> {
+    let mut options = RunOptions { secrets: secrets::resolver(), traces: traces::traces(), ..RunOptions::new() };
+    options.parent = span.context().copied();
     if let Some(job_id) = supervise::job_id() {
         options.job_id = job_id;
     }
     options.crash_at = crash_at()?;
     let member = Member::of_environment();
+    describe(span, &options.job_id, plan, member);
     if member.is_none_or(Member::is_first) {
-        options.checkpoints = checkpoints::take_over(&plan, &options.job_id, arguments)?;
+        let claim = plan.checkpoint.as_ref().map(|_| span.child("claim")).unwrap_or_default();
+        options.checkpoints = claim.end_as(checkpoints::take_over(plan, &options.job_id, arguments))?;
     }
     if let Some(member) = member {
         let own = options.checkpoints.as_ref().map(|checkpoints| checkpoints.taken_over.clone());
-        let (cluster, taken_over) = member.join(&plan, &options.job_id, own, arguments.tls)?;
+        let (cluster, taken_over) = span.child("join").end_as(member.join(plan, &options.job_id, own, arguments.tls))?;
         if !member.is_first() {
-            options.checkpoints = checkpoints::taken_over(&plan, taken_over, arguments)?;
+            options.checkpoints = checkpoints::taken_over(plan, taken_over, arguments)?;
         }
-        (options.slots, options.cluster) = (member.slots(&plan), Some(Arc::new(cluster)));
+        (options.slots, options.cluster) = (member.slots(plan), Some(Arc::new(cluster)));
     }
     if let Some(checkpoints) = &options.checkpoints {
         options.generation = checkpoints.taken_over.generation;
@@ -74,14 +97,14 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         }),
     };
     if let Some(member) = member.filter(|member| !member.is_first()) {
-        return other(start(&plan, options)?, member);
+        return other(start(plan, options)?, member, span);
     }
     let endpoint = exposition::OfJob::start(arguments.metrics.or(plan.metrics))?;
     // Before anything is opened: what has begun must not be cut off.
     let stopper = Arc::new(Stopper { control: OnceLock::new(), is_wanted: AtomicBool::new(false), drain: arguments.drain });
     let stops = Arc::clone(&stopper);
     let signals = Listener::start("in-flight data is finished", move || stops.stop())?;
-    let job = start(&plan, options)?;
+    let job = start(plan, options)?;
     stopper.started(job.control());
     let (control, metrics, of_job) = (job.control(), job.metrics(), identity.clone());
     endpoint.ask(Box::new(move || of_job.status(&control, &metrics)));
@@ -106,10 +129,24 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         });
     }
     let report = result.map_err(|error| failure(&error))?;
+    span.set("end", report.end.to_string());
+    span.set("rows_in", report.totals.rows_in);
+    span.set("rows_out", report.totals.rows_out);
     if !arguments.quiet {
         say!("{}", summary(&plan.name, &report));
     }
     Ok(())
+}
+
+/// What is known of a start before it begins.
+fn describe(span: &mut Span, job_id: &str, plan: &Plan, member: Option<Member>) {
+    span.set("job_id", job_id);
+    span.set("attempt", supervise::attempt().unwrap_or(0));
+    span.set("slots", plan.slots());
+    if let Some(member) = member {
+        span.set("process", member.process);
+        span.set("processes", member.processes);
+    }
 }
 
 fn start(plan: &Arc<Plan>, options: RunOptions) -> anyhow::Result<JobHandle> {
@@ -141,11 +178,15 @@ impl Stopper {
 }
 
 /// Waits for the end of a process of several that is not the first: the user hears from the first one, or, where that is gone, from the second.
-fn other(job: JobHandle, member: Member) -> anyhow::Result<()> {
+fn other(job: JobHandle, member: Member, span: &mut Span) -> anyhow::Result<()> {
     let control = job.control();
     match job.wait() {
         Err(error) if control.is_alone() && member.process == 1 => Err(failure(&error)),
-        Err(_) => std::process::exit(Code::Failed as i32),
+        Err(error) => {
+            span.fail(&error.to_string());
+            std::mem::take(span).end();
+            traces::exit(Code::Failed)
+        }
         Ok(_) => Ok(()),
     }
 }

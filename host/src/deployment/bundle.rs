@@ -4,7 +4,7 @@ use crate::{
     cli::DeployArguments,
     exit::{Code, Failure},
 };
-use anyhow::Context;
+use anyhow::Context as _;
 use standpipe_cluster::{
     blobs::Blobs,
     bundle::{Bundle, BundleError, File, Hash, MOST_BYTES_IN_ALL, MOST_FILES, Options},
@@ -14,6 +14,7 @@ use standpipe_loader::{
     bundle::{BLOBS, DESCRIPTION},
 };
 use standpipe_pipeline::{EngineSetting, PipelineFile, Plan, plan::Operator};
+use standpipe_trace::Context;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
@@ -21,7 +22,7 @@ use std::{
     sync::Arc,
 };
 
-/// Writes the bundle of a pipeline that has been planned.
+/// Writes the bundle of a pipeline that has been planned; the job's trace goes on from `context`.
 ///
 /// # Errors
 /// When a file cannot be read or written, or cannot be in a bundle.
@@ -31,6 +32,7 @@ pub(crate) fn write(
     pipeline: &PipelineFile,
     plan: &Plan,
     engine: &[EngineSetting],
+    context: Option<&Context>,
 ) -> anyhow::Result<()> {
     let folder = to.join(BLOBS);
     let blobs = Blobs::open(&folder)?;
@@ -62,6 +64,7 @@ pub(crate) fn write(
             parallelism: arguments.parallelism,
             restore: arguments.restore.clone(),
             allow_non_restored_state: arguments.allow_non_restored_state,
+            traceparent: context.map(Context::to_string),
         },
     };
     let problems: Vec<String> = bundle.check().iter().map(ToString::to_string).collect();

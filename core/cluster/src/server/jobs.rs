@@ -14,10 +14,15 @@ use crate::{
 use axum::{
     body::Bytes,
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
 };
 use serde_json::{Value, json};
+use standpipe_trace::{Beginning, Context, Kind};
 use std::{collections::HashMap, sync::Arc};
+
+/// Why a job is not taken that may be a good one.
+const MANY: &str = "there are too many jobs that are not over";
+const TAKEN: &str = "jobid: another job has it";
 
 /// What a view of one job needs.
 type View = fn(&Manager, &Job) -> Value;
@@ -102,8 +107,19 @@ pub(super) async fn task_manager(State(shared): State<Arc<Shared>>, Path(id): Pa
     ok(&shown.ok_or_else(|| Refusal::one(StatusCode::NOT_FOUND, "there is no such task manager"))?)
 }
 
+/// Whose part a request is: what its header `traceparent` says, or else the bundle.
+fn asked_by(headers: &HeaderMap, bundle: &Bundle) -> Option<Context> {
+    let header = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    header.and_then(|text| text.parse().ok()).or_else(|| bundle.options.traceparent.as_ref()?.parse().ok())
+}
+
 /// A client that gives the job its id may ask again when it has not heard the answer.
-pub(super) async fn submit(State(shared): State<Arc<Shared>>, Query(query): Query<HashMap<String, String>>, body: Bytes) -> Answer {
+pub(super) async fn submit(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let id = query.get("jobid").cloned();
     if id.as_deref().is_some_and(|id| !is_id(id)) {
         return Err(Refusal::one(StatusCode::BAD_REQUEST, "jobid: expected 32 hexadecimal digits, in small letters"));
@@ -113,18 +129,29 @@ pub(super) async fn submit(State(shared): State<Arc<Shared>>, Query(query): Quer
         return Err(Refusal::one(StatusCode::PAYLOAD_TOO_LARGE, why));
     }
     let bundle = Bundle::parse(&body).map_err(|errors| Refusal::new(StatusCode::BAD_REQUEST, &errors))?;
+    let parent = asked_by(&headers, &bundle);
+    let beginning = Beginning { name: "submit", kind: Kind::Server, parent: parent.as_ref(), link: None };
+    let mut span = shared.traces.begin(&beginning).with("job_name", bundle.name.as_str());
     let own = Arc::clone(&shared);
     let turn = shared.planners.acquire().await;
     let submitted = blocking(move || {
         let missing = own.blobs.missing(bundle.files().map(|file| file.hash));
         if !missing.is_empty() {
+            span.fail(&format!("{} of its files are missing", missing.len()));
             let errors: Vec<String> = missing.iter().map(|hash| format!("blob {hash} is missing: PUT it to /v1/blobs/{hash}")).collect();
             return Err(Refusal(StatusCode::CONFLICT, json!({"errors": errors, "missing": missing})));
         }
-        own.submit(bundle, id).map_err(|refused| match refused {
-            Refused::Taken => Refusal::one(StatusCode::BAD_REQUEST, "jobid: another job has it"),
+        let submitted = own.submit(bundle, id, &span);
+        match &submitted {
+            Ok(id) => span.set("job_id", id.as_str()),
+            Err(Refused::Wrong(errors)) => span.fail(&errors.join("\n")),
+            Err(Refused::Many) => span.fail(MANY),
+            Err(Refused::Taken) => span.fail(TAKEN),
+        }
+        submitted.map_err(|refused| match refused {
+            Refused::Taken => Refusal::one(StatusCode::BAD_REQUEST, TAKEN),
             Refused::Wrong(errors) => Refusal::new(StatusCode::BAD_REQUEST, &errors),
-            Refused::Many => Refusal::one(StatusCode::SERVICE_UNAVAILABLE, "there are too many jobs that are not over"),
+            Refused::Many => Refusal::one(StatusCode::SERVICE_UNAVAILABLE, MANY),
         })
     });
     let id = submitted.await??;

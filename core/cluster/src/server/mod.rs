@@ -17,6 +17,7 @@ mod openapi;
 mod rest;
 mod settings;
 mod shared;
+mod spans;
 
 pub use assets::{Asset, Assets};
 pub(crate) use shared::Shared;
@@ -30,6 +31,7 @@ use crate::{
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ring::rand::{SecureRandom, SystemRandom};
+use standpipe_trace::Traces;
 use std::{
     hash::{BuildHasher, RandomState},
     io,
@@ -81,6 +83,8 @@ pub struct ManagerOptions {
     pub disposer: Disposer,
     /// The dashboard.
     pub assets: Assets,
+    /// Who is told of the life of jobs.
+    pub traces: Traces,
 }
 
 /// Why a manager does not run.

@@ -177,6 +177,7 @@ fn schemas() -> Value {
                 "parallelism": {"type": ["integer", "null"], "minimum": 1, "maximum": 4096},
                 "restore": {"type": ["string", "null"], "description": "latest, a number, or the path or URL of a savepoint"},
                 "allow_non_restored_state": {"type": "boolean"},
+                "traceparent": {"type": ["string", "null"], "description": "what the job's trace is a part of (W3C Trace Context); the request's header goes before it"},
             })),
         })),
         "Submitted": object(&["jobid"], json!({"jobid": text("32 hexadecimal digits")})),

@@ -6,6 +6,7 @@ use super::{
     collect::Collected,
     figures::{Figures, Told},
     random_id,
+    spans::Spans,
 };
 use crate::{
     blobs::{BlobError, Blobs},
@@ -17,6 +18,7 @@ use crate::{
 };
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
+use standpipe_trace::{Span, Traces};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -73,6 +75,7 @@ pub(crate) struct Shared {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) assets: Assets,
+    pub(super) traces: Traces,
 }
 
 pub(super) struct State {
@@ -83,6 +86,7 @@ pub(super) struct State {
     pub(super) disposals: BTreeMap<String, Option<Result<(), String>>>,
     /// Rows that somebody waits for, by request; none: they have not come.
     pub(super) collected: BTreeMap<String, Option<Collected>>,
+    spans: Spans,
 }
 
 /// The time since 1970, which does not jump while the manager runs.
@@ -113,6 +117,7 @@ impl Shared {
             figures: Figures::default(),
             disposals: BTreeMap::new(),
             collected: BTreeMap::new(),
+            spans: Spans::new(options.traces.clone()),
         };
         let shared = Self {
             store: Mutex::new(store),
@@ -129,6 +134,7 @@ impl Shared {
             clock,
             settings: options.settings,
             assets: options.assets,
+            traces: options.traces,
         };
         shared.decide(|_, _, _| (actions, ()));
         shared
@@ -139,7 +145,7 @@ impl Shared {
         let store = self.store.lock();
         let mut state = self.state.lock();
         let now = self.clock.now();
-        let State { manager, triggers, .. } = &mut *state;
+        let State { manager, triggers, spans, .. } = &mut *state;
         let (mut actions, result) = decide(manager, triggers, now);
         triggers.settle(manager, now);
         actions.extend(give_up_rescales(manager, triggers));
@@ -153,6 +159,7 @@ impl Shared {
                 },
             }
         }
+        saved.iter().filter_map(|id| manager.jobs().get(id)).for_each(|job| spans.follow(job));
         let forgotten = forget_history(manager, triggers);
         let triggers = triggers.changed();
         let changes = Changes {
@@ -219,8 +226,9 @@ impl Shared {
         self.blobs.keep_only(&needed, recent)
     }
 
-    /// A bundle whose files are here becomes a job, with an id that its client may choose: the same one again is the same job, and is not begun twice. Blocks.
-    pub(super) fn submit(&self, bundle: Bundle, id: Option<String>) -> Result<String, Refused> {
+    /// A bundle whose files are here becomes a job, with an id that its client may choose: the same one again is the same job, and is not begun twice. What becomes of it
+    /// belongs to `span`. Blocks.
+    pub(super) fn submit(&self, mut bundle: Bundle, id: Option<String>, span: &Span) -> Result<String, Refused> {
         if let Some(known) = id.as_deref().and_then(|id| self.look(|manager| known(manager, id, &bundle))) {
             return known;
         }
@@ -228,7 +236,15 @@ impl Shared {
             return Err(Refused::Many);
         }
         let id = id.map_or_else(random_id, Ok).map_err(|error| Refused::Wrong(vec![error.to_string()]))?;
-        let planned = self.plan(&bundle).map_err(Refused::Wrong)?;
+        let planning = span.child("plan");
+        let planned = self.plan(&bundle).map_err(|errors| {
+            let mut planning = planning;
+            planning.fail(&errors.join("\n"));
+            Refused::Wrong(errors)
+        })?;
+        if let Some(context) = span.context() {
+            bundle.options.traceparent = Some(context.to_string());
+        }
         self.decide(|manager, _, now| match known(manager, &id, &bundle) {
             // The same request, which came while this one was planned.
             Some(known) => (Vec::new(), known),

@@ -236,7 +236,7 @@ fn hear(
                     return;
                 }
                 // It has ended before it has said anything, and its end is seen.
-                Err(error) => tracing::debug!("a process of job {} is not understood: {error}", attempt.job),
+                Err(error) => tracing::debug!(job = attempt.job, "a process of it is not understood: {error}"),
             }
         }
     };

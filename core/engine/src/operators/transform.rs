@@ -184,7 +184,7 @@ impl Operator for Transform {
 
     fn close(&mut self, reason: CloseReason) {
         if let Err(error) = self.instance.close(reason) {
-            tracing::warn!("{error}");
+            tracing::warn!(operator = %self.node, "{error}");
         }
     }
 
@@ -224,7 +224,7 @@ impl Operator for Transform {
                     stored.read(owned, &mut take).map_err(|message| data_error(&self.node, message))?;
                 }
                 for state in dropped {
-                    tracing::warn!("{}: the plugin no longer declares the state {state:?}: it is left behind", self.node);
+                    tracing::warn!(operator = %self.node, "{}: the plugin no longer declares the state {state:?}: it is left behind", self.node);
                 }
             }
         }

@@ -55,8 +55,8 @@ impl Calls {
 impl Caller {
     fn name(&self, job: &Job, function: &str, what: &str, took: Duration) {
         job.node_metrics(self.node).slow_calls.add(self.subtask, 1);
-        let (id, node) = (&job.options.job_id, &job.node(self.node).path);
-        tracing::warn!(job = %id, %node, subtask = self.subtask, "{function} {what} {:.1} s", took.as_secs_f64());
+        let (id, operator) = (&job.options.job_id, &job.node(self.node).path);
+        tracing::warn!(job = %id, %operator, subtask = self.subtask, "{function} {what} {:.1} s", took.as_secs_f64());
     }
 }
 

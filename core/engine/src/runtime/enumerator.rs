@@ -80,7 +80,7 @@ impl<A: Assignments> EnumeratorThread<A> {
             if let Some(restored) = restored {
                 self.restore(&mut enumerator, restored)?;
             }
-            job.opened();
+            job.opened_plugin(self.node);
             self.discover(&mut enumerator)
         });
         let reason = match (&result, job.stopping() || job.cancelled()) {
@@ -89,7 +89,7 @@ impl<A: Assignments> EnumeratorThread<A> {
             (Ok(()), false) => CloseReason::Finished,
         };
         if let Err(error) = enumerator.close(reason) {
-            tracing::warn!(job = %job.options.job_id, "{error}");
+            tracing::warn!(job = %job.options.job_id, operator = %job.node(self.node).path, "{error}");
         }
         result
     }
@@ -121,7 +121,8 @@ impl<A: Assignments> EnumeratorThread<A> {
                     self.phase = Phase::Running;
                 }
                 Err(error) if error.retryable && self.phase == Phase::Running => {
-                    tracing::warn!(job = %self.job.options.job_id, "{error}; trying again");
+                    let operator = &self.job.node(self.node).path;
+                    tracing::warn!(job = %self.job.options.job_id, %operator, "{error}; trying again");
                     backoff = (backoff * 2).min(Duration::from_secs(10));
                 }
                 Err(error) => return Err(error),

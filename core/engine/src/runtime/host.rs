@@ -75,14 +75,14 @@ impl HostServices for InstanceHost {
         };
         let message = fields.remove("message").unwrap_or_default();
         let message = message.as_str().map_or_else(|| message.to_string(), str::to_owned);
-        let (job, node, subtask) = (&self.job.options.job_id, &self.job.node(self.node).path, self.subtask);
+        let (job, operator, subtask) = (&self.job.options.job_id, &self.job.node(self.node).path, self.subtask);
         let fields = if fields.is_empty() { String::new() } else { Value::Object(fields).to_string() };
         match level {
-            LogLevel::Error => tracing::error!(target: "standpipe::plugin", %job, %node, subtask, %fields, "{message}"),
-            LogLevel::Warn => tracing::warn!(target: "standpipe::plugin", %job, %node, subtask, %fields, "{message}"),
-            LogLevel::Info => tracing::info!(target: "standpipe::plugin", %job, %node, subtask, %fields, "{message}"),
-            LogLevel::Debug => tracing::debug!(target: "standpipe::plugin", %job, %node, subtask, %fields, "{message}"),
-            LogLevel::Trace => tracing::trace!(target: "standpipe::plugin", %job, %node, subtask, %fields, "{message}"),
+            LogLevel::Error => tracing::error!(target: "standpipe::plugin", %job, %operator, subtask, %fields, "{message}"),
+            LogLevel::Warn => tracing::warn!(target: "standpipe::plugin", %job, %operator, subtask, %fields, "{message}"),
+            LogLevel::Info => tracing::info!(target: "standpipe::plugin", %job, %operator, subtask, %fields, "{message}"),
+            LogLevel::Debug => tracing::debug!(target: "standpipe::plugin", %job, %operator, subtask, %fields, "{message}"),
+            LogLevel::Trace => tracing::trace!(target: "standpipe::plugin", %job, %operator, subtask, %fields, "{message}"),
         }
     }
 

@@ -11,6 +11,7 @@ use super::{
     metrics::{Metrics, NodeMetrics},
     peers::Peers,
     standstill::Standstill,
+    starting::Starting,
     steps::Step,
     ticker::Ticker,
 };
@@ -27,6 +28,7 @@ use standpipe_pipeline::{
     plan::{Node, NodeId, Operator, Plan},
 };
 use standpipe_state::scratch::Scratch;
+use standpipe_trace::{Context, Traces};
 use std::{
     any::Any,
     hash::{BuildHasher, RandomState},
@@ -66,6 +68,10 @@ pub struct RunOptions {
     pub start_period: Duration,
     /// Where checkpoints are taken to; `None`: none are taken.
     pub checkpoints: Option<CheckpointOptions>,
+    /// Who is told of the job's start and its checkpoints.
+    pub traces: Traces,
+    /// The span of the job itself: its start is a part of it, and checkpoints are linked with it.
+    pub parent: Option<Context>,
     /// For tests: at this step of that checkpoint the process ends as if it were killed.
     pub crash_at: Option<(Step, u64)>,
 }
@@ -89,6 +95,8 @@ impl RunOptions {
             stop_patience: Duration::from_secs(10),
             start_period: Duration::from_secs(10),
             checkpoints: None,
+            traces: Traces::off(),
+            parent: None,
             crash_at: None,
         }
     }
@@ -119,6 +127,7 @@ pub(crate) struct Job {
     pub(crate) scratch: Mutex<Option<Arc<Scratch>>>,
     pub(crate) peers: Option<Peers>,
     pub(crate) standstill: Standstill,
+    pub(crate) starting: Starting,
     /// Source subtasks of this process that wait for room in their byte budget.
     throttled: Mutex<usize>,
     is_throttled: AtomicBool,
@@ -144,6 +153,7 @@ impl Job {
         let opening = instances + placement.workers_per_process as usize + if process == 0 { others } else { 0 };
         let (cancel_guard, cancel_signal) = bounded(0);
         let checkpoints = options.checkpoints.clone().map(Checkpoints::new);
+        let starting = Starting::begin(&options);
         let start = checkpoints.as_ref().and_then(Checkpoints::before_first).unwrap_or(CheckpointId::NONE);
         Self {
             plan,
@@ -156,6 +166,7 @@ impl Job {
             scratch: Mutex::default(),
             peers,
             standstill: Standstill::default(),
+            starting,
             throttled: Mutex::new(0),
             is_throttled: AtomicBool::new(false),
             stop: AtomicU8::new(RUNNING),
@@ -235,7 +246,7 @@ impl Job {
             let mut failure = self.failure.lock();
             if self.cancelled.swap(true, SeqCst) {
                 drop(failure);
-                tracing::debug!(job = %self.options.job_id, node = %error.node, "after the job ended: {error}");
+                tracing::debug!(job = %self.options.job_id, operator = %error.node, "after the job ended: {error}");
                 return;
             }
             if let Some(peers) = &self.peers {
@@ -280,6 +291,11 @@ impl Job {
 
     pub(crate) fn failed(&self) -> bool {
         self.failure.lock().is_some()
+    }
+
+    /// The node that has failed, and what happened, for the log.
+    pub(crate) fn why_failed(&self) -> Option<(String, String)> {
+        self.failure.lock().as_ref().map(|error| (error.node.clone(), error.to_string()))
     }
 
     pub(crate) fn take_failure(&self) -> Option<JobError> {
@@ -334,11 +350,18 @@ impl Job {
         self.stopped_at_start.load(SeqCst)
     }
 
+    /// An instance of that node's plugin is open.
+    pub(crate) fn opened_plugin(&self, node: NodeId) {
+        self.starting.opened(node);
+        self.opened();
+    }
+
     /// An instance of a plugin is open, or a worker has built its dataflow; in the first process, or all of those of another process.
     pub(crate) fn opened(&self) {
         if self.opening.fetch_sub(1, SeqCst) > 1 {
             return;
         }
+        self.starting.over();
         if let Some(checkpoints) = &self.checkpoints {
             checkpoints.opened();
         }
@@ -412,7 +435,7 @@ impl Job {
 }
 
 /// How many instances of plugins a node has in a process.
-fn instances(node: &Node, placement: &Placement, process: u32) -> usize {
+pub(crate) fn instances(node: &Node, placement: &Placement, process: u32) -> usize {
     let subtasks = placement.workers(node.id).iter().filter(|worker| placement.process(**worker) == process).count();
     match node.operator {
         // And its enumerator.

@@ -13,6 +13,7 @@ pub(crate) mod reader;
 mod retry;
 pub(crate) mod sink;
 pub(crate) mod standstill;
+pub(crate) mod starting;
 pub(crate) mod steps;
 pub(crate) mod task;
 mod ticker;
@@ -187,7 +188,17 @@ fn supervise(job: &Arc<Job>) -> Result<JobReport, JobError> {
         (false, false) => Outcome::Finished,
     };
     let elapsed = begin.elapsed();
-    tracing::info!(job = %id, failed = job.failed(), %end, "job {name:?} ended after {:.1} s", elapsed.as_secs_f64());
+    let seconds = elapsed.as_secs_f64();
+    match job.why_failed() {
+        Some((operator, why)) => {
+            tracing::info!(job = %id, operator, failed = true, "job {name:?} failed after {seconds:.1} s: {why}");
+            job.starting.give_up(&why);
+        }
+        None => {
+            tracing::info!(job = %id, failed = false, %end, "job {name:?} ended after {seconds:.1} s");
+            job.starting.give_up(&format!("the job was {end} before it ran"));
+        }
+    }
     job.take_failure().map_or(Ok(JobReport { end, elapsed, totals: job.metrics.totals() }), Err)
 }
 
@@ -209,6 +220,7 @@ fn start(job: &Arc<Job>, wiring: Wiring, readers: &Senders) -> Result<impl FnOnc
             recv(job.cancel_signal()) -> _ => return Err(engine_error("the job was given up before it began")),
         }
     }
+    job.starting.opening(&job.plan, &job.placement, job.process(), job.metrics.nodes());
     if job.is_first() {
         let readers = reach(job, readers);
         checkpoints::spawn(job, readers.clone());
@@ -237,7 +249,9 @@ fn reach(job: &Job, readers: &Senders) -> Readers {
 fn restore(job: &Job) -> Result<(), JobError> {
     let Some(checkpoints) = &job.checkpoints else { return Ok(()) };
     let options = &checkpoints.options;
-    if let Some(restored) = Restored::load(options, &job.plan)? {
+    let span = options.taken_over.base.as_ref().map(|base| job.starting.part("restore").with("checkpoint", base.id));
+    let restored = span.unwrap_or_default().end_as(Restored::load(options, &job.plan))?;
+    if let Some(restored) = restored {
         checkpoints.set_restored(restored);
     }
     if !job.is_first() {

@@ -166,7 +166,7 @@ impl ReaderThread {
         let Operator::Source(source) = &job.node(self.node).operator else { return Ok(()) };
         let mut reader = source.kind.reader(&source.config, &job.context(self.node, subtask), host)?;
         let read = self.timer.time("open", || reader.open()).and_then(|()| {
-            job.opened();
+            job.opened_plugin(self.node);
             self.read(&mut reader)
         });
         if read.is_ok() {
@@ -178,7 +178,7 @@ impl ReaderThread {
             self.commit(&mut reader, 0, &positions);
         }
         if let Err(error) = reader.close(reason) {
-            tracing::warn!(job = %job.options.job_id, "{error}");
+            tracing::warn!(job = %job.options.job_id, operator = %job.node(self.node).path, subtask, "{error}");
         }
         read
     }
@@ -269,7 +269,7 @@ impl ReaderThread {
         watermark: Option<Micros>,
     ) -> Result<(), PluginError> {
         let Some((split, after)) = self.splits.get_key_value(split).map(|(split, after)| (Arc::clone(split), after.clone())) else {
-            tracing::warn!(job = %self.job.options.job_id, node = %self.job.node(self.node).path, split, "rows of a split that is not assigned are dropped");
+            tracing::warn!(job = %self.job.options.job_id, operator = %self.job.node(self.node).path, split, "rows of a split that is not assigned are dropped");
             return Ok(());
         };
         // That there is nothing of one split is no news of the others.
@@ -383,7 +383,8 @@ impl ReaderThread {
     fn commit(&self, reader: &mut SourceReader, checkpoint: u64, positions: &[(String, Vec<u8>)]) {
         self.job.reached(Step::Upstream, checkpoint);
         if let Err(error) = self.timer.time("checkpoint_committed", || reader.checkpoint_committed(checkpoint, positions)) {
-            tracing::warn!(job = %self.job.options.job_id, "positions are not committed upstream: {error}");
+            let operator = &self.job.node(self.node).path;
+            tracing::warn!(job = %self.job.options.job_id, %operator, "positions are not committed upstream: {error}");
         }
         self.job.reached(Step::Done, checkpoint);
     }

@@ -42,7 +42,8 @@ impl Retry {
                 return Err(error);
             }
         }
-        tracing::warn!(job = %self.job.options.job_id, "{error}; trying again");
+        let operator = &self.job.node(self.node).path;
+        tracing::warn!(job = %self.job.options.job_id, %operator, "{error}; trying again");
         self.job.node_metrics(self.node).set_degraded(Some(error.to_string()));
         self.failing = true;
         let wait = self.wait;

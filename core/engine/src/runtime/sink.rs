@@ -118,7 +118,7 @@ impl SinkThread {
             if !self.recover(&mut instance)? {
                 return Ok(false);
             }
-            job.opened();
+            job.opened_plugin(self.node);
             self.write_all(&mut instance)
         });
         let result = match result {
@@ -132,7 +132,7 @@ impl SinkThread {
             _ => CloseReason::Failed,
         };
         if let Err(error) = instance.close(reason) {
-            tracing::warn!(job = %job.options.job_id, "{error}");
+            tracing::warn!(job = %job.options.job_id, operator = %job.node(self.node).path, subtask = self.subtask, "{error}");
         }
         if matches!(result, Ok(true)) {
             self.link.finished.store(true, SeqCst);

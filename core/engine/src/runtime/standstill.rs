@@ -84,5 +84,5 @@ fn name(job: &Job, watched: &Watched, frontier: Time, since: Instant) {
     };
     let (process, subtask) = (job.process(), watched.subtask);
     let (checkpoint, seconds) = (time::checkpoint(frontier), since.elapsed().as_secs_f64());
-    tracing::warn!(job = %id, node = %node.path, subtask, process, %checkpoint, "{what}: it has stood still for {seconds:.0} s without a known cause");
+    tracing::warn!(job = %id, operator = %node.path, subtask, process, %checkpoint, "{what}: it has stood still for {seconds:.0} s without a known cause");
 }

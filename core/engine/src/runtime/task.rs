@@ -55,7 +55,7 @@ pub(crate) fn spawn(
     job.spawn("task", node, subtask, move || {
         let failed = |phase, error: OperatorError| JobError::new(&shared.node(node).path, phase, Cause::from(error));
         let operator = make().map_err(|error| failed(Phase::Start, error))?;
-        shared.opened();
+        shared.opened_plugin(node);
         let timer = CallTimer::new(&shared, node, subtask);
         let emitter = Emitter::default();
         let mut thread = TaskThread { job: Arc::clone(&shared), node, subtask, operator, timer, inputs, outputs, emitter };

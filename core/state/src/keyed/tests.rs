@@ -11,11 +11,15 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+mod declarations;
+mod expiry;
+
 const GROUPS: u32 = 16;
 const COUNT: u32 = 0;
 const TEXT: u32 = 1;
 const LOG: u32 = 2;
 const TABLE: u32 = 3;
+const MILLI: i64 = 1000;
 
 fn declared(name: &str, kind: StateKind, data_type: DataType, time_to_live_ms: Option<u64>) -> (StateDetails, FieldRef) {
     (StateDetails { name: name.to_owned(), kind, version: 1, time_to_live_ms }, Arc::new(Field::new("item", data_type, true)))
@@ -383,198 +387,6 @@ proptest! {
         let rows = run(&memory, steps.clone())?;
         prop_assert_eq!(run(&disk, steps)?, rows);
     }
-}
-
-const MILLI: i64 = 1000;
-
-#[test]
-fn a_time_to_live_counts_from_the_last_write() {
-    let (_folder, backends) = Backend::both();
-    backends.iter().for_each(lives_from_the_last_write);
-}
-
-/// The ids of some keys as they are now.
-fn ids_of(states: &mut KeyedStates, keys: &[u8]) -> Vec<u32> {
-    let mut ids = Vec::new();
-    states.intern(&encoded(keys), &mut ids).unwrap();
-    ids
-}
-
-fn lives_from_the_last_write(backend: &Backend) {
-    let mut states = backend.subtask(Some(10));
-    let write = |states: &mut KeyedStates, keys: &[u8], now: i64| {
-        let ids = ids_of(states, keys);
-        let mut call = states.call(&ids, now).unwrap();
-        for ordinal in 0..keys.len() {
-            let mut truth = read(&mut call)[ordinal].clone();
-            for op in [Op::Add(1), Op::Text(Some(1)), Op::Append(1), Op::Put(1, 1)] {
-                apply(&op, ordinal as u32, &mut call, &mut truth);
-            }
-        }
-        call.commit();
-        tidy(states, now);
-    };
-    write(&mut states, &[1, 2], 0);
-    write(&mut states, &[2], 5 * MILLI);
-    let counts = |states: &mut KeyedStates, now: i64| {
-        let ids = ids_of(states, &[1, 2]);
-        let truths = read(&mut states.call(&ids, now).unwrap());
-        truths.iter().map(|truth| (truth.count, truth.log.len(), truth.table.len())).collect::<Vec<_>>()
-    };
-    assert_eq!(counts(&mut states, 10 * MILLI - 1), [(Some(1), 1, 1), (Some(2), 2, 1)]);
-
-    let mut restored = backend.subtask(Some(10));
-    restored.restore(&taken(&mut states, Cut::ALONE, 5 * MILLI), range_of(0, 1, GROUPS), 5 * MILLI).unwrap();
-    for states in [&mut states, &mut restored] {
-        assert_eq!(counts(states, 10 * MILLI), [(None, 0, 0), (Some(2), 2, 1)]);
-        let ids = ids_of(states, &[1]);
-        let text = read(&mut states.call(&ids, 10 * MILLI).unwrap())[0].text.clone();
-        assert_eq!(text, Some("t".to_owned()), "a state without a time to live stays");
-        assert_eq!(counts(states, 15 * MILLI), [(None, 0, 0), (None, 0, 0)]);
-    }
-}
-
-#[test]
-fn keys_that_hold_nothing_are_forgotten() {
-    let mut states = subtask(Some(10));
-    let mut ids = Vec::new();
-    states.intern(&encoded(&[1, 2, 3, 4]), &mut ids).unwrap();
-    let mut call = states.call(&ids, 0).unwrap();
-    call.value_set(COUNT, &[1], integers(7)).unwrap();
-    call.timer_set(TimeDomain::ProcessingTime, 0, &[3], &[99]).unwrap();
-    call.commit();
-    states.forget_empty_keys(0);
-    assert_eq!(states.keys().len(), 2);
-    states.intern(&encoded(&[4, 2]), &mut ids).unwrap();
-    assert_eq!(ids, [1, 0]);
-    let truth = read(&mut states.call(&ids, 0).unwrap());
-    assert_eq!((truth[0].timers.len(), truth[1].count), (1, Some(7)));
-    states.forget_empty_keys(10 * MILLI);
-    assert_eq!(states.keys().len(), 1, "the value has expired");
-}
-
-#[test]
-fn what_has_expired_is_in_no_snapshot() {
-    let (_folder, backends) = Backend::both();
-    backends.iter().for_each(expires_in_snapshots);
-}
-
-fn expires_in_snapshots(backend: &Backend) {
-    let mut states = backend.subtask(Some(10));
-    let write = |states: &mut KeyedStates, keys: &[u8], now: i64| {
-        let ids = ids_of(states, keys);
-        let mut call = states.call(&ids, now).unwrap();
-        for ordinal in 0..keys.len() as u32 {
-            call.value_set(COUNT, &[ordinal], integers(7)).unwrap();
-            call.list_append(LOG, &[ordinal], integers(7)).unwrap();
-            call.map_put(TABLE, &[ordinal], integers(7), strings("seven")).unwrap();
-        }
-        call.commit();
-    };
-    write(&mut states, &[1], 0);
-    write(&mut states, &[2, 3, 4, 5, 6, 7, 8], 5 * MILLI);
-    let rows = |tables: &[(String, RecordBatch)]| tables.iter().map(|(_, table)| table.num_rows()).collect::<Vec<_>>();
-    assert_eq!(rows(&taken(&mut states, Cut { id: 1, base: Base::Nothing }, 9 * MILLI)), [8, 8, 8, 0, 0]);
-    assert_eq!(rows(&taken(&mut states, Cut::ALONE, 10 * MILLI)), [7, 7, 7, 0, 0]);
-    // A later call finds it gone, and the next checkpoint says so.
-    let ids = ids_of(&mut states, &[1]);
-    assert_eq!(read(&mut states.call(&ids, 10 * MILLI).unwrap())[0].count, None);
-    let changed = taken(&mut states, Cut { id: 2, base: Base::Checkpoint(1) }, 10 * MILLI);
-    assert_eq!((since(&changed[0].1), changed[0].1.num_rows()), (Some(1), 1));
-    assert!(changed[0].1.column_by_name("removed").unwrap().as_boolean().value(0));
-    assert_eq!(rows(&taken(&mut states, Cut::ALONE, 15 * MILLI)), [0, 0, 0, 0, 0]);
-}
-
-/// A snapshot of one key with a value in every state.
-fn filled(states: &[(StateDetails, FieldRef)]) -> Vec<(String, RecordBatch)> {
-    let mut states = KeyedStates::new(key_fields(), states, GROUPS).unwrap();
-    let mut ids = Vec::new();
-    states.intern(&encoded(&[1]), &mut ids).unwrap();
-    let mut call = states.call(&ids, 0).unwrap();
-    call.value_set(COUNT, &[0], integers(7)).unwrap();
-    call.list_append(LOG, &[0], integers(8)).unwrap();
-    call.map_put(TABLE, &[0], integers(9), strings("nine")).unwrap();
-    call.commit();
-    taken(&mut states, Cut::ALONE, 0)
-}
-
-const ALL: KeyGroupRange = KeyGroupRange { start: 0, end: 16 };
-
-#[test]
-fn a_changed_declaration_is_taken_over_where_that_is_safe() {
-    let narrow =
-        |data_type: DataType| DataType::Struct(vec![Field::new("key", data_type, false), Field::new("value", DataType::Utf8, true)].into());
-    let mut old = states(None);
-    old[0].1 = Arc::new(Field::new("item", DataType::Int64, true));
-    old.push(declared("gone", StateKind::Value, DataType::Int64, None));
-    let tables = filled(&old);
-
-    let mut new = states(Some(10));
-    // What was int64 keeps its values in an int64 of another kind; a time to live comes, a state goes, another comes.
-    new[0].0.kind = StateKind::Reducing;
-    new.push(declared("came", StateKind::List, DataType::Utf8, None));
-    let mut restored = KeyedStates::new(key_fields(), &new, GROUPS).unwrap();
-    assert_eq!(restored.restore(&tables, ALL, 100 * MILLI).unwrap(), ["gone"]);
-    let mut ids = Vec::new();
-    restored.intern(&encoded(&[1]), &mut ids).unwrap();
-    let found = read(&mut restored.call(&ids, 109 * MILLI).unwrap()).remove(0);
-    assert_eq!((found.count, found.log, found.table), (Some(7), vec![8], BTreeMap::from([(9, "nine".to_owned())])));
-    assert_eq!(
-        read(&mut restored.call(&ids, 110 * MILLI).unwrap()).remove(0),
-        Truth::default(),
-        "a new time to live counts from the restore"
-    );
-
-    // The same from int32.
-    let mut small = states(None);
-    small[0].1 = Arc::new(Field::new("item", DataType::Int32, true));
-    small[3].1 = Arc::new(Field::new("item", narrow(DataType::Int32), true));
-    let mut narrow = KeyedStates::new(key_fields(), &small, GROUPS).unwrap();
-    narrow.intern(&encoded(&[1]), &mut ids).unwrap();
-    let mut call = narrow.call(&ids, 0).unwrap();
-    call.value_set(COUNT, &[0], Arc::new(Int32Array::from(vec![-5]))).unwrap();
-    call.map_put(TABLE, &[0], Arc::new(Int32Array::from(vec![-6])), strings("six")).unwrap();
-    call.commit();
-    let mut wide = subtask(None);
-    wide.restore(&taken(&mut narrow, Cut::ALONE, 0), ALL, 0).unwrap();
-    let found = read(&mut wide.call(&ids, 0).unwrap()).remove(0);
-    assert_eq!((found.count, found.table), (Some(-5), BTreeMap::from([(-6, "six".to_owned())])));
-}
-
-#[test]
-fn a_changed_declaration_is_refused_with_both_where_it_is_not_safe() {
-    let tables = filled(&states(None));
-    let restore = |states: Vec<(StateDetails, FieldRef)>, keys: Fields| {
-        KeyedStates::new(keys, &states, GROUPS).unwrap().restore(&tables, ALL, 0).unwrap_err().to_string()
-    };
-    let changed = |at: usize, change: fn(&mut (StateDetails, FieldRef))| {
-        let mut states = states(None);
-        change(&mut states[at]);
-        restore(states, key_fields())
-    };
-    let misfit = "the snapshot does not fit: state \"count\": ";
-    assert_eq!(
-        changed(0, |state| state.0.version = 2),
-        format!("{misfit}it has version 1 there and 2 here: its meaning has changed, which nothing can convert")
-    );
-    assert_eq!(
-        changed(0, |state| state.1 = Arc::new(Field::new("item", DataType::Int32, true))),
-        format!("{misfit}its values are Int64 in the checkpoint and Int32 in the plugin: Int64 cannot be turned into Int32 without loss")
-    );
-    assert_eq!(
-        changed(0, |state| state.0.kind = StateKind::List),
-        format!("{misfit}it was a value state, and is a list state now; give the new one another name")
-    );
-    let entry = changed(3, |state| {
-        let entry = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)];
-        state.1 = Arc::new(Field::new("item", DataType::Struct(entry.into()), true));
-    });
-    assert_eq!(
-        entry,
-        "the snapshot does not fit: state \"table\": its keys are Int64 in the checkpoint and Utf8 in the plugin: Int64 cannot be turned into Utf8 without loss"
-    );
-    let fewer: Fields = vec![Field::new("name", DataType::Utf8, true)].into();
-    assert!(restore(self::states(None), fewer).contains("its key is Struct("));
 }
 
 #[test]

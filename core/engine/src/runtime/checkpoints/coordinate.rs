@@ -4,6 +4,7 @@ use super::{
     Checkpoints, Message, Report,
     restore::operator_name,
     savepoint::{Reply, SavepointError, When},
+    spans::{About, Collecting},
     splits::Positions,
     tables_of,
     write::{self, Work},
@@ -29,6 +30,7 @@ use standpipe_checkpoint::{
 };
 use standpipe_pipeline::plan::{Node, NodeId, Operator};
 use standpipe_state::Base;
+use standpipe_trace::Span;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -55,7 +57,9 @@ pub(crate) fn spawn(job: &Arc<Job>, readers: Readers) {
     });
     job.spawn_engine("checkpoints", move || {
         if let Some(checkpoints) = &shared.checkpoints {
-            Thread::new(&shared, checkpoints, readers, writer).run(&inbox);
+            let mut thread = Thread::new(&shared, checkpoints, readers, writer);
+            thread.run(&inbox);
+            thread.leave();
         }
     });
 }
@@ -74,6 +78,7 @@ struct Collected {
     drained: bool,
     /// Its manifest is on its way.
     complete: bool,
+    spans: Collecting,
 }
 
 impl Collected {
@@ -96,6 +101,8 @@ struct Thread<'a> {
     collected: Option<Collected>,
     /// The newest durable checkpoint, if nothing else may have become the newest since: on it the next one builds.
     base: Option<u64>,
+    /// Of checkpoints that are durable and not committed upstream: the whole, and the commit.
+    committing: BTreeMap<u64, (Span, Span)>,
     /// By checkpoint that is not committed upstream.
     positions: BTreeMap<u64, Vec<(NodeId, u32, Positions)>>,
     /// Of those that were given up, until there is a next one: a split that has ended is in one alone.
@@ -124,6 +131,7 @@ impl<'a> Thread<'a> {
             clock,
             collected: None,
             base: None,
+            committing: BTreeMap::new(),
             positions,
             carried: BTreeMap::new(),
             reading,
@@ -151,6 +159,16 @@ impl<'a> Thread<'a> {
                 }
                 recv(cancelled) -> _ => return,
             }
+        }
+    }
+
+    /// What is collected is for nothing, and what is not committed is left to the next start.
+    fn leave(self) {
+        if let Some(collected) = self.collected {
+            collected.spans.give_up("the job has ended");
+        }
+        for (_, mut commit) in self.committing.into_values() {
+            commit.fail("the job has ended before all of it was committed");
         }
     }
 
@@ -204,6 +222,12 @@ impl<'a> Thread<'a> {
         if self.opened && found == self.readers.len() && self.coordinator.is_none() {
             self.begin();
         }
+    }
+
+    /// The nodes that take part, with how many subtasks they have.
+    fn nodes_with_state(&self) -> impl Iterator<Item = (NodeId, u32)> + use<'a> {
+        let plan = &self.job.plan;
+        plan.nodes.iter().filter(|node| operator_name(&node.operator).is_some()).map(|node| (node.id, node.parallelism))
     }
 
     fn begin(&mut self) {
@@ -275,7 +299,10 @@ impl<'a> Thread<'a> {
         for (node, subtask, positions) in self.positions.remove(&id).unwrap_or_default() {
             self.carried.entry((node, subtask)).or_default().extend(positions);
         }
-        let collected = self.collected.take();
+        let mut collected = self.collected.take();
+        if let Some(collected) = &mut collected {
+            std::mem::take(&mut collected.spans).give_up(reason);
+        }
         let in_doubt = collected.as_ref().is_some_and(|collected| collected.complete);
         if in_doubt {
             // It may be there all the same, or come: then the one before it may be removed.
@@ -329,7 +356,10 @@ impl<'a> Thread<'a> {
         };
         self.checkpoints.build_on(base);
         self.job.tell_others(&Frame::BuildOn(base.into()));
-        self.collected = Some(Collected { id, kind, begun, triggered, nodes: BTreeMap::new(), wanted, drained: false, complete: false });
+        let about = About { id, is_savepoint, reason };
+        let spans = Collecting::begin(self.job, &about, self.nodes_with_state());
+        let nodes = BTreeMap::new();
+        self.collected = Some(Collected { id, kind, begun, triggered, nodes, wanted, drained: false, complete: false, spans });
         let sources: Vec<NodeId> = self.readers.iter().map(|(node, _)| *node).collect();
         for source in sources {
             let tables = self.checkpoints.enumerators.lock().get(&source).map(|state| state.tables());
@@ -341,6 +371,9 @@ impl<'a> Thread<'a> {
     }
 
     fn trigger(&mut self, id: u64) {
+        if let Some(collected) = self.collected.as_mut().filter(|collected| collected.id == id) {
+            collected.spans.triggered(self.job);
+        }
         match CheckpointId::new(id) {
             Some(id) => self.job.ticker.enter(id),
             None => self.fail(Cause::Checkpoint(format!("checkpoint {id}: there cannot be so many"))),
@@ -348,9 +381,8 @@ impl<'a> Thread<'a> {
     }
 
     fn reported(&mut self, id: u64, node: NodeId, subtask: u32, report: Report) {
-        if self.collected.as_ref().is_none_or(|collected| collected.id != id) {
-            return;
-        }
+        let Some(collected) = self.collected.as_mut().filter(|collected| collected.id == id) else { return };
+        collected.spans.reported(self.job, node, subtask);
         self.note_positions(id, node, subtask, report.positions);
         if report.drained {
             self.note_drained(id);
@@ -380,6 +412,10 @@ impl<'a> Thread<'a> {
 
     fn written(&mut self, id: u64, part: Part, files: Vec<(String, FileRef)>) {
         if let Some(collected) = self.collected.as_mut().filter(|collected| collected.id == id) {
+            if let Part::Subtask(node, subtask) = part {
+                let bytes = files.iter().map(|(_, file)| file).filter(|file| file.checkpoint == id).map(|file| file.bytes).sum();
+                collected.spans.written(self.job, NodeId(node), subtask, bytes);
+            }
             let (Part::Enumerator(node) | Part::Subtask(node, _)) = part;
             let node = self.job.node(NodeId(node));
             let operator = operator_name(&node.operator).unwrap_or_default().to_owned();
@@ -396,6 +432,7 @@ impl<'a> Thread<'a> {
     fn write(&mut self, id: u64) {
         let Some(collected) = self.collected.as_mut().filter(|collected| collected.id == id) else { return };
         collected.complete = true;
+        collected.spans.manifest();
         let (plan, options) = (&self.job.plan, &self.checkpoints.options);
         let mut nodes = collected.nodes.clone();
         // Subtasks have come in any order.
@@ -432,11 +469,16 @@ impl<'a> Thread<'a> {
         self.job.metrics.checkpoint_completed(collected.past(bytes, written, None));
         let millis = took.as_secs_f64() * 1000.0;
         tracing::info!(job = %self.job.options.job_id, checkpoint = id, bytes, written, "checkpoint {id} is durable after {millis:.0} ms");
+        let span = collected.spans.durable(bytes, written);
+        let commit = span.child("commit");
+        self.committing.insert(id, (span, commit));
         collected.wanted.into_iter().for_each(|(reply, _)| reply.send(Ok(id)));
     }
 
     /// Tells the readers what is durable, and in what sinks have committed.
     fn commit_upstream(&mut self, id: u64) {
+        // A commit covers all former ones.
+        self.committing = self.committing.split_off(&(id + 1));
         let newer = self.positions.split_off(&(id + 1));
         let Some(positions) = std::mem::replace(&mut self.positions, newer).remove(&id) else { return };
         for (node, subtask, positions) in positions {

@@ -9,6 +9,7 @@ mod coordinate;
 pub(crate) mod relay;
 mod restore;
 pub(crate) mod savepoint;
+mod spans;
 pub(crate) mod splits;
 mod write;
 

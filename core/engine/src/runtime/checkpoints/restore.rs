@@ -235,7 +235,9 @@ fn check(manifest: &Manifest, plan: &Plan, allow_non_restored_state: bool) -> Re
         match plan.nodes.iter().find(|node| node.path == *path) {
             Some(node) if operator_name(&node.operator) == Some(state.operator.as_str()) => {}
             Some(_) => return Err(format!("{path} was a {}, which it is not any more; give the new one another name", state.operator)),
-            None if allow_non_restored_state => tracing::warn!("{path} is not in the pipeline any more: its state is left behind"),
+            None if allow_non_restored_state => {
+                tracing::warn!(operator = %path, "{path} is not in the pipeline any more: its state is left behind")
+            }
             None => {
                 return Err(format!("it has state of {path}, which is not in the pipeline; --allow-non-restored-state leaves it behind"));
             }

@@ -265,7 +265,7 @@ impl Peers {
                 while let Ok(Some(frame)) = frames.recv() {
                     // That it is broken the reading thread sees too, or the lease does.
                     if let Err(error) = frame::write(&mut outgoing, &frame) {
-                        tracing::debug!("what was said to another process is lost: {error}");
+                        tracing::debug!(job = %job.options.job_id, "what was said to another process is lost: {error}");
                         if error.kind() == std::io::ErrorKind::InvalidData {
                             let cause = Cause::Engine(format!("what there is to say to another process cannot be said: {error}"));
                             job.fail(JobError::new("", Phase::Running, cause));

@@ -1,6 +1,9 @@
 //! Checkpoints of whole jobs: whatever is killed whenever, and whatever the parallelism is afterwards, every row counts once; what cannot go on says why.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
+mod refusals;
+mod savepoints;
+#[path = "../support/mod.rs"]
 mod support;
 
 use arrow::{
@@ -475,131 +478,4 @@ fn of_two_processes_that_run_a_job_the_former_ends() {
     ended(&latter).unwrap();
     let rows = column(&Probe::of("two").committed_rows("out"), "n");
     assert_eq!(rows, (0..rows.len() as i64).collect::<Vec<_>>(), "no row is missing or there twice");
-}
-
-/// A plan whose second node has another name, or is something else.
-fn with_node(name: &str, node: &str, is_window: bool) -> Plan {
-    let mut plan = Builder::new();
-    let source = plan.numbers("numbers", 1, config(name, json!({"rate": 20_000})));
-    let middle = match is_window {
-        true => plan.window(node, 1, source, Duration::from_secs(1)),
-        false => plan.tally(node, 1, source, json!({})),
-    };
-    plan.ledger("out", 1, middle, config(name, json!({})));
-    plan.build()
-}
-
-#[test]
-fn state_that_does_not_fit_the_pipeline_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let job = start(with_node("misfit", "stats", true), folder.path());
-    until("a checkpoint", || completed(&job) > 0);
-    job.control().stop(false);
-    ended(&job).unwrap();
-    let id = newest(folder.path()).id;
-
-    let other = refused(with_node("misfit", "others", true), folder.path());
-    let expected = "it has state of transforms.stats, which is not in the pipeline; --allow-non-restored-state leaves it behind";
-    assert_eq!(other, format!("checkpoint {id}: {expected}"));
-    let kind = refused(with_node("misfit", "stats", false), folder.path());
-    let expected = "transforms.stats was a window, which it is not any more; give the new one another name";
-    assert_eq!(kind, format!("checkpoint {id}: {expected}"));
-    let mut groups = with_node("misfit", "stats", true);
-    groups.settings.max_parallelism = 64;
-    let expected = "its state is in 128 key groups, the pipeline's engine.max_parallelism is 64; that is fixed with a job's first start";
-    assert_eq!(refused(groups, folder.path()), format!("checkpoint {id}: {expected}"));
-
-    let mut allowing = options(folder.path(), Start::Latest, INTERVAL);
-    allowing.checkpoints.as_mut().unwrap().allow_non_restored_state = true;
-    let job = run(Arc::new(with_node("misfit", "others", true)), allowing).unwrap();
-    until("it goes on", || completed(&job) > 0);
-    job.control().stop(false);
-    ended(&job).unwrap();
-}
-
-#[test]
-fn a_damaged_file_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let job = start(simple("damaged", json!({"rate": 20_000})), folder.path());
-    until("a checkpoint", || completed(&job) > 0);
-    job.control().stop(false);
-    ended(&job).unwrap();
-    let manifest = newest(folder.path());
-    let file = manifest.files().find(|file| file.path.contains("splits")).unwrap();
-    let path = folder.path().join("job").join(&file.path);
-    let mut content = fs::read(&path).unwrap();
-    *content.last_mut().unwrap() ^= 1;
-    fs::write(&path, content).unwrap();
-    let error = refused(simple("damaged", json!({"rate": 20_000})), folder.path());
-    let expected = format!("checkpoint {}: sources.numbers: job/{}: its content is not what was written", manifest.id, file.path);
-    assert_eq!(error, expected);
-}
-
-#[test]
-fn a_job_that_was_drained_does_not_go_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let job = start(with_node("drained", "stats", true), folder.path());
-    until("a checkpoint", || completed(&job) > 0);
-    job.control().stop(true);
-    ended(&job).unwrap();
-    assert!(newest(folder.path()).drained);
-    let error = refused(with_node("drained", "stats", true), folder.path());
-    assert!(error.contains("the job had been drained: its windows have fired before their time"), "{error}");
-}
-
-#[test]
-fn a_savepoint_stays_and_a_job_goes_on_from_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let kept = |id| store(folder.path()).list().unwrap().contains(&id);
-    let job = start(simple("saved", json!({"rate": 20_000})), folder.path());
-    let probe = Probe::of("saved");
-    until("a checkpoint", || completed(&job) > 0);
-    let saved = job.control().savepoint().unwrap().wait().unwrap();
-    until("newer checkpoints", || completed(&job) > saved + 5);
-    let stopped = job.control().stop_with_savepoint(false).unwrap().wait().unwrap();
-    assert_eq!(ended(&job).unwrap().end, Outcome::Stopped);
-    assert_eq!((kept(saved), newest(folder.path()).id), (true, stopped));
-    assert_eq!(store(folder.path()).read(stopped).unwrap().kind, Kind::Savepoint);
-    let before = column(&probe.committed_rows("out"), "n").len();
-    assert!(probe.book.lock().unwrap().aborted.is_empty());
-    let newer: Vec<u64> = store(folder.path()).list().unwrap().into_iter().filter(|id| *id > saved).collect();
-
-    // From the older one: what came after it is read and delivered again.
-    let plan = Arc::new(simple("saved", json!({"rate": 20_000})));
-    let job = run(plan, options(folder.path(), Start::At(saved), INTERVAL)).unwrap();
-    until("it is farther than before", || job.metrics().totals().rows_in > before as u64 && completed(&job) > 0);
-    job.control().stop(false);
-    ended(&job).unwrap();
-    assert_eq!(probe.book.lock().unwrap().aborted, newer, "sinks hear what is passed over");
-    let mut rows = column(&probe.committed_rows("out"), "n");
-    let delivered = rows.len();
-    rows.dedup();
-    assert!(delivered > rows.len() && rows.len() > before, "{delivered} with those twice, {} once, {before} before", rows.len());
-    assert_eq!(rows, (0..rows.len() as i64).collect::<Vec<_>>());
-    // The one that was passed over stays and can be named, but is not the newest any more.
-    assert!(kept(saved) && kept(stopped) && newest(folder.path()).id > stopped);
-    assert_eq!(newest(folder.path()).kind, Kind::Checkpoint);
-}
-
-#[test]
-fn a_savepoint_that_cannot_be_taken_is_told() {
-    let folder = tempfile::tempdir().unwrap();
-    let job = run(Arc::new(simple("unsaved", json!({"rate": 20_000}))), options(folder.path(), Start::Latest, PATIENCE)).unwrap();
-    // Asked before anything is open, it comes all the same.
-    job.control().savepoint().unwrap().wait().unwrap();
-    let data = folder.path().join("job/data");
-    fs::rename(&data, folder.path().join("aside")).unwrap();
-    fs::write(&data, "").unwrap();
-    let error = job.control().savepoint().unwrap().wait().unwrap_err().to_string();
-    assert!(error.starts_with("the savepoint is given up: cannot write job/data/"), "{error}");
-    assert_eq!(job.control().state(), JobState::Running);
-    job.control().cancel();
-    ended(&job).unwrap();
-    assert_eq!(job.control().savepoint().unwrap().wait(), Err(SavepointError::JobEnded));
-
-    let without = support::start(simple("nowhere", json!({"rate": 20_000})), 1);
-    assert_eq!(without.control().savepoint().unwrap_err(), SavepointError::NoCheckpoints);
-    assert_eq!(without.control().stop_with_savepoint(false).unwrap_err(), SavepointError::NoCheckpoints);
-    without.control().cancel();
-    ended(&without).unwrap();
 }
