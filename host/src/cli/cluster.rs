@@ -27,6 +27,9 @@ pub(crate) struct JobManagerArguments {
     /// A task manager that is not heard of for so long is lost, and its work goes elsewhere
     #[arg(long, default_value = "15s", value_parser = lease)]
     pub(crate) lease: Duration,
+    /// It ends with the process of that number, which has started it
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(crate) parent: Option<i32>,
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +61,9 @@ pub(crate) struct TaskManagerArguments {
     /// Of how many processors a worker may have all of the time, for each of its slots: 1.5 (cgroups)
     #[arg(long, value_name = "N", value_parser = cpus)]
     pub(crate) cpus_per_slot: Option<f64>,
+    /// It ends with the process of that number, which has started it
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(crate) parent: Option<i32>,
 }
 
 /// A session cluster on this machine.

@@ -89,7 +89,7 @@ pub(crate) enum DeploymentCommand {
         #[command(flatten)]
         job: DeployedJob,
     },
-    /// Print the rows of a sink `collect`
+    /// Print the rows of a sink `collect`, or those that pass another node
     Collect(CollectArguments),
     /// Remove what it left behind
     Remove {

@@ -1,6 +1,6 @@
 //! Arguments of what asks running jobs.
 
-use super::{CollectArguments, OutputFormat, values::http};
+use super::{JobCollectArguments, OutputFormat, values::http};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -84,6 +84,6 @@ pub(crate) enum JobCommand {
         /// The pipeline's name, or the beginning of the job's id
         job: String,
     },
-    /// Print the rows of a sink `collect` of a deployed job, by its handle; as `deployment collect`
-    Collect(CollectArguments),
+    /// Print rows of one of its nodes as they pass
+    Collect(JobCollectArguments),
 }

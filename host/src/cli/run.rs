@@ -58,6 +58,12 @@ pub(crate) struct DemoArguments {
     /// A real Elasticsearch or OpenSearch, `http://[USER:PASSWORD@]HOST:PORT`; without it a stand-in for `_bulk` and `_search` runs in this process
     #[arg(long, value_name = "URL")]
     pub(crate) elasticsearch: Option<String>,
+    /// Run the pipeline on a session cluster of two task managers, whose dashboard shows it: its address is printed
+    #[arg(long)]
+    pub(crate) cluster: bool,
+    /// The port of the cluster's job manager and dashboard, on 127.0.0.1
+    #[arg(long, default_value_t = 8081, requires = "cluster", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
     /// Give up when nothing has moved for so long
     #[arg(long, default_value = "60s", value_parser = duration)]
     pub(crate) patience: Duration,

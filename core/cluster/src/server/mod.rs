@@ -17,6 +17,7 @@ mod openapi;
 mod rest;
 mod settings;
 mod shared;
+mod tap;
 
 pub use assets::{Asset, Assets};
 pub(crate) use shared::Shared;

@@ -17,7 +17,7 @@ use crate::{
     blobs::{BlobError, Blobs},
     bundle::Bundle,
     ends::Ended,
-    protocol::{Answered, Attempt, Beat, COLLECT, JobId, LOG, Order, Orders, Ready, Request, is_id},
+    protocol::{Answered, Attempt, Beat, COLLECT, JobId, LOG, Order, Orders, Ready, Request, TAP, is_id},
     tls,
 };
 use client::{Client, Trouble};
@@ -568,7 +568,7 @@ impl TaskManager {
         }
         self.asked.insert(request.id.clone(), None);
         let what = request.ask.get("do").and_then(Value::as_str);
-        let (is_of_log, is_of_rows) = (what == Some(LOG), what == Some(COLLECT));
+        let (is_of_log, is_of_rows, is_of_tap) = (what == Some(LOG), what == Some(COLLECT), what == Some(TAP));
         let refused = |why: &str| Answered { id: request.id.clone(), answers: Err(why.to_owned()) };
         if !is_id(&request.attempt.job) {
             return self.answer(refused("there is no such job"));
@@ -586,6 +586,8 @@ impl TaskManager {
                 client.collect(&own, &rows)
             } else if is_of_log {
                 worker::tail(&log, 0, LOG_BYTES).map(|text| vec![text.into()]).map_err(|error| format!("its log cannot be read: {error}"))
+            } else if is_of_tap {
+                client.tap(&own, &socket, &over.unwrap_or_default())
             } else {
                 worker::ask_when_it_listens(&socket, &own.ask, &over.unwrap_or_default())
                     .map_err(|error| format!("the job's process does not answer: {error}"))

@@ -21,6 +21,8 @@ const MOST_BYTES: usize = 8 << 20;
 const MOST_TAPS: usize = 32;
 /// A tap that was not asked for so long is of somebody who has gone.
 const ABANDONED: Duration = Duration::from_secs(10);
+/// Whoever has asked so lately looks at the end of the job, too.
+const LOOKING: Duration = Duration::from_secs(3);
 /// How long a job that has ended waits for those who look to have seen its last rows.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
@@ -93,8 +95,10 @@ struct State {
     bytes: usize,
     dropped: u64,
     asked: Instant,
+    /// Rows that were given so far.
+    given: usize,
     ended: bool,
-    /// Whoever looks knows that nothing follows.
+    /// Whoever looks knows that nothing follows, or has all that was wanted.
     seen_end: bool,
 }
 
@@ -150,7 +154,8 @@ impl Taps {
             return Err(TapError::Many);
         }
         let ended = self.ended.load(Relaxed);
-        let state = State { batches: VecDeque::new(), rows: 0, bytes: 0, dropped: 0, asked: Instant::now(), ended, seen_end: false };
+        let state =
+            State { batches: VecDeque::new(), rows: 0, bytes: 0, dropped: 0, asked: Instant::now(), given: 0, ended, seen_end: false };
         let shared = Arc::new(Shared { node, output, keep, state: Mutex::new(state), changed: Condvar::new() });
         taps.push(Arc::clone(&shared));
         if let Some(open) = self.open.get(node.0 as usize) {
@@ -172,9 +177,10 @@ impl Taps {
             state.ended = true;
             tap.changed.notify_all();
         }
-        for tap in taps.iter().filter(|tap| wait && !tap.is_abandoned()) {
+        for tap in taps.iter().filter(|_| wait) {
             let mut state = tap.state.lock();
-            while !state.seen_end && !tap.changed.wait_until(&mut state, deadline).timed_out() {}
+            let is_looking = state.asked.elapsed() < LOOKING;
+            while is_looking && !state.seen_end && !tap.changed.wait_until(&mut state, deadline).timed_out() {}
         }
     }
 }
@@ -242,7 +248,8 @@ impl State {
             taken.batches.push(batch.slice(0, rows));
         }
         taken.ended = self.ended && self.batches.is_empty();
-        self.seen_end |= taken.ended;
+        self.given = self.given.saturating_add(most - left);
+        self.seen_end = taken.ended;
         taken
     }
 }
@@ -263,6 +270,8 @@ impl Tap {
         while state.batches.is_empty() && !state.ended && !self.shared.changed.wait_until(&mut state, deadline).timed_out() {}
         state.asked = Instant::now();
         let taken = state.take(most);
+        let keep = self.shared.keep;
+        state.seen_end |= !keep.newest && state.given >= keep.rows;
         self.shared.changed.notify_all();
         taken
     }
@@ -339,7 +348,16 @@ mod tests {
     fn tap(keep: Keep) -> (Arc<Taps>, Tap) {
         let taps =
             Arc::new(Taps { open: [AtomicU32::new(0), AtomicU32::new(0)].into(), taps: Mutex::default(), ended: AtomicBool::new(false) });
-        let state = State { batches: VecDeque::new(), rows: 0, bytes: 0, dropped: 0, asked: Instant::now(), ended: false, seen_end: false };
+        let state = State {
+            batches: VecDeque::new(),
+            rows: 0,
+            bytes: 0,
+            dropped: 0,
+            asked: Instant::now(),
+            given: 0,
+            ended: false,
+            seen_end: false,
+        };
         let shared = Arc::new(Shared { node: NodeId(0), output: 0, keep, state: Mutex::new(state), changed: Condvar::new() });
         taps.taps.lock().push(Arc::clone(&shared));
         taps.open[0].store(1, Relaxed);
