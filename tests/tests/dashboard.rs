@@ -303,7 +303,7 @@ fn rows_of_a_node_are_seen_as_they_pass_and_as_charts() {
 
     // Another node, and fewer rows.
     browser.run("const select = document.querySelectorAll('select')[0]; select.value = 'sources.readings'; select.dispatchEvent(new Event('change'))");
-    browser.wait_for("rows of the source", &format!("return ({{header: (() => {{ {header} }})()}}).header === '# n host value t' && document.querySelectorAll('.rows tbody tr').length === 50"));
+    browser.wait_for("rows of the source", &format!("return ({{header: (() => {{ {header} }})()}}).header === '# host n t value' && document.querySelectorAll('.rows tbody tr').length === 50"));
     browser.run("const select = document.querySelectorAll('select')[1]; select.value = '20'; select.dispatchEvent(new Event('change'))");
     browser.wait_for("twenty", "return document.querySelectorAll('.rows tbody tr').length === 20");
     browser.wait_for("what was passed over", "return /have passed between two looks/.test(document.body.innerText)");

@@ -64,7 +64,7 @@ pub struct Keep {
 pub struct Tapped {
     /// In the order in which they have passed, of all subtasks in this process.
     pub batches: Vec<RecordBatch>,
-    /// Rows that were passed over since it was asked last.
+    /// Rows that were passed over before these; at the end also those behind the last one.
     pub dropped: u64,
     /// Nothing follows.
     pub ended: bool,
@@ -93,7 +93,10 @@ struct State {
     batches: VecDeque<RecordBatch>,
     rows: usize,
     bytes: usize,
+    /// Rows that were passed over, before one that was not.
     dropped: u64,
+    /// Those behind the last one that is kept: whoever wants no more rows does not miss them.
+    behind: u64,
     asked: Instant,
     /// Rows that were given so far.
     given: usize,
@@ -132,8 +135,12 @@ impl Taps {
     fn retain(&self, taps: &mut Vec<Arc<Shared>>, keep: impl Fn(&Arc<Shared>) -> bool) {
         taps.retain(|tap| {
             let is_kept = keep(tap);
-            if !is_kept && let Some(open) = self.open.get(tap.node.0 as usize) {
-                open.fetch_sub(1, Relaxed);
+            if !is_kept {
+                self.open.get(tap.node.0 as usize).into_iter().for_each(|open| _ = open.fetch_sub(1, Relaxed));
+                // Whoever has gone may hold it for long.
+                let mut state = tap.state.lock();
+                state.batches.clear();
+                (state.rows, state.bytes) = (0, 0);
             }
             is_kept
         });
@@ -154,8 +161,7 @@ impl Taps {
             return Err(TapError::Many);
         }
         let ended = self.ended.load(Relaxed);
-        let state =
-            State { batches: VecDeque::new(), rows: 0, bytes: 0, dropped: 0, asked: Instant::now(), given: 0, ended, seen_end: false };
+        let state = State::new(ended);
         let shared = Arc::new(Shared { node, output, keep, state: Mutex::new(state), changed: Condvar::new() });
         taps.push(Arc::clone(&shared));
         if let Some(open) = self.open.get(node.0 as usize) {
@@ -202,15 +208,21 @@ impl Shared {
 }
 
 impl State {
+    fn new(ended: bool) -> Self {
+        let batches = VecDeque::new();
+        Self { batches, rows: 0, bytes: 0, dropped: 0, behind: 0, asked: Instant::now(), given: 0, ended, seen_end: false }
+    }
+
     fn push_oldest(&mut self, batch: &RecordBatch, most: usize) {
         let bytes = batch.get_array_memory_size();
         let is_full = !self.batches.is_empty() && self.bytes.saturating_add(bytes) > MOST_BYTES;
         let taken = if is_full { 0 } else { batch.num_rows().min(most.saturating_sub(self.rows)) };
-        self.dropped += (batch.num_rows() - taken) as u64;
         if taken > 0 {
+            self.dropped += std::mem::take(&mut self.behind);
             self.batches.push_back(batch.slice(0, taken));
             (self.rows, self.bytes) = (self.rows + taken, self.bytes.saturating_add(bytes));
         }
+        self.behind += (batch.num_rows() - taken) as u64;
     }
 
     fn push_newest(&mut self, batch: &RecordBatch, most: usize) {
@@ -248,6 +260,9 @@ impl State {
             taken.batches.push(batch.slice(0, rows));
         }
         taken.ended = self.ended && self.batches.is_empty();
+        if taken.ended {
+            taken.dropped += std::mem::take(&mut self.behind);
+        }
         self.given = self.given.saturating_add(most - left);
         self.seen_end = taken.ended;
         taken
@@ -348,16 +363,7 @@ mod tests {
     fn tap(keep: Keep) -> (Arc<Taps>, Tap) {
         let taps =
             Arc::new(Taps { open: [AtomicU32::new(0), AtomicU32::new(0)].into(), taps: Mutex::default(), ended: AtomicBool::new(false) });
-        let state = State {
-            batches: VecDeque::new(),
-            rows: 0,
-            bytes: 0,
-            dropped: 0,
-            asked: Instant::now(),
-            given: 0,
-            ended: false,
-            seen_end: false,
-        };
+        let state = State::new(false);
         let shared = Arc::new(Shared { node: NodeId(0), output: 0, keep, state: Mutex::new(state), changed: Condvar::new() });
         taps.taps.lock().push(Arc::clone(&shared));
         taps.open[0].store(1, Relaxed);
@@ -377,10 +383,10 @@ mod tests {
         taps.pass(NodeId(0), 1, &batch(90..99));
         taps.pass(NodeId(1), 0, &batch(90..99));
         let first = tap.take(7, Duration::ZERO);
-        assert_eq!((numbers(&first), first.dropped, first.ended), ((0..7).collect(), 6, false));
+        assert_eq!((numbers(&first), first.dropped, first.ended), ((0..7).collect(), 0, false));
         taps.pass(NodeId(0), 0, &batch(16..20));
         let second = tap.take(100, Duration::ZERO);
-        assert_eq!((numbers(&second), second.dropped), (vec![7, 8, 9, 16, 17, 18, 19], 0));
+        assert_eq!((numbers(&second), second.dropped), (vec![7, 8, 9, 16, 17, 18, 19], 6));
         assert!(tap.take(100, Duration::ZERO).batches.is_empty());
     }
 
@@ -400,12 +406,13 @@ mod tests {
         let large = batch(0..400_000);
         (0..10).for_each(|_| taps.pass(NodeId(0), 0, &large));
         let taken = tap.take(usize::MAX, Duration::ZERO);
-        assert_eq!((taken.batches.len(), taken.dropped), (2, 8 * 400_000));
+        assert_eq!((taken.batches.len(), taken.dropped), (2, 0), "nothing is missing between them");
         assert!(taken.batches[0].column(0).to_data().ptr_eq(&large.column(0).to_data()));
         assert_eq!(tap.shared.state.lock().bytes, 0);
         // One that is larger than all that may be kept is seen all the same.
         taps.pass(NodeId(0), 0, &batch(0..4_000_000));
-        assert_eq!(numbers(&tap.take(3, Duration::ZERO)), [0, 1, 2]);
+        let taken = tap.take(3, Duration::ZERO);
+        assert_eq!((numbers(&taken), taken.dropped), (vec![0, 1, 2], 8 * 400_000));
     }
 
     #[test]
