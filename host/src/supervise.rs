@@ -97,6 +97,8 @@ enum Event {
 /// How long processes of a job have to end when another one of them has.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// A process that does not show its rows by then, which waits for some 2 s at the most, does not.
+const LOOKING: Duration = Duration::from_secs(5);
 /// How long who looks for rows waits at the most while no process is there.
 const RESTARTING: Duration = Duration::from_secs(1);
 
@@ -309,10 +311,11 @@ fn look_at_all(id: &str, processes: u32, look: &Look, send: &mut dyn FnMut(Answe
     let ask = |process| {
         let mut answers = Vec::new();
         let socket = control::socket_of_child(id, process)?;
-        client::ask(&socket, &Request::Tap(look.clone()), None, |answer| answers.push(answer)).map(|()| answers)
+        client::ask(&socket, &Request::Tap(look.clone()), Some(LOOKING), |answer| answers.push(answer)).map(|()| answers)
     };
     let answers: Vec<Answer> = thread::scope(|scope| {
-        let asked: Vec<_> = (0..processes).map(|process| scope.spawn(move || ask(process))).collect();
+        let spawn = |process| thread::Builder::new().name("look".to_owned()).spawn_scoped(scope, move || ask(process)).ok();
+        let asked: Vec<_> = (0..processes).filter_map(spawn).collect();
         asked.into_iter().filter_map(|asked| asked.join().ok()?.ok()).flatten().collect()
     });
     if answers.is_empty() {

@@ -156,7 +156,10 @@ fn other(plan: &Arc<Plan>, options: RunOptions, member: Member) -> anyhow::Resul
         }),
     );
     let result = job.wait();
-    drop(server);
+    if let Some(server) = server {
+        // Whoever looks at its last rows has them on the way.
+        server.finish(Answer::Ended("its part of the job has ended".to_owned()));
+    }
     match result {
         Err(error) if control.is_alone() && member.process == 1 => Err(failure(&error)),
         Err(_) => std::process::exit(Code::Failed as i32),

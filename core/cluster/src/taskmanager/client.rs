@@ -11,7 +11,7 @@ use crate::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
-use std::{path::Path, sync::atomic::AtomicBool, time::Duration};
+use std::{path::Path, time::Duration};
 use ureq::{Agent, http::StatusCode, tls::TlsConfig};
 
 /// Who does not take a connection by then does not take it.
@@ -20,6 +20,9 @@ const CONNECTING: Duration = Duration::from_secs(3);
 const HELD: Duration = Duration::from_secs(40);
 /// A blob that comes so slowly does not come.
 const FETCHING: Duration = Duration::from_secs(600);
+
+/// A process that does not show its rows by then, which waits for some 2 s at the most, does not.
+const LOOKING: Duration = Duration::from_secs(5);
 
 /// Why something was not answered.
 pub(super) enum Trouble {
@@ -68,9 +71,9 @@ impl Client {
         self.send_rows(request, &format!("next={next}&gap={gap}"), &bytes)
     }
 
-    /// Sends the rows that pass in a process of a job, as it says itself.
-    pub(super) fn tap(&self, request: &Request, socket: &Path, over: &AtomicBool) -> Result<Vec<Value>, String> {
-        let answers = worker::ask_when_it_listens(socket, &request.ask, over);
+    /// Sends the rows that pass in a process of a job, as it says itself. One that is starting or stands still is not waited for: whoever looks asks again.
+    pub(super) fn tap(&self, request: &Request, socket: &Path) -> Result<Vec<Value>, String> {
+        let answers = worker::ask(socket, &request.ask, Some(LOOKING));
         let answers = answers.map_err(|error| format!("the job's process does not answer: {error}"))?;
         let Some(rows) = answers.iter().find_map(|answer| answer.get("rows")) else { return Ok(answers) };
         // That the process has ended is no end of the job: it may be started again.

@@ -587,7 +587,7 @@ impl TaskManager {
             } else if is_of_log {
                 worker::tail(&log, 0, LOG_BYTES).map(|text| vec![text.into()]).map_err(|error| format!("its log cannot be read: {error}"))
             } else if is_of_tap {
-                client.tap(&own, &socket, &over.unwrap_or_default())
+                client.tap(&own, &socket)
             } else {
                 worker::ask_when_it_listens(&socket, &own.ask, &over.unwrap_or_default())
                     .map_err(|error| format!("the job's process does not answer: {error}"))
