@@ -28,6 +28,8 @@ const FILES: &[(&str, Asset)] = files! {
     "job-overview.js": SCRIPT,
     "job-checkpoints.js": SCRIPT,
     "job-more.js": SCRIPT,
+    "job-rows.js": SCRIPT,
+    "row-charts.js": SCRIPT,
     "taskmanagers.js": SCRIPT,
 };
 

@@ -6,12 +6,39 @@ use signal_hook::{
     iterator::{Handle, Signals},
 };
 use std::{
+    fs,
+    path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread,
 };
+
+/// See [`Unfinished`].
+static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// A file that means nothing yet: one that ends the process at once removes it. There is one at a time.
+pub(crate) struct Unfinished(());
+
+impl Unfinished {
+    /// Until the value is dropped.
+    pub(crate) fn note(path: &Path) -> Self {
+        set(Some(path.to_owned()));
+        Self(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        set(None);
+    }
+}
+
+fn set(path: Option<PathBuf>) -> Option<PathBuf> {
+    // What is in it holds also after a panic.
+    std::mem::replace(&mut *UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner), path)
+}
 
 /// Listens until it is dropped.
 pub(crate) struct Listener {
@@ -40,7 +67,11 @@ impl Listener {
                         stop();
                         say!("stopping: {then}; a second signal ends at once");
                     }
-                    None => std::process::exit(Code::Interrupted as i32),
+                    None => {
+                        // It may have been finished, or removed, a moment ago.
+                        drop(set(None).map(fs::remove_file));
+                        std::process::exit(Code::Interrupted as i32)
+                    }
                 }
             }
         })?;

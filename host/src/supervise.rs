@@ -7,7 +7,7 @@
 
 use crate::{
     control::{
-        self, Answer, Request, client,
+        self, Answer, Look, Request, Rows, client,
         server::{Handler, Server},
         status::Identity,
     },
@@ -108,6 +108,11 @@ enum Event {
 /// How long processes of a job have to end when another one of them has.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// A process that does not show its rows by then, which waits for some 2 s at the most, does not.
+const LOOKING: Duration = Duration::from_secs(5);
+/// How long who looks for rows waits at the most while no process is there.
+const RESTARTING: Duration = Duration::from_secs(1);
+
 /// How it all ended.
 enum End {
     /// As that child did.
@@ -132,7 +137,7 @@ pub(crate) fn supervise(plan: &Plan, processes: u32, tls: bool, span: &mut Span)
     listen(events.clone())?;
     let identity = Identity { job: plan.name.clone(), id: id.clone(), started: Utc::now(), restarts: 0, generation: 0, checkpoints: None };
     let watched = Arc::new(Mutex::new(Watched { identity, reason: "it is being started".to_owned() }));
-    let server = Server::start_if_possible(control::socket(&id), answer(&id, &watched, events.clone()));
+    let server = Server::start_if_possible(control::socket(&id), answer(&id, processes, &watched, events.clone()));
     span.set("job_id", id.as_str());
     let end = Supervisor { plan, processes, tls, id: &id, events, happened, watched, span }.run()?;
     if let Some(server) = server {
@@ -141,8 +146,8 @@ pub(crate) fn supervise(plan: &Plan, processes: u32, tls: bool, span: &mut Span)
             End::Child(_) | End::Stopped => Answer::Ended(format!("{}: ended", plan.name)),
         });
     }
-    // Of a child that was killed.
-    drop(control::socket_of_child(&id).and_then(fs::remove_file));
+    // Of children that were killed.
+    (0..processes).for_each(|process| drop(control::socket_of_child(&id, process).and_then(fs::remove_file)));
     match end {
         End::Child(ended) => end_as(&ended, processes, std::mem::take(span)),
         End::Stopped => Ok(()),
@@ -286,11 +291,14 @@ fn lock(watched: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
 }
 
 /// Passes requests on to the job's process; while there is none, answers for it.
-fn answer(id: &str, watched: &Arc<Mutex<Watched>>, events: Sender<Event>) -> Handler {
+fn answer(id: &str, processes: u32, watched: &Arc<Mutex<Watched>>, events: Sender<Event>) -> Handler {
     let (id, watched, events) = (id.to_owned(), Arc::clone(watched), Mutex::new(events));
     let tell = move |event| _ = events.lock().unwrap_or_else(PoisonError::into_inner).send(event);
     Box::new(move |request, send| {
-        let asked = control::socket_of_child(&id).and_then(|socket| {
+        if let Request::Tap(look) = request {
+            return look_at_all(&id, processes, &look, send);
+        }
+        let asked = control::socket_of_child(&id, 0).and_then(|socket| {
             client::ask(&socket, &request, None, |answer| {
                 if answer == Answer::Stopping {
                     tell(Event::Stopping);
@@ -311,8 +319,36 @@ fn answer(id: &str, watched: &Arc<Mutex<Watched>>, events: Sender<Event>) -> Han
                 tell(Event::Signalled);
                 send(Answer::Stopping);
             }
+            Request::Tap(_) => {}
         }
     })
+}
+
+/// Asks all processes of a job for their rows, at once. One that is not there has none; while none is, there are none yet.
+fn look_at_all(id: &str, processes: u32, look: &Look, send: &mut dyn FnMut(Answer)) {
+    let begun = Instant::now();
+    let ask = |process| {
+        let mut answers = Vec::new();
+        let socket = control::socket_of_child(id, process)?;
+        client::ask(&socket, &Request::Tap(look.clone()), Some(LOOKING), |answer| answers.push(answer)).map(|()| answers)
+    };
+    let answers: Vec<Answer> = thread::scope(|scope| {
+        let spawn = |process| thread::Builder::new().name("look".to_owned()).spawn_scoped(scope, move || ask(process)).ok();
+        let asked: Vec<_> = (0..processes).filter_map(spawn).collect();
+        asked.into_iter().filter_map(|asked| asked.join().ok()?.ok()).flatten().collect()
+    });
+    if answers.is_empty() {
+        // Whoever looks would ask again at once.
+        thread::sleep(Duration::from_millis(look.wait).min(RESTARTING).saturating_sub(begun.elapsed()));
+        send(Answer::Rows(Rows::default()));
+    }
+    for answer in answers {
+        send(match answer {
+            // The process has ended; whether the job has, is seen when nobody answers any more.
+            Answer::Rows(rows) => Answer::Rows(Rows { ended: false, ..rows }),
+            other => other,
+        });
+    }
 }
 
 /// The process that users know is the supervisor.

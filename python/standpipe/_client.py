@@ -147,7 +147,8 @@ class Job:
         return self._http.bytes("GET", f"/v1{self._path}/logs")[1].decode(errors="replace")
 
     def collect(self, node=None, *, limit=None, timeout=None):
-        """Rows of a sink of the connector `collect`; without a name, of the only one.
+        """Rows of a sink of the connector `collect`, from the first that is kept; without a name, of the only one. Of any other node, those that pass from now on: a look, no
+        delivery. `transforms.stats` is named so or `stats`, its late rows `stats.late`; of a sink it is what goes into it.
 
         `limit` is how many at the most, `timeout` how many seconds to wait for them. A job that does not end by itself needs one of them.
         """

@@ -1,5 +1,7 @@
-"""Rows of a sink `collect`, asked for some at a time: a manager that is away for a moment loses nothing."""
+"""Rows of a job, asked for some at a time. Of a sink `collect` none is lost when the manager is away for a moment; of any other node they are those that pass meanwhile."""
 
+import re
+import secrets
 import time
 
 import pyarrow
@@ -11,10 +13,15 @@ _WAIT = 1000
 # Seconds that one who does not answer is asked again.
 _PATIENCE = 30
 _PAUSE = 0.25
+# Rows of a node that are asked for at a time.
+_MOST_ROWS = 100_000
 
 
 class Rows:
-    """Batches of rows, as they come: iterate over them, or have all at once by `to_arrow` and `to_pandas`. Each can be read once."""
+    """Batches of rows, as they come: iterate over them, or have all at once by `to_arrow` and `to_pandas`. Each can be read once.
+
+    `dropped` counts rows of a node that have passed and are not here, because they came faster than they were asked for; of a sink `collect` there are none.
+    """
 
     def __init__(self, job, http, path, node, limit, timeout):
         told = http.json("GET", path)
@@ -23,7 +30,11 @@ class Rows:
             raise ValueError("the job does not end by itself: say how many rows are wanted at the most (limit), or how long to wait for them (timeout)")
         if limit is not None and limit < 1:
             raise ValueError("limit: expected one row or more")
-        self._path = f"/v1{path}/collect/{_node(told, node)}"
+        name, is_sink = _node(told, node)
+        self._path = f"/v1{path}/collect/{name}" if is_sink else f"/v1{path}/collect"
+        # Who looks at a node has an id, by which one question goes on where the last one ended.
+        self._look = None if is_sink else f"node={name}&tap={secrets.token_hex(16)}"
+        self.dropped = 0
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._cursor, self._ended, self._waiting, self._schema = "", False, [], None
 
@@ -80,14 +91,20 @@ class Rows:
         wait = _WAIT
         if self._deadline is not None:
             wait = max(0, min(wait, int((self._deadline - time.monotonic()) * 1000)))
-        headers, body = self._persist(f"{self._path}?wait={wait}{self._cursor}")
+        if self._look is None:
+            question = f"wait={wait}{self._cursor}"
+        else:
+            question = f"{self._look}&timeout={wait}&limit={_MOST_ROWS if self._left is None else max(1, min(self._left, _MOST_ROWS))}"
+        headers, body = self._persist(f"{self._path}?{question}")
         self._ended = headers.get("standpipe-ended") == "true"
+        self.dropped += int(headers.get("standpipe-dropped", 0))
         if not body:
             return
         with pyarrow.ipc.open_stream(body) as reader:
             self._schema = reader.schema
             self._waiting.extend(batch for batch in reader if batch.num_rows > 0)
-        self._cursor = f"&from={int(headers['standpipe-next'])}&place={headers['standpipe-place']}"
+        if self._look is None:
+            self._cursor = f"&from={int(headers['standpipe-next'])}&place={headers['standpipe-place']}"
 
     def _persist(self, path):
         begun = time.monotonic()
@@ -101,14 +118,19 @@ class Rows:
 
 
 def _node(told, wanted):
-    """The sink that is meant."""
-    names = [vertex["name"].partition("sinks.")[2] for vertex in told["vertices"] if vertex.get("collects")]
-    if wanted is None and len(names) == 1:
-        return names[0]
-    if wanted in names:
-        return wanted
-    if not names:
-        raise NotFound(404, ["the job has no sink of the connector collect: only of such a one rows can be collected"])
+    """The node that is meant, and whether it is a sink of the connector collect; without a name, the only one of those."""
+    paths = [vertex["name"] for vertex in told["vertices"]]
+    sinks = [vertex["name"].partition("sinks.")[2] for vertex in told["vertices"] if vertex.get("collects")]
     if wanted is None:
-        raise StandpipeError(f"the job has several sinks of the connector collect, name one: {', '.join(names)}")
-    raise NotFound(404, [f"the job has no sink {wanted!r} of the connector collect; it has {', '.join(names)}"])
+        if len(sinks) == 1:
+            return sinks[0], True
+        if not sinks:
+            raise NotFound(404, [f"the job has no sink of the connector collect: name the node whose rows are wanted: {', '.join(paths)}"])
+        raise StandpipeError(f"the job has several sinks of the connector collect, name one: {', '.join(sinks)}")
+    sink = wanted.removeprefix("sinks.")
+    if sink in sinks:
+        return sink, True
+    names = [name for path in paths for name in (path, path.partition(".")[2])]
+    if re.fullmatch(r"[A-Za-z0-9._-]+", wanted) and any(wanted == name or wanted.startswith(f"{name}.") for name in names):
+        return wanted, False
+    raise NotFound(404, [f"the job has no node {wanted!r}: it has {', '.join(paths)}"])

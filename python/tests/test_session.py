@@ -132,6 +132,22 @@ sinks:
         self.assertEqual(job.wait(timeout=60), Status("CANCELED"))
         job.cancel()
 
+    def test_rows_of_any_node_are_seen_as_they_pass(self):
+        job = self.numbers("rate: 2000,")
+        with self.assertRaisesRegex(ValueError, "does not end by itself"):
+            job.collect(node="numbers")
+        rows = job.collect(node="numbers", limit=500)
+        seen = rows.to_arrow().column("n").to_pylist()
+        self.assertEqual(len(seen), 500)
+        self.assertEqual(seen, sorted(set(seen)))
+        self.assertGreaterEqual(rows.dropped, 0)
+        batches = list(job.collect(node="sources.numbers", timeout=1))
+        self.assertGreater(pa.Table.from_batches(batches).column("n")[0].as_py(), seen[0])
+        job.cancel()
+        job.wait(timeout=60)
+        with self.assertRaisesRegex(JobFailed, "before it has given rows"):
+            job.collect(node="numbers", limit=1).to_arrow()
+
     def test_a24_what_goes_wrong_is_an_exception_with_its_cause(self):
         with self.assertRaisesRegex(Refused, "pipeline.yaml:2:"):
             self.submit("name: x\nsources: {}\n")
@@ -140,7 +156,7 @@ sinks:
             self.submit(failing).wait(timeout=60)
         with self.assertRaisesRegex(JobFailed, "no.jsonl"):
             self.submit(failing).collect(timeout=60).to_arrow()
-        with self.assertRaisesRegex(NotFound, "it has rows"):
+        with self.assertRaisesRegex(NotFound, "it has sources.numbers, sinks.rows"):
             self.numbers("count: 1,").collect("other")
         with self.assertRaises(NotFound):
             self.session.job("0" * 32).status()

@@ -131,7 +131,7 @@ fn assert_fits(browser: &Browser, what: &str) {
 /// Every control has a name, every page one heading of the first rank.
 fn assert_named(browser: &Browser) {
     let nameless = browser.run(
-        "return [...document.querySelectorAll('button, a, input')].filter((one) => !(one.innerText.trim() || one.getAttribute('aria-label') || one.labels?.length || one.querySelector('img'))).map((one) => one.outerHTML)",
+        "return [...document.querySelectorAll('button, a, input, select')].filter((one) => !(one.innerText.trim() || one.getAttribute('aria-label') || one.labels?.length || one.querySelector('img'))).map((one) => one.outerHTML)",
     );
     assert_eq!(nameless, json!([]));
     assert_eq!(browser.run("return document.querySelectorAll('h1').length"), 1);
@@ -232,6 +232,117 @@ fn a_running_job_is_seen_and_cancelled_by_keyboard() {
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
+/// As [`tab_to`], to what says that and nothing else.
+fn tab_to_exactly(browser: &Browser, words: &str) {
+    for _ in 0..60 {
+        browser.press([keys::TAB]);
+        if browser.run("return document.activeElement.innerText") == words {
+            return;
+        }
+    }
+    panic!("no way to {words:?} by Tab");
+}
+
+#[test]
+fn rows_of_a_node_are_seen_as_they_pass_and_as_charts() {
+    let Some(browser) = Browser::start() else { return };
+    let cluster = Cluster::start(2);
+    let id = cluster.submit("sensors <b>&", SENSORS, 2, Vec::new());
+    cluster.wait_for(&id, "RUNNING");
+    browser.look(1280, 900, false);
+    browser.open(&cluster.url(&format!("/#/jobs/{id}")));
+    browser.wait_for("the nodes", "return document.querySelectorAll('.node').length === 7");
+
+    // By keyboard alone: a node of the graph, and from there to its rows.
+    tab_to(&browser, "stats");
+    browser.press([keys::ENTER]);
+    browser.wait_for("the node", "return document.querySelector('.detail h2')?.innerText === 'transforms.stats'");
+    tab_to_exactly(&browser, "Rows");
+    browser.press([keys::ENTER]);
+    browser.wait_for(
+        "its rows",
+        "return location.hash.endsWith('/rows/transforms.stats') && document.querySelectorAll('.rows tbody tr').length >= 20",
+    );
+    assert_eq!(browser.run("return document.title"), "sensors <b>& · Rows · Standpipe");
+    assert_eq!(browser.run("return document.querySelector('select').value"), "transforms.stats");
+    let header = "return [...document.querySelectorAll('.rows thead th')].map((one) => one.innerText).join(' ')";
+    assert_eq!(browser.run(header), "# host window_start window_end n mean");
+    assert_named(&browser);
+    // A chart of each number, with a line for each host, of which there are more than can be told apart.
+    browser.wait_for("charts", "return document.querySelectorAll('.row-chart').length === 2");
+    browser.wait_for("lines", "return [...document.querySelectorAll('.row-chart')].every((one) => one.querySelectorAll('path.line').length === 8 && [...one.querySelectorAll('path.line')].some((line) => line.getAttribute('d').includes('L')))");
+    assert_eq!(browser.run("return document.querySelectorAll('.legend.groups li').length"), 8);
+    assert!(
+        browser
+            .run("return document.querySelector('.row-charts').innerText")
+            .as_str()
+            .unwrap()
+            .contains("more values of host are not drawn")
+    );
+    assert!(
+        browser.run("return document.querySelector('.row-chart svg').getAttribute('aria-label')").as_str().unwrap().starts_with("n from ")
+    );
+    picture(&browser, "rows");
+    assert_fits(&browser, "rows");
+
+    // What is stopped stands still, however long the job goes on, and begins again.
+    let newest = "return document.querySelector('.rows tbody th').innerText";
+    tab_to_exactly(&browser, "Stop");
+    browser.press([keys::ENTER]);
+    browser.wait_for("that it is stopped", "return document.querySelector('.tools').innerText.includes('Stopped')");
+    let at = browser.run(newest);
+    let up = "return [...document.querySelectorAll('.facts div')].find((one) => one.innerText.startsWith('Up for')).innerText";
+    let before = browser.run(up);
+    browser.wait_for("some seconds of the job", &format!("{up} !== {before}"));
+    let before = browser.run(up);
+    browser.wait_for("some more", &format!("{up} !== {before}"));
+    assert_eq!(browser.run(newest), at);
+    assert_eq!(browser.run("return document.activeElement.innerText"), "Start", "the focus stays where it is");
+    browser.press([keys::ENTER]);
+    browser.wait_for("newer rows", &format!("{newest} !== {at}"));
+
+    // Another node, and fewer rows.
+    browser.run("const select = document.querySelectorAll('select')[0]; select.value = 'sources.readings'; select.dispatchEvent(new Event('change'))");
+    browser.wait_for("rows of the source", &format!("return ({{header: (() => {{ {header} }})()}}).header === '# host n t value' && document.querySelectorAll('.rows tbody tr').length === 50"));
+    browser.run("const select = document.querySelectorAll('select')[1]; select.value = '20'; select.dispatchEvent(new Event('change'))");
+    browser.wait_for("twenty", "return document.querySelectorAll('.rows tbody tr').length === 20");
+    browser.wait_for("what was passed over", "return /have passed between two looks/.test(document.body.innerText)");
+    picture(&browser, "rows-source");
+    assert_eq!(cluster.http("PATCH", &format!("/jobs/{id}?mode=cancel"), b"{}").0, 202);
+    browser.wait_for("the end", "return document.querySelector('.tools').innerText.includes('The job has ended.')");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn a_job_is_rescaled() {
+    let Some(browser) = Browser::start() else { return };
+    let cluster = Cluster::start(2);
+    let id = cluster.submit("sensors <b>&", SENSORS, 2, Vec::new());
+    cluster.wait_for(&id, "RUNNING");
+    browser.look(1280, 900, false);
+    browser.open(&cluster.url(&format!("/#/jobs/{id}")));
+    browser.wait_for("the button", "return [...document.querySelectorAll('.actions button')].some((one) => one.innerText === 'Rescale…' && !one.disabled && !one.hidden)");
+    tab_to(&browser, "Rescale…");
+    browser.press([keys::ENTER]);
+    browser.wait_for("the question", "return document.querySelector('dialog')?.open && document.activeElement.type === 'number'");
+    picture(&browser, "rescale");
+    browser.run("document.activeElement.select()");
+    browser.press(['9', keys::ENTER]);
+    browser.wait_for("a no", "return document.querySelector('dialog .field-error')?.innerText.length > 0 || /slots/.test(document.querySelector('#toasts').innerText)");
+    if browser.run("return !document.querySelector('dialog')?.open") == true {
+        tab_to(&browser, "Rescale…");
+        browser.press([keys::ENTER]);
+        browser.wait_for("the question", "return document.querySelector('dialog')?.open && document.activeElement.type === 'number'");
+    }
+    browser.run("const one = document.querySelector('dialog input'); one.focus(); one.select()");
+    browser.press(['1', keys::ENTER]);
+    browser.wait_for("that it goes on", "return /goes on with a parallelism of 1\\./.test(document.querySelector('#toasts').innerText)");
+    cluster.wait_for(&id, "RUNNING");
+    assert_eq!(cluster.job(&id)["slots"], 1);
+    browser.wait_for("its slots", "return [...document.querySelectorAll('.facts div')].some((one) => /^Slots\\s+1$/.test(one.innerText))");
+    assert_eq!(cluster.job(&id)["state"], "RUNNING");
+}
+
 #[test]
 fn a_failed_job_shows_its_root_cause_and_its_log() {
     let Some(browser) = Browser::start() else { return };
@@ -249,6 +360,21 @@ fn a_failed_job_shows_its_root_cause_and_its_log() {
     picture(&browser, "exceptions");
     browser.open(&cluster.url(&format!("/#/jobs/{id}/logs")));
     browser.wait_for("the log", "return /==> process 0/.test(document.querySelector('pre.log')?.innerText)");
+    browser.wait_for("the title", "return document.title === 'nightly import · Logs · Standpipe'");
+    // Lines with a word alone, and none with another one.
+    browser.run(
+        "const search = document.querySelector('input[type=search]'); search.value = 'AS ASKED'; search.dispatchEvent(new Event('input'))",
+    );
+    browser.wait_for(
+        "its lines",
+        "return document.querySelector('pre.log').innerText.split('\\n').filter(Boolean).every((line) => line.includes('as asked'))",
+    );
+    browser.run("const search = document.querySelector('input[type=search]'); search.value = 'no such word'; search.dispatchEvent(new Event('input'))");
+    browser.wait_for(
+        "that there is none",
+        "return document.querySelector('pre.log').hidden && document.body.innerText.includes('No line has that.')",
+    );
+    browser.run("const search = document.querySelector('input[type=search]'); search.value = ''; search.dispatchEvent(new Event('input'))");
     picture(&browser, "logs");
     assert_fits(&browser, "logs");
     browser.open(&cluster.url("/#/jobs/00000000000000000000000000000000"));
@@ -274,7 +400,7 @@ fn a_manager_that_is_away_is_said_to_be_and_a_token_is_asked_for() {
     let mut manager = start();
     browser.look(1280, 900, false);
     browser.open(&format!("http://127.0.0.1:{port}/"));
-    browser.wait_for("the question for a token", "return document.activeElement.id === 'token'");
+    browser.wait_for("the question for a token", "return document.activeElement.id === 'token' && document.title === 'Token · Standpipe'");
     picture(&browser, "token");
     browser.press("wrong".chars().chain([keys::ENTER]));
     browser.wait_for("a no", "return document.body.innerText.includes('does not know that token')");

@@ -1,7 +1,8 @@
 //! `standpipe demo`, as a user runs it: on its stand-ins, and on a real Kafka and a real OpenSearch.
 #![allow(clippy::panic, reason = "a test fails by a panic")]
 
-use standpipe_tests::{Holding, Signal, kafka, opensearch, standpipe};
+use serde_json::Value;
+use standpipe_tests::{Holding, Signal, free_port, kafka, opensearch, standpipe};
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(90);
@@ -26,6 +27,38 @@ fn on_stand_ins_every_document_is_equal_to_the_truth() {
     let run = standpipe(["demo", "--duration", "3s", "--rate", "2000", "--speed", "20"]).timeout(TIMEOUT).finish().success();
     assert_whole(&run.stdout, 6_000);
     assert_eq!(run.stderr.matches("a stand-in for").count(), 2, "{}", run.stderr);
+}
+
+#[test]
+fn on_a_cluster_every_document_is_equal_to_the_truth() {
+    let port = free_port().to_string();
+    let mut run = standpipe(["demo", "--cluster", "--port", &port, "--duration", "6s", "--rate", "1000", "--speed", "20"])
+        .timeout(2 * TIMEOUT)
+        .start();
+    let url = format!("http://127.0.0.1:{port}");
+    run.wait_until("the pipeline on the cluster", TIMEOUT, |run| run.stderr().contains(&format!("the pipeline:  {url}/#/jobs/")));
+    let get = |path: &str| -> Value {
+        let answer = ureq::get(format!("{url}{path}")).call().ok().and_then(|mut answer| answer.body_mut().read_to_string().ok());
+        answer.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    };
+    // Two task managers have it, and its windows are seen as they pass.
+    let mut id = String::new();
+    run.wait_until("the job", TIMEOUT, |_| {
+        let job = get("/jobs/overview")["jobs"][0].clone();
+        id = job["jid"].as_str().unwrap_or_default().to_owned();
+        job["state"] == "RUNNING"
+    });
+    assert_eq!(get(&format!("/jobs/{id}"))["workers"].as_array().map(Vec::len), Some(2));
+    let windows = get(&format!("/v1/jobs/{id}/collect?node=windows&limit=5&format=table"));
+    assert_eq!(
+        (windows["columns"][0]["name"].as_str(), windows["rows"].as_array().map(Vec::len)),
+        (Some("baseline_id"), Some(5)),
+        "{windows}"
+    );
+    let run = run.wait().success();
+    let counts = counts(&run.stdout);
+    assert!(counts[2] == 5 && counts[3] == 6_000, "{}", run.stdout);
+    assert!(ureq::get(format!("{url}/overview")).call().is_err(), "nothing is left behind");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 use serde_json::{Value, json};
-use standpipe_tests::{Folder, Run, binary, example_plugin, free_port, standpipe};
+use standpipe_tests::{Folder, Run, Signal, binary, example_plugin, free_port, standpipe};
 use std::{
     collections::BTreeMap,
     fs,
@@ -498,6 +498,22 @@ fn a24_what_is_no_handle_is_named() {
     let handle = json!({"deployment_mode": "session", "jobid": "0".repeat(32), "rest.address": "127.0.0.1", "rest.port": port});
     let line = lost.stdin(handle.to_string()).finish().one_error(3);
     assert!(line.contains(&format!("127.0.0.1:{port}")), "{line}");
+}
+
+#[test]
+fn a24_a_second_ctrl_c_leaves_no_empty_handle() {
+    let folder = folder("");
+    // It takes connections, and never answers.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("rest.port={}", listener.local_addr().unwrap().port());
+    let mut run = deploy(&folder, &["deployment_mode=session", "rest.address=127.0.0.1", &port]).args(["--handle", "words.json"]).start();
+    let (_asks, _) = listener.accept().unwrap();
+    assert_eq!(folder.read("words.json"), "");
+    run.signal(Signal::INT);
+    run.wait_until("that it has heard", Duration::from_secs(60), |run| run.stderr().contains("a second signal ends at once"));
+    run.signal(Signal::INT);
+    _ = run.wait().code(130);
+    assert!(!folder.at("words.json").exists());
 }
 
 #[test]

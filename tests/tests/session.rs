@@ -9,6 +9,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    os::unix::fs::FileTypeExt,
     process::Command,
     sync::{
         Arc,
@@ -235,8 +236,18 @@ fn a9_results_are_collected_in_every_format_and_as_often_as_one_likes() {
     _ = collect(&["--format", "arrow", "--output", "rows.arrow"]);
     let arrow = fs::read(session.folder.at("rows.arrow")).unwrap();
     assert!(arrow.ends_with(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]), "an Arrow IPC stream");
+    // A pipe is written to as it is, and stays one.
+    let pipe = session.folder.at("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read_to_string(pipe).unwrap()
+    });
+    _ = collect(&["--format", "json", "--output", "pipe"]);
+    assert_eq!(reader.join().unwrap().lines().count(), 1000);
+    assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
     let other = session.job("collect", "collected").args(["other"]).finish().one_error(2);
-    assert_eq!(other, "session: the job has no sink \"other\" of the connector collect; it has rows");
+    assert_eq!(other, "session: the job has no node \"other\": it has sources.numbers, transforms.named, sinks.rows");
     session.submit("numbers", NUMBERS, &[]);
     let none = session.job("collect", "numbers").finish().one_error(2);
     assert!(none.contains("the job has no sink of the connector collect"), "{none}");

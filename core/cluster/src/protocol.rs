@@ -133,6 +133,9 @@ pub const LOG: &str = "log";
 /// What `do` of a request is that a task manager answers with rows that a sink has collected: it sends them for themselves, and only then says that it has.
 pub const COLLECT: &str = "collect";
 
+/// What `do` of a request is that each process of a job answers with rows that pass there; its task manager sends them as those of a sink.
+pub const TAP: &str = "tap";
+
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answered {

@@ -3,7 +3,7 @@
 
 use crate::{
     manager::{Job, Manager, Millis},
-    protocol::{Answered, Attempt, COLLECT, LOG, Request, TaskManagerId},
+    protocol::{Answered, Attempt, COLLECT, LOG, Request, TAP, TaskManagerId},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -47,6 +47,16 @@ impl Trigger {
     #[must_use]
     pub fn of_rows(attempt: Attempt, of: TaskManagerId, (node, from, wait): (&str, u64, u64), asked: Millis) -> Self {
         let ask = json!({"do": COLLECT, "node": node, "from": from, "wait": wait});
+        Self { of: Some(of), ..Self::new(attempt, ask, asked) }
+    }
+
+    /// For a task manager: rows that pass in its process of a job, in the words of that one's control socket.
+    #[must_use]
+    pub fn of_tap(attempt: Attempt, of: TaskManagerId, look: &Value, asked: Millis) -> Self {
+        let mut ask = look.clone();
+        if let Some(ask) = ask.as_object_mut() {
+            ask.insert("do".to_owned(), TAP.into());
+        }
         Self { of: Some(of), ..Self::new(attempt, ask, asked) }
     }
 

@@ -22,7 +22,7 @@ mod watermark;
 
 pub use cluster::{Cluster, ClusterError, Identity, Membership, Secret};
 pub use runtime::{
-    Cause, CheckpointOptions, CheckpointTotals, Counter, ErrorClass, JobControl, JobError, JobHandle, JobReport, JobState, LastCheckpoint,
-    Metrics, NodeMetrics, Outcome, PastCheckpoint, PendingSavepoint, Position, Role, RunOptions, Sample, SavepointError, Secrets, SplitLag,
-    Step, Totals, Value, check_restore, run,
+    Cause, CheckpointOptions, CheckpointTotals, Counter, ErrorClass, JobControl, JobError, JobHandle, JobReport, JobState, Keep,
+    LastCheckpoint, Metrics, NodeMetrics, Outcome, PastCheckpoint, PendingSavepoint, Position, Role, RunOptions, Sample, SavepointError,
+    Secrets, SplitLag, Step, Tap, TapError, Tapped, Totals, Value, check_restore, run,
 };

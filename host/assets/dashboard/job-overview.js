@@ -80,8 +80,9 @@ const SPLITS = [
 ];
 
 // More of one node.
-function detail(close) {
+function detail(id, close) {
   const title = h("h2", {tabindex: "-1"});
+  const rows = h("a", {class: "button", text: "Rows"});
   const charts = [
     [lineChart("Rows in per second", format.count), "rows-in"], [lineChart("Rows out per second", format.count), "rows-out"],
     [lineChart("Busy", format.percent, {most: 1}), "busy"], [lineChart("Backpressure", format.percent, {most: 1, held: true}), "backpressure"],
@@ -90,11 +91,12 @@ function detail(close) {
   const subtasks = table("Subtasks", SUBTASKS, (one) => one.number, "dense");
   const splits = table("Splits", SPLITS, (one) => one.split);
   const element = h("section", {class: "detail", "aria-label": "The chosen node", hidden: true},
-    h("div", {class: "detail-head"}, title, h("button", {type: "button", text: "Close", onclick: close})), h("div", {class: "charts"}, charts.map(([chart]) => chart.element)), subtasks.element, splits.element);
+    h("div", {class: "detail-head"}, title, h("div", {class: "actions"}, rows, h("button", {type: "button", text: "Close", onclick: close}))), h("div", {class: "charts"}, charts.map(([chart]) => chart.element)), subtasks.element, splits.element);
   return {element, title, update: (vertex, series) => {
     attribute(element, "hidden", !vertex);
     if (!vertex) return;
     const status = vertex["status-detail"];
+    attribute(rows, "href", `#/jobs/${id}/rows/${encodeURIComponent(vertex.name)}`);
     text(title, [vertex.name, status?.plugin].filter(Boolean).join(" · "));
     for (const [chart, key] of charts) {
       const values = series.column(vertex.name, key);
@@ -133,11 +135,11 @@ export function overview(body, id) {
     if (latest) show(latest);
   };
   const plan = graph(pick);
-  const more = detail(() => pick(picked));
+  const more = detail(id, () => pick(picked));
   const nodes = table("Nodes", NODES, (one) => one.vertex.id, "dense");
   const waiting = h("p", {class: "empty", text: "The job's plan is on its way."});
   body.append(h("div", {class: "tiles"}, tiles.map((one) => one.element)),
-    h("section", {class: "section", "aria-label": "Plan"}, h("div", {class: "section-head"}, h("h2", {text: "Plan"}), h("span", {class: "note", text: "Choose a node to see its subtasks and charts"})), waiting, plan.element, more.element),
+    h("section", {class: "section", "aria-label": "Plan"}, h("div", {class: "section-head"}, h("h2", {text: "Plan"}), h("span", {class: "note", text: "Choose a node to see its subtasks, its charts and its rows"})), waiting, plan.element, more.element),
     h("section", {class: "section", "aria-label": "Nodes"}, h("div", {class: "section-head"}, h("h2", {text: "Nodes"})), nodes.element));
 
   function show(job) {

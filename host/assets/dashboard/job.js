@@ -7,8 +7,9 @@ import * as format from "./format.js";
 import {overview} from "./job-overview.js";
 import {checkpoints} from "./job-checkpoints.js";
 import {configuration, exceptions, logs} from "./job-more.js";
+import {rows} from "./job-rows.js";
 
-const TABS = [["", "Overview", overview], ["checkpoints", "Checkpoints", checkpoints], ["exceptions", "Exceptions", exceptions], ["logs", "Logs", logs], ["configuration", "Configuration", configuration]];
+const TABS = [["", "Overview", overview], ["rows", "Rows", rows], ["checkpoints", "Checkpoints", checkpoints], ["exceptions", "Exceptions", exceptions], ["logs", "Logs", logs], ["configuration", "Configuration", configuration]];
 
 // What has been asked of a job is followed to its end, and told.
 async function follow(job, request, done) {

@@ -60,7 +60,7 @@ function signIn() {
   input.focus();
 }
 
-const PAGES = [[/^\/?$/, jobs], [/^\/taskmanagers$/, taskManagers], [/^\/jobs\/([0-9a-f]{32})(?:\/([a-z]*))?$/, job]];
+const PAGES = [[/^\/?$/, jobs], [/^\/taskmanagers$/, taskManagers], [/^\/jobs\/([0-9a-f]{32})(?:\/([a-z]*)(?:\/(.+))?)?$/, job]];
 
 function route() {
   const address = location.hash.slice(1);

@@ -4,10 +4,13 @@ use crate::{
     cli::Remote,
     exit::{Code, Failure},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use standpipe_cluster::tls;
-use std::{thread, time::Duration};
-use ureq::{Agent, Body, http::Response};
+use std::{path::PathBuf, thread, time::Duration};
+use ureq::{
+    Agent, Body,
+    http::{Response, Uri},
+};
 
 /// Who does not take a connection by then does not take it.
 const CONNECTING: Duration = Duration::from_secs(5);
@@ -23,6 +26,8 @@ pub(crate) struct Client {
     agent: Agent,
     base: String,
     token: Option<String>,
+    token_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
 }
 
 impl Client {
@@ -36,16 +41,43 @@ impl Client {
         let config = config.timeout_connect(Some(CONNECTING)).timeout_global(Some(PATIENCE)).build();
         let token = super::token(remote.token_file.as_deref())?;
         super::warn_of_clear_token(url, token.is_some());
-        Ok(Self { agent: config.into(), base: url.trim_end_matches('/').to_owned(), token })
+        let (token_file, ca_file) = (remote.token_file.clone(), remote.ca_file.clone());
+        Ok(Self { agent: config.into(), base: url.trim_end_matches('/').to_owned(), token, token_file, ca_file })
     }
 
-    fn send(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<String> {
+    /// A job of it as the deployment mode `session` knows it.
+    ///
+    /// # Errors
+    /// When that mode cannot reach what the URL names.
+    pub(crate) fn handle(&self, job: &str) -> anyhow::Result<Map<String, Value>> {
+        let refused = |why: &str| Failure::error(Code::Usage, format!("--jobmanager {}: {why}", self.base));
+        let url: Uri = self.base.parse().map_err(|_| refused("it is no URL"))?;
+        let is_tls = url.scheme_str() == Some("https");
+        if is_tls != self.ca_file.is_some() {
+            return Err(refused("rows are collected over TLS with --ca-file FILE, in the clear without"));
+        }
+        let address = url.host().ok_or_else(|| refused("it names no host"))?.trim_matches(['[', ']']).to_owned();
+        let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let mut handle = Map::from_iter([
+            ("deployment_mode".to_owned(), json!("session")),
+            ("jobid".to_owned(), json!(job)),
+            ("rest.address".to_owned(), json!(address)),
+            ("rest.port".to_owned(), json!(port)),
+        ]);
+        for (key, file) in [("rest.token.file", &self.token_file), ("rest.tls.ca", &self.ca_file)] {
+            if let Some(file) = file {
+                handle.insert(key.to_owned(), file.to_string_lossy().into());
+            }
+        }
+        Ok(handle)
+    }
+
+    fn send(&self, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<String> {
         let unreachable = |error: ureq::Error| Failure::error(Code::Outside, format!("no job manager answers at {}: {error}", self.base));
         let mut request = ureq::http::Request::builder().method(method).uri(format!("{}/v1{path}", self.base));
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let body = body.map_or_else(Vec::new, |body| body.to_string().into_bytes());
         let request = request.header("Content-Type", "application/json").body(body);
         let request = request.map_err(|error| Failure::error(Code::Usage, format!("{}: {error}", self.base)))?;
         let mut answer: Response<Body> = self.agent.run(request).map_err(unreachable)?;
@@ -64,8 +96,18 @@ impl Client {
         Err(Failure::error(code, why))
     }
 
+    /// Sends a file of a bundle.
+    pub(crate) fn put(&self, path: &str, content: &[u8]) -> anyhow::Result<()> {
+        self.send("PUT", path, content.to_vec()).map(drop)
+    }
+
+    /// Asks for something that is done at once, or begun.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.ask("POST", path, Some(body))
+    }
+
     fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let text = self.send(method, path, body)?;
+        let text = self.send(method, path, body.map_or_else(Vec::new, |body| body.to_string().into_bytes()))?;
         let strange = |error| Failure::error(Code::Outside, format!("what answers at {} is no job manager: {error}", self.base));
         serde_json::from_str(&text).map_err(strange)
     }
@@ -77,7 +119,7 @@ impl Client {
 
     /// Text that is there.
     pub(crate) fn text(&self, path: &str) -> anyhow::Result<String> {
-        self.send("GET", path, None)
+        self.send("GET", path, Vec::new())
     }
 
     /// Asks for something that is done at once.

@@ -119,16 +119,16 @@ fn start(arguments: &ClusterStart) -> anyhow::Result<()> {
     let url = format!("http://{address}");
     // Else the manager of another cluster that has the port would be taken for ours.
     drop(TcpListener::bind(&address).map_err(|error| Failure::error(Code::Outside, format!("{address}: {error}")))?);
-    let mut manager = Starting(Some(spawn(&folder, "jobmanager", &["jobmanager", "--bind", &address])?));
+    let mut manager = Starting(Some(spawn(&folder, "jobmanager", &["jobmanager", "--bind", &address], &[])?));
     let slots = arguments.slots.to_string();
     let metrics = arguments.metrics.map(|address| address.to_string());
     let mut of_worker = vec!["taskmanager", "--slots", &slots, "--jobmanager", &url];
     of_worker.extend(metrics.iter().flat_map(|address| ["--metrics", address]));
-    let mut worker = Starting(Some(spawn(&folder, "taskmanager", &of_worker)?));
+    let mut worker = Starting(Some(spawn(&folder, "taskmanager", &of_worker, &[])?));
     let running = Running { task_manager: worker.started()?, job_manager: manager.started()? };
     fs::write(file(&folder), serde_json::to_vec(&running)?).map_err(outside)?;
     let deadline = Instant::now() + PATIENCE;
-    while !is_ready(&url) {
+    while !is_ready(&url, 1) {
         for (child, name) in [(&mut manager, "jobmanager"), (&mut worker, "taskmanager")] {
             if child.has_ended()? || Instant::now() >= deadline {
                 let said = fs::read_to_string(folder.join(name).with_extension("log")).unwrap_or_default();
@@ -145,19 +145,19 @@ fn start(arguments: &ClusterStart) -> anyhow::Result<()> {
 }
 
 /// In the background, apart from this terminal.
-fn spawn(folder: &Path, name: &str, arguments: &[&str]) -> anyhow::Result<Child> {
+pub(crate) fn spawn(folder: &Path, name: &str, arguments: &[&str], environment: &[(String, String)]) -> anyhow::Result<Child> {
     let log = fs::File::options().append(true).create(true).open(folder.join(name).with_extension("log"))?;
     let mut command = Command::new(env::current_exe()?);
-    command.args(arguments).arg("--data").arg(folder.join(name)).process_group(0);
+    command.args(arguments).arg("--data").arg(folder.join(name)).envs(environment.iter().cloned()).process_group(0);
     Ok(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?)
 }
 
-/// The task manager is with the manager.
-fn is_ready(url: &str) -> bool {
+/// So many task managers are with the manager.
+pub(crate) fn is_ready(url: &str, task_managers: u64) -> bool {
     let agent: ureq::Agent = ureq::Agent::config_builder().proxy(None).timeout_global(Some(ANSWER)).build().into();
     let answer = agent.get(format!("{url}/overview")).call().ok().and_then(|mut answer| answer.body_mut().read_to_string().ok());
     let overview: Option<serde_json::Value> = answer.and_then(|text| serde_json::from_str(&text).ok());
-    overview.and_then(|overview| overview.get("taskmanagers")?.as_u64()).is_some_and(|task_managers| task_managers > 0)
+    overview.and_then(|overview| overview.get("taskmanagers")?.as_u64()).is_some_and(|there| there >= task_managers)
 }
 
 fn stop(folder: &Path) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ mod planner;
 mod settings;
 
 pub(crate) use client::Client;
-pub(crate) use local::cluster;
+pub(crate) use local::{cluster, is_ready, spawn};
 pub(crate) use planner::print_plan;
 
 use crate::{
@@ -80,8 +80,19 @@ fn warn_of_clear_token(url: &str, has_token: bool) {
     }
 }
 
+/// Ends with the process that has started this one, if that is wanted.
+fn end_with(parent: Option<i32>) -> io::Result<()> {
+    let Some(parent) = parent else { return Ok(()) };
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    if rustix::process::getppid().map(|pid| pid.as_raw_pid()) != Some(parent) {
+        return Err(io::Error::other("the process that has started this one has ended"));
+    }
+    Ok(())
+}
+
 /// `standpipe jobmanager`.
 pub(crate) fn job_manager(arguments: &JobManagerArguments) -> anyhow::Result<()> {
+    end_with(arguments.parent)?;
     let data = arguments.data.clone().map_or_else(|| default_data("jobmanager"), Ok)?;
     let lease = u64::try_from(arguments.lease.as_millis()).unwrap_or(u64::MAX);
     let tls = arguments.tls_cert.as_ref().zip(arguments.tls_key.as_ref()).map(|(certificate, key)| tls::server(certificate, key));
@@ -149,6 +160,7 @@ fn introduce(addresses: &[SocketAddr], taken_over: Option<serde_json::Value>) ->
 
 /// `standpipe taskmanager`.
 pub(crate) fn task_manager(arguments: &TaskManagerArguments) -> anyhow::Result<()> {
+    end_with(arguments.parent)?;
     let options = TaskManagerOptions {
         manager: arguments.jobmanager.clone(),
         token: token(arguments.token_file.as_deref())?,

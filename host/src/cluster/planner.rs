@@ -1,7 +1,7 @@
 //! What a pipeline needs before it runs. To plan it, its plugins are loaded: in a process of its own (`standpipe plan`, hidden), so that none of them ends the job manager.
 
 use super::{pipeline_arguments, settings};
-use crate::{cli::PipelineArguments, load::load, output::print};
+use crate::{cli::PipelineArguments, control::taps::is_bounded, load::load, output::print};
 use standpipe_cluster::{
     bundle::Bundle,
     manager::{Planned, PlannedNode},
@@ -91,11 +91,6 @@ pub(crate) fn print_plan(arguments: &PipelineArguments) -> anyhow::Result<()> {
     Ok(print(&format!("{}\n", serde_json::to_string(&planned)?))?)
 }
 
-/// A source that has an end, and everything that is none.
-fn ends(node: &standpipe_pipeline::plan::Node) -> bool {
-    !matches!(&node.operator, Operator::Source(source) if !source.validation.details.capabilities.bounded)
-}
-
 fn planned(plan: &Plan) -> Planned {
     let node = |node: &standpipe_pipeline::plan::Node| {
         let role = match node.operator {
@@ -121,7 +116,7 @@ fn planned(plan: &Plan) -> Planned {
         slots: plan.slots(),
         restart: plan.restart.clone(),
         checkpoints: plan.checkpoint.is_some(),
-        bounded: plan.nodes.iter().all(ends),
+        bounded: is_bounded(plan),
         nodes: plan.nodes.iter().map(node).collect(),
         settings: Vec::new(),
     }

@@ -1,5 +1,6 @@
 //! `job ... --jobmanager URL`: jobs of a session cluster, by its job manager.
 
+use super::job::collect_by_handle;
 use crate::{
     cli::{JobCommand, OutputFormat},
     cluster::Client,
@@ -44,7 +45,13 @@ pub(super) fn job(client: &Client, command: &JobCommand) -> anyhow::Result<()> {
             Ok(())
         }
         JobCommand::Logs { job } => Ok(print(&client.text(&format!("/jobs/{}/logs", client.find(job)?))?)?),
-        JobCommand::Collect(arguments) => super::collect::collect(arguments),
+        JobCommand::Collect(arguments) => match (&arguments.handle, &arguments.job) {
+            (Some(handle), node) => collect_by_handle(arguments, handle, node.as_deref()),
+            (None, job) => {
+                let handle = client.handle(&client.find(job.as_deref().unwrap_or_default())?)?;
+                super::collect::collect_by(&handle, "--jobmanager", arguments.node.as_deref(), arguments)
+            }
+        },
     }
 }
 

@@ -1,11 +1,12 @@
-//! `deployment collect` and `job collect`: rows of a sink `collect` of a deployed job, as they come, to standard output or into a file.
+//! `deployment collect` and `job collect`: rows of a job, as they come, to standard output or into a file. Where they come from is the mode's business (`deployment`), or
+//! that of [`super::look`] for a job of this machine.
 
 use super::{
-    deployment::{asked, with},
+    deployment::{asked, with, with_handle},
     state::rows::Printer,
 };
 use crate::{
-    cli::{CollectArguments, CollectFormat, StateFormat},
+    cli::{CollectArguments, CollectFormat, CollectedRows, JobCollectArguments, StateFormat},
     deployment::services::Services,
     exit::{Code, Failure},
     output::write_bytes,
@@ -25,30 +26,55 @@ use tempfile::NamedTempFile;
 
 /// `standpipe deployment collect`.
 pub(super) fn collect(arguments: &CollectArguments) -> anyhow::Result<()> {
-    let is_binary = matches!(arguments.format, CollectFormat::Arrow | CollectFormat::Parquet);
-    if is_binary && arguments.output.is_none() && stdout().is_terminal() {
+    check(&arguments.rows)?;
+    let node = arguments.node.as_deref().or(arguments.name.as_deref());
+    with(&arguments.job, |mode, handle, services| of_mode(node, &arguments.rows, mode, handle, services))
+}
+
+/// `standpipe job collect --handle FILE`, and with `--jobmanager`, where the handle is made of the job's id.
+pub(super) fn collect_by(handle: &Handle, origin: &str, node: Option<&str>, arguments: &JobCollectArguments) -> anyhow::Result<()> {
+    check(&arguments.rows)?;
+    with_handle(handle, origin, &arguments.settings, &arguments.plugins, |mode, handle, services| {
+        of_mode(node, &arguments.rows, mode, handle, services)
+    })
+}
+
+/// What cannot be printed where it is to go.
+pub(super) fn check(rows: &CollectedRows) -> anyhow::Result<()> {
+    let is_binary = matches!(rows.format, CollectFormat::Arrow | CollectFormat::Parquet);
+    if is_binary && rows.output.is_none() && stdout().is_terminal() {
         let message = "this format is not for a terminal: give --output FILE, or send standard output elsewhere";
         return Err(Failure::error(Code::Usage, message));
     }
-    with(&arguments.job, |mode, handle, services| run(arguments, mode, handle, services))
+    Ok(())
 }
 
-fn run(arguments: &CollectArguments, mode: &mut DeploymentInstance, handle: &Handle, services: &Services) -> anyhow::Result<()> {
-    let wanted = Collect {
-        node: arguments.node.clone().unwrap_or_default(),
-        limit: arguments.limit,
-        timeout: arguments.timeout.map(|timeout| timeout.max(Duration::from_millis(1))),
+fn of_mode(
+    node: Option<&str>,
+    wanted: &CollectedRows,
+    mode: &mut DeploymentInstance,
+    handle: &Handle,
+    services: &Services,
+) -> anyhow::Result<()> {
+    let collect = Collect {
+        node: node.unwrap_or_default().to_owned(),
+        limit: wanted.limit,
+        timeout: wanted.timeout.map(|timeout| timeout.max(Duration::from_millis(1))),
     };
-    let rows = asked(mode.collect(handle, &wanted))?;
-    let mut out = Out::new(arguments.output.as_deref())?;
-    let mut printer = RowPrinter::new(arguments.format, rows.as_ref())?;
+    write(asked(mode.collect(handle, &collect))?, wanted, || services.is_cancelled())
+}
+
+/// Prints rows until there are no more, or the user has had enough.
+pub(super) fn write(rows: Box<dyn RecordBatchReader + '_>, wanted: &CollectedRows, is_cancelled: impl Fn() -> bool) -> anyhow::Result<()> {
+    let mut out = Out::new(wanted.output.as_deref())?;
+    let mut printer = RowPrinter::new(wanted.format, rows.as_ref())?;
     let mut failed = None;
     for batch in rows {
         match batch {
             Ok(batch) if out.write(&printer.rows(&batch)?)? => {}
             Ok(_) => return Ok(()),
-            // The user has had enough: what has come is what was wanted.
-            Err(_) if services.is_cancelled() => break,
+            // What has come is what was wanted.
+            Err(_) if is_cancelled() => break,
             Err(error) => {
                 failed = Some(error);
                 break;
@@ -57,7 +83,7 @@ fn run(arguments: &CollectArguments, mode: &mut DeploymentInstance, handle: &Han
     }
     // What came before a failure is shown all the same, but not as a file that looks whole.
     match failed {
-        Some(error) if arguments.output.is_some() => Err(broken(&error)),
+        Some(error) if wanted.output.is_some() => Err(broken(&error)),
         failed => {
             out.write(&printer.finish()?)?;
             out.finish()?;

@@ -12,7 +12,7 @@ use crate::{
     load,
     output::{columns, print, say, write},
     plugins,
-    signals::Listener,
+    signals::{Listener, Unfinished},
     traces,
 };
 use serde_json::{Value, json};
@@ -83,6 +83,8 @@ struct HandleFile {
     path: PathBuf,
     file: fs::File,
     written: bool,
+    /// Until there is a job.
+    unfinished: Option<Unfinished>,
 }
 
 impl HandleFile {
@@ -95,12 +97,12 @@ impl HandleFile {
             _ => Failure::error(Code::Outside, format!("--handle {}: {error}", path.display())),
         };
         let file = fs::File::create_new(path).map_err(refused)?;
-        Ok(Self { path: path.to_owned(), file, written: false })
+        Ok(Self { path: path.to_owned(), file, written: false, unfinished: Some(Unfinished::note(path)) })
     }
 
     fn write(mut self, handle: &Handle) -> anyhow::Result<()> {
         let text = serde_json::to_string(handle)?;
-        self.written = true;
+        (self.written, self.unfinished) = (true, None);
         let written = self.file.write_all(format!("{text}\n").as_bytes()).and_then(|()| self.file.sync_all());
         written.map_err(|error| {
             // The job runs: the handle must not be lost.

@@ -2,7 +2,7 @@
 
 use super::deploy::{failure, refuse, warn};
 use crate::{
-    cli::{DeployedJob, DeploymentCommand, OutputFormat},
+    cli::{DeployedJob, DeploymentCommand, DeploymentSettings, OutputFormat, PluginPath},
     deployment::{
         mode::{self, MODE},
         services::Services,
@@ -64,27 +64,36 @@ pub(super) fn with(
     job: &DeployedJob,
     call: impl FnOnce(&mut DeploymentInstance, &Handle, &Services) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let handle = read(&job.handle)?;
-    let origin = job.handle.display().to_string();
+    with_handle(&read(&job.handle)?, &job.handle.display().to_string(), &job.settings, &job.plugins, call)
+}
+
+/// As [`with`], for a handle that is known; `origin` says of its members where they are from.
+pub(super) fn with_handle(
+    handle: &Handle,
+    origin: &str,
+    arguments: &DeploymentSettings,
+    plugin_path: &PluginPath,
+    call: impl FnOnce(&mut DeploymentInstance, &Handle, &Services) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let no_mode = || Failure::error(Code::Usage, format!("{origin}: no handle: it does not name its {MODE}"));
     let name = handle.get(MODE).and_then(Value::as_str).ok_or_else(no_mode)?;
-    let of_handle = [settings::plain(MODE, name, &origin)];
-    let named = settings::layered(of_handle.clone(), &job.settings)?;
+    let of_handle = [settings::plain(MODE, name, origin)];
+    let named = settings::layered(of_handle.clone(), arguments)?;
     let home = mode::home(&named)?;
-    let catalogue = plugins::discover_in(home.as_deref(), &[], &job.plugins.plugin_path)?;
+    let catalogue = plugins::discover_in(home.as_deref(), &[], &plugin_path.plugin_path)?;
     let kind = mode::find(&catalogue, &of_handle.into_iter().map(|setting| (setting.key.clone(), setting)).collect())?;
     let members = handle.iter().filter(|(key, _)| mode::property(kind.config_schema(), key).is_some());
-    let mut of_handle: Vec<_> = members.map(|(key, value)| settings::plain(key, &text(value), &origin)).collect();
-    let mut settings = settings::layered(of_handle.drain(..), &job.settings)?;
+    let mut of_handle: Vec<_> = members.map(|(key, value)| settings::plain(key, &text(value), origin)).collect();
+    let mut settings = settings::layered(of_handle.drain(..), arguments)?;
     // The handle is of one mode, whatever else is said.
-    settings.insert(MODE.to_owned(), settings::plain(MODE, name, &origin));
+    settings.insert(MODE.to_owned(), settings::plain(MODE, name, origin));
     let mode = mode::configure(&catalogue, kind, &settings)?;
     refuse(&mode.problems)?;
-    warn(&mode, job.settings.strict)?;
+    warn(&mode, arguments.strict)?;
     let services = Arc::new(Services::default());
     let _signals = Listener::start("the job itself goes on", services.canceller())?;
     let mut instance = asked(mode.kind.instance(&mode.config, Arc::clone(&services) as _))?;
-    call(&mut instance, &handle, &services)
+    call(&mut instance, handle, &services)
 }
 
 fn text(value: &Value) -> String {
@@ -92,7 +101,7 @@ fn text(value: &Value) -> String {
 }
 
 /// Reads a handle; `-` is stdin.
-fn read(path: &Path) -> anyhow::Result<Handle> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Handle> {
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") { stdin().read_to_end(&mut bytes).map(|_| ()) } else { fs::read(path).map(|read| bytes = read) };
     read.map_err(|error| Failure::error(Code::Outside, format!("--handle {}: {error}", path.display())))?;

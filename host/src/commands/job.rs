@@ -1,8 +1,8 @@
-//! `job list`, `show`, `savepoint`, `stop`, `cancel`: the running jobs of this user on this machine, by their control sockets; with `--jobmanager`, those of a session cluster.
+//! `job list`, `show`, `savepoint`, `stop`, `cancel`, `collect`: the running jobs of this user on this machine, by their control sockets; with `--jobmanager`, those of a session cluster.
 
-use super::cluster_job;
+use super::{cluster_job, collect, deployment, look};
 use crate::{
-    cli::{JobArguments, JobCommand, OutputFormat},
+    cli::{JobArguments, JobCollectArguments, JobCommand, OutputFormat},
     cluster::Client,
     control::{
         Answer, Request,
@@ -13,7 +13,7 @@ use crate::{
     output::{columns, print, say},
 };
 use chrono::{DateTime, Utc};
-use std::{fmt::Write, io, time::Duration};
+use std::{fmt::Write, io, path::Path, time::Duration};
 
 /// `standpipe job ...`.
 pub(super) fn job(arguments: &JobArguments) -> anyhow::Result<()> {
@@ -38,12 +38,21 @@ pub(super) fn job(arguments: &JobArguments) -> anyhow::Result<()> {
             ask(&find(job)?, &Request::Stop { drain: *drain, savepoint: *savepoint || to.is_some(), to: to.clone() })
         }
         JobCommand::Cancel { job } => ask(&find(job)?, &Request::Cancel),
-        JobCommand::Collect(arguments) => super::collect::collect(arguments),
+        JobCommand::Collect(arguments) => match (&arguments.handle, &arguments.job) {
+            (Some(handle), node) => collect_by_handle(arguments, handle, node.as_deref()),
+            (None, job) => look::collect(&find(job.as_deref().unwrap_or_default())?, arguments),
+        },
         JobCommand::Rescale { .. } | JobCommand::Logs { .. } => {
             let message = "only jobs of a session cluster are rescaled and keep logs: give --jobmanager URL";
             Err(Failure::error(Code::Usage, message))
         }
     }
+}
+
+/// As `deployment collect`.
+pub(super) fn collect_by_handle(arguments: &JobCollectArguments, handle: &Path, node: Option<&str>) -> anyhow::Result<()> {
+    let node = arguments.node.as_deref().or(node);
+    collect::collect_by(&deployment::read(handle)?, &handle.display().to_string(), node, arguments)
 }
 
 fn jobs() -> anyhow::Result<Vec<Job>> {
@@ -130,7 +139,7 @@ fn ask(job: &Job, request: &Request) -> anyhow::Result<()> {
             is_refused = true;
             result = Err(Failure::error(Code::Failed, format!("{name}: {why}")));
         }
-        Answer::Status(_) => {}
+        Answer::Status(_) | Answer::Rows(_) => {}
     });
     match asked {
         Err(error) if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::ConnectionRefused => {

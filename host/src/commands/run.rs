@@ -7,6 +7,7 @@ use crate::{
         self, Answer, Request,
         server::{Handler, Server},
         status::{Identity, Taken},
+        taps::Taps,
     },
     exit::{Code, Failure},
     exposition,
@@ -97,7 +98,7 @@ fn run_once(arguments: &RunArguments, plan: &Arc<Plan>, span: &mut Span) -> anyh
         }),
     };
     if let Some(member) = member.filter(|member| !member.is_first()) {
-        return other(start(plan, options)?, member, span);
+        return other(plan, options, member, span);
     }
     let endpoint = exposition::OfJob::start(arguments.metrics.or(plan.metrics))?;
     // Before anything is opened: what has begun must not be cut off.
@@ -108,9 +109,10 @@ fn run_once(arguments: &RunArguments, plan: &Arc<Plan>, span: &mut Span) -> anyh
     stopper.started(job.control());
     let (control, metrics, of_job) = (job.control(), job.metrics(), identity.clone());
     endpoint.ask(Box::new(move || of_job.status(&control, &metrics)));
-    let socket = if supervise::attempt().is_some() { control::socket_of_child(&identity.id) } else { control::socket(&identity.id) };
+    let socket = if supervise::attempt().is_some() { control::socket_of_child(&identity.id, 0) } else { control::socket(&identity.id) };
     let copies = Arc::new(Copies::default());
-    let server = Server::start_if_possible(socket, answer(identity.clone(), job.control(), job.metrics(), Arc::clone(&copies)));
+    let asked = Asked { identity: identity.clone(), control: job.control(), metrics: job.metrics(), taps: Taps::new(job.control(), plan) };
+    let server = Server::start_if_possible(socket, answer(asked, Arc::clone(&copies)));
     let progress = (!arguments.quiet).then(|| Progress::start(&plan.name, job.metrics()));
     let metrics = job.metrics();
     let result = job.wait();
@@ -178,9 +180,24 @@ impl Stopper {
 }
 
 /// Waits for the end of a process of several that is not the first: the user hears from the first one, or, where that is gone, from the second.
-fn other(job: JobHandle, member: Member, span: &mut Span) -> anyhow::Result<()> {
+fn other(plan: &Arc<Plan>, options: RunOptions, member: Member, span: &mut Span) -> anyhow::Result<()> {
+    let socket = control::socket_of_child(&options.job_id, member.process);
+    let job = start(plan, options)?;
     let control = job.control();
-    match job.wait() {
+    let taps = Taps::new(job.control(), plan);
+    let server = Server::start_if_possible(
+        socket,
+        Box::new(move |request, send| match request {
+            Request::Tap(look) => send(taps.answer(&look)),
+            _ => send(Answer::Refused("the job's first process answers that".to_owned())),
+        }),
+    );
+    let result = job.wait();
+    if let Some(server) = server {
+        // Whoever looks at its last rows has them on the way.
+        server.finish(Answer::Ended("its part of the job has ended".to_owned()));
+    }
+    match result {
         Err(error) if control.is_alone() && member.process == 1 => Err(failure(&error)),
         Err(error) => {
             span.fail(&error.to_string());
@@ -230,8 +247,16 @@ impl Drop for Copying {
     }
 }
 
+/// A job of this process, for those who ask.
+struct Asked {
+    identity: Identity,
+    control: JobControl,
+    metrics: Arc<Metrics>,
+    taps: Taps,
+}
+
 /// Answers for a job of this process.
-fn answer(identity: Identity, control: JobControl, metrics: Arc<Metrics>, copies: Arc<Copies>) -> Handler {
+fn answer(Asked { identity, control, metrics, taps }: Asked, copies: Arc<Copies>) -> Handler {
     let refused = |error: String| Answer::Refused(secrets::hidden(&error).into_owned());
     Box::new(move |request, send| match request {
         Request::Status => send(Answer::Status(Box::new(identity.status(&control, &metrics)))),
@@ -260,6 +285,7 @@ fn answer(identity: Identity, control: JobControl, metrics: Arc<Metrics>, copies
             control.cancel();
             send(Answer::Stopping);
         }
+        Request::Tap(look) => send(taps.answer(&look)),
     })
 }
 

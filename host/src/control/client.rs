@@ -1,7 +1,8 @@
 //! The user's end of control sockets: which jobs there are, and asking one of them.
 
-use super::{Answer, OF_A_CHILD, OF_A_LAUNCH, Request, sockets, status::Status};
+use super::{Answer, Request, sockets, status::Status};
 use std::{
+    ffi::OsStr,
     fs,
     io::{self, BufRead, BufReader, Write},
     os::unix::net::UnixStream,
@@ -24,6 +25,17 @@ pub(crate) fn ask(socket: &Path, request: &Request, patience: Option<Duration>, 
         hear(serde_json::from_str(&line?)?);
     }
     Ok(())
+}
+
+/// Removes the socket of a job that is no more, and those of its processes: all that is called after its id.
+fn remove(socket: &Path) {
+    let (Some(folder), Some(id)) = (socket.parent(), socket.file_stem().and_then(OsStr::to_str)) else { return };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_of_it = |name: &OsStr| name.to_str().and_then(|name| name.strip_prefix(id)).is_some_and(|rest| rest.starts_with('.'));
+        if is_of_it(&entry.file_name()) {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
 }
 
 /// A running job.
@@ -49,9 +61,7 @@ pub(crate) fn jobs() -> io::Result<Vec<Job>> {
             (Ok(()), Some(status)) => jobs.push(Job { socket, status }),
             // Its process was killed; a socket cannot be bound twice, so this is of no other.
             (Err(error), _) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                drop(fs::remove_file(&socket));
-                drop(fs::remove_file(socket.with_extension(OF_A_CHILD)));
-                drop(fs::remove_file(socket.with_extension(OF_A_LAUNCH)));
+                remove(&socket);
             }
             (Err(error), _) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!("{}: {error}", socket.display())

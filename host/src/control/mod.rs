@@ -4,6 +4,7 @@
 pub(crate) mod client;
 pub(crate) mod server;
 pub(crate) mod status;
+pub(crate) mod taps;
 
 use rustix::process::getuid;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,25 @@ pub(crate) enum Request {
     },
     /// An end at once.
     Cancel,
+    /// Rows of a node as they pass, once there are some. One answer of each of the job's processes.
+    Tap(Look),
+}
+
+/// Which rows are looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Look {
+    /// Who looks: a name by which one look goes on where the last one has ended.
+    pub(crate) tap: String,
+    /// `stats`, `transforms.stats`, `stats.late`.
+    pub(crate) node: String,
+    /// Rows at most; at the first look, also how many are kept between two.
+    pub(crate) rows: u64,
+    /// Those that passed last, where there are more.
+    #[serde(default)]
+    pub(crate) newest: bool,
+    /// How long to wait for rows, in milliseconds.
+    pub(crate) wait: u64,
 }
 
 /// What a job answers.
@@ -64,6 +84,8 @@ pub(crate) enum Answer {
         /// Where its manifest is: what `--restore` takes.
         place: String,
     },
+    /// Rows that have passed.
+    Rows(Rows),
     /// The job is about to end.
     Stopping,
     /// It has ended without a failure: a line about it.
@@ -72,6 +94,19 @@ pub(crate) enum Answer {
     Failed(String),
     /// It will not, or cannot: why.
     Refused(String),
+}
+
+/// Rows that a process of a job has shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rows {
+    /// An Arrow IPC stream, in base64; empty: the job has not begun.
+    pub(crate) stream: String,
+    /// Rows that were passed over since the last look.
+    pub(crate) dropped: u64,
+    /// Nothing follows.
+    pub(crate) ended: bool,
+    /// All sources of the job end.
+    pub(crate) bounded: bool,
 }
 
 /// The folder of the sockets: made if it is missing, and refused if others may enter it.
@@ -93,9 +128,11 @@ pub(crate) fn socket(job_id: &str) -> io::Result<PathBuf> {
     Ok(folder()?.join(job_id).with_extension(SOCKET))
 }
 
-/// Where the socket of the process is that a supervised job runs in.
-pub(crate) fn socket_of_child(job_id: &str) -> io::Result<PathBuf> {
-    Ok(folder()?.join(job_id).with_extension(OF_A_CHILD))
+/// Where the socket of a process is that a supervised job runs in. On a task manager, which has one of a job's processes in a folder of its own, all have the same name.
+pub(crate) fn socket_of_child(job_id: &str, process: u32) -> io::Result<PathBuf> {
+    let is_alone = process == 0 || env::var_os(crate::processes::HOST).is_some();
+    let name = if is_alone { format!("{job_id}.{OF_A_CHILD}") } else { format!("{job_id}.{process}.{OF_A_CHILD}") };
+    Ok(folder()?.join(name))
 }
 
 /// Where processes of a job that has several hear of each other as they start.

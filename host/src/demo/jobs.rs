@@ -1,19 +1,14 @@
 //! The demo's two jobs: the producer, and the pipeline of `examples/signal-quality.yaml` with the addresses and names of this run.
 
 use super::services::{Elasticsearch, Kafka, PARTITIONS};
-use crate::{
-    cli::DemoArguments,
-    commands::run::failure,
-    exit::{Code, Failure},
-    load, secrets,
-};
+use crate::{cli::DemoArguments, commands::run::failure, load, secrets};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
-use standpipe_engine::{JobControl, JobHandle, JobReport, Metrics, RunOptions};
+use standpipe_engine::{JobControl, JobHandle, Metrics, RunOptions};
 use standpipe_pipeline::{LoadOptions, PipelineFile};
-use std::{cell::RefCell, path::Path, sync::Arc, time::Duration};
+use std::{cell::Cell, path::Path, sync::Arc, time::Duration};
 
-const MAIN: &str = include_str!("../../../examples/signal-quality.yaml");
+pub(super) const MAIN: &str = include_str!("../../../examples/signal-quality.yaml");
 const PRODUCER: &str = include_str!("producer.yaml");
 
 /// What this run calls its topic and indices: names of its own, so that what an earlier run left behind is neither touched nor compared.
@@ -43,13 +38,13 @@ impl Names {
 }
 
 /// The sinks of the pipeline.
-const SINKS: [&str; 4] = ["signal-windows", "flag-runs", "current-flag", "late-signals"];
+pub(super) const SINKS: [&str; 4] = ["signal-windows", "flag-runs", "current-flag", "late-signals"];
 
 /// A running job.
 pub(super) struct Job {
     handle: JobHandle,
-    /// What `check` or `ended` found: the handle gives it once.
-    report: RefCell<Option<JobReport>>,
+    /// `ended` has found that it has: the handle says it once.
+    ended: Cell<bool>,
 }
 
 impl Job {
@@ -103,28 +98,13 @@ impl Job {
 
     /// Whether it has ended without a failure.
     pub(super) fn ended(&self) -> anyhow::Result<bool> {
-        if self.report.borrow().is_none()
+        if !self.ended.get()
             && let Some(result) = self.handle.wait_for(Duration::ZERO)
         {
-            self.report.replace(Some(result.map_err(|error| failure(&error))?));
+            result.map_err(|error| failure(&error))?;
+            self.ended.set(true);
         }
-        Ok(self.report.borrow().is_some())
-    }
-
-    /// Fails if it has ended: it should run until it is stopped.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
-        if self.ended()? {
-            return Err(Failure::error(Code::Failed, "the pipeline ended by itself"));
-        }
-        Ok(())
-    }
-
-    /// Waits for its end.
-    pub(super) fn wait(self) -> anyhow::Result<JobReport> {
-        match self.report.into_inner() {
-            Some(report) => Ok(report),
-            None => self.handle.wait().map_err(|error| failure(&error)),
-        }
+        Ok(self.ended.get())
     }
 }
 
@@ -135,5 +115,5 @@ fn start(path: &Path, text: &str, arguments: &DemoArguments, parallelism: Option
     let plan = load::plan(&pipeline, &arguments.plugins.plugin_path)?;
     let options = RunOptions { secrets: secrets::resolver(), ..RunOptions::new() };
     let handle = standpipe_engine::run(Arc::new(plan), options).map_err(|error| failure(&error))?;
-    Ok(Job { handle, report: RefCell::new(None) })
+    Ok(Job { handle, ended: Cell::new(false) })
 }

@@ -1,9 +1,10 @@
 //! `standpipe demo`: the metrics demo from end to end. A producer job writes signals to Kafka, the pipeline of `examples/signal-quality.yaml` makes windows, runs and
 //! flags of them in Elasticsearch, and at the end everything that must be there is computed a second time from the Kafka log and compared.
 //!
-//! This file is the order of events. Where Kafka and Elasticsearch come from is in `services`, the two jobs in `jobs`, the log in `log`, the truth in `truth`, the
+//! With `--cluster` the pipeline runs on a session cluster (`cluster`). This file is the order of events. Where Kafka and Elasticsearch come from is in `services`, the two jobs in `jobs`, the log in `log`, the truth in `truth`, the
 //! comparison in `compare`.
 
+mod cluster;
 mod compare;
 mod documents;
 mod jobs;
@@ -17,12 +18,13 @@ use crate::{
     output::{print, say},
     signals::Listener,
 };
+use cluster::{Cluster, Deployed};
 use jobs::{Job, Names};
 use services::{Elasticsearch, Kafka};
-use standpipe_engine::Totals;
 use standpipe_loader::{Catalogue, SearchPath};
 use std::{
     collections::HashSet,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -44,6 +46,10 @@ pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
     say!("Kafka:         {}", kafka.remark);
     say!("Elasticsearch: {}", elasticsearch.remark);
     say!("topic {}; indices {}", names.topic, names.indices().join(", "));
+    let cluster = arguments.cluster.then(|| Cluster::start(arguments, &elasticsearch)).transpose()?.map(Rc::new);
+    if let Some(cluster) = &cluster {
+        say!("dashboard:     {}", cluster.url);
+    }
 
     let producer = Job::producer(arguments, &kafka, &names, count)?;
     let stopping = Arc::new(AtomicBool::new(false));
@@ -67,9 +73,15 @@ pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
         say!("stopped before a record was written: there is nothing to compare");
         return Ok(());
     }
-    let main = Job::main(arguments, &kafka, &elasticsearch, &names)?;
+    let main = match &cluster {
+        Some(cluster) => Main::There(cluster.submit(arguments, &kafka, &elasticsearch, &names)?),
+        None => Main::Here(Box::new(Job::main(arguments, &kafka, &elasticsearch, &names)?)),
+    };
+    if let Main::There(deployed) = &main {
+        say!("the pipeline:  {page}; its windows as a chart: {page}/rows/windows\n", page = deployed.page());
+    }
     let produced = follow(&main, producer, &elasticsearch, &names, arguments.patience)?;
-    let totals = deliver(main, arguments.patience)?;
+    let written = deliver(main, arguments.patience)?;
     signals.end_at_once();
     if produced < count && !stopping.load(Relaxed) {
         return Err(Failure::error(Code::Failed, format!("the producer wrote {produced} of {count} records")));
@@ -92,7 +104,7 @@ pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
         found.flags.len(),
         log.len(),
         found.late.len(),
-        totals.rows_out
+        written
     ))?;
     if !kafka.is_stand_in() || !elasticsearch.is_stand_in() {
         say!("topic {} and indices *-{} stay where they are", names.topic, names.run);
@@ -146,7 +158,7 @@ impl Watch {
 }
 
 /// Shows what happens until all that is produced has been read. Gives the number of records in Kafka.
-fn follow(main: &Job, producer: Job, elasticsearch: &Elasticsearch, names: &Names, patience: Duration) -> anyhow::Result<u64> {
+fn follow(main: &Main, producer: Job, elasticsearch: &Elasticsearch, names: &Names, patience: Duration) -> anyhow::Result<u64> {
     let start = Instant::now();
     let (mut shown, mut watch, mut produced) = (start, Watch::start(patience), None);
     let written = producer.metrics();
@@ -159,7 +171,7 @@ fn follow(main: &Job, producer: Job, elasticsearch: &Elasticsearch, names: &Name
             produced = Some(written.totals().rows_out);
             producer = None;
         }
-        let (in_kafka, read) = (written.totals().rows_out, main.metrics().totals().rows_in);
+        let (in_kafka, read) = (written.totals().rows_out, main.read()?);
         if let Some(produced) = produced.filter(|produced| read >= *produced) {
             return Ok(produced);
         }
@@ -172,28 +184,86 @@ fn follow(main: &Job, producer: Job, elasticsearch: &Elasticsearch, names: &Name
     }
 }
 
-/// Ends the pipeline when Elasticsearch has taken everything.
-fn deliver(main: Job, patience: Duration) -> anyhow::Result<Totals> {
-    main.control().stop(true);
+/// Ends the pipeline when Elasticsearch has taken everything. Gives the number of documents that were written.
+fn deliver(main: Main, patience: Duration) -> anyhow::Result<u64> {
+    main.drain()?;
     let mut watch = Watch::start(patience);
     while !main.ended()? {
-        let totals = main.metrics().totals();
-        watch.look((totals.rows_out, 0), || format!("all records were read, {} documents delivered", totals.rows_out))?;
+        let written = main.written()?;
+        watch.look((written, 0), || format!("all records were read, {written} documents delivered"))?;
         std::thread::sleep(LOOK);
     }
-    Ok(main.wait()?.totals)
+    main.written()
+}
+
+/// The pipeline, wherever it runs.
+enum Main {
+    Here(Box<Job>),
+    There(Deployed),
+}
+
+impl Main {
+    /// Records that it has read.
+    fn read(&self) -> anyhow::Result<u64> {
+        match self {
+            Self::Here(job) => Ok(job.metrics().totals().rows_in),
+            Self::There(job) => job.total("rows_in"),
+        }
+    }
+
+    /// Documents that it has written.
+    fn written(&self) -> anyhow::Result<u64> {
+        match self {
+            Self::Here(job) => Ok(job.metrics().totals().rows_out),
+            Self::There(job) => job.total("rows_out"),
+        }
+    }
+
+    /// Documents that a sink has written.
+    fn written_by(&self, sink: &str) -> u64 {
+        match self {
+            Self::Here(job) => job.metrics().nodes().iter().find(|node| node.path == sink).map_or(0, |node| node.rows_out.get()),
+            Self::There(job) => job.given(sink).unwrap_or(0),
+        }
+    }
+
+    /// Whether it has ended without a failure.
+    fn ended(&self) -> anyhow::Result<bool> {
+        match self {
+            Self::Here(job) => job.ended(),
+            Self::There(job) => job.ended(),
+        }
+    }
+
+    /// Fails if it has ended: it should run until it is stopped.
+    fn check(&self) -> anyhow::Result<()> {
+        if self.ended()? {
+            return Err(Failure::error(Code::Failed, "the pipeline ended by itself"));
+        }
+        Ok(())
+    }
+
+    /// Stops it; open windows fire.
+    fn drain(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Here(job) => {
+                job.control().stop(true);
+                Ok(())
+            }
+            Self::There(job) => job.drain(),
+        }
+    }
 }
 
 /// One line on the jobs and the newest window of each baseline, as Elasticsearch has them.
-fn show(elapsed: Duration, in_kafka: u64, main: &Job, elasticsearch: &Elasticsearch, names: &Names) {
-    let rows = |sink: &str| main.metrics().nodes().iter().find(|node| node.path == sink).map_or(0, |node| node.rows_out.get());
+fn show(elapsed: Duration, in_kafka: u64, main: &Main, elasticsearch: &Elasticsearch, names: &Names) {
     say!(
         "{:3.0} s: {in_kafka} records in Kafka, {} read; in Elasticsearch {} windows, {} runs, {} changes of flags",
         elapsed.as_secs_f64(),
-        main.metrics().totals().rows_in,
-        rows("sinks.signal-windows"),
-        rows("sinks.flag-runs"),
-        rows("sinks.current-flag")
+        main.read().unwrap_or(0),
+        main.written_by("sinks.signal-windows"),
+        main.written_by("sinks.flag-runs"),
+        main.written_by("sinks.current-flag")
     );
     // The index may not be there yet, or be closed for a moment: the next time will do.
     let Ok(windows) = documents::newest_windows(elasticsearch, names) else { return };

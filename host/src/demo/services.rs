@@ -33,7 +33,7 @@ impl Kafka {
     /// The one at that address, or a stand-in with the topic.
     pub(super) fn provide(address: Option<&str>, catalogue: &Catalogue, topic: &str) -> anyhow::Result<Self> {
         if let Some(address) = address {
-            return Ok(Self { bootstrap: address.to_owned(), remark: address.to_owned(), stand_in: None });
+            return Ok(Self::named(address));
         }
         let kind = catalogue.source("kafka-stand-in").map_err(|error| Failure::error(Code::Usage, error))?;
         let context = InstanceContext {
@@ -62,6 +62,11 @@ impl Kafka {
             }
         }
         Err(Failure::error(Code::Outside, format!("the stand-in for Kafka did not start within {START:?}")))
+    }
+
+    /// The one at that address.
+    pub(super) fn named(address: &str) -> Self {
+        Self { bootstrap: address.to_owned(), remark: address.to_owned(), stand_in: None }
     }
 
     /// Whether it ends with this process.

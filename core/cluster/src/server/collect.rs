@@ -22,6 +22,7 @@ use axum::{
     response::IntoResponse,
 };
 use serde::Deserialize;
+use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
@@ -33,7 +34,7 @@ const LONGEST_WAIT: u64 = 2_000;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Rows of one answer, in bytes: a batch is a part of it.
 pub(super) const MOST_BYTES: usize = 1 << 30;
-const CONTENT: &str = "application/vnd.apache.arrow.stream";
+pub(super) const CONTENT: &str = "application/vnd.apache.arrow.stream";
 
 #[derive(Deserialize)]
 pub(super) struct Asked {
@@ -52,7 +53,9 @@ pub(super) struct Collected {
     /// Rows before these are gone.
     gap: bool,
     /// An Arrow IPC stream; empty: the sink has not begun.
-    bytes: Bytes,
+    pub(super) bytes: Bytes,
+    /// Of rows that pass: those that are not in it.
+    pub(super) dropped: u64,
 }
 
 /// What is known of the sink when somebody asks.
@@ -105,17 +108,14 @@ pub(super) async fn collect(
     }
     let mut questions = Vec::new();
     for task_manager in sink.placed {
-        let request = random_id().map_err(|error| Refusal::one(StatusCode::INTERNAL_SERVER_ERROR, error))?;
         // A number means something where it was given.
         let from = if asked.place.as_ref() == Some(&task_manager) { asked.from } else { 0 };
         let wait = if sink.is_over { 0 } else { wait };
         let now = shared.clock.now();
         let trigger = Trigger::of_rows(sink.attempt.clone(), task_manager.clone(), (&node, from, wait), now);
-        let mut state = shared.state();
-        state.collected.insert(request.clone(), None);
-        // Nobody else has this id.
-        drop(state.triggers.ask(request.clone(), trigger));
-        questions.push(Question { shared: Arc::clone(&shared), request, task_manager, from });
+        let mut question = Question::ask(&shared, task_manager, trigger)?;
+        question.from = from;
+        questions.push(question);
     }
     shared.told.send_modify(|_| ());
     let (found, refused) = answers(&questions, wait).await;
@@ -135,7 +135,7 @@ pub(super) async fn collect(
 }
 
 /// A question to a task manager, which is forgotten when nobody waits any more.
-struct Question {
+pub(super) struct Question {
     shared: Arc<Shared>,
     request: String,
     task_manager: TaskManagerId,
@@ -151,6 +151,27 @@ impl Drop for Question {
 }
 
 impl Question {
+    /// Asks; whoever does tells the task managers.
+    pub(super) fn ask(shared: &Arc<Shared>, task_manager: TaskManagerId, trigger: Trigger) -> Result<Self, Refusal> {
+        let request = random_id().map_err(|error| Refusal::one(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+        let mut state = shared.state();
+        state.collected.insert(request.clone(), None);
+        // Nobody else has this id.
+        drop(state.triggers.ask(request.clone(), trigger));
+        drop(state);
+        Ok(Self { shared: Arc::clone(shared), request, task_manager, from: 0 })
+    }
+
+    /// What has come of a look at rows that pass, once: the rows, or what the job's process has refused; none of both: it is not there. None: nothing yet.
+    pub(super) fn answered(&self) -> Option<(Option<Collected>, Option<String>)> {
+        let mut state = self.shared.state();
+        if let Some(collected) = state.collected.get_mut(&self.request).and_then(Option::take) {
+            return Some((Some(collected), None));
+        }
+        let refused = |answer: &Value| answer.get("refused").and_then(Value::as_str).map(str::to_owned);
+        state.triggers.take(&self.request).map(|answers| (None, answers.ok().and_then(|answers| answers.iter().find_map(refused))))
+    }
+
     /// What has come, once; none: nothing yet.
     fn take(&self) -> Option<Result<Collected, String>> {
         let mut state = self.shared.state();
@@ -207,13 +228,15 @@ fn respond(found: Option<(&TaskManagerId, Collected)>, ended: bool) -> axum::res
 pub(super) struct Sent {
     next: u64,
     gap: bool,
+    #[serde(default)]
+    dropped: u64,
 }
 
 /// `PUT /taskmanagers/:id/collected/:request`: the rows that a task manager was asked for.
 pub(super) async fn collected(
     State(shared): State<Arc<Shared>>,
     Path((id, request)): Path<(String, String)>,
-    Query(Sent { next, gap }): Query<Sent>,
+    Query(Sent { next, gap, dropped }): Query<Sent>,
     bytes: Bytes,
 ) -> Answer {
     tracing::trace!(task_manager = id, "rows have come");
@@ -221,7 +244,7 @@ pub(super) async fn collected(
     let Some(place) = state.collected.get_mut(&request) else {
         return Err(Refusal::one(StatusCode::NOT_FOUND, "nobody waits for these rows"));
     };
-    *place = Some(Collected { next, gap, bytes });
+    *place = Some(Collected { next, gap, bytes, dropped });
     // It is not asked for them again.
     state.triggers.answered(&Answered { id: request, answers: Ok(Vec::new()) });
     ok(&serde_json::json!({}))

@@ -18,6 +18,7 @@ mod rest;
 mod settings;
 mod shared;
 mod spans;
+mod tap;
 
 pub use assets::{Asset, Assets};
 pub(crate) use shared::Shared;

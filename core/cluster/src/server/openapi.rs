@@ -85,6 +85,25 @@ const OPERATIONS: &[Operation] = &[
     get("/jobs/{id}/logs", "The end of what the processes of a job's last start have written", "Text"),
     Operation {
         method: "get",
+        path: "/jobs/{id}/collect",
+        summary: "Rows of any node as they pass, from now on; header standpipe-dropped: rows that are not in it; nothing: the job has not begun",
+        status: 200,
+        body: None,
+        answer: "Rows",
+        query: &[
+            ("node", "its name or path, with that of an output behind it: stats.late; of a sink, what goes into it"),
+            ("limit", "rows at most, up to 100000"),
+            ("timeout", "milliseconds: what has come by then; at most 60000"),
+            (
+                "tap",
+                "32 hexadecimal digits: the next look with the same goes on where this one has ended, and answers as soon as there are rows",
+            ),
+            ("newest", "true: those that passed last, where there are more"),
+            ("format", "arrow, or table: JSON with columns, rows of texts, dropped and ended"),
+        ],
+    },
+    Operation {
+        method: "get",
         path: "/jobs/{id}/collect/{node}",
         summary: "Some rows of a sink of the connector collect, and headers for the next question; nothing: it has not begun",
         status: 200,
@@ -126,7 +145,11 @@ const OPERATIONS: &[Operation] = &[
         status: 200,
         body: Some("Rows"),
         answer: "Object",
-        query: &[("next", "the number of the next batch; 0: the sink has not begun"), ("gap", "rows before these are gone")],
+        query: &[
+            ("next", "the number of the next batch; 0: the sink has not begun"),
+            ("gap", "rows before these are gone"),
+            ("dropped", "of rows that pass: those that are not in it"),
+        ],
     },
     Operation {
         method: "post",

@@ -1,6 +1,6 @@
 //! The paths of the one port: Flink's monitoring API (with and without `/v1`), blobs and submission, and what task managers say.
 
-use super::{Shared, admit::admit, agents, answer::Refusal, asking, collect, files, jobs, openapi};
+use super::{Shared, admit::admit, agents, answer::Refusal, asking, collect, files, jobs, openapi, tap};
 use crate::bundle::LONGEST_DOCUMENT;
 use axum::{
     Router,
@@ -35,6 +35,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/jobs/{id}/rescaling", patch(asking::rescale))
         .route("/jobs/{id}/rescaling/{trigger}", get(asking::rescale_request))
         .route("/jobs/{id}/logs", get(asking::logs))
+        .route("/jobs/{id}/collect", get(tap::tap))
         .route("/jobs/{id}/collect/{node}", get(collect::collect))
         .route("/savepoint-disposal", post(asking::dispose))
         .route("/savepoint-disposal/{trigger}", get(asking::disposal))

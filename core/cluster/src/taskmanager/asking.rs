@@ -1,10 +1,10 @@
-//! What the manager asks: of a worker, of its log, of the rows that its sinks have collected. Each question once, on a thread of its own; its answer goes with the next beat.
+//! What the manager asks: of a worker, of its log, of the rows that its sinks have collected, of those that pass its nodes. Each question once, on a thread of its own; its answer goes with the next beat.
 
 use super::{
     Event, TaskManager, collect, folders,
     worker::{self, Worker},
 };
-use crate::protocol::{Answered, COLLECT, LOG, Request, is_id};
+use crate::protocol::{Answered, COLLECT, LOG, Request, TAP, is_id};
 use serde_json::Value;
 use std::{sync::Arc, thread, time::Instant};
 
@@ -19,7 +19,7 @@ impl TaskManager {
         }
         self.asked.insert(request.id.clone(), None);
         let what = request.ask.get("do").and_then(Value::as_str);
-        let (is_of_log, is_of_rows) = (what == Some(LOG), what == Some(COLLECT));
+        let (is_of_log, is_of_rows, is_of_tap) = (what == Some(LOG), what == Some(COLLECT), what == Some(TAP));
         let refused = |why: &str| Answered { id: request.id.clone(), answers: Err(why.to_owned()) };
         if !is_id(&request.attempt.job) {
             return self.answer(refused("there is no such job"));
@@ -37,6 +37,8 @@ impl TaskManager {
                 client.collect(&own, &rows)
             } else if is_of_log {
                 worker::tail(&log, 0, LOG_BYTES).map(|text| vec![text.into()]).map_err(|error| format!("its log cannot be read: {error}"))
+            } else if is_of_tap {
+                client.tap(&own, &socket)
             } else {
                 worker::ask_when_it_listens(&socket, &own.ask, &over.unwrap_or_default())
                     .map_err(|error| format!("the job's process does not answer: {error}"))

@@ -1,11 +1,15 @@
 //! The task manager's end of what is said with the manager.
 
-use super::collect::{self, Part};
+use super::{
+    collect::{self, Part},
+    worker,
+};
 use crate::{
     blobs::Blobs,
     bundle::Hash,
     protocol::{Beat, Orders, Request, TaskManagerId, Version},
 };
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 use std::{path::Path, time::Duration};
 use ureq::{Agent, http::StatusCode, tls::TlsConfig};
@@ -16,6 +20,9 @@ const CONNECTING: Duration = Duration::from_secs(3);
 const HELD: Duration = Duration::from_secs(40);
 /// A blob that comes so slowly does not come.
 const FETCHING: Duration = Duration::from_secs(600);
+
+/// A process that does not show its rows by then, which waits for some 2 s at the most, does not.
+const LOOKING: Duration = Duration::from_secs(5);
 
 /// Why something was not answered.
 pub(super) enum Trouble {
@@ -61,9 +68,25 @@ impl Client {
     pub(super) fn collect(&self, request: &Request, folder: &Path) -> Result<Vec<Value>, String> {
         let wanted = collect::Wanted::read(&request.ask).ok_or("the request for rows is not understood")?;
         let Part { next, gap, bytes } = collect::read(folder, &wanted).map_err(|error| format!("the rows cannot be read: {error}"))?;
-        let url = format!("{}/taskmanagers/{}/collected/{}?next={next}&gap={gap}", self.base, self.id, request.id);
+        self.send_rows(request, &format!("next={next}&gap={gap}"), &bytes)
+    }
+
+    /// Sends the rows that pass in a process of a job, as it says itself. One that is starting or stands still is not waited for: whoever looks asks again.
+    pub(super) fn tap(&self, request: &Request, socket: &Path) -> Result<Vec<Value>, String> {
+        let answers = worker::ask(socket, &request.ask, Some(LOOKING));
+        let answers = answers.map_err(|error| format!("the job's process does not answer: {error}"))?;
+        let Some(rows) = answers.iter().find_map(|answer| answer.get("rows")) else { return Ok(answers) };
+        // That the process has ended is no end of the job: it may be started again.
+        let dropped = rows.get("dropped").and_then(Value::as_u64).unwrap_or(0);
+        let stream = rows.get("stream").and_then(Value::as_str).unwrap_or_default();
+        let bytes = BASE64_STANDARD.decode(stream).map_err(|error| format!("the rows are not understood: {error}"))?;
+        self.send_rows(request, &format!("next=0&gap=false&dropped={dropped}"), &bytes)
+    }
+
+    fn send_rows(&self, request: &Request, query: &str, bytes: &[u8]) -> Result<Vec<Value>, String> {
+        let url = format!("{}/taskmanagers/{}/collected/{}?{query}", self.base, self.id, request.id);
         let sent =
-            self.agent.put(url).config().timeout_global(Some(FETCHING)).build().header("Authorization", self.authorization()).send(&bytes);
+            self.agent.put(url).config().timeout_global(Some(FETCHING)).build().header("Authorization", self.authorization()).send(bytes);
         match sent {
             // Whoever has asked may have gone.
             Ok(answer) if answer.status().is_success() || answer.status() == StatusCode::NOT_FOUND => Ok(Vec::new()),

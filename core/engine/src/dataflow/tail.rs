@@ -1,5 +1,5 @@
 //! The part of a chain behind its head: the fused stateless steps, and the edges that leave the chain. What the head gives goes through here; on the way rows are
-//! counted for every node.
+//! counted for every node, and shown to whoever looks (`runtime::tap`).
 
 use super::{
     batch_bytes,
@@ -52,6 +52,7 @@ impl Tail {
         let from = depth.checked_sub(1).and_then(|i| self.steps.get(i)).map_or(self.head, |step| step.node);
         let metrics = self.job.node_metrics(from);
         let (count, bytes) = (rows.batch.num_rows() as u64, batch_bytes(&rows.batch));
+        self.job.taps.pass(from, output, &rows.batch);
         metrics.rows_out.add(self.subtask, count);
         metrics.bytes_out.add(self.subtask, bytes);
         if output == 0

@@ -13,6 +13,7 @@ use super::{
     standstill::Standstill,
     starting::Starting,
     steps::Step,
+    tap::{Keep, Tap, TapError, Taps},
     ticker::Ticker,
 };
 use crate::{
@@ -128,6 +129,7 @@ pub(crate) struct Job {
     pub(crate) peers: Option<Peers>,
     pub(crate) standstill: Standstill,
     pub(crate) starting: Starting,
+    pub(crate) taps: Arc<Taps>,
     /// Source subtasks of this process that wait for room in their byte budget.
     throttled: Mutex<usize>,
     is_throttled: AtomicBool,
@@ -147,7 +149,7 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) fn new(plan: Arc<Plan>, options: RunOptions, placement: Placement, peers: Option<Peers>) -> Self {
-        let metrics = Arc::new(Metrics::new(&plan));
+        let (metrics, taps) = (Arc::new(Metrics::new(&plan)), Arc::new(Taps::new(&plan)));
         let (process, others) = peers.as_ref().map_or((0, 0), |peers| (peers.process, peers.processes as usize - 1));
         let instances: usize = plan.nodes.iter().map(|node| instances(node, &placement, process)).sum();
         let opening = instances + placement.workers_per_process as usize + if process == 0 { others } else { 0 };
@@ -167,6 +169,7 @@ impl Job {
             peers,
             standstill: Standstill::default(),
             starting,
+            taps,
             throttled: Mutex::new(0),
             is_throttled: AtomicBool::new(false),
             stop: AtomicU8::new(RUNNING),
@@ -503,6 +506,15 @@ impl JobControl {
 
     fn want(&self, when: When) -> Result<PendingSavepoint, SavepointError> {
         self.0.checkpoints.as_ref().map(|checkpoints| checkpoints.want(when)).ok_or(SavepointError::NoCheckpoints)
+    }
+
+    /// Looks at rows of a node as they pass in this process: by its name or path, `stats` or `transforms.stats`, with that of an output behind it where it is not the main
+    /// one, `stats.late`. Of a sink it shows what goes into it.
+    ///
+    /// # Errors
+    /// When there is no such node or output, or too many look.
+    pub fn tap(&self, node: &str, keep: Keep) -> Result<Tap, TapError> {
+        self.0.taps.open(&self.0.plan, node, keep)
     }
 
     /// Ends at once; nothing is finished or committed.

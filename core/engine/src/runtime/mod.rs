@@ -15,6 +15,7 @@ pub(crate) mod sink;
 pub(crate) mod standstill;
 pub(crate) mod starting;
 pub(crate) mod steps;
+pub(crate) mod tap;
 pub(crate) mod task;
 mod ticker;
 mod worker;
@@ -31,6 +32,7 @@ pub use metrics::{
 };
 
 pub use steps::Step;
+pub use tap::{Keep, Tap, TapError, Tapped};
 
 use crate::dataflow::build::Wiring;
 use checkpoints::{Readers, Restored};
@@ -176,6 +178,7 @@ fn supervise(job: &Arc<Job>) -> Result<JobReport, JobError> {
     }
     let left = job.wait_for_threads(GRACE);
     *job.scratch.lock() = None;
+    job.taps.end(!job.cancelled());
     if left > 0 {
         tracing::warn!(job = %job.options.job_id, left, "calls of plugins do not return; they are left behind");
     }

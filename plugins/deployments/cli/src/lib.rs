@@ -2,12 +2,13 @@
 //! runs it there.
 #![deny(unsafe_code)]
 
+use arrow_array::RecordBatchReader;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use standpipe_sdk::{
     Deployment, Error, Host, Result,
     bundle::{self, Bundle},
-    deployment::{Handle, JobStatus},
+    deployment::{Collect, Handle, JobStatus},
 };
 use std::{
     collections::BTreeSet,
@@ -59,6 +60,12 @@ impl Deployment for Cli {
 
     fn cancel(&mut self, handle: &Handle) -> Result<()> {
         Err(not_submitted(handle))
+    }
+
+    fn collect(&mut self, handle: &Handle, _: &Collect) -> Result<Box<dyn RecordBatchReader + Send>> {
+        let command = handle.get("command").and_then(|command| command.as_str()).unwrap_or("standpipe run");
+        let how = "`standpipe job collect NAME --node NODE` shows rows of a job that was started by";
+        Err(Error::unsupported(format!("nothing was submitted, so there are no rows of the job here; {how}: {command}")))
     }
 
     fn cleanup(&mut self, handle: &Handle) -> Result<()> {
