@@ -17,10 +17,10 @@ engine_of() { echo "unix://$1/docker.sock"; }
 
 answers() { DOCKER_HOST=$(engine_of "$dir") docker version >/dev/null 2>&1; }
 
-# Compose 2: the engine's plugin, else built by Go into the cache, some minutes once.
+# Compose, which is a plugin of docker since its version 2: the engine's plugin, else built by Go into the cache, some minutes once.
 compose() {
     local program=$cache/docker-compose-$compose_version source
-    if [ "$(docker compose version --short 2>/dev/null | cut -c 1-2)" = 2. ]; then
+    if docker compose version >/dev/null 2>&1; then
         program="docker compose"
     elif [ ! -x "$program" ]; then
         command -v go >/dev/null || missing "Docker Compose 2 (the plugin docker-compose-plugin, or go, which builds it)"
