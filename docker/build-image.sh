@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds Standpipe's image and tags it standpipe:latest (the default of `kubernetes.image`). Called by hand, and before deploying to Kubernetes.
 # Usage: build-image.sh [--dist DIR] [--plugins DIR]... [--tag NAME] [-- ARGUMENTS OF docker build...]
-#   --dist DIR       a ready distribution (DIR/standpipe, DIR/plugins/*.so), built on no newer a libc than the base image's: nothing is compiled
+#   --dist DIR       a ready distribution (DIR/standpipe with its plugins in DIR/plugins, or beside it, as in target/release), built on no newer a
+#                    libc than the base image's: nothing is compiled
 #   --plugins DIR    adds the plugin files DIR/*.so; may be repeated
 #   --tag NAME       default standpipe:latest
 # BUILDER_IMAGE and BASE_IMAGE name other images (registries that are not the public one); DOCKER another engine (podman, buildah).
@@ -16,6 +17,7 @@ fail() {
 root=$(cd "$(dirname "$0")/.." && pwd)
 docker=${DOCKER:-docker}
 tag=standpipe:latest
+certificates=/etc/ssl/certs/ca-certificates.crt
 dist=''
 plugins=()
 while [ $# -gt 0 ]; do
@@ -43,10 +45,14 @@ context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 if [ -n "$dist" ]; then
     [ -x "$dist/standpipe" ] || fail 2 "$dist/standpipe is no program"
-    compgen -G "$dist/plugins/*.so" >/dev/null || fail 2 "$dist/plugins has no plugin"
+    own=$dist/plugins
+    [ -d "$own" ] || own=$dist
+    compgen -G "$own/*.so" >/dev/null || fail 2 "$own has no plugin"
     mkdir -p "$context/dist/plugins"
     cp "$dist/standpipe" "$context/dist/"
-    cp "$dist"/plugins/*.so "$context/dist/plugins/"
+    cp "$own"/*.so "$context/dist/plugins/"
+    # A slim base has none, and is the builder too.
+    [ ! -e "$certificates" ] || cp "$certificates" "$context/dist/"
 else
     (cd "$root" && git ls-files -z --cached --others --exclude-standard | tar -c --null -T -) |
         tar -x -C "$context"

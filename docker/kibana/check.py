@@ -5,7 +5,7 @@ Usage: check.py URL          the indices that `standpipe demo` filled: every fie
        check.py --seed URL   a server without them: writes known documents, compares every number of every panel with one computed here
 
 Speaks to Elasticsearch or OpenSearch, never to Kibana: a panel (Lens) is translated into the aggregation that Kibana sends for it. Called by
-.ci/run and by hand; the dashboard itself is dashboard.ndjson beside this file, an export of Kibana's saved objects: edit it in Kibana.
+the tests (tests/tests/services_kibana.rs) and by hand; the dashboard itself is dashboard.ndjson beside this file, an export of Kibana's saved objects: edit it in Kibana.
 Exit: 0 all is well, 1 a panel is wrong, 2 usage, 3 the server cannot be reached.
 """
 
@@ -13,6 +13,7 @@ import datetime
 import json
 import math
 import pathlib
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -114,12 +115,22 @@ def metric_aggregation(column, has_top_metrics):
     raise Wrong(f"no translation of {operation}")
 
 
+def moment(text):
+    """A bound of the dashboard's time range, `now` or `now-15m`, as Kibana sends it: by the clock of who looks. A server's own `now` may be some tenths behind it."""
+    parts = re.fullmatch(r"now(?:-(\d+)([smhd]))?", text)
+    if parts is None:
+        raise Wrong(f"no translation of the time {text}")
+    seconds = int(parts[1] or 0) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[parts[2] or "s"]
+    at = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=seconds)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def query(layer, view, times, has_top_metrics):
     buckets, metrics = split(layer)
     inner = {name: metric_aggregation(c, has_top_metrics) for name, c in metrics if c["operationType"] != "count"}
     for name, column in reversed(buckets):
         inner = {name: {**bucket_aggregation(column), **({"aggs": inner} if inner else {})}}
-    time_range = {view["timeFieldName"]: {"gte": times["timeFrom"], "lte": times["timeTo"]}}
+    time_range = {view["timeFieldName"]: {"gte": moment(times["timeFrom"]), "lte": moment(times["timeTo"])}}
     return {"size": 0, "query": {"bool": {"filter": [{"range": time_range}]}}, "aggs": inner}
 
 

@@ -1,7 +1,8 @@
 //! What the tests against real services share: names that no other test has, pipelines that fill and read topics (`kafka`), questions to OpenSearch (`opensearch`), services
-//! of a test's own (`own`), a million rows (`million`), buckets of S3 (`s3`), a proxy that fails (`proxy`), the signals of the metrics demo (`signals`).
+//! of a test's own (`own`), a Docker engine (`docker`), a million rows (`million`), buckets of S3 (`s3`), a proxy that fails (`proxy`), the signals of the metrics demo (`signals`).
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
+pub(crate) mod docker;
 pub(crate) mod kafka;
 pub(crate) mod million;
 pub(crate) mod opensearch;
@@ -10,6 +11,7 @@ pub(crate) mod proxy;
 pub(crate) mod s3;
 pub(crate) mod signals;
 
+pub(crate) use docker::Engine;
 pub(crate) use kafka::Kafka;
 pub(crate) use opensearch::OpenSearch;
 pub(crate) use own::OwnService;

@@ -56,7 +56,11 @@ impl OpenSearch {
 
     /// How many documents an index has that can be found; one that is not there has none.
     pub(crate) fn count(&self, name: &str) -> u64 {
-        let index = self.index(name);
+        self.count_of(&self.index(name))
+    }
+
+    /// As [`Self::count`], of an index that is not this test's own.
+    pub(crate) fn count_of(&self, index: &str) -> u64 {
         self.ask("POST", &format!("{index}/_refresh"), &Value::Null);
         match self.ask("GET", &format!("{index}/_count"), &Value::Null) {
             (200, answer) => answer["count"].as_u64().unwrap(),
@@ -66,11 +70,15 @@ impl OpenSearch {
         }
     }
 
-    /// All documents of an index.
+    /// All documents of an index of this test.
     pub(crate) fn documents(&self, name: &str) -> Vec<Row> {
-        let index = self.index(name);
+        self.documents_of(&self.index(name))
+    }
+
+    /// All documents of an index; one that is not there has none.
+    pub(crate) fn documents_of(&self, index: &str) -> Vec<Row> {
         self.ask("POST", &format!("{index}/_refresh"), &Value::Null);
-        if self.ask("GET", &index, &Value::Null).0 == 404 {
+        if self.ask("GET", index, &Value::Null).0 == 404 {
             return Vec::new();
         }
         let mut page = self.must("POST", &format!("{index}/_search?scroll=1m"), &json!({ "size": PAGE, "sort": ["_doc"] }));

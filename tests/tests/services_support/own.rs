@@ -9,7 +9,7 @@ use std::{
 /// The exit code of a script when a program or a file is missing on this machine.
 const MISSING: i32 = 3;
 
-/// A Kafka or an OpenSearch. Ends with this value, and with this process, however that ends.
+/// A Kafka, an OpenSearch or a Docker engine. Ends with this value, and with this process, however that ends.
 pub(crate) struct OwnService {
     name: &'static str,
     folder: Folder,
@@ -48,6 +48,11 @@ impl OwnService {
         let output = self.script(&["admin"], tool);
         assert!(output.status.success(), "{tool:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What the script has written into a file of its folder.
+    pub(crate) fn read(&self, name: &str) -> String {
+        self.folder.read(name)
     }
 
     /// False: something that it needs is missing.

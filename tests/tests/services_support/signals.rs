@@ -26,7 +26,7 @@ fn hash(z: u64) -> u64 {
 }
 
 /// The flag that `flag` with seed 7 gives the record.
-fn flag(record: &Record) -> i64 {
+pub(crate) fn flag(record: &Record) -> i64 {
     let place = (record.partition as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (record.offset as u64).wrapping_mul(0xD1B5_4A32_D192_ED03);
     (hash(SEED ^ place) & 1) as i64
 }
