@@ -98,6 +98,6 @@ mod tests {
         assert_eq!(refused(config(), &[DataType::Float64]), "names: takes a whole number or a text, not Float64");
         assert_eq!(refused(config(), &[]), "names: takes 1 argument, the key, not 0");
         assert_eq!(refused(config(), &[DataType::Int64]), "names: names.a: the argument is a whole number, this is none");
-        assert_eq!(refused(json!({"nams": {}}), &[DataType::Int64]), "names: nams: unknown key \"nams\", did you mean \"names\"?");
+        assert_eq!(refused(json!({"nams": {}}), &[DataType::Int64]), "names: nams: is not known, did you mean \"names\"?");
     }
 }
