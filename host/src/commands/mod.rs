@@ -9,6 +9,7 @@ mod deployment;
 mod job;
 mod plugin;
 pub(crate) mod run;
+mod scaffold;
 mod state;
 
 use crate::cli::Command;

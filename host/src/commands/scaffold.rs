@@ -105,6 +105,7 @@ fn capitalized(word: &str) -> String {
 pub(super) fn new(arguments: &NewArguments) -> anyhow::Result<()> {
     let names = Names::new(&arguments.name, arguments.kind)?;
     let folder = arguments.path.clone().unwrap_or_else(|| PathBuf::from(&arguments.name));
+    let files = files(arguments, &names)?;
     let outside = |path: &Path, error: &io::Error| Failure::error(Code::Outside, format!("{}: {error}", path.display()));
     match fs::create_dir(&folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -112,7 +113,7 @@ pub(super) fn new(arguments: &NewArguments) -> anyhow::Result<()> {
         }
         made => made.map_err(|error| outside(&folder, &error))?,
     }
-    for (path, text) in files(arguments, &names)? {
+    for (path, text) in files {
         let path = folder.join(path);
         let made = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, text));
         made.map_err(|error| outside(&path, &error))?;
@@ -129,7 +130,7 @@ pub(super) fn new(arguments: &NewArguments) -> anyhow::Result<()> {
 fn next(names: &Names, kind: ScaffoldKind) -> Vec<String> {
     match kind {
         ScaffoldKind::Deployment => {
-            vec!["mkdir jobs".to_owned(), "standpipe deploy pipeline.yaml --handle job.json --plugin-path target/release".to_owned()]
+            vec!["mkdir jobs".to_owned(), "standpipe deploy pipeline.yaml --plugin-path target/release".to_owned()]
         }
         _ => vec!["standpipe run pipeline.yaml".to_owned()],
     }
