@@ -94,11 +94,15 @@ fn a_wrong_call_is_one_line_at_check() {
     let function = |text: &str| format!("\nfunctions:\n  team: {text}\n");
     let good = FUNCTIONS.to_owned();
     for (functions, transform, expected) in [
-        (good.clone(), select("team(price)"), "transforms.t.select.x: team(): names: takes a whole number or a text, not Float64"),
+        (good.clone(), select("team(price)"), "transforms.t.select.x: team(): names: takes a whole number or a text, not float64"),
         (good.clone(), select("team(id, id)"), "transforms.t.select.x: team(): names: takes 1 argument, the key, not 2"),
         (good.clone(), select("team()"), "transforms.t.select.x: team(): names: takes 1 argument, the key, not 0"),
         (good.clone(), select("tem(id)"), "transforms.t.select.x: unknown function \"tem\", did you mean \"team\"?"),
-        (good.clone(), select("names(id)"), "transforms.t.select.x: names: names: missing key \"names\""),
+        (
+            good.clone(),
+            select("names(id)"),
+            "transforms.t.select.x: names: names: is missing; a function with a configuration gets a name under functions",
+        ),
         (good.clone(), aggregate("weighted_avg(price)"), "transforms.t.aggregate.x: weighted_avg: takes 2 arguments, not 1"),
         (good.clone(), aggregate("weighted_avg(distinct price, id)"), "weighted_avg() knows neither DISTINCT nor IGNORE NULLS"),
         (good.clone(), select("weighted_avg(price, id)"), "weighted_avg() is an aggregate function, which only aggregate: can compute"),
@@ -110,11 +114,11 @@ fn a_wrong_call_is_one_line_at_check() {
         (
             function("{function: names, with: {nams: {}}}"),
             select("team(id)"),
-            "functions.team.with.nams: unknown key \"nams\", did you mean \"names\"?",
+            "functions.team.with: unknown key \"nams\", did you mean \"names\"?",
         ),
         (function("{function: names, with: {names: {a: b}}}"), select("team(id)"), "the argument is a whole number, this is none"),
         (
-            function("{function: names, with: {names: {1: \"${env:HOME}\"}}}"),
+            function("{function: names, with: {names: {1: \"${HOME}\"}}}"),
             select("team(id)"),
             "the configuration of a function has no references",
         ),
@@ -127,6 +131,7 @@ fn a_wrong_call_is_one_line_at_check() {
     ] {
         let stderr = command("check", &folder(&functions, &transform)).finish().code(2).stderr;
         assert!(stderr.contains(expected), "{stderr}\nhas not\n{expected}");
+        assert_eq!(stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{stderr}");
     }
 }
 

@@ -89,9 +89,9 @@ impl Names {
 
 /// Words of Rust, which no crate can be called.
 const KEYWORDS: [&str; 40] = [
-    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn", "else", "enum", "extern", "false",
-    "final", "fn", "for", "if", "impl", "in", "let", "loop", "macro", "match", "mod", "move", "mut", "pub", "ref", "return", "self", "static",
-    "struct", "trait", "true", "type", "unsafe", "use",
+    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn", "else", "enum", "extern",
+    "false", "final", "fn", "for", "if", "impl", "in", "let", "loop", "macro", "match", "mod", "move", "mut", "pub", "ref", "return",
+    "self", "static", "struct", "trait", "true", "type", "unsafe", "use",
 ];
 /// Crates that it depends on, and what Rust or Cargo has.
 const TAKEN: [&str; 9] = ["arrow-array", "arrow-schema", "arrow-select", "schemars", "serde", "serde_json", "test", "core", "std"];
@@ -170,7 +170,9 @@ fn files(arguments: &NewArguments, names: &Names) -> anyhow::Result<Vec<(PathBuf
 
 /// The manifest of our workspace with the SDK's crates alone: what they inherit is the same.
 fn sdk_workspace(text: &str) -> String {
-    let mut out = String::from("# The SDK of Standpipe, for the plugin above.\n[workspace]\nresolver = \"3\"\nmembers = [\"core/abi\", \"core/sdk\"]\n");
+    let mut out = String::from(
+        "# The SDK of Standpipe, for the plugin above.\n[workspace]\nresolver = \"3\"\nmembers = [\"core/abi\", \"core/sdk\"]\n",
+    );
     let mut is_kept = false;
     for line in text.lines() {
         if line.starts_with('[') {

@@ -161,13 +161,14 @@ impl Expressions {
             Expr::AggregateFunction(call) => call,
             _ => {
                 let message = format!("expected one aggregate function such as avg(value), found {text:?}");
-                return Err(Fault { message, hint: Some("compute with its result in a select behind".to_owned()) });
+                return Err(Fault { message, hint: Some("compute with its result in a select behind".to_owned()), unknown: None });
             }
         };
         if call.params.filter.is_some() {
             return Err(Fault {
                 message: "FILTER is not supported".to_owned(),
                 hint: Some("write the condition as case when ... then ... end in the argument".to_owned()),
+                unknown: None,
             });
         }
         if !call.params.order_by.is_empty() {

@@ -59,6 +59,10 @@ fn signature(takes_none: bool, volatility: Volatility) -> Signature {
 
 /// At planning: the line that a user sees.
 fn refused(name: &str, error: PluginError) -> DataFusionError {
-    let kind = &error.origin.kind;
-    DataFusionError::Plan(if kind == name { error.to_string() } else { format!("{name}(): {error}") })
+    if error.origin.kind != name {
+        return DataFusionError::Plan(format!("{name}(): {error}"));
+    }
+    let is_of_configuration = error.details.get("path").and_then(serde_json::Value::as_str).is_some_and(|path| !path.is_empty());
+    let how = if is_of_configuration { "; a function with a configuration gets a name under functions" } else { "" };
+    DataFusionError::Plan(format!("{error}{how}"))
 }

@@ -5,6 +5,7 @@ use super::{
     reader::{Item, Section},
 };
 use crate::text::Text;
+use std::collections::HashSet;
 
 pub(crate) const FUNCTION_KEYS: [&str; 2] = ["function", "with"];
 
@@ -15,9 +16,11 @@ pub(crate) struct FunctionBlock {
     pub(crate) with: With,
 }
 
-pub(super) fn read(item: Item<'_>) -> Option<Vec<FunctionBlock>> {
+/// The functions that can be read, and the names of all.
+pub(super) fn read(item: Item<'_>) -> Option<(Vec<FunctionBlock>, HashSet<String>)> {
     let section = Section::open_any(item)?;
-    Some(section.items().filter_map(|(name, item)| function(name, item)).collect())
+    let names = section.items().map(|(name, _)| name.to_owned()).collect();
+    Some((section.items().filter_map(|(name, item)| function(name, item)).collect(), names))
 }
 
 fn function(name: &str, item: Item<'_>) -> Option<FunctionBlock> {

@@ -183,7 +183,7 @@ pub(super) fn read(root: &Node, report: Report) -> Result<PipelineFile, Diagnost
     let checkpoint = job.get("checkpoint").and_then(checkpoint);
     let restart = job.get("restart").and_then(restart);
     let deployment = job.get("deployment").map(deployment::settings).unwrap_or_default();
-    let functions = job.get("functions").and_then(functions::read).unwrap_or_default();
+    let (functions, declared_functions) = job.get("functions").and_then(functions::read).unwrap_or_default();
     let mut unread = Unread { names: double_names(&job), sections: false };
     let mut sources = nodes_of(&job, "sources", nodes::source, &mut unread);
     let mut transforms = nodes_of(&job, "transforms", verbs::transform, &mut unread);
@@ -208,6 +208,7 @@ pub(super) fn read(root: &Node, report: Report) -> Result<PipelineFile, Diagnost
         deployment,
         overridden,
         functions,
+        declared_functions,
         sources,
         transforms,
         sinks,

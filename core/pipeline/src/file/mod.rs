@@ -59,6 +59,8 @@ pub struct PipelineFile {
     /// Those of [`LoadOptions::settings`] that have no effect.
     pub overridden: Vec<Overridden>,
     pub(crate) functions: Vec<FunctionBlock>,
+    /// The names of these and of those that could not be read.
+    pub(crate) declared_functions: HashSet<String>,
     pub(crate) sources: Vec<SourceBlock>,
     pub(crate) transforms: Vec<TransformBlock>,
     pub(crate) sinks: Vec<SinkBlock>,
