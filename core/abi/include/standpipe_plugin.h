@@ -702,73 +702,88 @@ struct StandpipeSinkTable {
   void (*destroy)(void *instance);
 };
 
+/* What a function is for arguments of certain types. The schemas are moved to the host. */
+struct StandpipeBinding {
+  /* Bytes of this struct that the host knows. */
+  uint32_t size;
+  /* One of the `VOLATILITY_` constants; of a scalar function. */
+  uint32_t volatility;
+  /* A struct type with one child per argument: the types that the function wants, to which the host casts. Released, as it comes: those that they have. */
+  struct ArrowSchema arguments;
+  /* A struct type with one child: the result. */
+  struct ArrowSchema result;
+  /* A struct type with the columns of `state`; of an aggregate function. */
+  struct ArrowSchema state;
+};
+
+/* Type-checks a call. `config` is a JSON object, `arguments` a struct type with one child per argument, whose metadata may say more; `function` gets what is bound. No I/O:
+ * `standpipe check` makes this call. */
+typedef StandpipeStatus (*StandpipeBindFn)(struct StandpipeSlice config,
+                                           const struct ArrowSchema *arguments,
+                                           struct StandpipeBinding *out,
+                                           void **function,
+                                           struct StandpipeError *error);
+
 /* `scalar/1`. */
 struct StandpipeScalarTable {
   /* Bytes of this table. */
   uint32_t size;
   /* Zero. */
   uint32_t reserved;
-  /* Type-checks a call: `arguments` is a struct type with one child per argument; `result` gets the field, `volatility` one of the constants.
-   * `instance` keeps what the call needs. */
-  StandpipeStatus (*bind)(struct StandpipeSlice config,
-                          const struct ArrowSchema *arguments,
-                          struct ArrowSchema *result,
-                          uint32_t *volatility,
-                          void **instance,
-                          struct StandpipeError *error);
-  /* Computes `rows` results. `arguments` is moved: a batch with one column per argument. */
-  StandpipeStatus (*invoke)(const void *instance,
+  /* See `BindFn`. */
+  StandpipeBindFn bind;
+  /* Computes `rows` results into `result`, a batch with one column. `arguments` is moved: a batch with one column per argument, of the types that were wanted. */
+  StandpipeStatus (*invoke)(const void *function,
                             struct StandpipeBatch *arguments,
                             size_t rows,
-                            struct ArrowArray *result,
+                            struct StandpipeBatch *result,
                             struct StandpipeError *error);
-  /* Frees the instance. */
-  void (*destroy)(void *instance);
+  /* Frees what was bound. */
+  void (*unbind)(void *function);
 };
 
-/* `aggregate/1`. Groups are dense numbers from 0; an instance holds the state of all of them. */
+/* `aggregate/1`. Groups are dense numbers from 0; an accumulator holds the state of all of them, and has none of a group that it was not told of. */
 struct StandpipeAggregateTable {
   /* Bytes of this table. */
   uint32_t size;
   /* Zero. */
   uint32_t reserved;
-  /* As that of `ScalarTable`; `state` gets a struct type: the columns of `state`. */
-  StandpipeStatus (*bind)(struct StandpipeSlice config,
-                          const struct ArrowSchema *arguments,
-                          struct ArrowSchema *result,
-                          struct ArrowSchema *state,
-                          void **instance,
-                          struct StandpipeError *error);
-  /* Adds rows; `groups` has one number per row. */
-  StandpipeStatus (*update)(void *instance,
+  /* See `BindFn`. */
+  StandpipeBindFn bind;
+  /* Frees what was bound, after all accumulators of it. */
+  void (*unbind)(void *function);
+  /* Makes an accumulator without groups. */
+  StandpipeStatus (*create)(const void *function, void **accumulator, struct StandpipeError *error);
+  /* Adds rows; `groups` has one number per row. `arguments` is moved. */
+  StandpipeStatus (*update)(void *accumulator,
                             struct StandpipeBatch *arguments,
                             const uint32_t *groups,
                             size_t rows,
                             struct StandpipeError *error);
-  /* Takes rows back. */
-  StandpipeStatus (*retract)(void *instance,
+  /* Takes rows back; `ErrorCode::UNSUPPORTED` if it cannot. */
+  StandpipeStatus (*retract)(void *accumulator,
                              struct StandpipeBatch *arguments,
                              const uint32_t *groups,
                              size_t rows,
                              struct StandpipeError *error);
-  /* Adds states that `state` gave. */
-  StandpipeStatus (*merge)(void *instance, struct StandpipeBatch *states, const uint32_t *groups, size_t rows, struct StandpipeError *error);
-  /* The states of some groups, without consuming them. */
-  StandpipeStatus (*state)(const void *instance,
+  /* Adds states that `state` gave, of this process or of another one. `states` is moved. */
+  StandpipeStatus (*merge)(void *accumulator,
+                           struct StandpipeBatch *states,
                            const uint32_t *groups,
-                           size_t count,
-                           struct StandpipeBatch *out,
+                           size_t rows,
                            struct StandpipeError *error);
-  /* The results of some groups, without consuming them. */
-  StandpipeStatus (*evaluate)(const void *instance,
+  /* The states of some groups, without consuming them. */
+  StandpipeStatus (*state)(void *accumulator, const uint32_t *groups, size_t count, struct StandpipeBatch *out, struct StandpipeError *error);
+  /* The results of some groups, a batch with one column, without consuming them. */
+  StandpipeStatus (*evaluate)(void *accumulator,
                               const uint32_t *groups,
                               size_t count,
-                              struct ArrowArray *out,
+                              struct StandpipeBatch *out,
                               struct StandpipeError *error);
   /* Forgets groups; their numbers may be used again. */
-  StandpipeStatus (*forget)(void *instance, const uint32_t *groups, size_t count, struct StandpipeError *error);
-  /* Frees the instance. */
-  void (*destroy)(void *instance);
+  StandpipeStatus (*forget)(void *accumulator, const uint32_t *groups, size_t count, struct StandpipeError *error);
+  /* Frees the accumulator. */
+  void (*destroy)(void *accumulator);
 };
 
 /* `lookup/1`. */

@@ -1,8 +1,11 @@
 //! Functions and lookups: scalar functions are pure and run where the expression runs; aggregates are told which group each row belongs to; lookups join a stream
 //! with something outside.
+//!
+//! A function is bound to the types of its arguments once per call in a pipeline; what is bound never changes, and may be used on any thread, on several at once. An
+//! accumulator's calls come one after another, but not all on one thread.
 
 use crate::{
-    arrow_c::{ArrowArray, ArrowSchema, Batch},
+    arrow_c::{ArrowSchema, Batch},
     error::{Error, Status},
     host::{Context, HostTable},
     validate::ValidateFn,
@@ -17,6 +20,51 @@ pub const VOLATILITY_STABLE: u32 = 1;
 /// May differ from call to call.
 pub const VOLATILITY_VOLATILE: u32 = 2;
 
+/// What a function is for arguments of certain types. The schemas are moved to the host.
+#[repr(C)]
+pub struct Binding {
+    /// Bytes of this struct that the host knows.
+    pub size: u32,
+    /// One of the `VOLATILITY_` constants; of a scalar function.
+    pub volatility: u32,
+    /// A struct type with one child per argument: the types that the function wants, to which the host casts. Released, as it comes: those that they have.
+    pub arguments: ArrowSchema,
+    /// A struct type with one child: the result.
+    pub result: ArrowSchema,
+    /// A struct type with the columns of `state`; of an aggregate function.
+    pub state: ArrowSchema,
+}
+
+impl Binding {
+    /// An empty one, as the host passes it.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self {
+            size: size_of::<Self>() as u32,
+            volatility: VOLATILITY_IMMUTABLE,
+            arguments: ArrowSchema::empty(),
+            result: ArrowSchema::empty(),
+            state: ArrowSchema::empty(),
+        }
+    }
+}
+
+impl Default for Binding {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+/// Type-checks a call. `config` is a JSON object, `arguments` a struct type with one child per argument, whose metadata may say more; `function` gets what is bound. No I/O:
+/// `standpipe check` makes this call.
+pub type BindFn = unsafe extern "C" fn(
+    config: Slice,
+    arguments: *const ArrowSchema,
+    out: *mut Binding,
+    function: *mut *mut c_void,
+    error: *mut Error,
+) -> Status;
+
 /// `scalar/1`.
 #[repr(C)]
 #[derive(Copy, Clone)]
@@ -25,29 +73,16 @@ pub struct ScalarTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Type-checks a call: `arguments` is a struct type with one child per argument; `result` gets the field, `volatility` one of the constants.
-    /// `instance` keeps what the call needs.
-    pub bind: unsafe extern "C" fn(
-        config: Slice,
-        arguments: *const ArrowSchema,
-        result: *mut ArrowSchema,
-        volatility: *mut u32,
-        instance: *mut *mut c_void,
-        error: *mut Error,
-    ) -> Status,
-    /// Computes `rows` results. `arguments` is moved: a batch with one column per argument.
-    pub invoke: unsafe extern "C" fn(
-        instance: *const c_void,
-        arguments: *mut Batch,
-        rows: usize,
-        result: *mut ArrowArray,
-        error: *mut Error,
-    ) -> Status,
-    /// Frees the instance.
-    pub destroy: unsafe extern "C" fn(instance: *mut c_void),
+    /// See [`BindFn`].
+    pub bind: BindFn,
+    /// Computes `rows` results into `result`, a batch with one column. `arguments` is moved: a batch with one column per argument, of the types that were wanted.
+    pub invoke:
+        unsafe extern "C" fn(function: *const c_void, arguments: *mut Batch, rows: usize, result: *mut Batch, error: *mut Error) -> Status,
+    /// Frees what was bound.
+    pub unbind: unsafe extern "C" fn(function: *mut c_void),
 }
 
-/// `aggregate/1`. Groups are dense numbers from 0; an instance holds the state of all of them.
+/// `aggregate/1`. Groups are dense numbers from 0; an accumulator holds the state of all of them, and has none of a group that it was not told of.
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct AggregateTable {
@@ -55,34 +90,31 @@ pub struct AggregateTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// As that of [`ScalarTable`]; `state` gets a struct type: the columns of `state`.
-    pub bind: unsafe extern "C" fn(
-        config: Slice,
-        arguments: *const ArrowSchema,
-        result: *mut ArrowSchema,
-        state: *mut ArrowSchema,
-        instance: *mut *mut c_void,
-        error: *mut Error,
-    ) -> Status,
-    /// Adds rows; `groups` has one number per row.
+    /// See [`BindFn`].
+    pub bind: BindFn,
+    /// Frees what was bound, after all accumulators of it.
+    pub unbind: unsafe extern "C" fn(function: *mut c_void),
+    /// Makes an accumulator without groups.
+    pub create: unsafe extern "C" fn(function: *const c_void, accumulator: *mut *mut c_void, error: *mut Error) -> Status,
+    /// Adds rows; `groups` has one number per row. `arguments` is moved.
     pub update:
-        unsafe extern "C" fn(instance: *mut c_void, arguments: *mut Batch, groups: *const u32, rows: usize, error: *mut Error) -> Status,
-    /// Takes rows back.
+        unsafe extern "C" fn(accumulator: *mut c_void, arguments: *mut Batch, groups: *const u32, rows: usize, error: *mut Error) -> Status,
+    /// Takes rows back; [`crate::ErrorCode::UNSUPPORTED`] if it cannot.
     pub retract:
-        unsafe extern "C" fn(instance: *mut c_void, arguments: *mut Batch, groups: *const u32, rows: usize, error: *mut Error) -> Status,
-    /// Adds states that `state` gave.
+        unsafe extern "C" fn(accumulator: *mut c_void, arguments: *mut Batch, groups: *const u32, rows: usize, error: *mut Error) -> Status,
+    /// Adds states that `state` gave, of this process or of another one. `states` is moved.
     pub merge:
-        unsafe extern "C" fn(instance: *mut c_void, states: *mut Batch, groups: *const u32, rows: usize, error: *mut Error) -> Status,
+        unsafe extern "C" fn(accumulator: *mut c_void, states: *mut Batch, groups: *const u32, rows: usize, error: *mut Error) -> Status,
     /// The states of some groups, without consuming them.
     pub state:
-        unsafe extern "C" fn(instance: *const c_void, groups: *const u32, count: usize, out: *mut Batch, error: *mut Error) -> Status,
-    /// The results of some groups, without consuming them.
+        unsafe extern "C" fn(accumulator: *mut c_void, groups: *const u32, count: usize, out: *mut Batch, error: *mut Error) -> Status,
+    /// The results of some groups, a batch with one column, without consuming them.
     pub evaluate:
-        unsafe extern "C" fn(instance: *const c_void, groups: *const u32, count: usize, out: *mut ArrowArray, error: *mut Error) -> Status,
+        unsafe extern "C" fn(accumulator: *mut c_void, groups: *const u32, count: usize, out: *mut Batch, error: *mut Error) -> Status,
     /// Forgets groups; their numbers may be used again.
-    pub forget: unsafe extern "C" fn(instance: *mut c_void, groups: *const u32, count: usize, error: *mut Error) -> Status,
-    /// Frees the instance.
-    pub destroy: unsafe extern "C" fn(instance: *mut c_void),
+    pub forget: unsafe extern "C" fn(accumulator: *mut c_void, groups: *const u32, count: usize, error: *mut Error) -> Status,
+    /// Frees the accumulator.
+    pub destroy: unsafe extern "C" fn(accumulator: *mut c_void),
 }
 
 /// `lookup/1`.

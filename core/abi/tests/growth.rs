@@ -6,7 +6,7 @@
 use standpipe_abi::{
     arrow_c::Rejection,
     deployment::DeploymentTable,
-    function::{AggregateTable, LookupTable, ScalarTable},
+    function::{AggregateTable, Binding, LookupTable, ScalarTable},
     growing::{Growing, Unusable, read, read_manifest, write},
     sink::{Committable, SinkTable},
     source::{EnumeratorTable, Polled, SourceTable, SplitPosition},
@@ -32,11 +32,12 @@ macro_rules! sizes {
 #[test]
 #[cfg(target_pointer_width = "64")]
 fn what_1_0_has_stays_where_it_is() {
-    let values = required!(Error Batch ValidationInput Validation Context HostTable Polled KeyContext LentValues StateTable DueTimers);
-    let bytes = [80, 136, 32, 184, 80, 104, 56, 40, 40, 112, 32];
+    let values =
+        required!(Error Batch ValidationInput Validation Context HostTable Polled KeyContext LentValues StateTable DueTimers Binding);
+    let bytes = [80, 136, 32, 184, 80, 104, 56, 40, 40, 112, 32, 224];
     assert_eq!(values.map(|(_, size)| size), bytes, "{values:?}");
     let tables = required!(SourceTable EnumeratorTable TransformTable SinkTable ScalarTable AggregateTable LookupTable DeploymentTable);
-    assert_eq!(tables.map(|(_, size)| size), [104, 64, 104, 104, 32, 72, 56, 96], "{tables:?}");
+    assert_eq!(tables.map(|(_, size)| size), [104, 64, 104, 104, 32, 88, 56, 96], "{tables:?}");
     let frozen = sizes!(Slice Buffer SplitPosition Rejection Committable ArrowSchema ArrowArray ArrowArrayStream ArrowDeviceArray);
     assert_eq!(frozen.map(|(_, size)| size), [16, 32, 48, 40, 32, 72, 80, 40, 128], "{frozen:?}");
 }
@@ -44,8 +45,9 @@ fn what_1_0_has_stays_where_it_is() {
 /// A member would begin inside of the padding, where an older side writes nothing or anything.
 #[test]
 fn no_struct_ends_with_padding() {
-    let sizes = sizes!(Error Batch ValidationInput Validation Context HostTable Polled KeyContext LentValues StateTable DueTimers);
-    let ends = required!(Error Batch ValidationInput Validation Context HostTable Polled KeyContext LentValues StateTable DueTimers);
+    let sizes = sizes!(Error Batch ValidationInput Validation Context HostTable Polled KeyContext LentValues StateTable DueTimers Binding);
+    let ends =
+        required!(Error Batch ValidationInput Validation Context HostTable Polled KeyContext LentValues StateTable DueTimers Binding);
     assert_eq!(sizes, ends);
     let sizes = sizes!(SourceTable EnumeratorTable TransformTable SinkTable ScalarTable AggregateTable LookupTable DeploymentTable);
     let ends = required!(SourceTable EnumeratorTable TransformTable SinkTable ScalarTable AggregateTable LookupTable DeploymentTable);
@@ -168,6 +170,7 @@ fn results_are_written_as_far_as_both_sides_know_them() {
     written_in_both_directions(Validation::empty);
     written_in_both_directions(|| Polled::empty(null_mut()));
     written_in_both_directions(Batch::empty);
+    written_in_both_directions(Binding::empty);
 }
 
 #[test]

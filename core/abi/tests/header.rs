@@ -6,7 +6,7 @@
 use standpipe_abi::{
     arrow_c::Rejection,
     deployment::DeploymentTable,
-    function::{AggregateTable, LookupTable, ScalarTable},
+    function::{AggregateTable, Binding, LookupTable, ScalarTable},
     manifest,
     sink::{Committable, SinkTable},
     source::{EnumeratorTable, Polled, SourceTable, SplitPosition},
@@ -39,13 +39,14 @@ const MODULES: [&str; 14] = [
 ];
 
 /// What nothing else refers to; the rest follows from these.
-const ROOTS: [&str; 16] = [
+const ROOTS: [&str; 17] = [
     "Status",
     "ErrorCode",
     "SourceTable",
     "EnumeratorTable",
     "TransformTable",
     "SinkTable",
+    "Binding",
     "ScalarTable",
     "AggregateTable",
     "LookupTable",
@@ -171,7 +172,8 @@ fn c_sees_the_sizes_that_rust_sees() {
     let mut expected = Vec::from(sizes!("", ArrowSchema ArrowArray ArrowArrayStream ArrowDeviceArray));
     expected.extend(sizes!("Standpipe", Slice Buffer Error Batch Rejection ValidationInput Validation Context HostTable));
     expected.extend(sizes!("Standpipe", SplitPosition Polled SourceTable EnumeratorTable KeyContext LentValues StateTable DueTimers));
-    expected.extend(sizes!("Standpipe", TransformTable Committable SinkTable ScalarTable AggregateTable LookupTable DeploymentTable));
+    expected
+        .extend(sizes!("Standpipe", TransformTable Committable SinkTable Binding ScalarTable AggregateTable LookupTable DeploymentTable));
     expected.extend(sizes!("Standpipe", Manifest));
     expected.extend(["has 1 0".to_owned(), "magic STNDPIPE".to_owned(), "status -1".to_owned()]);
     assert_eq!(text.lines().collect::<Vec<_>>(), expected);

@@ -19,7 +19,7 @@ use standpipe_engine::{
     operators::{aggregate::Aggregate, window::Window},
 };
 use standpipe_pipeline::plan::{
-    AggregateNode, Emit, JobSettings, RunningAggregate, RunningFunction, WindowAggregate, WindowAssigner, WindowNode,
+    AggregateNode, Emit, Folding, JobSettings, RunningAggregate, RunningFunction, WindowAggregate, WindowAssigner, WindowNode,
 };
 use standpipe_state::{Cut, EncodedKeys, KeyIndex};
 use std::{
@@ -110,11 +110,11 @@ fn window() -> Window {
 
 /// Sum and maximum per host.
 fn totals(emit: Emit) -> Aggregate {
-    let value = || Some(col("value", &schema()).unwrap());
+    let value = || vec![col("value", &schema()).unwrap()];
     let running = |name: &str, function| RunningAggregate {
         name: name.to_owned(),
-        function,
-        argument: value(),
+        function: Folding::BuiltIn(function),
+        arguments: value(),
         data_type: DataType::Float64,
         text: String::new(),
     };

@@ -1,8 +1,8 @@
 //! All kinds that were found, by kind and name.
 
 use crate::{
-    AbiVersion, DeploymentKind, Flavour, KindDescription, LoadError, LoadProblem, PluginFile, SearchEntry, SearchPath, SinkKind,
-    SourceKind, TransformKind,
+    AbiVersion, AggregateKind, DeploymentKind, Flavour, KindDescription, LoadError, LoadProblem, PluginFile, ScalarKind, SearchEntry,
+    SearchPath, SinkKind, SourceKind, TransformKind,
     library::{self, AnyKind},
 };
 use standpipe_sdk::{config::closest, export};
@@ -25,6 +25,8 @@ struct Contents {
     sources: BTreeMap<String, SourceKind>,
     transforms: BTreeMap<String, TransformKind>,
     sinks: BTreeMap<String, SinkKind>,
+    scalars: BTreeMap<String, ScalarKind>,
+    aggregates: BTreeMap<String, AggregateKind>,
     deployments: BTreeMap<String, DeploymentKind>,
 }
 
@@ -116,6 +118,24 @@ impl Catalogue {
         self.find("sink", &self.0.sinks, name)
     }
 
+    /// The scalar functions, by name.
+    #[must_use]
+    pub fn scalars(&self) -> &BTreeMap<String, ScalarKind> {
+        &self.0.scalars
+    }
+
+    /// The aggregate functions, by name.
+    #[must_use]
+    pub fn aggregates(&self) -> &BTreeMap<String, AggregateKind> {
+        &self.0.aggregates
+    }
+
+    /// What there is to say when there is no function of that name, scalar or aggregate.
+    #[must_use]
+    pub fn no_function(&self, name: &str) -> UnknownKind {
+        self.unknown("function", self.0.scalars.keys().chain(self.0.aggregates.keys()), name)
+    }
+
     /// The deployment mode of that name.
     ///
     /// # Errors
@@ -124,7 +144,7 @@ impl Catalogue {
         self.find("deployment", &self.0.deployments, name)
     }
 
-    /// Descriptions of the kinds `source`, `transform`, `sink` or `deployment`, by name.
+    /// Descriptions of the kinds `source`, `transform`, `sink`, `scalar`, `aggregate` or `deployment`, by name.
     #[must_use]
     pub fn kinds(&self, kind: &str) -> Vec<&KindDescription> {
         let all = || self.0.plugins.iter().flat_map(|plugin| &plugin.description.kinds);
@@ -133,6 +153,8 @@ impl Catalogue {
             "source" => self.0.sources.keys().filter_map(first).collect(),
             "transform" => self.0.transforms.keys().filter_map(first).collect(),
             "sink" => self.0.sinks.keys().filter_map(first).collect(),
+            "scalar" => self.0.scalars.keys().filter_map(first).collect(),
+            "aggregate" => self.0.aggregates.keys().filter_map(first).collect(),
             "deployment" => self.0.deployments.keys().filter_map(first).collect(),
             _ => Vec::new(),
         }
@@ -142,14 +164,18 @@ impl Catalogue {
         if let Some(found) = kinds.get(name) {
             return Ok(found.clone());
         }
-        Err(UnknownKind {
+        Err(self.unknown(kind, kinds.keys(), name))
+    }
+
+    fn unknown<'a>(&self, kind: &'static str, names: impl Iterator<Item = &'a String> + Clone, name: &str) -> UnknownKind {
+        UnknownKind {
             kind,
             name: name.to_owned(),
-            found: kinds.keys().cloned().collect(),
+            found: names.clone().cloned().collect(),
             searched: self.0.searched.iter().map(|entry| entry.path.clone()).collect(),
-            suggestion: closest(name, kinds.keys().map(String::as_str)).map(str::to_owned),
+            suggestion: closest(name, names.map(String::as_str)).map(str::to_owned),
             failures: self.0.failures.iter().map(ToString::to_string).collect(),
-        })
+        }
     }
 }
 
@@ -160,6 +186,8 @@ impl fmt::Debug for Catalogue {
             .field("sources", &names("source"))
             .field("transforms", &names("transform"))
             .field("sinks", &names("sink"))
+            .field("scalars", &names("scalar"))
+            .field("aggregates", &names("aggregate"))
             .field("deployments", &names("deployment"))
             .finish_non_exhaustive()
     }
@@ -186,6 +214,12 @@ impl Contents {
                 AnyKind::Sink(kind) => {
                     self.sinks.entry(kind.name().to_owned()).or_insert_with(|| SinkKind::new(kind, file.clone()));
                 }
+                AnyKind::Scalar(kind) => {
+                    self.scalars.entry(kind.name().to_owned()).or_insert_with(|| ScalarKind::new(kind, file.clone()));
+                }
+                AnyKind::Aggregate(kind) => {
+                    self.aggregates.entry(kind.name().to_owned()).or_insert_with(|| AggregateKind::new(kind, file.clone()));
+                }
                 AnyKind::Deployment(kind) => {
                     self.deployments.entry(kind.name().to_owned()).or_insert_with(|| DeploymentKind::new(kind, file.clone()));
                 }
@@ -207,7 +241,7 @@ fn libraries(directory: &Path) -> Option<Vec<PathBuf>> {
 /// There is no kind of that name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownKind {
-    /// `source`, `transform`, `sink` or `deployment`.
+    /// `source`, `transform`, `sink`, `function` or `deployment`.
     pub kind: &'static str,
     /// What was asked for.
     pub name: String,

@@ -48,6 +48,14 @@ kind!(
     SinkKind
 );
 kind!(
+    /// A scalar function of a plugin.
+    ScalarKind
+);
+kind!(
+    /// An aggregate function of a plugin.
+    AggregateKind
+);
+kind!(
     /// A deployment mode of a plugin.
     DeploymentKind
 );

@@ -19,18 +19,19 @@ mod search;
 pub use catalogue::{Catalogue, UnknownKind};
 pub use error::{LoadError, LoadProblem};
 pub use file::{AbiVersion, Flavour, PluginFile};
-pub use kinds::{DeploymentKind, SinkKind, SourceKind, TransformKind};
+pub use kinds::{AggregateKind, DeploymentKind, ScalarKind, SinkKind, SourceKind, TransformKind};
 pub use library::inspect;
 pub use search::{SearchEntry, SearchPath};
 
 pub use standpipe_sdk::{
-    CloseReason, Committable, Error, ErrorCode, LogLevel, MetricKind, Recovered, Rejection as Rejected, TimeDomain, Timer, Written, bundle,
+    CloseReason, Committable, Error, ErrorCode, LogLevel, MetricKind, Recovered, Rejection as Rejected, TimeDomain, Timer, Volatility,
+    Written, bundle,
     config::closest,
     deployment::{Collect, Handle},
     hosting::{
-        DeploymentInstance, Emitted, HostServices, InstanceContext, KeyedCall, KeyedState, LentColumn, NodeInput, Origin, PluginError,
-        Polled, SinkInstance, SinkValidation, SourceEnumerator, SourceReader, SourceValidation, SplitPosition, StateError,
-        TransformInstance, TransformValidation,
+        AggregateFunction, AggregateGroups, DeploymentInstance, Emitted, HostServices, InstanceContext, KeyedCall, KeyedState, LentColumn,
+        NodeInput, Origin, PluginError, Polled, ScalarFunction, SinkInstance, SinkValidation, SourceEnumerator, SourceReader,
+        SourceValidation, SplitPosition, StateError, TransformInstance, TransformValidation,
     },
     wire::{self, Discovery, KindDescription, SplitDescription, SplitLag},
 };

@@ -14,7 +14,7 @@ use standpipe_sdk::{
         manifest::{self, ManifestFn},
         root::{InterfaceFn, PluginRef, checked_module},
     },
-    hosting::{DeploymentKind, SinkKind, SourceKind, Tables, TransformKind},
+    hosting::{AggregateKind, DeploymentKind, ScalarKind, SinkKind, SourceKind, Tables, TransformKind},
     wire::{Description, KindDescription},
 };
 use std::{
@@ -36,6 +36,8 @@ pub(crate) enum AnyKind {
     Source(SourceKind),
     Transform(TransformKind),
     Sink(SinkKind),
+    Scalar(ScalarKind),
+    Aggregate(AggregateKind),
     Deployment(DeploymentKind),
 }
 
@@ -171,6 +173,8 @@ pub(crate) fn read_kinds(file: &PluginFile, table: &dyn Fn(&str, &str) -> *const
             "source" => SourceKind::new(&label, description, &tables).map(AnyKind::Source),
             "transform" => TransformKind::new(&label, description, &tables).map(AnyKind::Transform),
             "sink" => SinkKind::new(&label, description, &tables).map(AnyKind::Sink),
+            "scalar" => ScalarKind::new(&label, description, &tables).map(AnyKind::Scalar),
+            "aggregate" => AggregateKind::new(&label, description, &tables).map(AnyKind::Aggregate),
             "deployment" => DeploymentKind::new(&label, description, &tables).map(AnyKind::Deployment),
             _ => return None,
         };

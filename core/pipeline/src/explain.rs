@@ -45,6 +45,11 @@ fn write(plan: &Plan, slots_of_process: &[u32], out: &mut String) -> Result {
     if let StateBackend::Disk(disk) = &plan.state {
         writeln!(out, "  keyed state on disk, in {}, {} of each subtask's in memory", disk.written(), size_text(disk.cache))?;
     }
+    for function in &plan.functions {
+        let of = function.kind.plugin();
+        writeln!(out, "\nfunctions.{}: function {}", function.name, function.kind.name())?;
+        plugin(&of.name, &of.version, out)?;
+    }
     for node in &plan.nodes {
         let chain = plan.chains.iter().position(|chain| chain.nodes.contains(&node.id)).unwrap_or_default();
         writeln!(out, "\n{}: {}, parallelism {}, chain {chain}", node.path, title(&node.operator), node.parallelism)?;

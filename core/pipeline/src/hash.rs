@@ -19,6 +19,11 @@ pub(crate) fn of(plan: &Plan) -> PlanHash {
 
 fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     writeln!(out, "standpipe plan 1\n{:?}\n{:?}", plan.name, plan.settings)?;
+    for function in &plan.functions {
+        let plugin = function.kind.plugin();
+        let config = sorted(&function.config);
+        writeln!(out, "function {:?} {:?} {:?} {:?} {config}", function.name, function.kind.name(), plugin.name, plugin.version)?;
+    }
     for node in &plan.nodes {
         writeln!(out, "{:?} {}", node.path, node.parallelism)?;
         operator(node, out)?;

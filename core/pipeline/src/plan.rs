@@ -9,7 +9,10 @@ pub use crate::file::{DiskState, StateBackend};
 use arrow_schema::SchemaRef;
 use datafusion_physical_expr::{PhysicalExpr, aggregate::AggregateFunctionExpr};
 use standpipe_formats::FormatSpec;
-use standpipe_loader::{NodeInput, SinkKind, SinkValidation, SourceKind, SourceValidation, TransformKind, TransformValidation};
+use standpipe_loader::{
+    AggregateFunction, AggregateKind, NodeInput, PluginFile, ScalarKind, SinkKind, SinkValidation, SourceKind, SourceValidation,
+    TransformKind, TransformValidation,
+};
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use crate::expression::EvaluationError;
@@ -40,6 +43,8 @@ pub struct Plan {
     pub metrics: Option<SocketAddr>,
     /// `restart:`: when the job is started again after a failure. No part of the hash either.
     pub restart: RestartStrategy,
+    /// The functions of plugins that expressions call.
+    pub functions: Vec<PluginFunction>,
     /// In topological order.
     pub nodes: Vec<Node>,
     /// Every connection of an output to an input.
@@ -265,13 +270,71 @@ pub struct RunningAggregate {
     /// Output column.
     pub name: String,
     /// What it computes.
-    pub function: RunningFunction,
-    /// Over the input; `None` for `count(*)`.
-    pub argument: Option<Arc<dyn PhysicalExpr>>,
+    pub function: Folding,
+    /// Over the input; none for `count(*)`.
+    pub arguments: Vec<Arc<dyn PhysicalExpr>>,
     /// The output column's type.
     pub data_type: arrow_schema::DataType,
     /// As written.
     pub text: String,
+}
+
+/// Who keeps the value of an aggregate without a window.
+#[derive(Debug, Clone)]
+pub enum Folding {
+    /// The engine.
+    BuiltIn(RunningFunction),
+    /// A plugin.
+    Plugin(AggregateFunction),
+}
+
+/// A function of a plugin by the name that it has in the pipeline's expressions.
+#[derive(Debug, Clone)]
+pub struct PluginFunction {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: FunctionKind,
+    /// Its `with:`.
+    pub config: serde_json::Value,
+}
+
+/// A kind of function.
+#[derive(Debug, Clone)]
+pub enum FunctionKind {
+    /// A row for each row.
+    Scalar(ScalarKind),
+    /// A row for each group.
+    Aggregate(AggregateKind),
+}
+
+impl FunctionKind {
+    /// The plugin that it is of.
+    #[must_use]
+    pub const fn plugin(&self) -> &Arc<PluginFile> {
+        match self {
+            Self::Scalar(kind) => kind.plugin(),
+            Self::Aggregate(kind) => kind.plugin(),
+        }
+    }
+
+    /// The kind's own name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Scalar(kind) => kind.name(),
+            Self::Aggregate(kind) => kind.name(),
+        }
+    }
+
+    /// The JSON Schema of its configuration.
+    #[must_use]
+    pub fn config_schema(&self) -> &serde_json::Value {
+        match self {
+            Self::Scalar(kind) => kind.config_schema(),
+            Self::Aggregate(kind) => kind.config_schema(),
+        }
+    }
 }
 
 /// The functions of aggregates without a window. Types follow DataFusion's: count is int64; sum of integers is int64 or uint64, of floats float64; avg is float64.

@@ -57,6 +57,8 @@ struct PipelineFile {
     restart: Option<Restart>,
     /// Where `standpipe deploy` runs it, in flat dotted keys: deployment_mode, rest.address, rest.port, engine.KEY, ...; -D and --config are before it.
     deployment: Option<BTreeMap<String, SettingValue>>,
+    /// Functions of plugins that expressions may call, by the name that they get.
+    functions: Option<BTreeMap<String, Function>>,
     /// Where rows come from, by name.
     #[schemars(extend("minProperties" = 1))]
     sources: BTreeMap<String, Source>,
@@ -137,6 +139,16 @@ schema_of!(Count, {
 });
 schema_of!(True, { "type": "boolean", "const": true });
 schema_of!(All, { "type": "string", "const": "*" });
+
+/// A function of a plugin.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Function {
+    /// The kind: what the plugin calls it.
+    function: String,
+    /// The function's own configuration.
+    with: Option<BTreeMap<String, Value>>,
+}
 
 /// Settings of the engine.
 #[derive(JsonSchema)]

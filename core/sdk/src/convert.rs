@@ -94,6 +94,15 @@ pub fn export_batch(batch: RecordBatch) -> Batch {
     Batch::new(export_array(&StructArray::from(batch)))
 }
 
+/// The C form of columns, which must be those of the schema, of so many rows each.
+///
+/// # Errors
+/// When they are not.
+pub fn export_columns(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<Batch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(export_batch(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?))
+}
+
 /// The C form of an array.
 #[must_use]
 pub fn export_array(array: &dyn Array) -> ArrowArray {

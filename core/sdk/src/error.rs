@@ -75,6 +75,16 @@ impl Error {
     }
 
     /// A struct of the other side that cannot be used: `what` is `the host's context`.
+    /// What a configuration that cannot be read means where one failure is the answer. Where all problems can be told, they have been.
+    pub(crate) fn first_problem(problems: Vec<crate::wire::Problem>) -> Self {
+        let problem = problems.into_iter().next().unwrap_or_default();
+        let error = Self::config(problem.path, problem.message);
+        match problem.suggestion {
+            Some(suggestion) => error.with("suggestion", suggestion),
+            None => error,
+        }
+    }
+
     pub(crate) fn unusable(what: &str) -> impl Fn(standpipe_abi::growing::Unusable) -> Self {
         move |why| Self::new(ErrorCode::OUT_OF_RANGE, format!("{what} {why}"))
     }

@@ -2,8 +2,8 @@
 #![allow(unsafe_code, reason = "hands out pointers to the tables")]
 
 use crate::{
-    Config, Deployment, Sink, Source, Transform,
-    glue::{DeploymentGlue, SinkGlue, SourceGlue, TransformGlue, install_panic_hook},
+    AggregateFunction, Config, Deployment, ScalarFunction, Sink, Source, Transform,
+    glue::{AggregateGlue, DeploymentGlue, ScalarGlue, SinkGlue, SourceGlue, TransformGlue, install_panic_hook},
     wire::{Description, KindDescription},
 };
 use standpipe_abi::{
@@ -57,6 +57,20 @@ impl Kind {
     pub const fn sink<S: Sink>() -> Self {
         let table = Table("sink/1", (&raw const *const { &SinkGlue::<S>::TABLE }).cast());
         Self { name: S::NAME, tables: [Some(table), None], describe: || describe::<S::Config>("sink", S::NAME) }
+    }
+
+    /// The table of a scalar function.
+    #[must_use]
+    pub const fn scalar<F: ScalarFunction>() -> Self {
+        let table = Table("scalar/1", (&raw const *const { &ScalarGlue::<F>::TABLE }).cast());
+        Self { name: F::NAME, tables: [Some(table), None], describe: || describe::<F::Config>("scalar", F::NAME) }
+    }
+
+    /// The table of an aggregate function.
+    #[must_use]
+    pub const fn aggregate<F: AggregateFunction>() -> Self {
+        let table = Table("aggregate/1", (&raw const *const { &AggregateGlue::<F>::TABLE }).cast());
+        Self { name: F::NAME, tables: [Some(table), None], describe: || describe::<F::Config>("aggregate", F::NAME) }
     }
 
     /// The table of a deployment mode.
@@ -164,7 +178,7 @@ pub const fn is_root_symbol(symbol: &str) -> bool {
     same
 }
 
-/// Exports a plugin: `export_plugin! { sources: [Kafka], sinks: [KafkaSink], transforms: [Flag], deployments: [Session] }`, each list optional, once per library.
+/// Exports a plugin: `export_plugin! { sources: [Kafka], sinks: [KafkaSink], transforms: [Flag], scalars: [Double], aggregates: [Median], deployments: [Session] }`, each list optional, once per library.
 #[macro_export]
 macro_rules! export_plugin {
     ($($list:ident : [$($kind:ty),* $(,)?]),* $(,)?) => {
@@ -203,6 +217,8 @@ macro_rules! export_plugin {
     (@kind sources $kind:ty) => { $crate::export::Kind::source::<$kind>() };
     (@kind transforms $kind:ty) => { $crate::export::Kind::transform::<$kind>() };
     (@kind sinks $kind:ty) => { $crate::export::Kind::sink::<$kind>() };
+    (@kind scalars $kind:ty) => { $crate::export::Kind::scalar::<$kind>() };
+    (@kind aggregates $kind:ty) => { $crate::export::Kind::aggregate::<$kind>() };
     (@kind deployments $kind:ty) => { $crate::export::Kind::deployment::<$kind>() };
-    (@kind $other:ident $kind:ty) => { compile_error!(concat!("export_plugin! knows sources, transforms, sinks and deployments, not ", stringify!($other))) };
+    (@kind $other:ident $kind:ty) => { compile_error!(concat!("export_plugin! knows sources, transforms, sinks, scalars, aggregates and deployments, not ", stringify!($other))) };
 }

@@ -30,7 +30,7 @@
 //! ```
 //!
 //! A panic in any of an author's functions becomes an error of that call with message and place; the instance is not called again. The traits are in [`source`],
-//! [`transform`], [`sink`] and [`deployment`]; [`testing`] runs them as the host would. [`glue`] turns them into the tables of `standpipe-abi` and [`hosting`] calls such tables:
+//! [`transform`], [`sink`], [`function`] and [`deployment`]; [`testing`] runs them as the host would. [`glue`] turns them into the tables of `standpipe-abi` and [`hosting`] calls such tables:
 //! the loader stands on it, and so do an author's tests.
 #![deny(missing_docs)]
 
@@ -42,6 +42,7 @@ pub mod convert;
 pub mod deployment;
 pub mod error;
 pub mod export;
+pub mod function;
 pub mod glue;
 pub mod host;
 pub mod hosting;
@@ -60,6 +61,7 @@ pub use config::{Config, Secret, is_reference};
 pub use context::{CloseReason, Context};
 pub use deployment::{Deployment, DeploymentDeclaration};
 pub use error::{Error, Result};
+pub use function::{Accumulator, AggregateFunction, Bound, ScalarFunction, Volatility};
 pub use host::{Counter, Gauge, Histogram, Host, LogLevel, MetricKind, Rejection};
 pub use reducing::ReducingState;
 pub use sink::{Committable, Recovered, Sink, SinkDeclaration, SinkInput, Written};

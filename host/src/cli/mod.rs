@@ -5,6 +5,7 @@ mod cluster;
 mod collect;
 mod deployment;
 mod job;
+mod plugin;
 mod run;
 mod values;
 
@@ -13,6 +14,7 @@ pub(crate) use cluster::{ClusterCommand, ClusterStart, JobManagerArguments, Task
 pub(crate) use collect::{CollectArguments, CollectFormat, CollectedRows, JobCollectArguments};
 pub(crate) use deployment::{ConfigCommand, ConfigShow, DeployArguments, DeployedJob, DeploymentCommand, DeploymentSettings};
 pub(crate) use job::{JobArguments, JobCommand, Remote};
+pub(crate) use plugin::{NewArguments, PluginCommand, ScaffoldKind};
 pub(crate) use run::{DemoArguments, RunArguments};
 
 use crate::logging::LogFormat;
@@ -132,29 +134,6 @@ pub(crate) struct ExplainArguments {
 pub(crate) enum ExplainFormat {
     /// For people.
     Text,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PluginCommand {
-    /// What is found, and where
-    List {
-        #[command(flatten)]
-        plugins: PluginPath,
-    },
-    /// All that a plugin file says of itself; only its manifest function runs, in a process of its own
-    Inspect {
-        /// The plugin file
-        file: PathBuf,
-        /// For machines
-        #[arg(long)]
-        json: bool,
-    },
-    /// Reads a manifest and prints it as JSON: the child process of `inspect`
-    #[command(hide = true)]
-    Manifest {
-        /// The plugin file
-        file: PathBuf,
-    },
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod job;
 mod look;
 mod plugin;
 pub(crate) mod run;
+mod scaffold;
 mod state;
 
 use crate::cli::Command;

@@ -1,5 +1,6 @@
-//! `plugin list` and `plugin inspect`.
+//! `plugin list` and `plugin inspect`; `plugin new` is `scaffold`.
 
+use super::scaffold;
 use crate::{
     cli::{PluginCommand, PluginPath},
     exit::{Code, Failure},
@@ -18,6 +19,7 @@ use std::{
 /// `standpipe plugin ...`.
 pub(super) fn plugin(command: &PluginCommand) -> anyhow::Result<()> {
     match command {
+        PluginCommand::New(arguments) => scaffold::new(arguments),
         PluginCommand::List { plugins } => list(plugins),
         PluginCommand::Inspect { file, json } => inspect(file, *json),
         PluginCommand::Manifest { file } => manifest(file),

@@ -119,6 +119,10 @@ fn plugin_files(plan: &Plan) -> BTreeMap<String, Arc<PluginFile>> {
         };
         files.insert(&plugin.path, plugin);
     }
+    for function in &plan.functions {
+        let plugin = function.kind.plugin();
+        files.insert(&plugin.path, plugin);
+    }
     let mut named: BTreeMap<String, Arc<PluginFile>> = BTreeMap::new();
     for (path, plugin) in files {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -30,6 +30,7 @@ int main(void) {
   SIZE(StandpipeTransformTable);
   SIZE(StandpipeCommittable);
   SIZE(StandpipeSinkTable);
+  SIZE(StandpipeBinding);
   SIZE(StandpipeScalarTable);
   SIZE(StandpipeAggregateTable);
   SIZE(StandpipeLookupTable);

@@ -20,7 +20,7 @@ use arrow::{
     datatypes::{Field, Fields, SchemaRef},
 };
 use datafusion_physical_expr::PhysicalExpr;
-use standpipe_pipeline::plan::{AggregateNode, Emit, JobSettings};
+use standpipe_pipeline::plan::{AggregateNode, Emit, Folding, JobSettings};
 use standpipe_sdk::wire::{ROLE, ROLE_ROW_KIND};
 use standpipe_state::{
     Changes, Cut, EncodedKeys, KeyGroupRange, KeyIndex, Ordinals, Said,
@@ -30,6 +30,9 @@ use std::{collections::HashMap, sync::Arc};
 
 pub(super) mod accumulator;
 pub(super) mod fold;
+mod plugin;
+#[cfg(test)]
+mod plugin_tests;
 mod position;
 #[cfg(test)]
 mod tests;
@@ -56,8 +59,15 @@ pub struct Aggregate {
 
 struct Function {
     name: String,
-    argument: Option<Arc<dyn PhysicalExpr>>,
+    arguments: Vec<Arc<dyn PhysicalExpr>>,
     accumulator: Box<dyn Accumulator>,
+}
+
+impl Function {
+    /// The columns of its arguments.
+    fn evaluated(&self, node: &str, batch: &RecordBatch) -> Result<Vec<ArrayRef>, OperatorError> {
+        self.arguments.iter().map(|argument| evaluate(node, argument, batch)).collect()
+    }
 }
 
 impl Aggregate {
@@ -77,9 +87,12 @@ impl Aggregate {
             KeyIndex::new(key_fields.iter().map(|field| field.data_type().clone()).collect()).map_err(|error| data_error(path, error))?;
         let mut functions = Vec::with_capacity(node.aggregates.len());
         for aggregate in &node.aggregates {
-            let accumulator = accumulator::new(aggregate.function, &aggregate.data_type, aggregate.argument.is_some());
+            let accumulator = match &aggregate.function {
+                Folding::BuiltIn(function) => accumulator::new(*function, &aggregate.data_type, !aggregate.arguments.is_empty()),
+                Folding::Plugin(function) => plugin::new(function),
+            };
             let accumulator = accumulator.map_err(|error| data_error(path, format!("{}: {error}", aggregate.name)))?;
-            functions.push(Function { name: aggregate.name.clone(), argument: aggregate.argument.clone(), accumulator });
+            functions.push(Function { name: aggregate.name.clone(), arguments: aggregate.arguments.clone(), accumulator });
         }
         let is_row_kind = |field: &Arc<Field>| field.metadata().get(ROLE).is_some_and(|role| role == ROLE_ROW_KIND);
         if node.emit == Emit::Changes && output.fields().iter().position(is_row_kind) != Some(key_fields.len() + functions.len()) {
@@ -105,8 +118,8 @@ impl Aggregate {
     fn each(&mut self, batch: &RecordBatch, mut columns: Vec<ArrayRef>, out: &mut Emitter) -> Result<(), OperatorError> {
         let groups = self.index.len();
         for function in &mut self.functions {
-            let argument = function.argument.as_ref().map(|argument| evaluate(&self.node, argument, batch)).transpose()?;
-            let running = function.accumulator.update_each(&self.ids, groups, argument.as_ref());
+            let arguments = function.evaluated(&self.node, batch)?;
+            let running = function.accumulator.update_each(&self.ids, groups, &arguments);
             columns.push(running.map_err(|error| error.at(&self.node, &function.name))?);
         }
         self.give(columns, batch.num_rows(), out)
@@ -115,8 +128,8 @@ impl Aggregate {
     fn update(&mut self, batch: &RecordBatch) -> Result<(), OperatorError> {
         let groups = self.index.len();
         for function in &mut self.functions {
-            let argument = function.argument.as_ref().map(|argument| evaluate(&self.node, argument, batch)).transpose()?;
-            function.accumulator.update(&self.ids, groups, argument.as_ref()).map_err(|error| error.at(&self.node, &function.name))?;
+            let arguments = function.evaluated(&self.node, batch)?;
+            function.accumulator.update(&self.ids, groups, &arguments).map_err(|error| error.at(&self.node, &function.name))?;
         }
         Ok(())
     }
@@ -244,7 +257,9 @@ impl Operator for Aggregate {
         // Given once: a snapshot from here on has nothing left to give.
         self.index.compact(|_| false);
         self.changes.forget();
-        self.functions.iter_mut().for_each(|function| function.accumulator.clear());
+        for function in &mut self.functions {
+            function.accumulator.clear().map_err(|error| error.at(&self.node, &function.name))?;
+        }
         Ok(())
     }
 

@@ -228,6 +228,7 @@ impl Builder {
             settings,
             checkpoint: None,
             restart: standpipe_pipeline::RestartStrategy::None,
+            functions: Vec::new(),
             nodes,
             edges,
             chains,

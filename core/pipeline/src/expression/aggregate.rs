@@ -1,7 +1,14 @@
 //! The calls of `aggregate:`: in a window any aggregate function of DataFusion, without one those whose running value the engine can keep.
 
-use super::{Expressions, Fault, Scope, constants, evaluated, refuse, type_name};
-use crate::{plan::RunningFunction, text::Text};
+use super::{
+    Expressions, Fault, Scope, constants, evaluated,
+    plugin::{self, PluginAggregate},
+    refuse, type_name,
+};
+use crate::{
+    plan::{Folding, RunningFunction},
+    text::Text,
+};
 use arrow_schema::{DataType, Field};
 use datafusion_common::{DataFusionError, Result as DataFusionResult};
 use datafusion_expr::{
@@ -15,6 +22,7 @@ use datafusion_physical_expr::{
     aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder},
 };
 use standpipe_formats::TEXT_KEY;
+use standpipe_loader::AggregateFunction as PluginFold;
 use std::sync::Arc;
 
 /// An aggregate of a window.
@@ -26,8 +34,8 @@ pub(crate) struct Windowed {
 /// An aggregate without a window.
 #[derive(Debug)]
 pub(crate) struct Running {
-    pub(crate) function: RunningFunction,
-    pub(crate) argument: Option<Arc<dyn PhysicalExpr>>,
+    pub(crate) function: Folding,
+    pub(crate) arguments: Vec<Arc<dyn PhysicalExpr>>,
     pub(crate) field: Field,
 }
 
@@ -69,6 +77,9 @@ impl Expressions {
         self.guarded(expression, || {
             let text = &expression.value;
             let mut call = self.call(text, scope)?;
+            if let Some(function) = call.func.inner().downcast_ref::<PluginAggregate>().and_then(PluginAggregate::function) {
+                return self.running_plugin(name, expression, &call, function, scope);
+            }
             let known = RUNNING.iter().find(|(known, _)| *known == call.func.name());
             let Some((_, function)) = known else {
                 let names = RUNNING.map(|(name, _)| name).join(", ");
@@ -90,8 +101,25 @@ impl Expressions {
             let physical = argument.as_ref().map(|argument| self.physical(expression, argument, scope)).transpose()?;
             let field = self.running_field(name, *function, physical.as_ref(), text, scope)?;
             let field = argument.map_or(field.clone(), |argument| like(field, &argument, scope));
-            Ok(Running { function: *function, argument: physical, field })
+            Ok(Running { function: Folding::BuiltIn(*function), arguments: physical.into_iter().collect(), field })
         })
+    }
+
+    /// A function of a plugin keeps its running value itself.
+    fn running_plugin(
+        &self,
+        name: &str,
+        expression: &Text,
+        call: &AggregateFunction,
+        function: PluginFold,
+        scope: &Scope,
+    ) -> Result<Running, Fault> {
+        if call.params.distinct || call.params.null_treatment == Some(NullTreatment::IgnoreNulls) {
+            return Err(Fault::new(format!("{}() knows neither DISTINCT nor IGNORE NULLS", call.func.name())));
+        }
+        let arguments = call.params.args.iter().map(|argument| self.physical(expression, argument, scope)).collect::<Result<_, _>>()?;
+        let field = function.result().clone().with_name(name);
+        Ok(Running { function: Folding::Plugin(function), arguments, field })
     }
 
     fn running_field(
@@ -128,18 +156,19 @@ impl Expressions {
     fn call(&self, text: &str, scope: &Scope) -> Result<AggregateFunction, Fault> {
         let written = self.parse(text, scope)?;
         refuse(&written, false)?;
-        let coerced = self.plan(text, scope, || self.simplifier(scope).coerce(written, &scope.columns))?;
+        let coerced = self.plan(text, scope, || plugin::bound(self.simplifier(scope).coerce(written, &scope.columns)?, &scope.columns))?;
         let call = match unaliased(coerced) {
             Expr::AggregateFunction(call) => call,
             _ => {
                 let message = format!("expected one aggregate function such as avg(value), found {text:?}");
-                return Err(Fault { message, hint: Some("compute with its result in a select behind".to_owned()) });
+                return Err(Fault { message, hint: Some("compute with its result in a select behind".to_owned()), unknown: None });
             }
         };
         if call.params.filter.is_some() {
             return Err(Fault {
                 message: "FILTER is not supported".to_owned(),
                 hint: Some("write the condition as case when ... then ... end in the argument".to_owned()),
+                unknown: None,
             });
         }
         if !call.params.order_by.is_empty() {

@@ -3,7 +3,7 @@
 use crate::{
     diagnostic::Span,
     expression::{Expressions, Fault, Scope, type_name},
-    plan::RunningFunction,
+    plan::{Folding, RunningFunction},
     text::Text,
 };
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
@@ -36,14 +36,15 @@ fn shown(fault: Fault) -> String {
 }
 
 fn windowed(call: &str) -> Result<String, String> {
-    let windowed = Expressions::new().windowed("c", &text(call), &Scope::new(&schema()).unwrap()).map_err(shown)?;
+    let windowed = Expressions::new(Vec::new()).windowed("c", &text(call), &Scope::new(&schema()).unwrap()).map_err(shown)?;
     Ok(described(&windowed.field))
 }
 
 fn running(call: &str) -> Result<String, String> {
-    let running = Expressions::new().running("c", &text(call), &Scope::new(&schema()).unwrap()).map_err(shown)?;
-    let argument = running.argument.map(|argument| type_name(&argument.data_type(&schema()).unwrap()));
-    Ok(format!("{:?} of {} is {}", running.function, argument.as_deref().unwrap_or("nothing"), described(&running.field)))
+    let running = Expressions::new(Vec::new()).running("c", &text(call), &Scope::new(&schema()).unwrap()).map_err(shown)?;
+    let argument = running.arguments.first().map(|argument| type_name(&argument.data_type(&schema()).unwrap()));
+    let Folding::BuiltIn(function) = running.function else { panic!("there are no plugins") };
+    Ok(format!("{function:?} of {} is {}", argument.as_deref().unwrap_or("nothing"), described(&running.field)))
 }
 
 fn described(field: &Field) -> String {
@@ -126,8 +127,8 @@ fn without_a_window_there_are_running_ones() {
             ("last_value(host) ignore nulls", Err("DISTINCT, IGNORE NULLS and several arguments need a window")),
         ],
     );
-    let last = Expressions::new().running("c", &text("last_value(host)"), &Scope::new(&schema()).unwrap()).unwrap();
-    assert_eq!(last.function, RunningFunction::Last);
+    let last = Expressions::new(Vec::new()).running("c", &text("last_value(host)"), &Scope::new(&schema()).unwrap()).unwrap();
+    assert!(matches!(last.function, Folding::BuiltIn(RunningFunction::Last)));
 }
 
 #[test]
@@ -140,7 +141,7 @@ fn an_aggregate_computes() {
     let batch = RecordBatch::try_from_iter(columns).unwrap();
     let scope = Scope::new(&batch.schema()).unwrap();
     let result = |call: &str| {
-        let windowed = Expressions::new().windowed("c", &text(call), &scope).unwrap();
+        let windowed = Expressions::new(Vec::new()).windowed("c", &text(call), &scope).unwrap();
         let arguments: Vec<ArrayRef> = windowed
             .function
             .expressions()

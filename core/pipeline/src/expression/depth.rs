@@ -34,7 +34,7 @@ fn too_deep(text: &str) -> Fault {
     let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize().unwrap_or_default();
     let many_ors = tokens.iter().filter(|token| is_or(token)).count() > MAX_DEPTH / 2;
     let hint = if many_ors { "write a chain of a = 1 or a = 2 as: a in (1, 2)" } else { "compute parts of it in a select before" };
-    Fault { message: format!("the expression is more than {MAX_DEPTH} operators deep"), hint: Some(hint.to_owned()) }
+    Fault { message: format!("the expression is more than {MAX_DEPTH} operators deep"), hint: Some(hint.to_owned()), unknown: None }
 }
 
 /// More than the depth of what the tokens can mean: commas separate what is side by side, and parentheses hold it; all else but names and values may make a level.

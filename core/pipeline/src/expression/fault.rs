@@ -10,11 +10,13 @@ use datafusion_common::{DataFusionError, SchemaError};
 pub(crate) struct Fault {
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
+    /// The function that there is not.
+    pub(crate) unknown: Option<String>,
 }
 
 impl Fault {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
+        Self { message: message.into(), hint: None, unknown: None }
     }
 }
 
@@ -39,7 +41,11 @@ fn unknown_column(full: &str, name: &str, text: &str, schema: &Schema) -> Fault 
     let message = format!("unknown column {full:?}{}", suggest::or_list(name, columns, "columns"));
     // In SQL, "x" is a name and 'x' a text.
     let quoted = text.contains(&format!("\"{name}\"")).then(|| format!("if it is a text, write '{name}'"));
-    Fault { message: message.strip_suffix('?').filter(|_| quoted.is_some()).map_or(message.clone(), str::to_owned), hint: quoted }
+    Fault {
+        message: message.strip_suffix('?').filter(|_| quoted.is_some()).map_or(message.clone(), str::to_owned),
+        hint: quoted,
+        unknown: None,
+    }
 }
 
 /// `sql parser error: Expected: an expression, found: EOF at Line: 1, Column: 5`
@@ -77,10 +83,12 @@ pub(super) fn reason(message: &str) -> String {
 
 fn plan(message: &str, functions: &Functions) -> Fault {
     let message = reason(message);
+    // What a function of a plugin says of its arguments.
+    let message = message.split_once("user-defined coercion failed with: ").map_or(message.clone(), |(_, of_plugin)| reason(of_plugin));
     let rest = message.as_str();
     if let Some(name) = rest.strip_prefix("Invalid function '").and_then(|rest| rest.split('\'').next()) {
         let end = suggest::closest(name, functions.names()).map(|best| format!(", did you mean {best:?}?")).unwrap_or_default();
-        return Fault::new(format!("unknown function {name:?}{end}"));
+        return Fault { unknown: Some(name.to_owned()), ..Fault::new(format!("unknown function {name:?}{end}")) };
     }
     // DataFusion adds how to report a bug to what it calls internal.
     let end = rest.find("This issue was likely caused by").or_else(|| rest.find("This was likely caused by")).unwrap_or(rest.len());

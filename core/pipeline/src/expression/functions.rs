@@ -1,7 +1,9 @@
-//! The functions that expressions know: DataFusion's scalar, nested and aggregate ones, and clocks of our own.
+//! The functions that expressions know: DataFusion's scalar, nested and aggregate ones, clocks of our own, and those of plugins.
 //!
 //! DataFusion's `now()` is the time at which a query was planned, the same for every row; in a job that runs for months it must be the time of the batch.
 
+use super::plugin::{PluginAggregate, PluginScalar};
+use crate::plan::{FunctionKind, PluginFunction};
 use arrow_schema::{DataType, TimeUnit};
 use datafusion_common::{DataFusionError, HashMap, Result, ScalarValue, TableReference, config::ConfigOptions, not_impl_err};
 use datafusion_expr::{
@@ -10,7 +12,8 @@ use datafusion_expr::{
     planner::{ContextProvider, ExprPlanner},
 };
 use std::{
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -18,12 +21,14 @@ use std::{
 pub(crate) struct Functions {
     scalars: HashMap<String, Arc<ScalarUDF>>,
     aggregates: HashMap<String, Arc<AggregateUDF>>,
+    plugins: BTreeMap<String, PluginFunction>,
+    called: Mutex<BTreeSet<String>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
     options: ConfigOptions,
 }
 
 impl Functions {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(plugins: Vec<PluginFunction>) -> Self {
         let clocks = [Clock::Now, Clock::Date].map(|clock| Arc::new(ScalarUDF::new_from_impl(ClockFunction::new(clock))));
         let theirs =
             datafusion_functions::all_default_functions().into_iter().chain(datafusion_functions_nested::all_default_nested_functions());
@@ -50,7 +55,37 @@ impl Functions {
             Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
             Arc::new(datafusion_functions_aggregate::planner::AggregateFunctionPlanner),
         ];
-        Self { scalars, aggregates, planners, options: ConfigOptions::default() }
+        let is_new = |function: &PluginFunction| !scalars.contains_key(&function.name) && !aggregates.contains_key(&function.name);
+        let plugins: BTreeMap<String, PluginFunction> =
+            plugins.into_iter().filter(is_new).map(|function| (function.name.clone(), function)).collect();
+        for (name, function) in &plugins {
+            match &function.kind {
+                FunctionKind::Scalar(kind) => {
+                    scalars.insert(name.clone(), Arc::new(PluginScalar::new(name, kind, &function.config).into()));
+                }
+                FunctionKind::Aggregate(kind) => {
+                    aggregates.insert(name.clone(), Arc::new(PluginAggregate::new(name, kind, &function.config).into()));
+                }
+            }
+        }
+        Self { scalars, aggregates, plugins, called: Mutex::default(), planners, options: ConfigOptions::default() }
+    }
+
+    /// Whether there is a function of that name that is no plugin's.
+    pub(crate) fn is_built_in(&self, name: &str) -> bool {
+        !self.plugins.contains_key(name) && (self.scalars.contains_key(name) || self.aggregates.contains_key(name))
+    }
+
+    /// The functions of plugins that were asked for, by name.
+    pub(crate) fn called(self) -> Vec<PluginFunction> {
+        let called = self.called.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.plugins.into_iter().filter(|(name, _)| called.contains(name)).map(|(_, function)| function).collect()
+    }
+
+    fn note(&self, name: &str) {
+        if self.plugins.contains_key(name) {
+            self.called.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        }
     }
 
     /// All names that can be called.
@@ -69,6 +104,7 @@ impl ContextProvider for Functions {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.note(name);
         self.scalars.get(name).cloned()
     }
 
@@ -77,6 +113,7 @@ impl ContextProvider for Functions {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.note(name);
         self.aggregates.get(name).cloned()
     }
 

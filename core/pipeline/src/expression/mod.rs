@@ -1,6 +1,6 @@
 //! Expressions of the file to DataFusion's: parsed as SQL with case-sensitive names, type-checked on the columns of the input, simplified, made physical.
 //!
-//! `functions` says which names there are, `depth` refuses what is too deep for a stack, `constants` finds what cannot be computed, `fault` turns DataFusion's
+//! `functions` says which names there are, `plugin` puts those of plugins behind DataFusion's interface, `depth` refuses what is too deep for a stack, `constants` finds what cannot be computed, `fault` turns DataFusion's
 //! errors into one line for people, `aggregate` is for the calls of `aggregate:`, `evaluated` makes what the engine gets.
 //! The planner calls; the engine evaluates the physical expression, once per batch.
 
@@ -10,11 +10,12 @@ mod depth;
 mod evaluated;
 mod fault;
 mod functions;
+mod plugin;
 
 pub use evaluated::EvaluationError;
 pub(crate) use fault::Fault;
 
-use crate::text::Text;
+use crate::{plan::PluginFunction, text::Text};
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Field, SchemaRef};
 use datafusion_common::{
@@ -75,8 +76,19 @@ impl Scope {
 }
 
 impl Expressions {
-    pub(crate) fn new() -> Self {
-        Self { functions: Functions::new() }
+    /// DataFusion's functions, and these of plugins; of two with one name DataFusion's is taken.
+    pub(crate) fn new(plugins: Vec<PluginFunction>) -> Self {
+        Self { functions: Functions::new(plugins) }
+    }
+
+    /// Whether there is a function of that name that is no plugin's.
+    pub(crate) fn is_built_in(&self, name: &str) -> bool {
+        self.functions.is_built_in(name)
+    }
+
+    /// The functions of plugins that were called, by name.
+    pub(crate) fn called(self) -> Vec<PluginFunction> {
+        self.functions.called()
     }
 
     /// A condition on rows.
@@ -136,7 +148,7 @@ impl Expressions {
         refuse(&expr, true)?;
         self.plan(text, scope, || {
             let simplifier = self.simplifier(scope);
-            let coerced = simplifier.coerce(expr, &scope.columns)?;
+            let coerced = plugin::bound(simplifier.coerce(expr, &scope.columns)?, &scope.columns)?;
             constants::check(&coerced)?;
             simplifier.simplify(coerced)
         })

@@ -46,7 +46,7 @@ fn shown(fault: Fault) -> String {
 }
 
 fn column(expression: &str) -> Result<(String, bool), String> {
-    let compiled = Expressions::new().column("c", &text(expression), &Scope::new(&schema()).unwrap()).map_err(shown)?;
+    let compiled = Expressions::new(Vec::new()).column("c", &text(expression), &Scope::new(&schema()).unwrap()).map_err(shown)?;
     Ok((type_name(compiled.field.data_type()), compiled.field.is_nullable()))
 }
 
@@ -87,22 +87,22 @@ fn columns_have_types() {
 #[test]
 fn a_bare_column_keeps_what_it_is() {
     let scope = Scope::new(&schema()).unwrap();
-    let bare = Expressions::new().column("time", &text("ts"), &scope).unwrap();
+    let bare = Expressions::new(Vec::new()).column("time", &text("ts"), &scope).unwrap();
     assert_eq!(bare.bare, Some(3));
     assert_eq!(bare.field, schema().field(3).clone().with_name("time"));
-    assert_eq!(Expressions::new().column("x", &text("n + 0.5"), &scope).unwrap().bare, None);
+    assert_eq!(Expressions::new(Vec::new()).column("x", &text("n + 0.5"), &scope).unwrap().bare, None);
 }
 
 #[test]
 fn an_expression_computes() {
     let scope = Scope::new(&batch().schema()).unwrap();
-    let filter = Expressions::new().predicate(&text("\"Value\" > 90 and n < 1 + 8"), &scope).unwrap();
+    let filter = Expressions::new(Vec::new()).predicate(&text("\"Value\" > 90 and n < 1 + 8"), &scope).unwrap();
     let rows = filter.physical.evaluate(&batch()).unwrap().into_array(2).unwrap();
     assert_eq!(rows.as_boolean(), &BooleanArray::from(vec![false, true]));
-    let sum = Expressions::new().column("s", &text("Value + n"), &scope).unwrap();
+    let sum = Expressions::new(Vec::new()).column("s", &text("Value + n"), &scope).unwrap();
     let rows = sum.physical.evaluate(&batch()).unwrap().into_array(2).unwrap();
     assert_eq!(rows.as_primitive::<arrow_array::types::Float64Type>(), &Float64Array::from(vec![8.5, 99.0]));
-    let now = Expressions::new().column("t", &text("now()"), &scope).unwrap();
+    let now = Expressions::new(Vec::new()).column("t", &text("now()"), &scope).unwrap();
     let time = || now.physical.evaluate(&batch()).unwrap().into_array(2).unwrap();
     let first = time();
     std::thread::sleep(std::time::Duration::from_millis(2));
@@ -113,7 +113,7 @@ fn an_expression_computes() {
 fn computed(expression: &Text, values: ArrayRef) -> Result<ArrayRef, String> {
     let batch = RecordBatch::try_from_iter([("n", values)]).unwrap();
     let scope = Scope::new(&batch.schema()).unwrap();
-    let compiled = Expressions::new().column("c", expression, &scope).map_err(shown)?;
+    let compiled = Expressions::new(Vec::new()).column("c", expression, &scope).map_err(shown)?;
     match compiled.physical.evaluate(&batch) {
         Ok(value) => Ok(value.into_array(batch.num_rows()).unwrap()),
         Err(DataFusionError::External(error)) if error.is::<EvaluationError>() => Err(error.to_string()),
@@ -232,7 +232,7 @@ fn what_is_wrong_is_said_in_one_line() {
 #[test]
 fn a_filter_is_a_condition() {
     let scope = Scope::new(&schema()).unwrap();
-    let fault = Expressions::new().predicate(&text("n + 1"), &scope).unwrap_err();
+    let fault = Expressions::new(Vec::new()).predicate(&text("n + 1"), &scope).unwrap_err();
     assert_eq!(fault.message, "a filter is a condition (bool), this is int64");
 }
 
@@ -240,6 +240,6 @@ fn a_filter_is_a_condition() {
 fn a_secret_is_not_in_the_message() {
     let scope = Scope::new(&schema()).unwrap();
     let secret = Text { value: "host = hunter2".to_owned(), written: "host = ${PASSWORD}".to_owned(), span: Span::default(), secret: true };
-    let fault = Expressions::new().predicate(&secret, &scope).unwrap_err();
+    let fault = Expressions::new(Vec::new()).predicate(&secret, &scope).unwrap_err();
     assert_eq!(fault.message, "\"host = ${PASSWORD}\" is no valid expression with what it refers to");
 }

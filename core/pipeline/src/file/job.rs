@@ -1,7 +1,7 @@
-//! The keys of the job as a whole: `name`, `parallelism`, `plugins`, `engine`, `checkpoint`, `restart`, and the three sections of nodes.
+//! The keys of the job as a whole: `name`, `parallelism`, `plugins`, `engine`, `checkpoint`, `restart`, `functions`, and the three sections of nodes.
 
 use super::{
-    PipelineFile, Unread, nodes,
+    PipelineFile, Unread, functions, nodes,
     reader::{Item, Section},
     verbs,
 };
@@ -18,8 +18,8 @@ use std::{
     time::Duration,
 };
 
-pub(crate) const JOB_KEYS: [&str; 10] =
-    ["name", "parallelism", "plugins", "engine", "checkpoint", "restart", "deployment", "sources", "transforms", "sinks"];
+pub(crate) const JOB_KEYS: [&str; 11] =
+    ["name", "parallelism", "plugins", "engine", "checkpoint", "restart", "deployment", "functions", "sources", "transforms", "sinks"];
 pub(crate) const ENGINE_KEYS: [&str; 6] = ["max_parallelism", "batch_rows", "in_flight_bytes", "flush_interval", "state", "metrics"];
 pub(crate) const STATE_KEYS: [&str; 3] = ["backend", "dir", "cache"];
 pub(crate) const CHECKPOINT_KEYS: [&str; 6] = ["interval", "dir", "timeout", "min_pause", "keep", "tolerated_failures"];
@@ -183,6 +183,7 @@ pub(super) fn read(root: &Node, report: Report) -> Result<PipelineFile, Diagnost
     let checkpoint = job.get("checkpoint").and_then(checkpoint);
     let restart = job.get("restart").and_then(restart);
     let deployment = job.get("deployment").map(deployment::settings).unwrap_or_default();
+    let (functions, declared_functions) = job.get("functions").and_then(functions::read).unwrap_or_default();
     let mut unread = Unread { names: double_names(&job), sections: false };
     let mut sources = nodes_of(&job, "sources", nodes::source, &mut unread);
     let mut transforms = nodes_of(&job, "transforms", verbs::transform, &mut unread);
@@ -206,6 +207,8 @@ pub(super) fn read(root: &Node, report: Report) -> Result<PipelineFile, Diagnost
         restart,
         deployment,
         overridden,
+        functions,
+        declared_functions,
         sources,
         transforms,
         sinks,

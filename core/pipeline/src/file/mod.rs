@@ -3,12 +3,14 @@
 //! [`PipelineFile::read`] is the first step of everything: file -> tree (`yaml/`) -> overrides -> substitution -> this AST. `planner/` then gives it meaning with
 //! the catalogue of plugins. What is wrong is collected on the way and shown by the last step, [`PipelineFile::plan`], all at once.
 
+pub(crate) mod functions;
 pub(crate) mod job;
 pub(crate) mod nodes;
 pub(crate) mod reader;
 mod settings;
 pub(crate) mod verbs;
 
+pub(crate) use functions::FunctionBlock;
 pub(crate) use job::EngineSettings;
 pub use job::{Checkpoint, DiskState, Restart, RestartStrategy, StateBackend};
 pub(crate) use nodes::{InputName, Name, SinkBlock, SourceBlock, With};
@@ -56,6 +58,9 @@ pub struct PipelineFile {
     pub deployment: Vec<Setting>,
     /// Those of [`LoadOptions::settings`] that have no effect.
     pub overridden: Vec<Overridden>,
+    pub(crate) functions: Vec<FunctionBlock>,
+    /// The names of these and of those that could not be read.
+    pub(crate) declared_functions: HashSet<String>,
     pub(crate) sources: Vec<SourceBlock>,
     pub(crate) transforms: Vec<TransformBlock>,
     pub(crate) sinks: Vec<SinkBlock>,

@@ -96,7 +96,7 @@ fn columns(node: &Node, output: &Output, inputs: &[&Columns]) -> Columns {
                     let why = format!("{} is given as often as batches happen to come (emit: changes)", running.text);
                     Some(Chance::new(node, why))
                 }
-                Emit::Final | Emit::Each => running.argument.as_ref().and_then(|argument| of_expression(node, argument, &running.text, of)),
+                Emit::Final | Emit::Each => running.arguments.iter().find_map(|argument| of_expression(node, argument, &running.text, of)),
             });
             aggregate.keys.iter().map(|key| of(*key)).chain(computed).collect()
         }

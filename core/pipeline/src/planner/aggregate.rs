@@ -25,7 +25,7 @@ impl Planner<'_> {
             let aggregate = RunningAggregate {
                 name: name.clone(),
                 function: running.function,
-                argument: running.argument,
+                arguments: running.arguments,
                 data_type: running.field.data_type().clone(),
                 text: expression.written.clone(),
             };

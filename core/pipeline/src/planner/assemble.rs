@@ -45,6 +45,7 @@ impl Planner<'_> {
             state: engine.state.clone(),
             metrics: engine.metrics,
             restart: self.file.restart.as_ref().map_or(RestartStrategy::None, |restart| restart.strategy.clone()),
+            functions: self.expressions.called(),
             nodes,
             edges,
             chains,

@@ -4,6 +4,7 @@
 mod aggregate;
 mod assemble;
 mod draft;
+mod function;
 mod plugin;
 mod sink;
 mod source;
@@ -53,7 +54,7 @@ impl PipelineFile {
             catalogue,
             parallelism,
             report: &report,
-            expressions: Expressions::new(),
+            expressions: Expressions::new(Vec::new()),
             drafts: Vec::new(),
             by_name: HashMap::new(),
         };
@@ -61,6 +62,7 @@ impl PipelineFile {
             let span = self.parallelism.as_ref().map_or(Span::default(), |at| at.span);
             planner.too_many(parallelism, span, "parallelism");
         }
+        planner.expressions = Expressions::new(planner.functions());
         for block in resolve::in_order(self, &report) {
             planner.block(block);
         }

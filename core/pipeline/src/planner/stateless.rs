@@ -158,6 +158,8 @@ impl Planner<'_> {
     pub(super) fn compiled<T>(&self, result: Result<T, Fault>, expression: &Text, path: &str) -> Option<T> {
         result
             .map_err(|fault| match fault.hint {
+                // What is wrong with it has been said where it is declared.
+                _ if fault.unknown.is_some_and(|name| self.file.declared_functions.contains(&name)) => {}
                 Some(hint) => self.report.error_with_hint(expression.span, path, fault.message, hint),
                 None => self.report.error(expression.span, path, fault.message),
             })

@@ -2,18 +2,19 @@ use super::*;
 use crate::{
     config_check,
     diagnostic::{Report, Span},
-    file::{With, job, nodes, verbs},
+    file::{With, functions, job, nodes, verbs},
     yaml,
 };
 
 /// Every map of known keys: its definition here, and its table in the reader.
-fn tables() -> [(&'static str, &'static [&'static str]); 14] {
+fn tables() -> [(&'static str, &'static [&'static str]); 15] {
     [
         ("", &job::JOB_KEYS),
         ("Engine", &job::ENGINE_KEYS),
         ("State", &job::STATE_KEYS),
         ("Checkpoint", &job::CHECKPOINT_KEYS),
         ("Restart", &job::RESTART_KEYS),
+        ("Function", &functions::FUNCTION_KEYS),
         ("Source", &nodes::SOURCE_KEYS),
         ("DetailedFormat", &nodes::FORMAT_KEYS),
         ("DetailedSinkFormat", &nodes::SINK_FORMAT_KEYS),

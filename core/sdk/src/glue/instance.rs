@@ -47,7 +47,7 @@ impl<O, C: Config> Instance<O, C> {
             let mut context = unsafe { Context::from_abi(context, host.clone()) }?;
             let mut value = config::read(unsafe { config.as_bytes() })?;
             context.references = config::resolve(&mut value, &host)?;
-            let config = config::parse::<C>(value).map_err(first)?;
+            let config = config::parse::<C>(value).map_err(Error::first_problem)?;
             let this = Box::new(Self { life: Life::Created(Box::new((config, context))), host });
             let this = Box::into_raw(this).cast::<c_void>();
             // SAFETY: as above. On failure nobody else has the box.
@@ -74,7 +74,7 @@ impl<O, C: Config> Instance<O, C> {
             config::resolve(&mut value, &host)?;
             // Threads of an author that has failed may still have it.
             let mut closing = Closing(Some(host.clone()));
-            let open = open(config::parse::<C>(value).map_err(first)?, host.clone())?;
+            let open = open(config::parse::<C>(value).map_err(Error::first_problem)?, host.clone())?;
             let this = Box::into_raw(Box::new(Self { life: Life::Open(open), host })).cast::<c_void>();
             // SAFETY: as above. On failure nobody else has the box.
             let status = unsafe { put(instance, this) }.inspect_err(|_| drop(unsafe { Box::from_raw(this.cast::<Self>()) }))?;
@@ -175,16 +175,5 @@ impl<O, C: Config> Instance<O, C> {
         let Self { life, host } = *unsafe { Box::from_raw(instance.cast::<Self>()) };
         let _ = panic::catch(|| drop(life));
         host.close();
-    }
-}
-
-/// What a configuration that cannot be read means in `create`: the host has seen all problems in `validate`.
-fn first(problems: Vec<crate::wire::Problem>) -> Error {
-    let mut problems = problems.into_iter();
-    let problem = problems.next().unwrap_or_default();
-    let error = Error::config(problem.path, problem.message);
-    match problem.suggestion {
-        Some(suggestion) => error.with("suggestion", suggestion),
-        None => error,
     }
 }

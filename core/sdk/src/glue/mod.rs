@@ -7,6 +7,7 @@
 
 mod answer;
 mod deployment;
+mod function;
 mod instance;
 mod panic;
 mod sink;
@@ -14,6 +15,7 @@ mod source;
 mod transform;
 
 pub use deployment::DeploymentGlue;
+pub use function::{AggregateGlue, ScalarGlue};
 pub use panic::install_panic_hook;
 pub use sink::SinkGlue;
 pub use source::SourceGlue;

@@ -5,10 +5,12 @@
 //! pointer leaves this module. What a plugin returns is checked before it is used; a plugin that breaks the contract gets an error that names it.
 //!
 //! Kinds may be used on any thread. Instances are not `Send`: all calls on one, its making and its end among them, are on the thread that made it, as plugins are promised.
+//! Functions are: one that is bound never changes, and the calls on an accumulator come one after another, wherever from.
 #![allow(unsafe_code, reason = "calls the tables of the ABI")]
 
 mod deployment;
 mod error;
+mod function;
 mod instance;
 mod kind;
 mod services;
@@ -21,6 +23,7 @@ mod transform;
 
 pub use deployment::DeploymentInstance;
 pub use error::{Origin, PluginError};
+pub use function::{AggregateFunction, AggregateGroups, AggregateKind, FunctionKind, ScalarFunction, ScalarKind};
 pub use kind::{DeploymentKind, NodeInput, SinkKind, SinkValidation, SourceKind, SourceValidation, TransformKind, TransformValidation};
 pub use services::{HostServices, InstanceContext};
 pub use sink::SinkInstance;

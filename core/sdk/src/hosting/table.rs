@@ -3,6 +3,7 @@
 
 use standpipe_abi::{
     deployment::DeploymentTable,
+    function::{AggregateTable, ScalarTable},
     growing::{self, Growing, Unusable},
     sink::SinkTable,
     source::{EnumeratorTable, SourceTable},
@@ -63,6 +64,10 @@ unsafe impl Table for TransformTable {}
 unsafe impl Table for SinkTable {}
 // SAFETY: as above.
 unsafe impl Table for DeploymentTable {}
+// SAFETY: as above.
+unsafe impl Table for ScalarTable {}
+// SAFETY: as above.
+unsafe impl Table for AggregateTable {}
 
 const HEADER: usize = offset_of!(SourceTable, validate);
 

@@ -42,13 +42,17 @@ pub use source::SourceHarness;
 pub use transform::TransformHarness;
 
 use crate::{
-    Deployment, Sink, Source, Transform,
+    AggregateFunction, Deployment, ScalarFunction, Sink, Source, Transform,
     export::{self, Kind},
-    hosting::{DeploymentKind, InstanceContext, NodeInput, SinkKind, SourceKind, Tables, TransformKind},
+    hosting::{
+        self, AggregateKind, DeploymentKind, InstanceContext, NodeInput, PluginError, ScalarKind, SinkKind, SourceKind, Tables,
+        TransformKind,
+    },
     wire::{InputDetails, KindDescription},
 };
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType, Field, FieldRef, SchemaRef};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Where a test begins.
 pub struct Harness;
@@ -73,11 +77,34 @@ impl Harness {
         SinkHarness::new(made(Kind::sink::<S>(), |description, tables| SinkKind::new("test", description, tables)), config, input)
     }
 
+    /// A scalar function, bound to arguments of these types. It is called with columns of the types that it wants: no host casts here.
+    ///
+    /// # Errors
+    /// As the function says.
+    pub fn scalar<F: ScalarFunction>(config: &Value, arguments: &[DataType]) -> Result<hosting::ScalarFunction, PluginError> {
+        let kind = made(Kind::scalar::<F>(), |description, tables| ScalarKind::new("test", description, tables));
+        kind.bind(config, &fields(arguments))
+    }
+
+    /// An aggregate function, as [`Harness::scalar`].
+    ///
+    /// # Errors
+    /// As the function says.
+    pub fn aggregate<F: AggregateFunction>(config: &Value, arguments: &[DataType]) -> Result<hosting::AggregateFunction, PluginError> {
+        let kind = made(Kind::aggregate::<F>(), |description, tables| AggregateKind::new("test", description, tables));
+        kind.bind(config, &fields(arguments))
+    }
+
     /// A deployment mode: its kind, which makes instances with a [`TestHost`].
     #[must_use]
     pub fn deployment<D: Deployment>() -> DeploymentKind {
         made(Kind::deployment::<D>(), |description, tables| DeploymentKind::new("test", description, tables))
     }
+}
+
+fn fields(types: &[DataType]) -> Vec<FieldRef> {
+    let field = |(at, data_type): (usize, &DataType)| Arc::new(Field::new(format!("argument{at}"), data_type.clone(), true));
+    types.iter().enumerate().map(field).collect()
 }
 
 #[allow(unsafe_code, clippy::expect_used, reason = "the tables of a Rust type are constants of this library, all members set")]

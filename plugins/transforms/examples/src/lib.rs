@@ -1,24 +1,28 @@
-//! Example transforms, one for each way to write one: [`split_words`] makes many rows of one, [`flag`] adds a column, [`run_length`] and [`pair_average`] keep a value
-//! by key, [`running_sum`] a reduced one.
+//! Example transforms and functions, one for each way to write one: [`split_words`] makes many rows of one, [`flag`] adds a column, [`run_length`] and [`pair_average`] keep a value
+//! by key, [`running_sum`] a reduced one. And functions for expressions: [`names`] is scalar, [`weighted_avg`] aggregates.
 //!
 //! All are pure: their output depends on their input rows alone, so that what a pipeline must give can be computed elsewhere by plain code. The pipelines of
 //! the repository's `examples/` use them.
 #![deny(unsafe_code)]
 
 pub mod flag;
+pub mod names;
 mod numbers;
 pub mod pair_average;
 pub mod run_length;
 pub mod running_sum;
 pub mod split_words;
+pub mod weighted_avg;
 
 pub use flag::Flag;
+pub use names::Names;
 pub use pair_average::PairAverage;
 pub use run_length::RunLength;
 pub use running_sum::RunningSum;
 pub use split_words::SplitWords;
+pub use weighted_avg::WeightedAvg;
 
-standpipe_sdk::export_plugin! { transforms: [SplitWords, Flag, RunLength, PairAverage, RunningSum] }
+standpipe_sdk::export_plugin! { transforms: [SplitWords, Flag, RunLength, PairAverage, RunningSum], scalars: [Names], aggregates: [WeightedAvg] }
 
 use arrow_array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};

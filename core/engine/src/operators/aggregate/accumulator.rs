@@ -16,6 +16,7 @@ use arrow::{
     },
     error::ArrowError,
 };
+use standpipe_loader::PluginError;
 use standpipe_pipeline::plan::RunningFunction;
 
 /// Why an aggregate cannot go on.
@@ -32,6 +33,9 @@ pub(in crate::operators) enum AccumulatorError {
         /// The values.
         data_type: DataType,
     },
+    /// Of a plugin's function.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
     /// Of an Arrow kernel.
     #[error(transparent)]
     Arrow(#[from] ArrowError),
@@ -41,10 +45,10 @@ pub(in crate::operators) type Result<T> = std::result::Result<T, AccumulatorErro
 
 /// A value per key. `groups` is how many keys there are now: ids are below it.
 pub(in crate::operators) trait Accumulator: Send {
-    /// Takes rows: `ids[i]` is the key of row `i`.
-    fn update(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<()>;
+    /// Takes rows: `ids[i]` is the key of row `i`; a column per argument.
+    fn update(&mut self, ids: &[u32], groups: usize, values: &[ArrayRef]) -> Result<()>;
     /// Takes rows and gives the value right after each.
-    fn update_each(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<ArrayRef>;
+    fn update_each(&mut self, ids: &[u32], groups: usize, values: &[ArrayRef]) -> Result<ArrayRef>;
     /// The values of some keys.
     fn read(&self, ids: &[u32]) -> Result<ArrayRef>;
     /// What must be kept of some keys, in columns of [`Self::state_types`].
@@ -54,7 +58,7 @@ pub(in crate::operators) trait Accumulator: Send {
     /// Takes state back, for keys that have none.
     fn restore(&mut self, ids: &[u32], groups: usize, state: &[ArrayRef]) -> Result<()>;
     /// Forgets everything.
-    fn clear(&mut self);
+    fn clear(&mut self) -> Result<()>;
 }
 
 /// An accumulator whose values, and so its arguments, are of one type.
@@ -111,8 +115,8 @@ fn extreme<O: super::fold::Order>(function: RunningFunction, data_type: DataType
 }
 
 /// Values of the type that an accumulator was made for.
-pub(super) fn typed(values: Option<&ArrayRef>, data_type: &DataType) -> Result<ArrayRef> {
-    match values {
+pub(super) fn typed(values: &[ArrayRef], data_type: &DataType) -> Result<ArrayRef> {
+    match values.first() {
         Some(values) if values.data_type() == data_type => Ok(values.clone()),
         Some(values) => Ok(cast(values, data_type)?),
         None => Err(ArrowError::InvalidArgumentError("an argument is missing".to_owned()).into()),
@@ -127,12 +131,12 @@ struct Cast {
 }
 
 impl Accumulator for Cast {
-    fn update(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<()> {
-        self.inner.update(ids, groups, Some(&typed(values, &self.as_type)?))
+    fn update(&mut self, ids: &[u32], groups: usize, values: &[ArrayRef]) -> Result<()> {
+        self.inner.update(ids, groups, &[typed(values, &self.as_type)?])
     }
 
-    fn update_each(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<ArrayRef> {
-        let running = self.inner.update_each(ids, groups, Some(&typed(values, &self.as_type)?))?;
+    fn update_each(&mut self, ids: &[u32], groups: usize, values: &[ArrayRef]) -> Result<ArrayRef> {
+        let running = self.inner.update_each(ids, groups, &[typed(values, &self.as_type)?])?;
         Ok(cast(&running, &self.data_type)?)
     }
 
@@ -152,7 +156,7 @@ impl Accumulator for Cast {
         self.inner.restore(ids, groups, state)
     }
 
-    fn clear(&mut self) {
-        self.inner.clear();
+    fn clear(&mut self) -> Result<()> {
+        self.inner.clear()
     }
 }

@@ -133,7 +133,7 @@ impl<T: ArrowPrimitiveType, C: Combine<T::Native>> NumberFold<T, C> {
 }
 
 impl<T: ArrowPrimitiveType, C: Combine<T::Native>> Accumulator for NumberFold<T, C> {
-    fn update(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<()> {
+    fn update(&mut self, ids: &[u32], groups: usize, values: &[ArrayRef]) -> Result<()> {
         let values = typed(values, &self.data_type)?;
         let values = values.as_primitive::<T>();
         self.grow(groups);
@@ -147,7 +147,7 @@ impl<T: ArrowPrimitiveType, C: Combine<T::Native>> Accumulator for NumberFold<T,
         folded.ok_or_else(|| self.overflow())
     }
 
-    fn update_each(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<ArrayRef> {
+    fn update_each(&mut self, ids: &[u32], groups: usize, values: &[ArrayRef]) -> Result<ArrayRef> {
         let values = typed(values, &self.data_type)?;
         let values = values.as_primitive::<T>();
         self.grow(groups);
@@ -184,12 +184,13 @@ impl<T: ArrowPrimitiveType, C: Combine<T::Native>> Accumulator for NumberFold<T,
     }
 
     fn restore(&mut self, ids: &[u32], groups: usize, state: &[ArrayRef]) -> Result<()> {
-        self.update(ids, groups, state.first())
+        self.update(ids, groups, state)
     }
 
-    fn clear(&mut self) {
+    fn clear(&mut self) -> Result<()> {
         self.values.clear();
         self.seen.clear();
+        Ok(())
     }
 }
 
@@ -200,18 +201,18 @@ pub(super) struct Count {
 }
 
 impl Accumulator for Count {
-    fn update(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<()> {
+    fn update(&mut self, ids: &[u32], groups: usize, values: &[ArrayRef]) -> Result<()> {
         self.counts.resize(groups, 0);
-        match values.and_then(|values| values.logical_nulls()) {
+        match values.first().and_then(|values| values.logical_nulls()) {
             None => ids.iter().for_each(|id| self.counts[*id as usize] += 1),
             Some(nulls) => ids.iter().zip(&nulls).for_each(|(id, valid)| self.counts[*id as usize] += i64::from(valid)),
         }
         Ok(())
     }
 
-    fn update_each(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<ArrayRef> {
+    fn update_each(&mut self, ids: &[u32], groups: usize, values: &[ArrayRef]) -> Result<ArrayRef> {
         self.counts.resize(groups, 0);
-        let nulls = values.and_then(|values| values.logical_nulls());
+        let nulls = values.first().and_then(|values| values.logical_nulls());
         let running = ids.iter().enumerate().map(|(row, id)| {
             let count = &mut self.counts[*id as usize];
             *count += i64::from(nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)));
@@ -234,13 +235,14 @@ impl Accumulator for Count {
 
     fn restore(&mut self, ids: &[u32], groups: usize, state: &[ArrayRef]) -> Result<()> {
         self.counts.resize(groups, 0);
-        let counts = typed(state.first(), &DataType::Int64)?;
+        let counts = typed(state, &DataType::Int64)?;
         ids.iter().zip(counts.as_primitive::<Int64Type>().values()).for_each(|(id, count)| self.counts[*id as usize] = *count);
         Ok(())
     }
 
-    fn clear(&mut self) {
+    fn clear(&mut self) -> Result<()> {
         self.counts.clear();
+        Ok(())
     }
 }
 
@@ -271,14 +273,14 @@ impl Average {
 }
 
 impl Accumulator for Average {
-    fn update(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<()> {
+    fn update(&mut self, ids: &[u32], groups: usize, values: &[ArrayRef]) -> Result<()> {
         let values = typed(values, &DataType::Float64)?;
         self.grow(groups);
         ids.iter().zip(values.as_primitive::<Float64Type>()).for_each(|(id, value)| self.add(*id, value));
         Ok(())
     }
 
-    fn update_each(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<ArrayRef> {
+    fn update_each(&mut self, ids: &[u32], groups: usize, values: &[ArrayRef]) -> Result<ArrayRef> {
         let values = typed(values, &DataType::Float64)?;
         self.grow(groups);
         let running = ids.iter().zip(values.as_primitive::<Float64Type>()).map(|(id, value)| {
@@ -304,7 +306,7 @@ impl Accumulator for Average {
 
     fn restore(&mut self, ids: &[u32], groups: usize, state: &[ArrayRef]) -> Result<()> {
         self.grow(groups);
-        let (sums, counts) = (typed(state.first(), &DataType::Float64)?, typed(state.get(1), &DataType::Int64)?);
+        let (sums, counts) = (typed(state, &DataType::Float64)?, typed(state.get(1..).unwrap_or_default(), &DataType::Int64)?);
         let state = sums.as_primitive::<Float64Type>().values().iter().zip(counts.as_primitive::<Int64Type>().values());
         for (id, (sum, count)) in ids.iter().zip(state) {
             self.sums[*id as usize] = *sum;
@@ -313,9 +315,10 @@ impl Accumulator for Average {
         Ok(())
     }
 
-    fn clear(&mut self) {
+    fn clear(&mut self) -> Result<()> {
         self.sums.clear();
         self.counts.clear();
+        Ok(())
     }
 }
 
@@ -339,7 +342,7 @@ impl<O: Order> BytesFold<O> {
         }
     }
 
-    fn bytes(&self, values: Option<&ArrayRef>) -> Result<ArrayRef> {
+    fn bytes(&self, values: &[ArrayRef]) -> Result<ArrayRef> {
         Ok(cast(&typed(values, &self.plain())?, &DataType::Binary)?)
     }
 
@@ -358,14 +361,14 @@ impl<O: Order> BytesFold<O> {
 }
 
 impl<O: Order> Accumulator for BytesFold<O> {
-    fn update(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<()> {
+    fn update(&mut self, ids: &[u32], groups: usize, values: &[ArrayRef]) -> Result<()> {
         let values = self.bytes(values)?;
         self.values.resize(groups, None);
         ids.iter().zip(values.as_binary::<i32>()).for_each(|(id, value)| self.fold(*id, value));
         Ok(())
     }
 
-    fn update_each(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<ArrayRef> {
+    fn update_each(&mut self, ids: &[u32], groups: usize, values: &[ArrayRef]) -> Result<ArrayRef> {
         let values = self.bytes(values)?;
         self.values.resize(groups, None);
         let mut running = arrow::array::BinaryBuilder::with_capacity(ids.len(), 0);
@@ -390,10 +393,11 @@ impl<O: Order> Accumulator for BytesFold<O> {
     }
 
     fn restore(&mut self, ids: &[u32], groups: usize, state: &[ArrayRef]) -> Result<()> {
-        self.update(ids, groups, state.first())
+        self.update(ids, groups, state)
     }
 
-    fn clear(&mut self) {
+    fn clear(&mut self) -> Result<()> {
         self.values.clear();
+        Ok(())
     }
 }

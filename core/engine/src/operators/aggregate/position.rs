@@ -30,7 +30,7 @@ fn set(store: &mut ValueStore, ids: &[u32], rows: Vec<u32>, values: &ArrayRef) -
 }
 
 impl Accumulator for First {
-    fn update(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<()> {
+    fn update(&mut self, ids: &[u32], groups: usize, values: &[ArrayRef]) -> Result<()> {
         let values = typed(values, &self.data_type)?;
         self.seen.resize(groups, false);
         let (mut new, mut rows) = (Vec::new(), Vec::new());
@@ -43,7 +43,7 @@ impl Accumulator for First {
         if new.is_empty() { Ok(()) } else { set(&mut self.values, &new, rows, &values) }
     }
 
-    fn update_each(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<ArrayRef> {
+    fn update_each(&mut self, ids: &[u32], groups: usize, values: &[ArrayRef]) -> Result<ArrayRef> {
         self.update(ids, groups, values)?;
         self.read(ids)
     }
@@ -62,12 +62,13 @@ impl Accumulator for First {
     }
 
     fn restore(&mut self, ids: &[u32], groups: usize, state: &[ArrayRef]) -> Result<()> {
-        self.update(ids, groups, state.first())
+        self.update(ids, groups, state)
     }
 
-    fn clear(&mut self) {
+    fn clear(&mut self) -> Result<()> {
         self.values.renumber(&[]);
         self.seen.clear();
+        Ok(())
     }
 }
 
@@ -87,7 +88,7 @@ impl Last {
 }
 
 impl Accumulator for Last {
-    fn update(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<()> {
+    fn update(&mut self, ids: &[u32], groups: usize, values: &[ArrayRef]) -> Result<()> {
         let values = typed(values, &self.data_type)?;
         self.met.resize(groups, 0);
         self.batch += 1;
@@ -101,7 +102,7 @@ impl Accumulator for Last {
         set(&mut self.values, &keys, rows, &values)
     }
 
-    fn update_each(&mut self, ids: &[u32], groups: usize, values: Option<&ArrayRef>) -> Result<ArrayRef> {
+    fn update_each(&mut self, ids: &[u32], groups: usize, values: &[ArrayRef]) -> Result<ArrayRef> {
         self.update(ids, groups, values)?;
         typed(values, &self.data_type)
     }
@@ -119,11 +120,12 @@ impl Accumulator for Last {
     }
 
     fn restore(&mut self, ids: &[u32], groups: usize, state: &[ArrayRef]) -> Result<()> {
-        self.update(ids, groups, state.first())
+        self.update(ids, groups, state)
     }
 
-    fn clear(&mut self) {
+    fn clear(&mut self) -> Result<()> {
         self.values.renumber(&[]);
         self.met.clear();
+        Ok(())
     }
 }

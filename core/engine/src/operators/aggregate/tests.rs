@@ -6,14 +6,16 @@ use arrow::array::{Array, AsArray, Float32Array, Int32Array, Int64Array, UInt64A
 use arrow::datatypes::{DataType, Schema};
 use datafusion_physical_expr::expressions::col;
 use proptest::prelude::*;
-use standpipe_pipeline::plan::{RunningAggregate, RunningFunction};
+use standpipe_pipeline::plan::{Folding, RunningAggregate, RunningFunction};
 use std::collections::BTreeMap;
 
 fn aggregates() -> Vec<(RunningAggregate, bool)> {
     use RunningFunction::{Avg, Count, First, Last, Max, Min, Sum};
     let aggregate = |name: &str, function, argument: &str, data_type: DataType| {
-        let argument = (!argument.is_empty()).then(|| col(argument, &schema()).unwrap());
-        (RunningAggregate { name: name.to_owned(), function, argument, data_type, text: String::new() }, function != Count)
+        let arguments = if argument.is_empty() { Vec::new() } else { vec![col(argument, &schema()).unwrap()] };
+        let is_null_at_first = function != Count;
+        let function = Folding::BuiltIn(function);
+        (RunningAggregate { name: name.to_owned(), function, arguments, data_type, text: String::new() }, is_null_at_first)
     };
     vec![
         aggregate("rows", Count, "", DataType::Int64),
@@ -189,13 +191,13 @@ fn what_has_been_given_is_not_given_again_after_a_restore() {
 fn fold(function: RunningFunction, data_type: &DataType, values: ArrayRef) -> accumulator::Result<ArrayRef> {
     let mut accumulator = accumulator::new(function, data_type, true)?;
     let half = values.len() / 2;
-    accumulator.update(&vec![0; half], 1, Some(&values.slice(0, half)))?;
+    accumulator.update(&vec![0; half], 1, &[values.slice(0, half)])?;
     let state = accumulator.state(&[0])?;
     assert_eq!(state.iter().map(|state| state.data_type().clone()).collect::<Vec<_>>(), accumulator.state_types());
     let mut restored = accumulator::new(function, data_type, true)?;
     restored.restore(&[0], 1, &state)?;
     let rest = values.slice(half, values.len() - half);
-    let running = restored.update_each(&vec![0; rest.len()], 1, Some(&rest))?;
+    let running = restored.update_each(&vec![0; rest.len()], 1, &[Arc::clone(&rest)])?;
     let end = restored.read(&[0])?;
     assert_eq!(&running.slice(rest.len() - 1, 1), &end);
     Ok(end)

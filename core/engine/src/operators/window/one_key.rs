@@ -5,7 +5,7 @@ use crate::operators::{aggregate::Aggregate, testing};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion_expr::AggregateUDF;
 use datafusion_physical_expr::{aggregate::AggregateExprBuilder, expressions::col};
-use standpipe_pipeline::plan::{AggregateNode, Emit, RunningAggregate, RunningFunction, WindowAggregate};
+use standpipe_pipeline::plan::{AggregateNode, Emit, Folding, RunningAggregate, RunningFunction, WindowAggregate};
 use std::time::Duration;
 
 const EVERYTHING: KeyGroupRange = KeyGroupRange { start: 0, end: testing::GROUPS as u16 };
@@ -54,8 +54,9 @@ pub(super) fn windowed(function: &Arc<AggregateUDF>, batches: &[ArrayRef], disti
 pub(super) fn running(function: RunningFunction, batches: &[ArrayRef]) -> Result<ArrayRef, String> {
     let input = batch(Arc::clone(&batches[0])).schema();
     let data_type = batches[0].data_type().clone();
-    let argument = Some(col("v", &input).unwrap());
-    let total = RunningAggregate { name: "total".to_owned(), function, argument, data_type: data_type.clone(), text: String::new() };
+    let arguments = vec![col("v", &input).unwrap()];
+    let function = Folding::BuiltIn(function);
+    let total = RunningAggregate { name: "total".to_owned(), function, arguments, data_type: data_type.clone(), text: String::new() };
     let node = AggregateNode { keys: vec![], emit: Emit::Final, aggregates: vec![total] };
     let output = Arc::new(Schema::new(vec![Field::new("total", data_type, true)]));
     let mut operator = Aggregate::new("transforms.stats", &node, &input, output, &testing::settings()).unwrap();

@@ -62,7 +62,7 @@ impl CheckedSum {
         }
         let ids: Vec<u32> = (0..self.groups as u32).collect();
         let totals = self.running.read(&ids).map_err(|error| failed(&self.name, &error))?;
-        self.running.clear();
+        self.running.clear().map_err(|error| failed(&self.name, &error))?;
         self.groups = 0;
         Ok(totals)
     }
@@ -76,7 +76,7 @@ impl GroupsAccumulator for CheckedSum {
         self.ids.clear();
         self.ids.extend(groups.iter().map(|group| *group as u32));
         self.groups = total_groups;
-        self.running.update(&self.ids, total_groups, values.first()).map_err(|error| failed(&self.name, &error))
+        self.running.update(&self.ids, total_groups, values).map_err(|error| failed(&self.name, &error))
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
