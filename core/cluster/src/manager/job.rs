@@ -361,7 +361,10 @@ impl Job {
             _ if self.cancelled => (Stage::Over(Outcome::Canceled), None),
             (_, Some(Killed::Anew(why))) if self.planned.checkpoints => (Stage::Waiting, Some(why)),
             (None, _) => (Stage::Waiting, None),
-            (Some(ended), _) => self.after_failure(&ended, processes, now, random),
+            (Some(ended), _) => {
+                let (stage, why) = self.after_failure(&ended, processes, now, random);
+                (stage, why.map(|why| with_what_was_said(why, &ended, &ends)))
+            }
         };
         if let Some(attempt) = self.attempts.last_mut() {
             (attempt.ended, attempt.why) = (Some(now), why);
@@ -392,5 +395,14 @@ impl Job {
         let mut bundle = Bundle::clone(&self.bundle);
         bundle.options.parallelism = Some(rescale.parallelism);
         (self.bundle, self.planned) = (Arc::new(bundle), rescale.planned);
+    }
+}
+
+/// A loss is taken to be what the others have failed of. What one of them has said of its own end is kept beside it: it may have been the cause.
+fn with_what_was_said(why: String, decisive: &Ended, ends: &[Ended]) -> String {
+    let of_itself = |other: &&Ended| decisive.lost && !other.lost && !other.killed && !other.is_success();
+    match ends.iter().find(of_itself).and_then(|other| Some((other.process, other.said.as_deref()?))) {
+        Some((process, said)) => format!("{why}\nprocess {process} had ended before: {said}"),
+        None => why,
     }
 }

@@ -141,7 +141,10 @@ fn the_loss_of_a_task_manager_is_the_cause_of_what_the_others_have_failed_of() {
     assert!(matches!(&manager.jobs["j"].stage, Stage::Deployed { killed: Some(Killed::Grace), .. }), "{:?}", manager.jobs["j"].stage);
     manager.beat(&first, &beat(&manager, 1, vec![]), 9_000, 0.5);
     manager.wake(10_000, 0.5);
-    assert_eq!(manager.jobs["j"].why().unwrap(), format!("task manager {other} on here has not been heard of for 10 s"));
+    let why = format!(
+        "task manager {other} on here has not been heard of for 10 s\nprocess 0 had ended before: error: the connection to process 1 is broken"
+    );
+    assert_eq!(manager.jobs["j"].why(), Some(why.as_str()));
     assert_eq!(manager.jobs["j"].state(), "RESTARTING");
 }
 
