@@ -49,9 +49,9 @@ pub(super) struct Asked {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Collected {
     /// The number of the next batch; 0: the sink has not begun.
-    next: u64,
+    pub(super) next: u64,
     /// Rows before these are gone.
-    gap: bool,
+    pub(super) gap: bool,
     /// An Arrow IPC stream; empty: the sink has not begun.
     pub(super) bytes: Bytes,
     /// Of rows that pass: those that are not in it.

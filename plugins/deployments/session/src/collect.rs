@@ -160,7 +160,7 @@ impl Rows {
     /// Says what was not had.
     fn tell(&self) {
         if self.dropped > 0 {
-            self.host.warn(&format!("{} rows have passed that are not here: they came faster than they were asked for", self.dropped), &[]);
+            self.host.warn(format!("{} rows have passed that are not here: they came faster than they were asked for", self.dropped), &[]);
         }
     }
 
