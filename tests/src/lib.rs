@@ -18,6 +18,7 @@ mod random;
 mod rows;
 mod services;
 mod wait;
+mod yaml;
 
 pub use browser::{Browser, keys};
 pub use children::{has_ended, processes, signal};
@@ -32,3 +33,4 @@ pub use rows::{Row, assert_same_rows, last_rows, read_rows, rows};
 pub use rustix::process::Signal;
 pub use services::{all, elasticsearch, flink, kafka, opensearch, opensearch3, python, s3, skip};
 pub use wait::{free_port, wait_until};
+pub use yaml::yaml;

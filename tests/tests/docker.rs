@@ -11,9 +11,8 @@ fn read(file: &str) -> String {
     fs::read_to_string(repository().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// A YAML file, aliases and merges expanded.
 fn yaml(file: &str) -> Value {
-    serde_saphyr::from_str(&read(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+    standpipe_tests::yaml(&read(file))
 }
 
 fn services() -> Map<String, Value> {

@@ -59,6 +59,8 @@ impl OwnService {
     fn launch(&mut self) -> bool {
         let output = self.script(&["start", "--parent", &std::process::id().to_string()], &[]);
         if output.status.code() == Some(MISSING) {
+            // Which one.
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
             return false;
         }
         assert!(output.status.success(), "{} does not start: {output:?}", self.name);
