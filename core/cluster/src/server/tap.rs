@@ -315,8 +315,8 @@ mod tests {
     #[test]
     fn a_node_is_meant_by_path_or_name_with_an_output_or_without() {
         let mut job = crate::manager::job_for_tests("a");
-        let node = |path: &str| PlannedNode { path: path.to_owned(), ..job.planned.nodes[0].clone() };
-        let node = node("transforms.stats");
+        let (path, role) = ("transforms.stats".to_owned(), "transform".to_owned());
+        let node = PlannedNode { path, role, parallelism: 1, inputs: Vec::new(), collects: false };
         for name in ["transforms.stats", "stats", "stats.late", "transforms.stats.late"] {
             assert!(is_meant(&node, name), "{name}");
         }
