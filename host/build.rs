@@ -6,7 +6,16 @@ use std::{
 };
 
 /// What an author needs, below the root.
-const SOURCES: [&str; 5] = ["Cargo.toml", "core/abi/Cargo.toml", "core/abi/src", "core/sdk/Cargo.toml", "core/sdk/src"];
+const SOURCES: [&str; 8] = [
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "core/abi/Cargo.toml",
+    "core/abi/src",
+    "core/sdk/Cargo.toml",
+    "core/sdk/src",
+];
 
 fn main() -> io::Result<()> {
     let variable = |name: &str| env::var_os(name).map(PathBuf::from).ok_or_else(|| io::Error::other(format!("{name} is not set")));

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 use serde_json::json;
-use standpipe_tests::{Folder, Row, Run, assert_same_rows, last_rows, rows, standpipe};
+use standpipe_tests::{Folder, Row, Run, assert_same_rows, last_rows, read_rows, rows, standpipe};
 
 const FUNCTIONS: &str = "
 functions:
@@ -86,6 +86,51 @@ fn an_aggregate_function_keeps_running_values() {
     }
 }
 
+/// Means over windows that are open at a checkpoint, and over everything; whole numbers, so that sums do not depend on their order.
+const FOLDS: &str = "
+name: folds
+parallelism: 2
+checkpoint: {interval: 100ms, dir: ckpt}
+restart: {strategy: fixed-delay, attempts: 3, delay: 10ms}
+sources:
+  in:
+    connector: generator
+    with:
+      count: 4000
+      rate: 4000
+      splits: 2
+      start: \"2024-01-01 00:00:00\"
+      step: 10ms
+      fields: {k: {kind: choice, values: [1, 2, 3, 4, 5]}, at: {kind: timestamp}, v: {kind: uniform-int, min: 0, max: 99}, w: {kind: uniform-int, min: 1, max: 9}}
+    event_time: {column: at, out_of_orderness: 1s}
+transforms:
+  windows: {input: in, key_by: [k], window: {tumbling: 30s}, aggregate: {mean: \"weighted_avg(v, w)\", n: \"count(*)\"}}
+  totals: {input: in, key_by: [k], aggregate: {mean: \"weighted_avg(v, w)\"}}
+sinks:
+  windows-out: {input: windows, connector: file, with: {path: windows.jsonl}}
+  totals-out: {input: totals, connector: file, with: {path: totals.jsonl}}
+";
+
+#[test]
+fn what_functions_have_folded_goes_on_after_a_crash() {
+    let undisturbed = Folder::new();
+    undisturbed.write("folds.yaml", FOLDS);
+    standpipe(["run", "folds.yaml"]).in_directory(undisturbed.path()).finish().success();
+    let expected = |file: &str| read_rows(undisturbed.at(file));
+    assert!(expected("windows.jsonl").len() >= 10 && expected("totals.jsonl").len() == 5);
+    for processes in ["1", "2"] {
+        let folder = Folder::new();
+        folder.write("folds.yaml", FOLDS);
+        let run =
+            standpipe(["run", "folds.yaml", "--processes", processes]).in_directory(folder.path()).env("STANDPIPE_CRASH_AT", "committed:4");
+        let stderr = run.finish().success().stderr;
+        assert!(stderr.contains("folds: goes on from checkpoint 4 in ckpt/folds"), "{stderr}");
+        for file in ["windows.jsonl", "totals.jsonl"] {
+            assert_same_rows(&format!("{file}, {processes} processes"), &read_rows(folder.at(file)), &expected(file));
+        }
+    }
+}
+
 /// `check` shows one line, which begins with the place.
 #[test]
 fn a_wrong_call_is_one_line_at_check() {
@@ -105,6 +150,8 @@ fn a_wrong_call_is_one_line_at_check() {
         ),
         (good.clone(), aggregate("weighted_avg(price)"), "transforms.t.aggregate.x: weighted_avg: takes 2 arguments, not 1"),
         (good.clone(), aggregate("weighted_avg(distinct price, id)"), "weighted_avg() knows neither DISTINCT nor IGNORE NULLS"),
+        (good.clone(), aggregate("weighted_avg(at, id)"), "weighted_avg() takes float64 as argument 1, not timestamp"),
+        (good.clone(), aggregate("weighted_avg('a', id)"), "weighted_avg() takes float64 as argument 1, not string"),
         (good.clone(), select("weighted_avg(price, id)"), "weighted_avg() is an aggregate function, which only aggregate: can compute"),
         (
             function("{function: nmes}"),

@@ -146,14 +146,14 @@ struct ArrowDeviceArray {
 /* `recover`'s answer: the host must replay the checkpoint's batches (capability `needs_log`). */
 #define STANDPIPE_RECOVER_REPLAY 2
 
-/* The same arguments always give the same result. */
-#define STANDPIPE_VOLATILITY_IMMUTABLE 0
+/* May differ from call to call; of an aggregate function, with the order of rows. Who says nothing promises nothing. */
+#define STANDPIPE_VOLATILITY_VOLATILE 0
 
-/* The same within one run of the job. */
+/* The same arguments give the same result within one run of the job. */
 #define STANDPIPE_VOLATILITY_STABLE 1
 
-/* May differ from call to call. */
-#define STANDPIPE_VOLATILITY_VOLATILE 2
+/* The same arguments always give the same result; of an aggregate function, the same rows in any order. */
+#define STANDPIPE_VOLATILITY_IMMUTABLE 2
 
 /* The plugin was built with the Rust SDK: its tables are reached through abi_stable's root module. */
 #define STANDPIPE_FLAVOUR_RUST 0
@@ -706,18 +706,24 @@ struct StandpipeSinkTable {
 struct StandpipeBinding {
   /* Bytes of this struct that the host knows. */
   uint32_t size;
-  /* One of the `VOLATILITY_` constants; of a scalar function. */
+  /* One of the `VOLATILITY_` constants. */
   uint32_t volatility;
-  /* A struct type with one child per argument: the types that the function wants, to which the host casts. Released, as it comes: those that they have. */
+  /* A struct type with one child per argument: the types that the function wants, to which the host casts where that loses nothing. Released, as it comes: those that
+   * they have. Any of them may be null, whatever is said here. */
   struct ArrowSchema arguments;
-  /* A struct type with one child: the result. */
+  /* A struct type with one child: the result. Only if it says that it may be null, it may. */
   struct ArrowSchema result;
-  /* A struct type with the columns of `state`; of an aggregate function. */
+  /* A struct type with the columns of `state`, one at least, by whose names a checkpoint keeps them; of an aggregate function. Any of them may be null. */
   struct ArrowSchema state;
+  /* Grows when the meaning of the state changes: that of another version is not taken back. Of an aggregate function, from 1; 0 counts as 1. */
+  uint32_t state_version;
+  /* Zero. */
+  uint32_t reserved;
 };
 
-/* Type-checks a call. `config` is a JSON object, `arguments` a struct type with one child per argument, whose metadata may say more; `function` gets what is bound. No I/O:
- * `standpipe check` makes this call. */
+/* Type-checks a call. `config` is a JSON object, `arguments` a struct type with one child per argument, of which there may be none or too many; their metadata may say more
+ * (`LITERAL`). `function` gets what is bound. No I/O: `standpipe check` makes this call. It may be made several times for one call in a pipeline, in every process of the
+ * job, with the types that were wanted too: the same question has the same answer. */
 typedef StandpipeStatus (*StandpipeBindFn)(struct StandpipeSlice config,
                                            const struct ArrowSchema *arguments,
                                            struct StandpipeBinding *out,

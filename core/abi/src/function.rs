@@ -1,7 +1,7 @@
 //! Functions and lookups: scalar functions are pure and run where the expression runs; aggregates are told which group each row belongs to; lookups join a stream
 //! with something outside.
 //!
-//! A function is bound to the types of its arguments once per call in a pipeline; what is bound never changes, and may be used on any thread, on several at once. An
+//! A function is bound to the types of its arguments; what is bound never changes, and may be used on any thread, on several at once. An
 //! accumulator's calls come one after another, but not all on one thread.
 
 use crate::{
@@ -13,26 +13,34 @@ use crate::{
 };
 use std::ffi::c_void;
 
-/// The same arguments always give the same result.
-pub const VOLATILITY_IMMUTABLE: u32 = 0;
-/// The same within one run of the job.
+/// May differ from call to call; of an aggregate function, with the order of rows. Who says nothing promises nothing.
+pub const VOLATILITY_VOLATILE: u32 = 0;
+/// The same arguments give the same result within one run of the job.
 pub const VOLATILITY_STABLE: u32 = 1;
-/// May differ from call to call.
-pub const VOLATILITY_VOLATILE: u32 = 2;
+/// The same arguments always give the same result; of an aggregate function, the same rows in any order.
+pub const VOLATILITY_IMMUTABLE: u32 = 2;
+
+/// The key in the metadata of an argument that is a literal: its value as JSON (`null`, `true`, `7`, `0.5`, `"text"`). For texts, numbers that JSON has, and booleans.
+pub const LITERAL: &str = "standpipe.literal";
 
 /// What a function is for arguments of certain types. The schemas are moved to the host.
 #[repr(C)]
 pub struct Binding {
     /// Bytes of this struct that the host knows.
     pub size: u32,
-    /// One of the `VOLATILITY_` constants; of a scalar function.
+    /// One of the `VOLATILITY_` constants.
     pub volatility: u32,
-    /// A struct type with one child per argument: the types that the function wants, to which the host casts. Released, as it comes: those that they have.
+    /// A struct type with one child per argument: the types that the function wants, to which the host casts where that loses nothing. Released, as it comes: those that
+    /// they have. Any of them may be null, whatever is said here.
     pub arguments: ArrowSchema,
-    /// A struct type with one child: the result.
+    /// A struct type with one child: the result. Only if it says that it may be null, it may.
     pub result: ArrowSchema,
-    /// A struct type with the columns of `state`; of an aggregate function.
+    /// A struct type with the columns of `state`, one at least, by whose names a checkpoint keeps them; of an aggregate function. Any of them may be null.
     pub state: ArrowSchema,
+    /// Grows when the meaning of the state changes: that of another version is not taken back. Of an aggregate function, from 1; 0 counts as 1.
+    pub state_version: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 impl Binding {
@@ -41,10 +49,12 @@ impl Binding {
     pub const fn empty() -> Self {
         Self {
             size: size_of::<Self>() as u32,
-            volatility: VOLATILITY_IMMUTABLE,
+            volatility: VOLATILITY_VOLATILE,
             arguments: ArrowSchema::empty(),
             result: ArrowSchema::empty(),
             state: ArrowSchema::empty(),
+            state_version: 1,
+            reserved: 0,
         }
     }
 }
@@ -55,8 +65,9 @@ impl Default for Binding {
     }
 }
 
-/// Type-checks a call. `config` is a JSON object, `arguments` a struct type with one child per argument, whose metadata may say more; `function` gets what is bound. No I/O:
-/// `standpipe check` makes this call.
+/// Type-checks a call. `config` is a JSON object, `arguments` a struct type with one child per argument, of which there may be none or too many; their metadata may say more
+/// ([`LITERAL`]). `function` gets what is bound. No I/O: `standpipe check` makes this call. It may be made several times for one call in a pipeline, in every process of the
+/// job, with the types that were wanted too: the same question has the same answer.
 pub type BindFn = unsafe extern "C" fn(
     config: Slice,
     arguments: *const ArrowSchema,

@@ -172,7 +172,7 @@ growing! {
     EnumeratorTable: destroy,
     TransformTable: destroy,
     SinkTable: destroy,
-    Binding: state,
+    Binding: reserved,
     ScalarTable: unbind,
     AggregateTable: destroy,
     LookupTable: destroy,

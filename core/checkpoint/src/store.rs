@@ -347,9 +347,16 @@ impl Store {
     /// When the store does not answer, or the newest cannot be read: an older one in its place would repeat what the newest covers.
     pub fn latest(&self) -> Result<Option<Manifest>, CheckpointError> {
         self.wait(async {
-            match self.names_of_checkpoints().await?.holding.last() {
-                Some(name) => self.manifest(*name).await.map(Some),
-                None => Ok(None),
+            let mut missing = None;
+            loop {
+                let Some(name) = self.names_of_checkpoints().await?.holding.last().copied() else { return Ok(None) };
+                match self.manifest(name).await {
+                    // A process that still runs the job has taken newer ones meanwhile, and removed this one.
+                    Err(CheckpointError::Store { source: object_store::Error::NotFound { .. }, .. }) if missing != Some(name) => {
+                        missing = Some(name);
+                    }
+                    read => return read.map(Some),
+                }
             }
         })
     }

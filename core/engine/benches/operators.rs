@@ -83,7 +83,7 @@ fn measure(name: &str, mut round: impl FnMut()) {
 
 fn windowed(name: &str, function: Arc<datafusion_expr::AggregateUDF>, argument: Arc<dyn PhysicalExpr>) -> WindowAggregate {
     let function = AggregateExprBuilder::new(function, vec![argument]).schema(schema()).alias(name).build().unwrap();
-    WindowAggregate { name: name.to_owned(), function: Arc::new(function), text: String::new() }
+    WindowAggregate { name: name.to_owned(), function: Arc::new(function), state: None, text: String::new() }
 }
 
 fn window() -> Window {

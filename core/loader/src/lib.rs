@@ -23,6 +23,7 @@ pub use kinds::{AggregateKind, DeploymentKind, ScalarKind, SinkKind, SourceKind,
 pub use library::inspect;
 pub use search::{SearchEntry, SearchPath};
 
+pub use standpipe_sdk::abi::function::LITERAL;
 pub use standpipe_sdk::{
     CloseReason, Committable, Error, ErrorCode, LogLevel, MetricKind, Recovered, Rejection as Rejected, TimeDomain, Timer, Volatility,
     Written, bundle,

@@ -239,6 +239,8 @@ pub struct WindowAggregate {
     pub name: String,
     /// Function and arguments over the input.
     pub function: Arc<AggregateFunctionExpr>,
+    /// Of a plugin's function: the names of its state's columns. Its accumulator's state is not consumed by looking at it.
+    pub state: Option<Vec<String>>,
     /// As written.
     pub text: String,
 }

@@ -36,7 +36,7 @@ use arrow_array::ArrayRef;
 use arrow_schema::{DataType, Field, FieldRef};
 use std::sync::Arc;
 
-/// Whether the same arguments give the same result.
+/// Whether the same arguments give the same result; of an aggregate function, the same rows in any order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Volatility {
     /// Always: a call with constants alone is computed once, when the pipeline is planned.
@@ -57,10 +57,25 @@ pub struct Bound<F> {
     pub arguments: Vec<DataType>,
     /// What it gives; its name does not matter.
     pub result: Field,
-    /// See [`Volatility`]; of a scalar function.
+    /// See [`Volatility`].
     pub volatility: Volatility,
-    /// The columns of an accumulator's state; of an aggregate function.
+    /// The columns of an accumulator's state, one at least; of an aggregate function. A checkpoint keeps them by their names.
     pub state: Vec<FieldRef>,
+    /// Grows when the meaning of the state changes: that of another version is not taken back.
+    pub state_version: u32,
+}
+
+/// The value of an argument that is a literal, as JSON; none of any other, or of a type that JSON has not.
+///
+/// ```
+/// # use arrow_schema::{DataType, Field};
+/// let metadata = [("standpipe.literal".to_owned(), "7".to_owned())].into();
+/// let argument = Field::new("argument", DataType::Int64, false).with_metadata(metadata);
+/// assert_eq!(standpipe_sdk::function::literal(&argument), Some(7.into()));
+/// ```
+#[must_use]
+pub fn literal(argument: &Field) -> Option<serde_json::Value> {
+    serde_json::from_str(argument.metadata().get(standpipe_abi::function::LITERAL)?).ok()
 }
 
 impl<F> Bound<F> {
@@ -68,13 +83,27 @@ impl<F> Bound<F> {
     #[must_use]
     pub fn new(function: F, arguments: impl IntoIterator<Item = DataType>, result: DataType) -> Self {
         let result = Field::new("result", result, true);
-        Self { function, arguments: arguments.into_iter().collect(), result, volatility: Volatility::Immutable, state: Vec::new() }
+        Self {
+            function,
+            arguments: arguments.into_iter().collect(),
+            result,
+            volatility: Volatility::Immutable,
+            state: Vec::new(),
+            state_version: 1,
+        }
     }
 
     /// With these columns of state.
     #[must_use]
     pub fn with_state<'a>(mut self, columns: impl IntoIterator<Item = (&'a str, DataType)>) -> Self {
         self.state = columns.into_iter().map(|(name, data_type)| Arc::new(Field::new(name, data_type, true))).collect();
+        self
+    }
+
+    /// With state of that version.
+    #[must_use]
+    pub fn with_state_version(mut self, version: u32) -> Self {
+        self.state_version = version;
         self
     }
 
@@ -100,7 +129,7 @@ pub trait ScalarFunction: Sized + Send + Sync + 'static {
     /// What stands under `with:` of a pipeline's `functions:`.
     type Config: Config;
 
-    /// Checks a call with arguments of these types. No I/O.
+    /// Checks a call with arguments of these types. No I/O. It may be asked again for the same call, also with the types that it wanted: the same question has the same answer.
     ///
     /// # Errors
     /// When it takes no such arguments, or the configuration is wrong; both are shown where the expression is.

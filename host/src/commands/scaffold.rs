@@ -74,7 +74,16 @@ impl Names {
             return Err(Failure::error(Code::Usage, format!("{name:?} is the name of something else already; choose another")));
         }
         let library = name.replace('-', "_");
-        let type_name = name.split(['-', '_']).map(capitalized).collect();
+        // With its kind behind it: it meets nothing that a template imports, whatever the name.
+        let suffix = match kind {
+            ScaffoldKind::Source => "Source",
+            ScaffoldKind::Transform | ScaffoldKind::KeyedTransform => "Transform",
+            ScaffoldKind::Sink => "Sink",
+            // `ScalarFunction` and `AggregateFunction` are traits.
+            ScaffoldKind::Function => "Fn",
+            ScaffoldKind::Deployment => "Mode",
+        };
+        let type_name = name.split(['-', '_']).map(capitalized).chain([suffix.to_owned()]).collect();
         let kind = if matches!(kind, ScaffoldKind::Function) { library.clone() } else { name.to_owned() };
         Ok(Self { crate_name: name.to_owned(), library, kind, type_name })
     }
@@ -150,20 +159,26 @@ fn files(arguments: &NewArguments, names: &Names) -> anyhow::Result<Vec<(PathBuf
             sdk.display().to_string()
         }
     };
+    let source = match arguments.sdk {
+        None => "- `standpipe/` is the SDK's source, as the `standpipe` that wrote this crate has it.\n",
+        Some(_) => "",
+    };
     let run = next(names, arguments.kind).iter().map(|line| format!("$ {line}\n")).collect::<String>();
     let mut files = vec![
         (PathBuf::from("Cargo.toml"), names.fill(&MANIFEST.replace("%sdk%", &sdk))),
-        (PathBuf::from("README.md"), names.fill(&README.replace("%what%", what).replace("%run%", &run))),
+        (PathBuf::from("README.md"), names.fill(&README.replace("%what%", what).replace("%run%", &run).replace("%source%", source))),
         (PathBuf::from("pipeline.yaml"), names.fill(pipeline)),
         (PathBuf::from("src/lib.rs"), names.fill(code)),
         (PathBuf::from(".gitignore"), "/target\n".to_owned()),
     ];
-    if arguments.sdk.is_none() {
-        let source = |(path, text): &(&str, &str)| {
-            let text = if *path == "Cargo.toml" { sdk_workspace(text) } else { (*text).to_owned() };
-            (Path::new(SDK_FOLDER).join(path), text)
-        };
-        files.extend(SDK.iter().map(source));
+    for (path, text) in SDK {
+        match *path {
+            // The versions that this release was tested with: Cargo keeps those that the crate needs.
+            "Cargo.lock" => files.push((PathBuf::from(path), (*text).to_owned())),
+            _ if arguments.sdk.is_some() => {}
+            "Cargo.toml" => files.push((Path::new(SDK_FOLDER).join(path), sdk_workspace(text))),
+            _ => files.push((Path::new(SDK_FOLDER).join(path), (*text).to_owned())),
+        }
     }
     Ok(files)
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::manifest::NodeState;
 use arrow::array::{ArrayRef, Int64Array, UInt16Array};
-use std::{collections::BTreeMap, fs, path::Path as FilePath, sync::Arc};
+use std::{collections::BTreeMap, fs, path::Path as FilePath, sync::Arc, thread};
 
 fn store(folder: &FilePath) -> Store {
     Store::open(Location::open(&folder.display().to_string(), &[]).unwrap(), "job").unwrap()
@@ -314,4 +314,26 @@ fn a_savepoint_is_copied_and_a_job_goes_on_from_the_copy_alone() {
     fs::write(copied, "x").unwrap();
     assert!(from.copy(&found.manifest, &third.path().display().to_string()).is_err());
     assert!(store(third.path()).list().unwrap().is_empty());
+}
+
+#[test]
+fn the_newest_is_found_while_others_come_and_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    add(&store, 1, 1, Kind::Checkpoint, vec![]);
+    thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            for id in 2..200 {
+                add(&store, id, 1, Kind::Checkpoint, vec![]);
+                store.retain(1).unwrap();
+            }
+        });
+        let mut newest = 1;
+        while !writing.is_finished() {
+            let found = store.latest().unwrap().unwrap().id;
+            assert!(found >= newest);
+            newest = found;
+        }
+    });
+    assert_eq!(store.latest().unwrap().unwrap().id, 199);
 }

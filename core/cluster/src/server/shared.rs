@@ -230,6 +230,8 @@ impl Shared {
     /// belongs to `span`. Blocks.
     pub(super) fn submit(&self, mut bundle: Bundle, id: Option<String>, span: &Span) -> Result<String, Refused> {
         if let Some(known) = id.as_deref().and_then(|id| self.look(|manager| known(manager, id, &bundle))) {
+            // What is known may not be kept yet: who keeps it has the store.
+            drop(self.store.lock());
             return known;
         }
         if self.look(|manager| manager.jobs().values().filter(|job| !job.is_over()).count()) >= MOST_JOBS {

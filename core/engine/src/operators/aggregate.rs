@@ -9,7 +9,7 @@
 //! What `each` and `final` give depends on the order of the rows of each key alone, not on batches; `changes` is coalesced per batch. Without key columns all rows are
 //! of one key. State stays for every key that ever came.
 //!
-//! Snapshot: the table `keys`, a row per key, or per key that has changed: `key_group`, `key`, then each aggregate's state columns, named `AGGREGATE.n`.
+//! Snapshot: the table `keys`, a row per key, or per key that has changed: `key_group`, `key`, then each aggregate's state columns, named `AGGREGATE.n`, of a plugin's function `AGGREGATE.NAME`.
 
 use super::{arrow_error, data_error, stateless::evaluate};
 use crate::operator::{END, Emitter, Micros, Operator, OperatorError, Snapshot};
@@ -188,7 +188,7 @@ impl Aggregate {
         let mut columns = Vec::new();
         for function in &self.functions {
             let states = function.accumulator.state(ids).map_err(|error| error.at(&self.node, &function.name))?;
-            for (at, state) in states.into_iter().enumerate() {
+            for (at, state) in function.accumulator.state_names().iter().zip(states) {
                 columns.push((Arc::new(Field::new(format!("{}.{at}", function.name), state.data_type().clone(), true)), state));
             }
         }
@@ -208,7 +208,8 @@ impl Aggregate {
         }
         for function in &mut self.functions {
             let types = function.accumulator.state_types();
-            let state = types.iter().enumerate().map(|(at, data_type)| {
+            let names = function.accumulator.state_names();
+            let state = names.iter().zip(&types).map(|(at, data_type)| {
                 let name = format!("{}.{at}", function.name);
                 let state = column(&rows, &name)?;
                 let fits = state.data_type() == data_type;

@@ -84,7 +84,12 @@ impl Window {
             let expressions = aggregate.function.expressions();
             let range = arguments.len()..arguments.len() + expressions.len();
             arguments.extend(expressions);
-            functions.push(WindowFunction { name: aggregate.name.clone(), function: Arc::clone(&aggregate.function), arguments: range });
+            functions.push(WindowFunction {
+                name: aggregate.name.clone(),
+                function: Arc::clone(&aggregate.function),
+                arguments: range,
+                state: aggregate.state.clone(),
+            });
         }
         let window = Self {
             node: path.to_owned(),

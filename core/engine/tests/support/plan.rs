@@ -132,7 +132,7 @@ impl Builder {
         let schema = self.schema(from);
         let aggregate = |udaf, argument: Arc<dyn PhysicalExpr>, name: &str| {
             let function = AggregateExprBuilder::new(udaf, vec![argument]).schema(Arc::clone(&schema)).alias(name).build().unwrap();
-            WindowAggregate { name: name.to_owned(), function: Arc::new(function), text: name.to_owned() }
+            WindowAggregate { name: name.to_owned(), function: Arc::new(function), state: None, text: name.to_owned() }
         };
         let n = || col("n", &schema).unwrap();
         let aggregates = vec![

@@ -29,6 +29,8 @@ use std::sync::Arc;
 pub(crate) struct Windowed {
     pub(crate) function: Arc<AggregateFunctionExpr>,
     pub(crate) field: Field,
+    /// See [`WindowAggregate::state`](crate::plan::WindowAggregate::state).
+    pub(crate) state: Option<Vec<String>>,
 }
 
 /// An aggregate without a window.
@@ -69,7 +71,9 @@ impl Expressions {
             })?;
             let found = function.field();
             let field = Field::new(name, found.data_type().clone(), found.is_nullable());
-            Ok(Windowed { field: like_argument(field, &call, scope), function })
+            let state = function.fun().inner().downcast_ref::<PluginAggregate>().and_then(PluginAggregate::function);
+            let state = state.map(|function| function.state_names());
+            Ok(Windowed { field: like_argument(field, &call, scope), function, state })
         })
     }
 
@@ -156,7 +160,10 @@ impl Expressions {
     fn call(&self, text: &str, scope: &Scope) -> Result<AggregateFunction, Fault> {
         let written = self.parse(text, scope)?;
         refuse(&written, false)?;
-        let coerced = self.plan(text, scope, || plugin::bound(self.simplifier(scope).coerce(written, &scope.columns)?, &scope.columns))?;
+        let coerced = self.plan(text, scope, || {
+            let simplifier = self.simplifier(scope);
+            simplifier.coerce(plugin::bound(written, &simplifier, &scope.columns)?, &scope.columns)
+        })?;
         let call = match unaliased(coerced) {
             Expr::AggregateFunction(call) => call,
             _ => {

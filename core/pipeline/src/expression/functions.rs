@@ -56,24 +56,17 @@ impl Functions {
             Arc::new(datafusion_functions_aggregate::planner::AggregateFunctionPlanner),
         ];
         let is_new = |function: &PluginFunction| !scalars.contains_key(&function.name) && !aggregates.contains_key(&function.name);
-        let plugins: BTreeMap<String, PluginFunction> =
-            plugins.into_iter().filter(is_new).map(|function| (function.name.clone(), function)).collect();
-        for (name, function) in &plugins {
-            match &function.kind {
-                FunctionKind::Scalar(kind) => {
-                    scalars.insert(name.clone(), Arc::new(PluginScalar::new(name, kind, &function.config).into()));
-                }
-                FunctionKind::Aggregate(kind) => {
-                    aggregates.insert(name.clone(), Arc::new(PluginAggregate::new(name, kind, &function.config).into()));
-                }
-            }
+        let mut named = BTreeMap::new();
+        for function in plugins.into_iter().filter(is_new) {
+            // The first of a name counts, as everywhere.
+            named.entry(function.name.clone()).or_insert(function);
         }
-        Self { scalars, aggregates, plugins, called: Mutex::default(), planners, options: ConfigOptions::default() }
+        Self { scalars, aggregates, plugins: named, called: Mutex::default(), planners, options: ConfigOptions::default() }
     }
 
     /// Whether there is a function of that name that is no plugin's.
     pub(crate) fn is_built_in(&self, name: &str) -> bool {
-        !self.plugins.contains_key(name) && (self.scalars.contains_key(name) || self.aggregates.contains_key(name))
+        self.scalars.contains_key(name) || self.aggregates.contains_key(name)
     }
 
     /// The functions of plugins that were asked for, by name.
@@ -82,15 +75,16 @@ impl Functions {
         self.plugins.into_iter().filter(|(name, _)| called.contains(name)).map(|(_, function)| function).collect()
     }
 
-    fn note(&self, name: &str) {
-        if self.plugins.contains_key(name) {
-            self.called.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
-        }
+    /// The function of a plugin, which is called now.
+    fn of_plugin(&self, name: &str) -> Option<&PluginFunction> {
+        let function = self.plugins.get(name)?;
+        self.called.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        Some(function)
     }
 
     /// All names that can be called.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> + Clone {
-        self.scalars.keys().chain(self.aggregates.keys()).map(String::as_str)
+        self.scalars.keys().chain(self.aggregates.keys()).chain(self.plugins.keys()).map(String::as_str)
     }
 }
 
@@ -104,8 +98,11 @@ impl ContextProvider for Functions {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.note(name);
-        self.scalars.get(name).cloned()
+        let of_plugin = || match self.of_plugin(name)? {
+            PluginFunction { kind: FunctionKind::Scalar(kind), config, .. } => Some(Arc::new(PluginScalar::new(name, kind, config).into())),
+            _ => None,
+        };
+        self.scalars.get(name).cloned().or_else(of_plugin)
     }
 
     fn get_higher_order_meta(&self, _: &str) -> Option<Arc<HigherOrderUDF>> {
@@ -113,8 +110,13 @@ impl ContextProvider for Functions {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        self.note(name);
-        self.aggregates.get(name).cloned()
+        let of_plugin = || match self.of_plugin(name)? {
+            PluginFunction { kind: FunctionKind::Aggregate(kind), config, .. } => {
+                Some(Arc::new(PluginAggregate::new(name, kind, config).into()))
+            }
+            _ => None,
+        };
+        self.aggregates.get(name).cloned().or_else(of_plugin)
     }
 
     fn get_window_meta(&self, _: &str) -> Option<Arc<WindowUDF>> {

@@ -148,7 +148,7 @@ impl Expressions {
         refuse(&expr, true)?;
         self.plan(text, scope, || {
             let simplifier = self.simplifier(scope);
-            let coerced = plugin::bound(simplifier.coerce(expr, &scope.columns)?, &scope.columns)?;
+            let coerced = simplifier.coerce(plugin::bound(expr, &simplifier, &scope.columns)?, &scope.columns)?;
             constants::check(&coerced)?;
             simplifier.simplify(coerced)
         })

@@ -24,7 +24,12 @@ impl Planner<'_> {
         let compile = |column: &NamedExpression| {
             let (name, expression) = (&column.name.value, &column.expression);
             let windowed = self.compiled(self.expressions.windowed(name, expression, &scope), expression, &column.path)?;
-            let aggregate = WindowAggregate { name: name.clone(), function: windowed.function, text: expression.written.clone() };
+            let aggregate = WindowAggregate {
+                name: name.clone(),
+                function: windowed.function,
+                state: windowed.state,
+                text: expression.written.clone(),
+            };
             Some((aggregate, windowed.field))
         };
         let aggregates: Vec<Option<(WindowAggregate, Field)>> = columns.iter().map(compile).collect();

@@ -87,6 +87,7 @@ unsafe fn bind<C: Config, F>(
             arguments: convert::export_schema(&columns.arguments)?,
             result: convert::export_schema(&columns.result)?,
             state: convert::export_schema(&columns.state)?,
+            state_version: bound.state_version,
             ..Binding::empty()
         };
         unsafe { fill(out, said) }?;

@@ -41,6 +41,8 @@ mod sealed {
 
     pub trait Callable: Sized {
         type Table: Copy + Send + Sync;
+        /// It has state.
+        const FOLDS: bool;
         fn read(tables: &Tables<'_>) -> Result<Self::Table, String>;
         fn functions(table: &Self::Table) -> (BindFn, UnbindFn);
         fn made(bound: Bound, table: Self::Table) -> Self;
@@ -107,7 +109,7 @@ impl<T: Callable> FunctionKind<T> {
         }
         // From here on what was bound is freed whatever happens.
         let pointer = Pointer { function, unbind };
-        let read = sensible(|| Said::read(&out, &given)).map_err(failure)?;
+        let read = sensible(|| Said::read(&out, &given, T::FOLDS)).map_err(failure)?;
         Ok(T::made(Bound { pointer, said: read, origin: Arc::clone(origin) }, self.kind.table))
     }
 }
@@ -117,20 +119,24 @@ struct Said {
     arguments: SchemaRef,
     result: SchemaRef,
     state: SchemaRef,
+    state_version: u32,
     volatility: Volatility,
 }
 
 impl Said {
-    fn read(out: &Binding, given: &Schema) -> Result<Self> {
+    fn read(out: &Binding, given: &Schema, folds: bool) -> Result<Self> {
         // SAFETY: the plugin keeps the rules of the Arrow C data interface.
-        let schema = |schema: &abi::ArrowSchema| unsafe { convert::import_fields(schema) }.map(|fields| Arc::new(Schema::new(fields)));
-        let (result, state) = (schema(&out.result)?, schema(&out.state)?);
+        let fields = |schema: &abi::ArrowSchema| unsafe { convert::import_fields(schema) };
+        let (result, state) = (Arc::new(Schema::new(fields(&out.result)?)), nullable(&fields(&out.state)?));
+        if folds && state.fields().is_empty() {
+            return Err(broken("binds without columns of state: no checkpoint could keep it"));
+        }
         if result.fields().len() != 1 {
             return Err(broken(&format!("binds to {} results", result.fields().len())));
         }
         let arguments = match out.arguments.is_released() {
-            true => Arc::new(given.clone()),
-            false => schema(&out.arguments)?,
+            true => nullable(given.fields()),
+            false => nullable(&fields(&out.arguments)?),
         };
         if arguments.fields().len() != given.fields().len() {
             return Err(broken(&format!("wants {} arguments of {}", arguments.fields().len(), given.fields().len())));
@@ -141,8 +147,13 @@ impl Said {
             // One that is not known is the one that promises least.
             _ => Volatility::Volatile,
         };
-        Ok(Self { arguments, result, state, volatility })
+        Ok(Self { arguments, result, state, state_version: out.state_version.max(1), volatility })
     }
+}
+
+/// Arguments and state may be null, whatever is said of them.
+fn nullable(fields: &[FieldRef]) -> SchemaRef {
+    Arc::new(Schema::new(fields.iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()))
 }
 
 struct Pointer {
@@ -240,6 +251,7 @@ bound!(ScalarFunction);
 
 impl sealed::Callable for ScalarFunction {
     type Table = ScalarTable;
+    const FOLDS: bool = false;
 
     fn read(tables: &Tables<'_>) -> Result<ScalarTable, String> {
         tables.read("scalar/1")
@@ -280,6 +292,7 @@ bound!(AggregateFunction);
 
 impl sealed::Callable for AggregateFunction {
     type Table = AggregateTable;
+    const FOLDS: bool = true;
 
     fn read(tables: &Tables<'_>) -> Result<AggregateTable, String> {
         tables.read("aggregate/1")
@@ -299,6 +312,16 @@ impl AggregateFunction {
     #[must_use]
     pub fn state(&self) -> &SchemaRef {
         &self.bound.said.state
+    }
+
+    /// What the columns of its state are called in a checkpoint: with their version, unless it is the first.
+    #[must_use]
+    pub fn state_names(&self) -> Vec<String> {
+        let name = |field: &FieldRef| match self.bound.said.state_version {
+            1 => field.name().clone(),
+            version => format!("{}.v{version}", field.name()),
+        };
+        self.bound.said.state.fields().iter().map(name).collect()
     }
 
     /// An accumulator without groups.

@@ -55,6 +55,10 @@ pub(in crate::operators) trait Accumulator: Send {
     fn state(&self, ids: &[u32]) -> Result<Vec<ArrayRef>>;
     /// The types of the state columns.
     fn state_types(&self) -> Vec<DataType>;
+    /// What they are called in a checkpoint.
+    fn state_names(&self) -> Vec<String> {
+        (0..self.state_types().len()).map(|at| at.to_string()).collect()
+    }
     /// Takes state back, for keys that have none.
     fn restore(&mut self, ids: &[u32], groups: usize, state: &[ArrayRef]) -> Result<()>;
     /// Forgets everything.

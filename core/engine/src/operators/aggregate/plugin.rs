@@ -62,6 +62,10 @@ impl Accumulator for PluginFold {
         self.groups.function().state().fields().iter().map(|field| field.data_type().clone()).collect()
     }
 
+    fn state_names(&self) -> Vec<String> {
+        self.groups.function().state_names()
+    }
+
     fn restore(&mut self, ids: &[u32], _: usize, state: &[ArrayRef]) -> Result<()> {
         Ok(self.groups.merge(ids, state)?)
     }

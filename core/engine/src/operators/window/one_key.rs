@@ -27,7 +27,7 @@ fn window(input: &SchemaRef, function: &Arc<AggregateUDF>, distinct: bool) -> Wi
         time: 0,
         assigner: WindowAssigner::Tumbling { size: Duration::from_secs(1), offset: Duration::ZERO },
         allowed_lateness: Duration::ZERO,
-        aggregates: vec![WindowAggregate { name: "total".to_owned(), function, text: String::new() }],
+        aggregates: vec![WindowAggregate { name: "total".to_owned(), function, state: None, text: String::new() }],
     };
     Window::new("transforms.stats", &node, input, Arc::new(output), &testing::settings()).unwrap()
 }

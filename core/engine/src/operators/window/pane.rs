@@ -17,6 +17,8 @@ pub(super) struct WindowFunction {
     pub(super) name: String,
     pub(super) function: Arc<AggregateFunctionExpr>,
     pub(super) arguments: Range<usize>,
+    /// Of a plugin's function: the names of its state's columns. Looking at its state consumes nothing.
+    pub(super) state: Option<Vec<String>>,
 }
 
 /// What went wrong; the operator adds its name.
@@ -139,13 +141,17 @@ impl Pane {
         Ok(Fired { index: self.index, aggregates })
     }
 
-    /// The state columns of each function, a row per key. The accumulators are emptied by it and filled again.
+    /// The state columns of each function, a row per key. Accumulators that are emptied by it are filled again.
     pub(super) fn state(&mut self, functions: &[WindowFunction]) -> Result<Vec<Vec<ArrayRef>>, Failure> {
         let states: Vec<Vec<ArrayRef>> =
             self.accumulators.iter_mut().map(|accumulator| accumulator.state(EmitTo::All)).collect::<Result<_, _>>()?;
-        self.accumulators = accumulators(functions)?;
         let groups: Vec<usize> = (0..self.index.len()).collect();
-        self.merge_states(&states, &groups)?;
+        for ((kept, function), state) in
+            self.accumulators.iter_mut().zip(functions).zip(&states).filter(|((_, function), _)| function.state.is_none())
+        {
+            *kept = accumulator(function)?;
+            kept.merge_batch(state, &groups, self.index.len())?;
+        }
         Ok(states)
     }
 
@@ -167,15 +173,16 @@ impl Pane {
 }
 
 fn accumulators(functions: &[WindowFunction]) -> Result<Vec<Box<dyn GroupsAccumulator>>, DataFusionError> {
-    let accumulator = |function: &WindowFunction| {
-        if let Some(own) = sum::checked(function)?.or_else(|| extreme::of_floats(function)) {
-            return Ok(own);
-        }
-        let function = Arc::clone(&function.function);
-        if function.groups_accumulator_supported() {
-            return function.create_groups_accumulator();
-        }
-        Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())) as Box<dyn GroupsAccumulator>)
-    };
     functions.iter().map(accumulator).collect()
+}
+
+fn accumulator(function: &WindowFunction) -> Result<Box<dyn GroupsAccumulator>, DataFusionError> {
+    if let Some(own) = sum::checked(function)?.or_else(|| extreme::of_floats(function)) {
+        return Ok(own);
+    }
+    let function = Arc::clone(&function.function);
+    if function.groups_accumulator_supported() {
+        return function.create_groups_accumulator();
+    }
+    Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
 }

@@ -1,6 +1,9 @@
 //! The window's tables: `panes` and `watermark`.
 
-use super::{Window, pane::Failure};
+use super::{
+    Window,
+    pane::{Failure, WindowFunction},
+};
 use crate::operator::Snapshot;
 use arrow::{
     array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array},
@@ -20,9 +23,12 @@ const PANES: &str = "panes";
 const START: &str = "window_start";
 const WATERMARK: &str = "watermark";
 
-/// The state columns of an aggregate by name: `n.0`, `n.1`.
-fn state_column(aggregate: &str, at: usize) -> String {
-    format!("{aggregate}.{at}")
+/// A state column of an aggregate: `n.0`, `n.1`; of a plugin's function as it calls it, `mean.weights`.
+fn state_column(function: &WindowFunction, at: usize) -> String {
+    match function.state.as_ref().and_then(|names| names.get(at)) {
+        Some(name) => format!("{}.{name}", function.name),
+        None => format!("{}.{at}", function.name),
+    }
 }
 
 impl Window {
@@ -34,7 +40,7 @@ impl Window {
             let starts: ArrayRef = Arc::new(Int64Array::from(vec![*start; ids.len()]));
             let mut columns: Vec<(FieldRef, ArrayRef)> = vec![(Arc::new(Field::new(START, DataType::Int64, false)), starts)];
             for (function, state) in self.functions.iter().zip(states) {
-                let field = |at, array: &ArrayRef| Arc::new(Field::new(state_column(&function.name, at), array.data_type().clone(), true));
+                let field = |at, array: &ArrayRef| Arc::new(Field::new(state_column(function, at), array.data_type().clone(), true));
                 columns.extend(state.into_iter().enumerate().map(|(at, array)| (field(at, &array), array)));
             }
             for (part, ids) in ids.chunks(KEYS_OF_A_TABLE).enumerate() {
@@ -84,8 +90,7 @@ impl Window {
         let mut states = Vec::with_capacity(self.functions.len());
         for function in &self.functions {
             let fields = function.function.state_fields()?;
-            let of_function =
-                fields.iter().enumerate().map(|(at, field)| state(&rows, &state_column(&function.name, at), field.data_type()));
+            let of_function = fields.iter().enumerate().map(|(at, field)| state(&rows, &state_column(function, at), field.data_type()));
             states.push(of_function.collect::<Result<Vec<_>, _>>()?);
         }
         for (start, rows) in rows_of_pane {

@@ -19,7 +19,7 @@ const OFFSET: i64 = 20;
 
 fn aggregate(name: &str, function: Arc<AggregateUDF>, argument: Arc<dyn PhysicalExpr>) -> WindowAggregate {
     let function = AggregateExprBuilder::new(function, vec![argument]).schema(schema()).alias(name).build().unwrap();
-    WindowAggregate { name: name.to_owned(), function: Arc::new(function), text: String::new() }
+    WindowAggregate { name: name.to_owned(), function: Arc::new(function), state: None, text: String::new() }
 }
 
 fn node(lateness: i64) -> WindowNode {

@@ -1,6 +1,6 @@
 //! Aggregate functions: in a window behind DataFusion's interface of groups; without one the engine takes what is bound itself.
 
-use super::{refused, signature, untold};
+use super::{Callable, refused, signature, untold};
 use arrow_array::{ArrayRef, BooleanArray};
 use arrow_schema::{DataType, FieldRef};
 use datafusion_common::{DataFusionError, Result, ScalarValue, internal_err, plan_err};
@@ -28,7 +28,7 @@ pub(in crate::expression) struct PluginAggregate {
 
 impl PluginAggregate {
     pub(in crate::expression) fn new(name: &str, kind: &AggregateKind, config: &Value) -> Self {
-        let signature = signature(kind.bind(config, &[]).is_ok(), Volatility::Immutable);
+        let signature = signature(Volatility::Immutable);
         Self { name: name.to_owned(), kind: kind.clone(), config: Arc::new(config.clone()), bound: None, signature }
     }
 
@@ -54,6 +54,16 @@ impl PluginAggregate {
             return plan_err!("{}() knows neither DISTINCT nor IGNORE NULLS", self.name);
         }
         self.bind(arguments.expr_fields)?.groups().map_err(failed)
+    }
+}
+
+impl Callable for PluginAggregate {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn wanted(&self) -> Vec<DataType> {
+        self.bound.iter().flat_map(AggregateFunction::arguments).cloned().collect()
     }
 }
 
@@ -131,16 +141,11 @@ impl ManyGroups {
         Ok(())
     }
 
-    /// What there is of all groups, which are gone then.
-    fn take<T>(&mut self, emit_to: EmitTo, look: impl FnOnce(&AggregateGroups, &[u32]) -> Result<T, PluginError>) -> Result<T> {
+    fn all(&self, emit_to: EmitTo) -> Result<Vec<u32>> {
         if emit_to != EmitTo::All {
             return internal_err!("a window gives all of its groups at once");
         }
-        let all: Vec<u32> = (0..self.count as u32).collect();
-        let taken = look(&self.groups, &all).map_err(failed)?;
-        self.groups.forget(&all).map_err(failed)?;
-        self.count = 0;
-        Ok(taken)
+        Ok((0..self.count as u32).collect())
     }
 }
 
@@ -151,11 +156,17 @@ impl GroupsAccumulator for ManyGroups {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        self.take(emit_to, AggregateGroups::evaluate)
+        let all = self.all(emit_to)?;
+        let results = self.groups.evaluate(&all).map_err(failed)?;
+        self.groups.forget(&all).map_err(failed)?;
+        self.count = 0;
+        Ok(results)
     }
 
+    /// Nothing is consumed: who asks goes on with it ([`WindowAggregate::state`](crate::plan::WindowAggregate::state)).
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        self.take(emit_to, AggregateGroups::state)
+        let all = self.all(emit_to)?;
+        self.groups.state(&all).map_err(failed)
     }
 
     fn merge_batch(&mut self, values: &[ArrayRef], groups: &[usize], count: usize) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Scalar functions.
 
-use super::{refused, signature, untold};
+use super::{Callable, refused, signature, untold};
 use arrow_schema::{DataType, FieldRef};
 use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
@@ -23,8 +23,7 @@ pub(in crate::expression) struct PluginScalar {
 
 impl PluginScalar {
     pub(in crate::expression) fn new(name: &str, kind: &ScalarKind, config: &Value) -> Self {
-        let takes_none = kind.bind(config, &[]).is_ok();
-        let signature = signature(takes_none, Volatility::Volatile);
+        let signature = signature(Volatility::Volatile);
         Self { name: name.to_owned(), kind: kind.clone(), config: Arc::new(config.clone()), bound: None, signature }
     }
 
@@ -38,13 +37,23 @@ impl PluginScalar {
     /// The function for arguments of these types, which is as volatile as it says.
     pub(super) fn bound(&self, arguments: &[FieldRef]) -> Result<Self> {
         let bound = self.bind(arguments)?;
+        // DataFusion computes what is stable when it plans; here each process and each start of a job plans for itself.
         let volatility = match bound.volatility() {
             Told::Immutable => Volatility::Immutable,
-            Told::Stable => Volatility::Stable,
-            Told::Volatile => Volatility::Volatile,
+            Told::Stable | Told::Volatile => Volatility::Volatile,
         };
-        let signature = signature(arguments.is_empty(), volatility);
+        let signature = signature(volatility);
         Ok(Self { bound: Some(bound), signature, ..self.clone() })
+    }
+}
+
+impl Callable for PluginScalar {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn wanted(&self) -> Vec<DataType> {
+        self.bound.iter().flat_map(|bound| bound.arguments()).cloned().collect()
     }
 }
 
