@@ -2,8 +2,9 @@
 //! they are asked for, some are passed over and counted. Every task manager that has a process of the job is asked for what passes there.
 //!
 //! Query: `limit` (rows at the most), `timeout` (milliseconds: what has come by then), `tap` (32 hexadecimal digits of the one who looks: the next look with the same goes on where this one
-//! has ended, and answers as soon as there are rows), `last` (with `limit` rows that tap has all that is wanted, and is closed), `newest` (those that passed last, where there are more), `format`. Headers of the answer: `standpipe-dropped`, rows that have passed and are
-//! not in it; `standpipe-opened: true`, the look began anew, and whoever had rows before misses some that nobody counts; `standpipe-ended: true`, nothing follows. An answer without a body: the job has not begun.
+//! has ended, and answers as soon as there are rows), `last` (with `limit` rows that tap has all that is wanted, and is closed), `newest` (those that passed last, where there are more),
+//! `format`. Headers of the answer: `standpipe-dropped`, rows that have passed and are not in it; `standpipe-opened: true`, the look began anew, and whoever had rows before misses some that
+//! nobody counts; `standpipe-ended: true`, nothing follows. An answer without a body: the job has not begun.
 
 use super::{
     Shared,
