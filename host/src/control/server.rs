@@ -252,7 +252,7 @@ mod tests {
         let handler: Handler = Box::new(move |request, send| match request {
             Request::Tap(_) => {
                 begun.0.send(()).unwrap();
-                drop(gate.lock().unwrap().recv());
+                gate.lock().unwrap().recv().unwrap();
                 send(Answer::Rows(Rows::default()));
             }
             _ => send(Answer::Refused("no savepoint".to_owned())),
