@@ -145,14 +145,15 @@ fn looks_that_have_what_they_wanted_leave_their_place_to_others() {
 
 #[test]
 fn who_looks_at_a_job_that_fails_hears_why() {
-    for restart in ["", "restart: {strategy: none}\n"] {
+    for restart in ["", "restart: {strategy: fixed-delay, attempts: 1, delay: 100ms}\n"] {
         let folder = Folder::new();
         let text = "name: counts\nsources:\n  ticks: {connector: generator, with: {rate: 2000, count: 40000, fields: {n: {kind: sequence}}}}\ntransforms:\n  broken: {input: ticks, select: {x: \"1000 / (n - 6000)\"}}\nsinks:\n  all: {input: broken, connector: file, with: {path: all-0.jsonl}, format: json}\n";
         folder.write("counts.yaml", format!("{text}{restart}"));
         let mut run = of(&folder, standpipe(["run", "counts.yaml"])).start();
         run.wait_until("rows", PATIENCE, |_| has_rows(&folder));
-        let look = collect(&folder, &["--node", "ticks", "--format", "csv", "--output", "ticks.csv"]).one_error(1);
-        assert!(look.contains("the job failed behind these rows: "), "{restart}: {look}");
+        let look = collect(&folder, &["--node", "ticks", "--format", "csv", "--output", "ticks.csv"]).code(1).stderr;
+        assert!(look.contains("error: the job failed behind these rows: "), "{restart}: {look}");
+        assert_eq!(look.contains("rows are missing in between"), !restart.is_empty(), "{restart}: {look}");
         assert!(!folder.at("ticks.csv").exists(), "a file that looks whole");
         _ = run.wait().code(1);
     }
