@@ -319,7 +319,8 @@ fn answer(id: &str, processes: u32, watched: &Arc<Mutex<Watched>>, events: Sende
                 tell(Event::Signalled);
                 send(Answer::Stopping);
             }
-            Request::Tap(_) => {}
+            // The first is answered above, the other by the server.
+            Request::Tap(_) | Request::End => {}
         }
     })
 }
@@ -330,16 +331,16 @@ fn look_at_all(id: &str, processes: u32, look: &Look, send: &mut dyn FnMut(Answe
     let ask = |process| {
         let mut answers = Vec::new();
         let socket = control::socket_of_child(id, process)?;
-        client::ask(&socket, &Request::Tap(look.clone()), Some(LOOKING), |answer| answers.push(answer)).map(|()| answers)
+        client::look(&socket, look, LOOKING, |answer| answers.push(answer)).map(|()| answers)
     };
     let answers: Vec<Answer> = thread::scope(|scope| {
         let spawn = |process| thread::Builder::new().name("look".to_owned()).spawn_scoped(scope, move || ask(process)).ok();
         let asked: Vec<_> = (0..processes).filter_map(spawn).collect();
         asked.into_iter().filter_map(|asked| asked.join().ok()?.ok()).flatten().collect()
     });
+    // Processes that show nothing more answer at once.
+    let nothing_follows = answers.iter().all(|answer| matches!(answer, Answer::Rows(rows) if rows.ended));
     if answers.is_empty() {
-        // Whoever looks would ask again at once.
-        thread::sleep(Duration::from_millis(look.wait).min(RESTARTING).saturating_sub(begun.elapsed()));
         send(Answer::Rows(Rows::default()));
     }
     for answer in answers {
@@ -348,6 +349,10 @@ fn look_at_all(id: &str, processes: u32, look: &Look, send: &mut dyn FnMut(Answe
             Answer::Rows(rows) => Answer::Rows(Rows { ended: false, ..rows }),
             other => other,
         });
+    }
+    if nothing_follows {
+        // Whoever looks hears all of this, and asks again when it is over, not at once.
+        thread::sleep(Duration::from_millis(look.wait).min(RESTARTING).saturating_sub(begun.elapsed()));
     }
 }
 

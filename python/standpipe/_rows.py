@@ -20,7 +20,8 @@ _MOST_ROWS = 100_000
 class Rows:
     """Batches of rows, as they come: iterate over them, or have all at once by `to_arrow` and `to_pandas`. Each can be read once.
 
-    `dropped` counts rows of a node that have passed and are not here, because they came faster than they were asked for; of a sink `collect` there are none.
+    `dropped` counts rows of a node that have passed and are not here, because they came faster than they were asked for; of a sink `collect` there are none. `gap` says that more of them are
+    missing in between, and how many is not known: the job was started again, or the manager did not answer for a while.
     """
 
     def __init__(self, job, http, path, node, limit, timeout):
@@ -34,7 +35,7 @@ class Rows:
         self._path = f"/v1{path}/collect/{name}" if is_sink else f"/v1{path}/collect"
         # Who looks at a node has an id, by which one question goes on where the last one ended.
         self._look = None if is_sink else f"node={name}&tap={secrets.token_hex(16)}"
-        self.dropped = 0
+        self.dropped, self.gap, self._had = 0, False, False
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._cursor, self._ended, self._waiting, self._schema = "", False, [], None
 
@@ -94,26 +95,34 @@ class Rows:
         if self._look is None:
             question = f"wait={wait}{self._cursor}"
         else:
-            question = f"{self._look}&timeout={wait}&limit={_MOST_ROWS if self._left is None else max(1, min(self._left, _MOST_ROWS))}"
-        headers, body = self._persist(f"{self._path}?{question}")
+            limit = _MOST_ROWS if self._left is None else max(1, min(self._left, _MOST_ROWS))
+            last = self._left is not None and self._left <= _MOST_ROWS
+            question = f"{self._look}&timeout={wait}&limit={limit}&last={str(last).lower()}"
+        (headers, body), repeated = self._persist(f"{self._path}?{question}")
         self._ended = headers.get("standpipe-ended") == "true"
         self.dropped += int(headers.get("standpipe-dropped", 0))
+        if self._look is not None and self._had and (repeated or headers.get("standpipe-opened") == "true"):
+            # Rows of an answer that was lost are not given again.
+            self.gap = True
         if not body:
             return
         with pyarrow.ipc.open_stream(body) as reader:
             self._schema = reader.schema
             self._waiting.extend(batch for batch in reader if batch.num_rows > 0)
+            self._had = self._had or bool(self._waiting)
         if self._look is None:
             self._cursor = f"&from={int(headers['standpipe-next'])}&place={headers['standpipe-place']}"
 
     def _persist(self, path):
-        begun = time.monotonic()
+        """The answer, and whether it was asked for more than once."""
+        begun, repeated = time.monotonic(), False
         while True:
             try:
-                return self._http.bytes("GET", path)
+                return self._http.bytes("GET", path), repeated
             except Unreachable:
                 if self._is_late() or time.monotonic() - begun >= _PATIENCE:
                     raise
+                repeated = True
                 time.sleep(_PAUSE)
 
 

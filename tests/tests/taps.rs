@@ -130,6 +130,36 @@ fn rows_of_all_processes_are_seen_and_of_one_that_is_started_again() {
 }
 
 #[test]
+fn looks_that_have_what_they_wanted_leave_their_place_to_others() {
+    let folder = Folder::new();
+    let mut run = start(&folder, "", &["--quiet"]);
+    // More than there are places, of which none would be free within ten seconds.
+    std::thread::scope(|scope| {
+        let looks = || (0..14).for_each(|_| drop(collect(&folder, &["--node", "ticks", "--limit", "1", "--format", "json"]).code(0)));
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(looks)).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    run.signal(Signal::INT);
+    _ = run.wait().code(0);
+}
+
+#[test]
+fn who_looks_at_a_job_that_fails_hears_why() {
+    for restart in ["", "restart: {strategy: fixed-delay, attempts: 1, delay: 100ms}\n"] {
+        let folder = Folder::new();
+        let text = "name: counts\nsources:\n  ticks: {connector: generator, with: {rate: 2000, count: 40000, fields: {n: {kind: sequence}}}}\ntransforms:\n  broken: {input: ticks, select: {x: \"1000 / (n - 6000)\"}}\nsinks:\n  all: {input: broken, connector: file, with: {path: all-0.jsonl}, format: json}\n";
+        folder.write("counts.yaml", format!("{text}{restart}"));
+        let mut run = of(&folder, standpipe(["run", "counts.yaml"])).start();
+        run.wait_until("rows", PATIENCE, |_| has_rows(&folder));
+        let look = collect(&folder, &["--node", "ticks", "--format", "csv", "--output", "ticks.csv"]).code(1).stderr;
+        assert!(look.contains("error: the job failed behind these rows: "), "{restart}: {look}");
+        assert_eq!(look.contains("rows are missing in between"), !restart.is_empty(), "{restart}: {look}");
+        assert!(!folder.at("ticks.csv").exists(), "a file that looks whole");
+        _ = run.wait().code(1);
+    }
+}
+
+#[test]
 fn who_looks_sees_the_last_rows_of_a_job_that_ends() {
     let folder = Folder::new();
     let text = "name: counts\nsources:\n  ticks: {connector: generator, with: {rate: 4000, count: 8000, fields: {n: {kind: sequence}}}}\nsinks:\n  all: {input: ticks, connector: file, with: {path: all-0.jsonl}, format: json}\n";
@@ -187,7 +217,19 @@ fn a_cluster_shows_rows_of_all_task_managers() {
         |look: &Value| look["rows"].as_array().unwrap().iter().map(|row| row[1].as_str().unwrap().parse::<i64>().unwrap()).max().unwrap();
     assert!(last(&looks[0]) < last(&looks[2]), "{looks:?}");
     assert!(looks.iter().any(|look| look["dropped"].as_u64() > Some(0)), "4,000 rows a second are more than five a look: {looks:?}");
+    // Each process has its part of an answer, also where less is wanted than passes: none is thrown away for another's.
+    let part = |_| cluster.get(&path("node=ticks&limit=400&timeout=5000&tap=ffffffffffffffffffffffffffffffff&format=table"));
+    let parts: Vec<Value> = (0..4).map(part).collect();
+    let seen =
+        parts.iter().flat_map(|part| part["rows"].as_array().unwrap()).map(|row| row[1].as_str().unwrap().parse::<i64>().unwrap() % 4);
+    assert_eq!(seen.collect::<BTreeSet<i64>>().len(), 4, "both task managers");
+    let opened: Vec<bool> = parts.iter().map(|part| part["opened"].as_bool().unwrap()).collect();
+    assert!(opened[0] && !opened[3], "{opened:?}");
+    // Those who have what they wanted leave their places to others.
+    (0..40).for_each(|_| assert_eq!(cluster.get(&path("node=ticks&limit=1&format=table"))["rows"].as_array().unwrap().len(), 1));
     for (query, status, why) in [
+        ("node=even&limit=1&tap=ffffffffffffffffffffffffffffffff", 400, "this tap looks at \\\"ticks\\\""),
+        ("node=ticks&limit=1&newest=true&tap=ffffffffffffffffffffffffffffffff", 400, "this tap looks at newest rows or at all"),
         ("node=other&limit=1", 404, "no node \\\"other\\\": it has sources.ticks"),
         ("node=even", 400, "does not end by itself"),
         ("node=even&limit=0", 400, "expected 1 to 100000"),
@@ -222,5 +264,7 @@ fn a_look_goes_on_when_the_job_is_started_elsewhere() {
     look.wait_until("rows", PATIENCE, |run| run.stdout().lines().count() > 100);
     one.signal(Signal::KILL);
     let _two = cluster.task_manager("two", 1);
-    assert_eq!(look.wait().code(0).stdout.lines().count(), 30_000);
+    let looked = look.wait().code(0);
+    assert_eq!(looked.stdout.lines().count(), 30_000);
+    assert!(looked.stderr.contains("rows are missing in between"), "{}", looked.stderr);
 }

@@ -27,6 +27,8 @@ function choice(label, options, onchange) {
 
 export function rows(body, id, [wanted]) {
   let [tap, live, ended, number, dropped, begun] = [name(), true, false, 0, 0, 0];
+  // The look that had rows last, and how often one began anew by itself.
+  let [seen, gaps] = [null, 0];
   let [columns, all, shown] = [null, [], null];
   let node = wanted ? decodeURIComponent(wanted) : null;
   const nodes = choice("Node", [], (value) => location.replace(`#/jobs/${id}/rows/${encodeURIComponent(value)}`));
@@ -68,7 +70,7 @@ export function rows(body, id, [wanted]) {
 
   function show() {
     const rate = begun ? ` in ${format.duration(Date.now() - begun)}` : "";
-    text(counted, columns ? `${format.plural(number, "row")} seen${rate}${dropped ? `; ${format.exact(dropped)} have passed between two looks and are not shown` : ""}` : "");
+    text(counted, columns ? `${format.plural(number, "row")} seen${rate}${dropped ? `; ${format.exact(dropped)} have passed between two looks and are not shown` : ""}${gaps ? "; others are missing, as the job or the look began anew" : ""}` : "");
     attribute(none, "hidden", all.length > 0);
     text(none, ended ? "The job has ended: its rows pass no more." : live ? "Waiting for rows…" : "Nothing was looked at.");
     shown?.update(all.slice(-Number(limit.element.value)).reverse());
@@ -82,6 +84,8 @@ export function rows(body, id, [wanted]) {
     if (!live || looks !== tap) return;
     begun ||= Date.now();
     dropped += found.dropped;
+    if (found.opened && seen === looks) gaps += 1;
+    if (found.rows.length > 0) seen = looks;
     if (found.columns) lay(found.columns);
     for (const values of found.rows) all.push({number: (number += 1), values});
     all = all.slice(-CHARTED);

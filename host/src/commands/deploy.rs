@@ -18,7 +18,7 @@ use crate::{
 use serde_json::{Value, json};
 use standpipe_loader::{Catalogue, ErrorCode, Handle, PluginError};
 use standpipe_pipeline::{Defaults, LoadOptions, PipelineFile};
-use standpipe_trace::{Beginning, Kind, Span};
+use standpipe_trace::{Beginning, Context, Kind, Span};
 use std::{
     fs,
     io::Write,
@@ -31,11 +31,11 @@ pub(super) fn deploy(arguments: &DeployArguments) -> anyhow::Result<()> {
     let parent = traces::parent();
     let beginning = Beginning { name: "deploy", kind: Kind::Client, parent: parent.as_ref(), link: None };
     let mut span = traces::traces().begin(&beginning);
-    let result = submit(arguments, &mut span);
+    let result = submit(arguments, &mut span, parent.as_ref());
     traces::end(span, result)
 }
 
-fn submit(arguments: &DeployArguments, span: &mut Span) -> anyhow::Result<()> {
+fn submit(arguments: &DeployArguments, span: &mut Span, parent: Option<&Context>) -> anyhow::Result<()> {
     let (catalogue, mut mode) = prepare(&arguments.file, arguments.parallelism, &arguments.settings, &arguments.plugins.plugin_path)?;
     refuse(&mode.problems)?;
     let options = LoadOptions { parallelism: arguments.parallelism, set: Vec::new(), settings: mode.engine.clone() };
@@ -54,7 +54,9 @@ fn submit(arguments: &DeployArguments, span: &mut Span) -> anyhow::Result<()> {
     span.set("mode", mode.kind.name());
     let folder = tempfile::Builder::new().prefix("standpipe-bundle-").tempdir()?;
     let bundling = span.child("bundle");
-    bundling.end_as(bundle::write(folder.path(), arguments, &pipeline, &planned.plan, &mode.engine, span.context()))?;
+    // Where spans are not exported here, those of the cluster go on from whoever has started this.
+    let context = span.context().or(parent);
+    bundling.end_as(bundle::write(folder.path(), arguments, &pipeline, &planned.plan, &mode.engine, context))?;
     let place = arguments.handle.as_deref().map(HandleFile::reserve).transpose()?;
     let services = Arc::new(Services::default());
     let signals = Listener::start("the submission is given up", services.canceller())?;

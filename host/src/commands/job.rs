@@ -135,7 +135,7 @@ fn ask(job: &Job, request: &Request) -> anyhow::Result<()> {
                 result = Ok(());
             }
         }
-        Answer::Failed(why) | Answer::Refused(why) => {
+        Answer::Failed(why) | Answer::Refused(why) | Answer::Busy(why) => {
             is_refused = true;
             result = Err(Failure::error(Code::Failed, format!("{name}: {why}")));
         }

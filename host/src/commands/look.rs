@@ -22,7 +22,9 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc::{self, Receiver, RecvTimeoutError},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -32,6 +34,8 @@ const WAIT: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Rows of an answer at the most.
 const MOST_ROWS: u64 = 100_000;
+/// Before a job at whose rows too many look is asked again.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Prints the rows.
 pub(super) fn collect(job: &Job, arguments: &JobCollectArguments) -> anyhow::Result<()> {
@@ -54,7 +58,9 @@ pub(super) fn collect(job: &Job, arguments: &JobCollectArguments) -> anyhow::Res
         left: limit,
         deadline: timeout.map(|timeout| Instant::now() + timeout),
         dropped: 0,
+        gap: false,
         ended: false,
+        end: wait_for_end(&job.socket)?,
         cancelled: Arc::clone(&cancelled),
     };
     let bounded = rows.begin().map_err(|why| Failure::error(Code::Failed, format!("{}: {why}", job.status.job)))?;
@@ -63,11 +69,28 @@ pub(super) fn collect(job: &Job, arguments: &JobCollectArguments) -> anyhow::Res
             "the job does not end by itself: say how many rows are wanted at the most (--limit), or how long to wait for them (--timeout)";
         return Err(Failure::error(Code::Usage, message));
     }
-    collect::write(Box::new(&mut rows), &arguments.rows, || cancelled.load(SeqCst))?;
+    let written = collect::write(Box::new(&mut rows), &arguments.rows, || cancelled.load(SeqCst));
+    rows.close();
+    if rows.gap {
+        say!("warning: rows are missing in between, and how many is not known: the job was started again, or was not asked for a while");
+    }
     if rows.dropped > 0 {
         say!("warning: {} rows have passed that are not shown: they came faster than they were asked for", rows.dropped);
     }
-    Ok(())
+    written
+}
+
+/// Waits for the job's end from now on: when it has ended there is nobody to ask.
+fn wait_for_end(socket: &Path) -> io::Result<Receiver<Answer>> {
+    let (tell, end) = mpsc::channel();
+    // A job that is gone already has no rows either.
+    if let Ok(asked) = client::begin(socket, &Request::End, None) {
+        // It ends with this process, if not before.
+        thread::Builder::new().name("end".to_owned()).spawn(move || {
+            drop(client::hear(asked, |answer| drop(tell.send(answer))));
+        })?;
+    }
+    Ok(end)
 }
 
 /// Rows as they pass.
@@ -80,7 +103,10 @@ struct Rows {
     left: Option<u64>,
     deadline: Option<Instant>,
     dropped: u64,
+    /// Rows are missing between those that were had.
+    gap: bool,
     ended: bool,
+    end: Receiver<Answer>,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -92,6 +118,9 @@ impl Rows {
             let bounded = self.look(std::mem::replace(&mut wait, WAIT))?;
             if self.schema.is_some() {
                 return Ok(bounded);
+            }
+            if self.ended {
+                self.how_it_ended("before it has given rows")?;
             }
             if self.is_over() {
                 return Err("it has given no rows".to_owned());
@@ -105,14 +134,8 @@ impl Rows {
 
     /// Looks once; gives whether the job ends by itself.
     fn look(&mut self, wait: Duration) -> Result<bool, String> {
-        let look = Look {
-            tap: self.tap.clone(),
-            node: self.node.clone(),
-            rows: self.left.map_or(MOST_ROWS, |left| left.min(MOST_ROWS)),
-            newest: false,
-            wait: wait.as_millis() as u64,
-        };
-        let answers = ask(&self.socket, look)?;
+        let answers = self.ask(&self.question(self.left.map_or(MOST_ROWS, |left| left.min(MOST_ROWS)), wait))?;
+        let (had, is_one_of_several) = (self.schema.is_some(), answers.len() > 1);
         // One that is not there any more has ended.
         self.ended = true;
         let mut bounded = false;
@@ -121,14 +144,60 @@ impl Rows {
                 Answer::Rows(rows) => {
                     self.ended &= rows.ended;
                     self.dropped += rows.dropped;
+                    self.gap |= rows.opened && had;
                     bounded |= rows.bounded;
                     self.take(&rows.stream).map_err(|error| format!("its rows are not understood: {error}"))?;
                 }
-                Answer::Refused(why) => return Err(why),
+                Answer::Busy(_) if is_one_of_several => self.ended = false,
+                Answer::Refused(why) | Answer::Busy(why) => return Err(why),
                 _ => return Err("it does not show rows".to_owned()),
             }
         }
         Ok(bounded)
+    }
+
+    fn question(&self, rows: u64, wait: Duration) -> Look {
+        Look { tap: self.tap.clone(), node: self.node.clone(), rows, newest: false, wait: wait.as_millis() as u64 }
+    }
+
+    /// All that the job's processes answer, which waits for others who look; nothing: the job has ended.
+    fn ask(&self, look: &Look) -> Result<Vec<Answer>, String> {
+        let begun = Instant::now();
+        loop {
+            let answers = ask(&self.socket, look)?;
+            let is_busy = matches!(answers[..], [Answer::Busy(_)]);
+            if !is_busy || begun.elapsed() >= PATIENCE || self.is_over() {
+                return Ok(answers);
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Nothing more is wanted: the job does not wait for who looks.
+    fn close(&self) {
+        if !self.ended {
+            drop(ask(&self.socket, &self.question(0, Duration::ZERO)));
+        }
+    }
+
+    /// That it has failed is said behind its rows.
+    fn how_it_ended(&self, when: &str) -> Result<(), String> {
+        let begun = Instant::now();
+        loop {
+            match self.end.recv_timeout(PAUSE) {
+                Ok(Answer::Failed(why)) => return Err(format!("the job failed {when}: {why}")),
+                Ok(Answer::Ended(_)) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) if self.cancelled.load(SeqCst) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) if begun.elapsed() < PATIENCE => {}
+                Ok(Answer::Busy(_)) | Err(RecvTimeoutError::Timeout) => {
+                    say!("warning: how the job has ended is not known");
+                    return Ok(());
+                }
+                Ok(_) | Err(RecvTimeoutError::Disconnected) => {
+                    return Err(format!("the job's process is gone {when}, and has not said why"));
+                }
+            }
+        }
     }
 
     fn take(&mut self, stream: &str) -> Result<(), ArrowError> {
@@ -155,6 +224,9 @@ impl Rows {
                 self.left = self.left.map(|left| left - rows as u64);
                 return Ok(Some(batch.slice(0, rows)));
             }
+            if self.ended {
+                return self.how_it_ended("behind these rows").map(|()| None);
+            }
             if self.is_over() {
                 return Ok(None);
             }
@@ -164,12 +236,18 @@ impl Rows {
     }
 }
 
-/// All that the job's processes answer; nothing: the job has ended.
-fn ask(socket: &Path, look: Look) -> Result<Vec<Answer>, String> {
+/// What comes within the patience of one question.
+fn ask(socket: &Path, look: &Look) -> Result<Vec<Answer>, String> {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock};
     let mut answers = Vec::new();
-    match client::ask(socket, &Request::Tap(look), Some(PATIENCE), |answer| answers.push(answer)) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(Vec::new()),
-        asked => asked.map(|()| answers).map_err(|error| error.to_string()),
+    match client::look(socket, look, PATIENCE, |answer| answers.push(answer)) {
+        Ok(()) => Ok(answers),
+        // Its process ends in this moment.
+        Err(error) if client::is_not_there(&error) || matches!(error.kind(), ConnectionReset | BrokenPipe | UnexpectedEof) => Ok(answers),
+        Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => {
+            Err(format!("its process has not answered for {} s: it stands still", PATIENCE.as_secs()))
+        }
+        Err(error) => Err(error.to_string()),
     }
 }
 

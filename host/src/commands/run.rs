@@ -286,6 +286,8 @@ fn answer(Asked { identity, control, metrics, taps }: Asked, copies: Arc<Copies>
             send(Answer::Stopping);
         }
         Request::Tap(look) => send(taps.answer(&look)),
+        // The server itself knows.
+        Request::End => {}
     })
 }
 

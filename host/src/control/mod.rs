@@ -52,6 +52,8 @@ pub(crate) enum Request {
     Cancel,
     /// Rows of a node as they pass, once there are some. One answer of each of the job's processes.
     Tap(Look),
+    /// How it ends: answered when it does.
+    End,
 }
 
 /// Which rows are looked at.
@@ -62,7 +64,7 @@ pub(crate) struct Look {
     pub(crate) tap: String,
     /// `stats`, `transforms.stats`, `stats.late`.
     pub(crate) node: String,
-    /// Rows at most; at the first look, also how many are kept between two.
+    /// Rows at most; at the first look, also how many are kept between two. 0: whoever looks has all that was wanted, the look is over.
     pub(crate) rows: u64,
     /// Those that passed last, where there are more.
     #[serde(default)]
@@ -94,6 +96,8 @@ pub(crate) enum Answer {
     Failed(String),
     /// It will not, or cannot: why.
     Refused(String),
+    /// Too many others look at its rows: another time it may.
+    Busy(String),
 }
 
 /// Rows that a process of a job has shown.
@@ -103,6 +107,9 @@ pub(crate) struct Rows {
     pub(crate) stream: String,
     /// Rows that were passed over since the last look.
     pub(crate) dropped: u64,
+    /// The look begins with these: whoever had rows before misses what has passed since, and how many is not known.
+    #[serde(default)]
+    pub(crate) opened: bool,
     /// Nothing follows.
     pub(crate) ended: bool,
     /// All sources of the job end.

@@ -8,7 +8,7 @@ use standpipe_engine::{JobControl, Keep, Tap, TapError, Tapped};
 use standpipe_pipeline::{Plan, plan::Operator};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -19,11 +19,18 @@ const MOST_BYTES: usize = 8 << 20;
 /// Bytes of an answer, surely.
 const LONGEST: usize = 11 << 20;
 
+/// Somebody who looks.
+struct Open {
+    node: String,
+    newest: bool,
+    tap: Arc<Tap>,
+}
+
 /// Those who look at a job of this process.
 pub(crate) struct Taps {
     control: JobControl,
     bounded: bool,
-    open: Mutex<BTreeMap<String, Arc<Tap>>>,
+    open: Mutex<BTreeMap<String, Open>>,
 }
 
 impl Taps {
@@ -33,24 +40,45 @@ impl Taps {
 
     /// Answers a look.
     pub(crate) fn answer(&self, look: &Look) -> Answer {
+        if look.rows == 0 {
+            drop(self.open().remove(&look.tap));
+            return Answer::Rows(Rows { bounded: self.bounded, ..Rows::default() });
+        }
         let most = usize::try_from(look.rows).unwrap_or(usize::MAX);
-        let shown = self.tap(look, most).map_err(|error| error.to_string()).and_then(|tap| {
+        let shown = self.tap(look, most).and_then(|(tap, opened)| {
             let tapped = tap.take(most, Duration::from_millis(look.wait).min(LONGEST_WAIT));
-            self.rows(&tap, tapped)
+            self.rows(&tap, tapped).map(|rows| Rows { opened, ..rows }).map_err(Answer::Refused)
         });
-        shown.map_or_else(Answer::Refused, Answer::Rows)
+        shown.map_or_else(|refused| refused, Answer::Rows)
     }
 
-    fn tap(&self, look: &Look, rows: usize) -> Result<Arc<Tap>, TapError> {
+    fn open(&self) -> MutexGuard<'_, BTreeMap<String, Open>> {
         // What is in it holds also after a panic.
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, tap| !tap.is_closed());
-        if let Some(tap) = open.get(&look.tap) {
-            return Ok(Arc::clone(tap));
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tap of a look, and whether it was opened for it.
+    fn tap(&self, look: &Look, rows: usize) -> Result<(Arc<Tap>, bool), Answer> {
+        let mut open = self.open();
+        open.retain(|_, open| !open.tap.is_closed());
+        if let Some(found) = open.get(&look.tap) {
+            if found.node != look.node {
+                return Err(Answer::Refused(format!("this tap looks at {:?}: for another node choose another", found.node)));
+            }
+            if found.newest != look.newest {
+                return Err(Answer::Refused(
+                    "this tap looks at newest rows or at all, as it began: for the other choose another".to_owned(),
+                ));
+            }
+            return Ok((Arc::clone(&found.tap), false));
         }
-        let tap = Arc::new(self.control.tap(&look.node, Keep { rows, newest: look.newest })?);
-        open.insert(look.tap.clone(), Arc::clone(&tap));
-        Ok(tap)
+        let tap = self.control.tap(&look.node, Keep { rows, newest: look.newest }).map_err(|error| match error {
+            TapError::Many => Answer::Busy(error.to_string()),
+            _ => Answer::Refused(error.to_string()),
+        })?;
+        let tap = Arc::new(tap);
+        open.insert(look.tap.clone(), Open { node: look.node.clone(), newest: look.newest, tap: Arc::clone(&tap) });
+        Ok((tap, true))
     }
 
     fn rows(&self, tap: &Tap, tapped: Tapped) -> Result<Rows, String> {
@@ -70,7 +98,7 @@ impl Taps {
         if stream.len() > LONGEST {
             return Err("the rows are too large to be shown".to_owned());
         }
-        Ok(Rows { stream: BASE64_STANDARD.encode(stream), dropped, ended: tapped.ended, bounded: self.bounded })
+        Ok(Rows { stream: BASE64_STANDARD.encode(stream), dropped, opened: false, ended: tapped.ended, bounded: self.bounded })
     }
 }
 

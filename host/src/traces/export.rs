@@ -163,9 +163,8 @@ impl Http {
     }
 
     fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        // Without the user's name and password that may be in it.
         let uri = request.uri();
-        let endpoint = format!("{}:{}{}", uri.host().unwrap_or_default(), uri.port_u16().unwrap_or_default(), uri.path());
+        let endpoint = shown(uri);
         let sent = self.agent.run(request.map(|body| body.to_vec())).and_then(|answer| {
             let (parts, mut body) = answer.into_parts();
             let body = body.with_config().limit(LONGEST_ANSWER).read_to_vec()?;
@@ -181,6 +180,12 @@ impl Http {
     }
 }
 
+/// What people know a collector by, without the user's name and password that may be in it.
+fn shown(uri: &ureq::http::Uri) -> String {
+    let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}{port}{}", uri.host().unwrap_or_default(), uri.path())
+}
+
 impl HttpClient for Http {
     fn send_bytes<'client, 'answer>(
         &'client self,
@@ -191,5 +196,17 @@ impl HttpClient for Http {
         Self: 'answer,
     {
         Box::pin(async move { self.send(request) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_shown_with_the_port_that_it_has() {
+        let shown = |text: &str| shown(&text.parse().unwrap());
+        assert_eq!(shown("https://me:secret@collector/v1/traces"), "collector/v1/traces");
+        assert_eq!(shown("http://collector:4318/v1/traces"), "collector:4318/v1/traces");
     }
 }

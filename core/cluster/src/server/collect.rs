@@ -22,7 +22,6 @@ use axum::{
     response::IntoResponse,
 };
 use serde::Deserialize;
-use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
@@ -56,6 +55,19 @@ pub(super) struct Collected {
     pub(super) bytes: Bytes,
     /// Of rows that pass: those that are not in it.
     pub(super) dropped: u64,
+    /// The look begins with these, in the process that they are of.
+    pub(super) opened: bool,
+}
+
+/// What has come of a look at rows that pass.
+pub(super) enum Looked {
+    Rows(Collected),
+    /// By the job's process: why.
+    Refused(String),
+    /// Too many others look.
+    Busy(String),
+    /// The job's process is not there.
+    Away,
 }
 
 /// What is known of the sink when somebody asks.
@@ -162,14 +174,15 @@ impl Question {
         Ok(Self { shared: Arc::clone(shared), request, task_manager, from: 0 })
     }
 
-    /// What has come of a look at rows that pass, once: the rows, or what the job's process has refused; none of both: it is not there. None: nothing yet.
-    pub(super) fn answered(&self) -> Option<(Option<Collected>, Option<String>)> {
+    /// What has come of a look at rows that pass, once. None: nothing yet.
+    pub(super) fn answered(&self) -> Option<Looked> {
         let mut state = self.shared.state();
         if let Some(collected) = state.collected.get_mut(&self.request).and_then(Option::take) {
-            return Some((Some(collected), None));
+            return Some(Looked::Rows(collected));
         }
-        let refused = |answer: &Value| answer.get("refused").and_then(Value::as_str).map(str::to_owned);
-        state.triggers.take(&self.request).map(|answers| (None, answers.ok().and_then(|answers| answers.iter().find_map(refused))))
+        let answers = state.triggers.take(&self.request)?.unwrap_or_default();
+        let said = |key| answers.iter().find_map(|answer| answer.get(key)?.as_str()).map(str::to_owned);
+        Some(said("refused").map(Looked::Refused).or_else(|| said("busy").map(Looked::Busy)).unwrap_or(Looked::Away))
     }
 
     /// What has come, once; none: nothing yet.
@@ -230,13 +243,15 @@ pub(super) struct Sent {
     gap: bool,
     #[serde(default)]
     dropped: u64,
+    #[serde(default)]
+    opened: bool,
 }
 
 /// `PUT /taskmanagers/:id/collected/:request`: the rows that a task manager was asked for.
 pub(super) async fn collected(
     State(shared): State<Arc<Shared>>,
     Path((id, request)): Path<(String, String)>,
-    Query(Sent { next, gap, dropped }): Query<Sent>,
+    Query(Sent { next, gap, dropped, opened }): Query<Sent>,
     bytes: Bytes,
 ) -> Answer {
     tracing::trace!(task_manager = id, "rows have come");
@@ -244,7 +259,7 @@ pub(super) async fn collected(
     let Some(place) = state.collected.get_mut(&request) else {
         return Err(Refusal::one(StatusCode::NOT_FOUND, "nobody waits for these rows"));
     };
-    *place = Some(Collected { next, gap, bytes, dropped });
+    *place = Some(Collected { next, gap, bytes, dropped, opened });
     // It is not asked for them again.
     state.triggers.answered(&Answered { id: request, answers: Ok(Vec::new()) });
     ok(&serde_json::json!({}))

@@ -128,8 +128,10 @@ pub(super) async fn submit(
         let why = format!("the bundle's document is longer than {LONGEST_DOCUMENT} bytes: files of a job are sent apart from it");
         return Err(Refusal::one(StatusCode::PAYLOAD_TOO_LARGE, why));
     }
-    let bundle = Bundle::parse(&body).map_err(|errors| Refusal::new(StatusCode::BAD_REQUEST, &errors))?;
+    let mut bundle = Bundle::parse(&body).map_err(|errors| Refusal::new(StatusCode::BAD_REQUEST, &errors))?;
     let parent = asked_by(&headers, &bundle);
+    // Where spans are not exported here, those of the workers go on from there all the same.
+    bundle.options.traceparent = parent.map(|parent| parent.to_string());
     let beginning = Beginning { name: "submit", kind: Kind::Server, parent: parent.as_ref(), link: None };
     let mut span = shared.traces.begin(&beginning).with("job_name", bundle.name.as_str());
     let own = Arc::clone(&shared);

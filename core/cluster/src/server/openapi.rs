@@ -86,7 +86,7 @@ const OPERATIONS: &[Operation] = &[
     Operation {
         method: "get",
         path: "/jobs/{id}/collect",
-        summary: "Rows of any node as they pass, from now on; header standpipe-dropped: rows that are not in it; nothing: the job has not begun",
+        summary: "Rows of any node as they pass, from now on; headers standpipe-dropped: rows that are not in it, standpipe-opened: rows before these are missing; nothing: the job has not begun",
         status: 200,
         body: None,
         answer: "Rows",
@@ -98,8 +98,9 @@ const OPERATIONS: &[Operation] = &[
                 "tap",
                 "32 hexadecimal digits: the next look with the same goes on where this one has ended, and answers as soon as there are rows",
             ),
+            ("last", "true: with limit rows the tap has all that is wanted, and is closed"),
             ("newest", "true: those that passed last, where there are more"),
-            ("format", "arrow, or table: JSON with columns, rows of texts, dropped and ended"),
+            ("format", "arrow, or table: JSON with columns, rows of texts, dropped, opened and ended"),
         ],
     },
     Operation {

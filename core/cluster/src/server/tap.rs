@@ -2,13 +2,14 @@
 //! they are asked for, some are passed over and counted. Every task manager that has a process of the job is asked for what passes there.
 //!
 //! Query: `limit` (rows at the most), `timeout` (milliseconds: what has come by then), `tap` (32 hexadecimal digits of the one who looks: the next look with the same goes on where this one
-//! has ended, and answers as soon as there are rows), `newest` (those that passed last, where there are more), `format`. Headers of the answer: `standpipe-dropped`, rows that have passed and are
-//! not in it; `standpipe-ended: true`, nothing follows. An answer without a body: the job has not begun.
+//! has ended, and answers as soon as there are rows), `last` (with `limit` rows that tap has all that is wanted, and is closed), `newest` (those that passed last, where there are more),
+//! `format`. Headers of the answer: `standpipe-dropped`, rows that have passed and are not in it; `standpipe-opened: true`, the look began anew, and whoever had rows before misses some that
+//! nobody counts; `standpipe-ended: true`, nothing follows. An answer without a body: the job has not begun.
 
 use super::{
     Shared,
-    answer::{Answer, Refusal, ok},
-    collect::{CONTENT, Collected, Question},
+    answer::{Answer, Refusal, blocking, ok},
+    collect::{CONTENT, Collected, Looked, Question},
     jobs::of_job,
     random_id,
 };
@@ -34,6 +35,8 @@ use tokio::time::{Instant, sleep};
 
 /// Rows of an answer at the most.
 const MOST_ROWS: u64 = 100_000;
+/// Bytes of rows that an answer has: with so many it is given.
+const MOST_BYTES: usize = 64 << 20;
 /// The longest `timeout`, milliseconds.
 const LONGEST_WAIT: u64 = 60_000;
 /// How long a process waits for rows before it says that there are none: others may have some.
@@ -61,6 +64,8 @@ pub(super) struct Asked {
     timeout: Option<u64>,
     tap: Option<String>,
     #[serde(default)]
+    last: bool,
+    #[serde(default)]
     newest: bool,
     #[serde(default)]
     format: Format,
@@ -72,8 +77,39 @@ struct Rows {
     schema: Option<SchemaRef>,
     batches: Vec<RecordBatch>,
     count: u64,
+    bytes: usize,
     dropped: u64,
+    /// The look has begun anew: of one who has a name, or who had rows already.
+    opened: bool,
     ended: bool,
+    /// Whoever looks may ask again: what is thrown away is missed.
+    goes_on: bool,
+    is_named: bool,
+}
+
+/// A look; when it is dropped, and nobody goes on with it, the job's processes hear so. That is so also where whoever asked has gone.
+struct Looking {
+    shared: Arc<Shared>,
+    job: String,
+    look: Value,
+    is_over: bool,
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        let Some(runtime) = tokio::runtime::Handle::try_current().ok().filter(|_| self.is_over) else { return };
+        let (shared, job, mut look) = (Arc::clone(&self.shared), std::mem::take(&mut self.job), self.look.take());
+        look["rows"] = 0.into();
+        look["wait"] = 0.into();
+        runtime.spawn(async move {
+            // Where it is not heard, it ends when it is not asked for a while.
+            if let Ok(standing) = standing(&shared, &job)
+                && !standing.is_over
+            {
+                drop(Rows::default().ask(&shared, standing, &look, Duration::ZERO, 0).await);
+            }
+        });
+    }
 }
 
 /// Where the job stands.
@@ -128,7 +164,10 @@ pub(super) async fn tap(State(shared): State<Arc<Shared>>, Path(id): Path<String
     let tap = asked.tap.clone().map_or_else(|| random_id().map_err(failed), Ok)?;
     let limit = asked.limit.unwrap_or(MOST_ROWS);
     let deadline = Instant::now() + Duration::from_millis(asked.timeout.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT));
-    let mut rows = Rows::default();
+    let (is_named, goes_on) = (asked.tap.is_some(), asked.tap.is_some() && !asked.last);
+    let mut rows = Rows { is_named, goes_on, ..Rows::default() };
+    let look = json!({"tap": tap, "node": asked.node, "newest": asked.newest});
+    let mut looking = Looking { shared: Arc::clone(&shared), job: id.clone(), look, is_over: !is_named };
     loop {
         let standing = standing(&shared, &id)?;
         if standing.is_over {
@@ -142,19 +181,30 @@ pub(super) async fn tap(State(shared): State<Arc<Shared>>, Path(id): Path<String
         let left = deadline.saturating_duration_since(Instant::now());
         // A job of one process says at once when it has some.
         let wait = if standing.placed.len() > 1 { left.min(ROUND) } else { left.min(4 * ROUND) };
-        // Of the newest rows each process gives its share; else the others' would not be among them.
-        let processes = if asked.newest { (standing.placed.len() as u64).max(1) } else { 1 };
-        let share = ((limit - rows.count) / processes).max(1);
-        let look = json!({"tap": tap, "node": asked.node, "rows": share, "newest": asked.newest, "wait": wait.as_millis() as u64});
-        rows.ask(&shared, standing, &look, wait, limit).await?;
-        if rows.count >= limit || rows.ended || Instant::now() >= deadline || (asked.tap.is_some() && rows.count > 0) {
+        looking.look["rows"] = share(limit - rows.count, standing.placed.len()).into();
+        looking.look["wait"] = (wait.as_millis() as u64).into();
+        rows.ask(&shared, standing, &looking.look, wait, limit).await?;
+        if rows.bytes >= MOST_BYTES
+            || rows.count >= limit
+            || rows.ended
+            || Instant::now() >= deadline
+            || (asked.tap.is_some() && rows.count > 0)
+        {
             break;
         }
     }
-    match asked.format {
+    looking.is_over |= asked.last && rows.count >= limit;
+    drop(looking);
+    blocking(move || match asked.format {
         Format::Arrow => arrow(rows),
         Format::Table => table(rows),
-    }
+    })
+    .await?
+}
+
+/// What each process is asked for: who is asked for all would crowd out the others.
+fn share(left: u64, processes: usize) -> u64 {
+    (left / (processes as u64).max(1)).max(1)
 }
 
 impl Rows {
@@ -170,19 +220,22 @@ impl Rows {
             return Ok(());
         }
         shared.told.send_modify(|_| ());
-        let deadline = Instant::now() + wait + GRACE;
+        let (deadline, had) = (Instant::now() + wait + GRACE, self.count > 0);
+        let mut busy = None;
         while !open.is_empty() && Instant::now() < deadline {
             let mut waiting = Vec::new();
             for question in open {
                 match question.answered() {
                     None => waiting.push(question),
-                    Some((Some(collected), _)) => {
+                    Some(Looked::Rows(collected)) => {
+                        self.opened |= collected.opened && (self.is_named || had);
                         self.take(collected, limit)
                             .map_err(|error| Refusal::one(StatusCode::BAD_GATEWAY, format!("the rows are not understood: {error}")))?;
                     }
-                    Some((None, Some(refused))) => return Err(Refusal::one(StatusCode::BAD_REQUEST, refused)),
+                    Some(Looked::Refused(why)) => return Err(Refusal::one(StatusCode::BAD_REQUEST, why)),
+                    Some(Looked::Busy(why)) => busy = Some(why),
                     // It has just ended or begun: the next look says which.
-                    Some((None, None)) => {}
+                    Some(Looked::Away) => {}
                 }
             }
             open = waiting;
@@ -190,7 +243,8 @@ impl Rows {
                 sleep(LOOK).await;
             }
         }
-        Ok(())
+        // Rows that others have given are not thrown away for that.
+        busy.filter(|_| self.count == 0).map_or(Ok(()), |why| Err(Refusal::one(StatusCode::SERVICE_UNAVAILABLE, why)))
     }
 
     /// Takes as many rows as are wanted.
@@ -199,12 +253,16 @@ impl Rows {
         if collected.bytes.is_empty() {
             return Ok(());
         }
+        self.bytes = self.bytes.saturating_add(collected.bytes.len());
         let reader = StreamReader::try_new(collected.bytes.as_ref(), None)?;
         let schema = Arc::clone(self.schema.get_or_insert_with(|| reader.schema()));
         for batch in reader {
             let batch = batch?;
             let rows = (batch.num_rows() as u64).min(limit - self.count);
             self.count += rows;
+            if self.goes_on {
+                self.dropped += batch.num_rows() as u64 - rows;
+            }
             if rows > 0 {
                 let part = batch.slice(0, usize::try_from(rows).unwrap_or(usize::MAX));
                 self.batches.push(RecordBatch::try_new(Arc::clone(&schema), part.columns().to_vec())?);
@@ -214,8 +272,13 @@ impl Rows {
     }
 }
 
-fn headers(mut answer: Response, dropped: u64, ended: bool) -> Response {
-    let names = [("standpipe-dropped", (dropped > 0).then(|| dropped.to_string())), ("standpipe-ended", ended.then(|| "true".to_owned()))];
+fn headers(mut answer: Response, rows: &Rows) -> Response {
+    let word = |is_so: bool| is_so.then(|| "true".to_owned());
+    let names = [
+        ("standpipe-dropped", (rows.dropped > 0).then(|| rows.dropped.to_string())),
+        ("standpipe-opened", word(rows.opened)),
+        ("standpipe-ended", word(rows.ended)),
+    ];
     for (name, value) in names {
         // Digits and words.
         if let Some(value) = value.and_then(|value| value.parse().ok()) {
@@ -237,7 +300,7 @@ fn arrow(rows: Rows) -> Answer {
         writer.finish().map_err(strange)?;
     }
     let answer = (StatusCode::OK, [(header::CONTENT_TYPE, CONTENT)], bytes).into_response();
-    Ok(headers(answer, rows.dropped, rows.ended))
+    Ok(headers(answer, &rows))
 }
 
 fn table(rows: Rows) -> Answer {
@@ -247,8 +310,8 @@ fn table(rows: Rows) -> Answer {
     for batch in &rows.batches {
         texts.extend(texts_of(batch).map_err(strange)?);
     }
-    let answer = ok(&json!({"columns": columns, "rows": texts, "dropped": rows.dropped, "ended": rows.ended}))?;
-    Ok(headers(answer, rows.dropped, rows.ended))
+    let answer = json!({"columns": columns, "rows": texts, "dropped": rows.dropped, "opened": rows.opened, "ended": rows.ended});
+    Ok(headers(ok(&answer)?, &rows))
 }
 
 /// The values of each row as texts; null is null.
@@ -256,18 +319,17 @@ fn texts_of(batch: &RecordBatch) -> Result<Vec<Vec<Option<String>>>, ArrowError>
     let options = FormatOptions::default();
     let columns = batch.columns().iter().map(|column| Ok((column, ArrayFormatter::try_new(column.as_ref(), &options)?)));
     let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
-    let text = |formatter: &ArrayFormatter<'_>, row: usize| -> Result<String, ArrowError> {
-        let mut text = formatter.value(row).try_to_string()?;
+    let text = |formatter: &ArrayFormatter<'_>, row: usize| {
+        // A value that has no text, a time beyond the calendar, is shown as an error: the others are shown all the same.
+        let mut text = formatter.value(row).to_string();
         if let Some((end, _)) = text.char_indices().nth(LONGEST_TEXT) {
             text.truncate(end);
             text.push('…');
         }
-        Ok(text)
+        text
     };
-    let row = |row: usize| {
-        columns.iter().map(|(column, formatter)| if column.is_null(row) { Ok(None) } else { text(formatter, row).map(Some) }).collect()
-    };
-    (0..batch.num_rows()).map(row).collect()
+    let row = |row: usize| columns.iter().map(|(column, formatter)| (!column.is_null(row)).then(|| text(formatter, row))).collect();
+    Ok((0..batch.num_rows()).map(row).collect())
 }
 
 #[cfg(test)]
@@ -295,7 +357,27 @@ mod tests {
         rows.take(collected(&[4, 5, 6]), 5).unwrap();
         assert_eq!((rows.count, rows.dropped, rows.batches.len()), (5, 4, 2), "what is beyond the limit is not missed");
         assert_eq!(rows.batches[1], batch(&[4, 5]));
+        // One who asks again misses it.
+        let mut rows = Rows { goes_on: true, ..Rows::default() };
+        rows.take(collected(&[1, 2, 3]), 5).unwrap();
+        rows.take(collected(&[4, 5, 6]), 5).unwrap();
+        assert_eq!((rows.count, rows.dropped), (5, 5));
+        assert!(rows.bytes > 2 * 3 * size_of::<i64>());
         assert!(rows.take(Collected { bytes: "no rows".into(), ..Collected::default() }, 9).is_err());
+    }
+
+    #[test]
+    fn no_process_is_asked_for_the_rows_of_others() {
+        assert_eq!((share(100_000, 1), share(100_000, 2), share(7, 3), share(1, 3), share(5, 0)), (100_000, 50_000, 2, 1, 5));
+    }
+
+    #[test]
+    fn a_value_without_a_text_hides_no_others() {
+        let columns: [(&str, ArrayRef); 2] =
+            [("at", Arc::new(TimestampMillisecondArray::from(vec![i64::MAX, 0]))), ("n", Arc::new(Int64Array::from(vec![1, 2])))];
+        let texts = texts_of(&RecordBatch::try_from_iter(columns).unwrap()).unwrap();
+        assert!(texts[0][0].as_ref().is_some_and(|text| text.starts_with("ERROR: ")), "{texts:?}");
+        assert_eq!((texts[0][1].as_deref(), texts[1][0].as_deref()), (Some("1"), Some("1970-01-01T00:00:00")));
     }
 
     #[test]
@@ -325,8 +407,15 @@ mod tests {
         }
         job.planned.nodes = vec![node];
         job.planned.bounded = false;
-        let asked =
-            |node: &str, limit, timeout| Asked { node: node.to_owned(), limit, timeout, tap: None, newest: false, format: Format::Arrow };
+        let asked = |node: &str, limit, timeout| Asked {
+            node: node.to_owned(),
+            limit,
+            timeout,
+            tap: None,
+            last: false,
+            newest: false,
+            format: Format::Arrow,
+        };
         let status = |asked: Asked| check(&job, &asked).err().map(|refusal| refusal.0.as_u16());
         assert_eq!(status(asked("stats", Some(1), None)), None);
         assert_eq!(status(asked("stats", None, Some(1))), None);

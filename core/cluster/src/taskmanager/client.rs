@@ -23,6 +23,8 @@ const FETCHING: Duration = Duration::from_secs(600);
 
 /// A process that does not show its rows by then, which waits for some 2 s at the most, does not.
 const LOOKING: Duration = Duration::from_secs(5);
+/// What ends a look is said; that it was heard is not waited for.
+const CLOSING: Duration = Duration::from_millis(100);
 
 /// Why something was not answered.
 pub(super) enum Trouble {
@@ -68,28 +70,38 @@ impl Client {
     pub(super) fn collect(&self, request: &Request, folder: &Path) -> Result<Vec<Value>, String> {
         let wanted = collect::Wanted::read(&request.ask).ok_or("the request for rows is not understood")?;
         let Part { next, gap, bytes } = collect::read(folder, &wanted).map_err(|error| format!("the rows cannot be read: {error}"))?;
-        self.send_rows(request, &format!("next={next}&gap={gap}"), &bytes)
+        self.send_rows(request, &format!("next={next}&gap={gap}"), &bytes).map(|_| Vec::new())
     }
 
     /// Sends the rows that pass in a process of a job, as it says itself. One that is starting or stands still is not waited for: whoever looks asks again.
     pub(super) fn tap(&self, request: &Request, socket: &Path) -> Result<Vec<Value>, String> {
-        let answers = worker::ask(socket, &request.ask, Some(LOOKING));
-        let answers = answers.map_err(|error| format!("the job's process does not answer: {error}"))?;
+        let answers = worker::ask(socket, &request.ask, Some(LOOKING)).map_err(|error| {
+            if !worker::is_not_there(&error) {
+                close(socket, &request.ask);
+            }
+            format!("the job's process does not answer: {error}")
+        })?;
         let Some(rows) = answers.iter().find_map(|answer| answer.get("rows")) else { return Ok(answers) };
         // That the process has ended is no end of the job: it may be started again.
         let dropped = rows.get("dropped").and_then(Value::as_u64).unwrap_or(0);
         let stream = rows.get("stream").and_then(Value::as_str).unwrap_or_default();
         let bytes = BASE64_STANDARD.decode(stream).map_err(|error| format!("the rows are not understood: {error}"))?;
-        self.send_rows(request, &format!("next=0&gap=false&dropped={dropped}"), &bytes)
+        let opened = rows.get("opened").and_then(Value::as_bool).unwrap_or(false);
+        let sent = self.send_rows(request, &format!("next=0&gap=false&dropped={dropped}&opened={opened}"), &bytes);
+        if !matches!(sent, Ok(true)) {
+            close(socket, &request.ask);
+        }
+        sent.map(|_| Vec::new())
     }
 
-    fn send_rows(&self, request: &Request, query: &str, bytes: &[u8]) -> Result<Vec<Value>, String> {
+    /// False: nobody waits for them any more.
+    fn send_rows(&self, request: &Request, query: &str, bytes: &[u8]) -> Result<bool, String> {
         let url = format!("{}/taskmanagers/{}/collected/{}?{query}", self.base, self.id, request.id);
         let sent =
             self.agent.put(url).config().timeout_global(Some(FETCHING)).build().header("Authorization", self.authorization()).send(bytes);
         match sent {
             // Whoever has asked may have gone.
-            Ok(answer) if answer.status().is_success() || answer.status() == StatusCode::NOT_FOUND => Ok(Vec::new()),
+            Ok(answer) if answer.status().is_success() || answer.status() == StatusCode::NOT_FOUND => Ok(answer.status().is_success()),
             Ok(answer) => Err(format!("the job manager does not take the rows: {}", answer.status())),
             Err(error) => Err(format!("the rows cannot be sent: {error}")),
         }
@@ -104,6 +116,16 @@ impl Client {
             return Err(format!("the job manager does not give {hash}: {}", answer.status()));
         }
         blobs.put(hash, answer.body_mut().as_reader()).map(drop).map_err(|error| error.to_string())
+    }
+}
+
+/// Rows of a look are lost: it is over, so that the next one begins anew and says so.
+fn close(socket: &Path, look: &Value) {
+    let mut over = look.clone();
+    if let Some(over) = over.as_object_mut().filter(|over| over.get("rows").and_then(Value::as_u64) > Some(0)) {
+        over.extend([("rows".to_owned(), 0.into()), ("wait".to_owned(), 0.into())]);
+        // A process that is gone looks at nothing.
+        drop(worker::ask(socket, &Value::Object(over.clone()), Some(CLOSING)));
     }
 }
 

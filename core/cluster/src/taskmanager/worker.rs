@@ -68,7 +68,7 @@ pub(super) fn ask_when_it_listens(socket: &Path, request: &Value, over: &AtomicB
     }
 }
 
-fn is_not_there(error: &io::Error) -> bool {
+pub(super) fn is_not_there(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 

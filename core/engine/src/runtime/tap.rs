@@ -53,9 +53,9 @@ pub enum TapError {
 /// Which rows are kept when more pass than are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
-    /// Rows at most.
+    /// Rows at most between two looks; as many as one looks for, or more.
     pub rows: usize,
-    /// Those that passed last; else those that passed first since it was asked.
+    /// Those that passed last, also where fewer are taken than are kept; else those that passed first since it was asked.
     pub newest: bool,
 }
 
@@ -98,10 +98,8 @@ struct State {
     /// Those behind the last one that is kept: whoever wants no more rows does not miss them.
     behind: u64,
     asked: Instant,
-    /// Rows that were given so far.
-    given: usize,
     ended: bool,
-    /// Whoever looks knows that nothing follows, or has all that was wanted.
+    /// Whoever looks knows that nothing follows, or has gone.
     seen_end: bool,
 }
 
@@ -210,7 +208,7 @@ impl Shared {
 impl State {
     fn new(ended: bool) -> Self {
         let batches = VecDeque::new();
-        Self { batches, rows: 0, bytes: 0, dropped: 0, behind: 0, asked: Instant::now(), given: 0, ended, seen_end: false }
+        Self { batches, rows: 0, bytes: 0, dropped: 0, behind: 0, asked: Instant::now(), ended, seen_end: false }
     }
 
     fn push_oldest(&mut self, batch: &RecordBatch, most: usize) {
@@ -228,6 +226,11 @@ impl State {
     fn push_newest(&mut self, batch: &RecordBatch, most: usize) {
         self.batches.push_back(batch.clone());
         (self.rows, self.bytes) = (self.rows + batch.num_rows(), self.bytes.saturating_add(batch.get_array_memory_size()));
+        self.pass_over_all_but(most);
+    }
+
+    /// Keeps the newest rows, so many and no more bytes than may be kept.
+    fn pass_over_all_but(&mut self, most: usize) {
         while self.rows > most || (self.bytes > MOST_BYTES && self.batches.len() > 1) {
             let Some(first) = self.batches.pop_front() else { return };
             let too_many = self.rows.saturating_sub(most);
@@ -263,7 +266,6 @@ impl State {
         if taken.ended {
             taken.dropped += std::mem::take(&mut self.behind);
         }
-        self.given = self.given.saturating_add(most - left);
         self.seen_end = taken.ended;
         taken
     }
@@ -284,9 +286,11 @@ impl Tap {
         state.asked = Instant::now();
         while state.batches.is_empty() && !state.ended && !self.shared.changed.wait_until(&mut state, deadline).timed_out() {}
         state.asked = Instant::now();
+        if self.shared.keep.newest {
+            // More may be kept than are wanted this time.
+            state.pass_over_all_but(most);
+        }
         let taken = state.take(most);
-        let keep = self.shared.keep;
-        state.seen_end |= !keep.newest && state.given >= keep.rows;
         self.shared.changed.notify_all();
         taken
     }
@@ -401,6 +405,17 @@ mod tests {
     }
 
     #[test]
+    fn of_more_than_are_wanted_the_newest_are_given() {
+        let (taps, tap) = tap(Keep { rows: 1_000, newest: true });
+        (0..10).for_each(|i| taps.pass(NodeId(0), 0, &batch(i * 100..i * 100 + 100)));
+        let taken = tap.take(50, Duration::ZERO);
+        assert_eq!((numbers(&taken), taken.dropped), ((950..1_000).collect(), 950));
+        let kept = |state: &State| (state.rows, state.bytes);
+        assert_eq!(kept(&tap.shared.state.lock()), (0, 0));
+        assert!(tap.take(50, Duration::ZERO).batches.is_empty());
+    }
+
+    #[test]
     fn what_is_kept_is_bounded_in_bytes_and_is_no_copy() {
         let (taps, tap) = tap(Keep { rows: usize::MAX, newest: false });
         let large = batch(0..400_000);
@@ -430,8 +445,17 @@ mod tests {
 
     #[test]
     fn the_end_waits_for_who_looks_and_for_nobody_else() {
-        let (taps, tap) = tap(Keep { rows: 10, newest: false });
+        // What was kept between two looks is not all that is wanted.
+        let (taps, tap) = tap(Keep { rows: 3, newest: false });
+        taps.pass(NodeId(0), 0, &batch(-3..0));
+        assert_eq!(numbers(&tap.take(3, Duration::ZERO)), [-3, -2, -1]);
         taps.pass(NodeId(0), 0, &batch(0..3));
+        let (ends, has_ended) = (Arc::clone(&taps), std::sync::mpsc::channel());
+        let end = std::thread::spawn(move || {
+            ends.end(true);
+            has_ended.0.send(()).unwrap();
+        });
+        assert!(has_ended.1.recv_timeout(LAST_LOOK / 4).is_err(), "the last rows were not seen");
         let looks = std::thread::spawn(move || {
             let mut seen = Vec::new();
             loop {
@@ -442,8 +466,8 @@ mod tests {
                 }
             }
         });
-        taps.end(true);
         assert_eq!(looks.join().unwrap(), [0, 1, 2]);
+        end.join().unwrap();
         let begun = Instant::now();
         taps.end(true);
         assert!(begun.elapsed() < LAST_LOOK, "nobody looks any more");

@@ -46,6 +46,10 @@ pub(crate) struct Rows {
     of: Of,
     /// Rows that have passed and were not had.
     dropped: u64,
+    /// Rows of a node were had.
+    had: bool,
+    /// Between them some are missing, and how many is not known.
+    gap: bool,
     schema: SchemaRef,
     waiting: VecDeque<RecordBatch>,
     cursor: Option<Cursor>,
@@ -78,6 +82,8 @@ impl Rows {
             job: job.to_owned(),
             of,
             dropped: 0,
+            had: false,
+            gap: false,
             schema: arrow_schema::Schema::empty().into(),
             waiting: VecDeque::new(),
             cursor: None,
@@ -117,9 +123,11 @@ impl Rows {
     fn ask(&mut self) -> Result<bool> {
         let wait = self.deadline.map_or(WAIT, |deadline| WAIT.min(deadline.saturating_duration_since(Instant::now())));
         let path = self.question(wait);
-        let (headers, bytes) = self.persist(|client| client.bytes(&path))?;
+        let ((headers, bytes), repeated) = self.persist(|client| client.bytes(&path))?;
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         self.ended = text("standpipe-ended").is_some();
+        // Rows of an answer that was lost are not given again.
+        self.gap |= self.had && (repeated || text("standpipe-opened").is_some());
         self.dropped += text("standpipe-dropped").and_then(|dropped| dropped.parse::<u64>().ok()).unwrap_or(0);
         if bytes.is_empty() {
             return Ok(false);
@@ -131,6 +139,7 @@ impl Rows {
         self.schema = schema;
         self.waiting.extend(batches.into_iter().filter(|batch| batch.num_rows() > 0));
         if matches!(self.of, Of::Node { .. }) {
+            self.had |= !self.waiting.is_empty();
             return Ok(true);
         }
         if text("standpipe-gap").is_some() && self.cursor.is_none() {
@@ -152,28 +161,36 @@ impl Rows {
             }
             Of::Node { name, tap } => {
                 let limit = self.left.map_or(MOST_ROWS, |left| left.clamp(1, MOST_ROWS));
-                format!("/v1{job}/collect?node={name}&tap={tap}&limit={limit}&timeout={wait}")
+                let last = self.left.is_some_and(|left| left <= MOST_ROWS);
+                format!("/v1{job}/collect?node={name}&tap={tap}&limit={limit}&last={last}&timeout={wait}")
             }
         }
     }
 
     /// Says what was not had.
     fn tell(&self) {
+        if self.gap {
+            let why = "the job was started again, or the job manager did not answer for a while";
+            self.host.warn(format!("rows are missing in between, and how many is not known: {why}"), &[]);
+        }
         if self.dropped > 0 {
             self.host.warn(format!("{} rows have passed that are not here: they came faster than they were asked for", self.dropped), &[]);
         }
     }
 
-    /// Asks again while nobody answers; not for ever.
-    fn persist<T>(&self, ask: impl Fn(&Client) -> Result<T>) -> Result<T> {
-        let begun = Instant::now();
+    /// Asks again while nobody answers; not for ever. Says whether it was asked more than once.
+    fn persist<T>(&self, ask: impl Fn(&Client) -> Result<T>) -> Result<(T, bool)> {
+        let (begun, mut repeated) = (Instant::now(), false);
         loop {
             if self.host.cancelled() {
                 return Err(Error::cancelled());
             }
             match ask(&self.client) {
-                Err(error) if error.retryable && begun.elapsed() < PATIENCE && !self.is_late() => thread::sleep(PAUSE),
-                answer => return answer,
+                Err(error) if error.retryable && begun.elapsed() < PATIENCE && !self.is_late() => {
+                    repeated = true;
+                    thread::sleep(PAUSE);
+                }
+                answer => return answer.map(|answer| (answer, repeated)),
             }
         }
     }
@@ -190,7 +207,7 @@ impl Rows {
                 return Ok(Some(batch.slice(0, rows)));
             }
             if self.ended {
-                let status = self.persist(|client| status(client, &self.job))?;
+                let (status, _) = self.persist(|client| status(client, &self.job))?;
                 let failed = status.state == "FAILED";
                 return if failed { Err(self.ended_as(&status.state, status.cause.as_deref(), "behind these rows")) } else { Ok(None) };
             }
