@@ -95,8 +95,7 @@ on_clusters! {
         let config = json!({ "bootstrap": cluster.bootstrap, "topic": topic, "bounded": true, "metadata": metadata });
         let mut source = reading(&config);
         let reads = read_to_end(&mut source, 2);
-        assert_eq!(reads.len(), 1, "both records are in partition 1");
-        let batch = &reads[0].batch;
+        let batch = &together(&reads);
         let schema = batch.schema();
         let role = |column: &str| schema.field_with_name(column).unwrap().metadata().get(wire::ROLE).cloned();
         assert_eq!((role("k").as_deref(), role("h").as_deref(), role("o").as_deref()), (Some("key"), Some("headers"), Some("position")));

@@ -81,6 +81,11 @@ pub(crate) struct Read {
     pub(crate) position: Vec<u8>,
 }
 
+/// What was read as one batch: a broker may give records of one partition one by one.
+pub(crate) fn together(reads: &[Read]) -> RecordBatch {
+    arrow_select::concat::concat_batches(&reads[0].batch.schema(), reads.iter().map(|read| &read.batch)).unwrap()
+}
+
 /// Polls until so many splits have ended; all batches.
 pub(crate) fn read_to_end(source: &mut SourceHarness, splits: usize) -> Vec<Read> {
     read_to_end_by(source, splits, 1_000)
