@@ -243,14 +243,20 @@ fn tab_to_exactly(browser: &Browser, words: &str) {
     panic!("no way to {words:?} by Tab");
 }
 
-#[test]
-fn rows_of_a_node_are_seen_as_they_pass_and_as_charts() {
-    let Some(browser) = Browser::start() else { return };
+/// The sensors on a cluster, and the browser at their page.
+fn sensors(browser: &Browser) -> (Cluster, String) {
     let cluster = Cluster::start(2);
     let id = cluster.submit("sensors <b>&", SENSORS, 2, Vec::new());
     cluster.wait_for(&id, "RUNNING");
     browser.look(1280, 900, false);
     browser.open(&cluster.url(&format!("/#/jobs/{id}")));
+    (cluster, id)
+}
+
+#[test]
+fn rows_of_a_node_are_seen_as_they_pass_and_as_charts() {
+    let Some(browser) = Browser::start() else { return };
+    let (cluster, id) = sensors(&browser);
     browser.wait_for("the nodes", "return document.querySelectorAll('.node').length === 7");
 
     // By keyboard alone: a node of the graph, and from there to its rows.
@@ -316,11 +322,7 @@ fn rows_of_a_node_are_seen_as_they_pass_and_as_charts() {
 #[test]
 fn a_job_is_rescaled() {
     let Some(browser) = Browser::start() else { return };
-    let cluster = Cluster::start(2);
-    let id = cluster.submit("sensors <b>&", SENSORS, 2, Vec::new());
-    cluster.wait_for(&id, "RUNNING");
-    browser.look(1280, 900, false);
-    browser.open(&cluster.url(&format!("/#/jobs/{id}")));
+    let (cluster, id) = sensors(&browser);
     browser.wait_for("the button", "return [...document.querySelectorAll('.actions button')].some((one) => one.innerText === 'Rescale…' && !one.disabled && !one.hidden)");
     tab_to(&browser, "Rescale…");
     browser.press([keys::ENTER]);

@@ -103,7 +103,7 @@ fn wanted(function: &impl Callable, arguments: Vec<Expr>, fields: &[FieldRef]) -
     arguments.into_iter().zip(&types).enumerate().map(fit).collect()
 }
 
-/// Whether each value of a type is one of another: only then the host casts unasked. Whole numbers count as floats, as everywhere in SQL.
+/// Whether each value of a type is one of another: only then the host casts unasked. Numbers count as floats, as everywhere in SQL.
 fn loses_nothing(from: &DataType, to: &DataType) -> bool {
     use DataType::{
         Binary, BinaryView, Decimal128, Dictionary, Float16, Float32, Float64, LargeBinary, LargeUtf8, Null, Timestamp, Utf8, Utf8View,
@@ -157,4 +157,41 @@ fn refused(name: &str, error: PluginError) -> DataFusionError {
     let is_of_configuration = error.details.get("path").and_then(serde_json::Value::as_str).is_some_and(|path| !path.is_empty());
     let how = if is_of_configuration { "; a function with a configuration gets a name under functions" } else { "" };
     DataFusionError::Plan(format!("{error}{how}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use DataType::{Binary, Date32, Decimal128, Float32, Float64, Int32, Int64, LargeUtf8, Null, Timestamp, UInt32, UInt64, Utf8};
+
+    #[test]
+    fn only_what_loses_nothing_is_cast_unasked() {
+        let (millis, micros) = (Timestamp(TimeUnit::Millisecond, None), Timestamp(TimeUnit::Microsecond, None));
+        let utc = Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        for (from, to, expected) in [
+            (Int32, Int64, true),
+            (Int64, Int32, false),
+            (UInt32, Int64, true),
+            (UInt64, Int64, false),
+            (Int32, UInt64, false),
+            (Int64, Float64, true),
+            (Decimal128(10, 2), Float64, true),
+            (Float64, Float32, false),
+            (Float64, Int64, false),
+            (Int64, Decimal128(38, 2), true),
+            (Int64, Decimal128(10, 2), false),
+            (Decimal128(10, 2), Decimal128(12, 4), true),
+            (Decimal128(10, 4), Decimal128(12, 2), false),
+            (LargeUtf8, Utf8, true),
+            (Utf8, Int64, false),
+            (Utf8, Binary, false),
+            (Null, Date32, true),
+            (millis.clone(), micros.clone(), true),
+            (micros.clone(), millis, false),
+            (micros.clone(), utc, false),
+            (micros, Float64, false),
+        ] {
+            assert_eq!(loses_nothing(&from, &to), expected, "{from} as {to}");
+        }
+    }
 }
