@@ -143,8 +143,8 @@ struct ArrowDeviceArray {
 /* `recover`'s answer: it must be committed now. */
 #define STANDPIPE_RECOVER_COMMIT 1
 
-/* `recover`'s answer: the host must replay the checkpoint's batches (capability `needs_log`). */
-#define STANDPIPE_RECOVER_REPLAY 2
+/* `recover`'s answer: it is gone, and was not committed. The host ends the start and says that an earlier checkpoint must be restored. */
+#define STANDPIPE_RECOVER_LOST 2
 
 /* May differ from call to call; of an aggregate function, with the order of rows. Who says nothing promises nothing. */
 #define STANDPIPE_VOLATILITY_VOLATILE 0
@@ -792,30 +792,6 @@ struct StandpipeAggregateTable {
   void (*destroy)(void *accumulator);
 };
 
-/* `lookup/1`. */
-struct StandpipeLookupTable {
-  /* Bytes of this table. */
-  uint32_t size;
-  /* Zero. */
-  uint32_t reserved;
-  /* See `ValidateFn`; its one input is the keys. */
-  StandpipeValidateFn validate;
-  /* Makes an instance. */
-  StandpipeStatus (*create)(struct StandpipeSlice config,
-                            const struct StandpipeContext *context,
-                            const struct StandpipeHostTable *host,
-                            void **instance,
-                            struct StandpipeError *error);
-  /* Connects. */
-  StandpipeStatus (*open)(void *instance, struct StandpipeError *error);
-  /* Looks keys up; the result, one row per key and null where there is none, comes by `emit(0, batch, token)` and `complete(token)`. */
-  StandpipeStatus (*lookup)(void *instance, struct StandpipeBatch *keys, uint64_t token, struct StandpipeError *error);
-  /* Ends it. */
-  StandpipeStatus (*close)(void *instance, uint32_t reason, struct StandpipeError *error);
-  /* Frees the instance. */
-  void (*destroy)(void *instance);
-};
-
 /* `deployment/1`. Every function may block; the host calls it on a thread of its own and cancels by the host table's token. */
 struct StandpipeDeploymentTable {
   /* Bytes of this table. */
@@ -898,7 +874,7 @@ typedef const struct StandpipeManifest *(*StandpipeManifestFn)(void);
 
 /* Gives the table of a kind (`kafka`) by the table's name and version (`source/1`), or null if there is none. The table is static.
  *
- * The names are those of the modules: `source/1`, `enumerator/1`, `transform/1`, `sink/1`, `scalar/1`, `aggregate/1`, `lookup/1`, `deployment/1`. */
+ * The names are those of the modules: `source/1`, `enumerator/1`, `transform/1`, `sink/1`, `scalar/1`, `aggregate/1`, `deployment/1`. */
 typedef const void *(*StandpipeInterfaceFn)(struct StandpipeSlice kind, struct StandpipeSlice id);
 
 /* What `magic` of a manifest must be: the bytes STNDPIPE. */
@@ -913,8 +889,8 @@ typedef const void *(*StandpipeInterfaceFn)(struct StandpipeSlice kind, struct S
 /* What a plugin exports. The manifest, its strings and the tables are static. */
 STANDPIPE_EXPORT const struct StandpipeManifest *standpipe_plugin_manifest_v1(void);
 
-/* The table of a kind ("kafka") by the table's name and version: "source/1" and "enumerator/1", "transform/1", "sink/1", "scalar/1", "aggregate/1", "lookup/1",
- * "deployment/1"; NULL if there is none. */
+/* The table of a kind ("kafka") by the table's name and version: "source/1" and "enumerator/1", "transform/1", "sink/1", "scalar/1", "aggregate/1", "deployment/1";
+ * NULL if there is none. */
 STANDPIPE_EXPORT const void *standpipe_plugin_interface_v1(struct StandpipeSlice kind, struct StandpipeSlice id);
 
 #ifdef __cplusplus

@@ -1,5 +1,4 @@
-//! Functions and lookups: scalar functions are pure and run where the expression runs; aggregates are told which group each row belongs to; lookups join a stream
-//! with something outside.
+//! Functions: scalar functions are pure and run where the expression runs; aggregates are told which group each row belongs to.
 //!
 //! A function is bound to the types of its arguments; what is bound never changes, and may be used on any thread, on several at once. An
 //! accumulator's calls come one after another, but not all on one thread.
@@ -7,8 +6,6 @@
 use crate::{
     arrow_c::{ArrowSchema, Batch},
     error::{Error, Status},
-    host::{Context, HostTable},
-    validate::ValidateFn,
     value::Slice,
 };
 use std::ffi::c_void;
@@ -126,32 +123,4 @@ pub struct AggregateTable {
     pub forget: unsafe extern "C" fn(accumulator: *mut c_void, groups: *const u32, count: usize, error: *mut Error) -> Status,
     /// Frees the accumulator.
     pub destroy: unsafe extern "C" fn(accumulator: *mut c_void),
-}
-
-/// `lookup/1`.
-#[repr(C)]
-#[derive(Copy, Clone)]
-pub struct LookupTable {
-    /// Bytes of this table.
-    pub size: u32,
-    /// Zero.
-    pub reserved: u32,
-    /// See [`ValidateFn`]; its one input is the keys.
-    pub validate: ValidateFn,
-    /// Makes an instance.
-    pub create: unsafe extern "C" fn(
-        config: Slice,
-        context: *const Context,
-        host: *const HostTable,
-        instance: *mut *mut c_void,
-        error: *mut Error,
-    ) -> Status,
-    /// Connects.
-    pub open: unsafe extern "C" fn(instance: *mut c_void, error: *mut Error) -> Status,
-    /// Looks keys up; the result, one row per key and null where there is none, comes by `emit(0, batch, token)` and `complete(token)`.
-    pub lookup: unsafe extern "C" fn(instance: *mut c_void, keys: *mut Batch, token: u64, error: *mut Error) -> Status,
-    /// Ends it.
-    pub close: unsafe extern "C" fn(instance: *mut c_void, reason: u32, error: *mut Error) -> Status,
-    /// Frees the instance.
-    pub destroy: unsafe extern "C" fn(instance: *mut c_void),
 }

@@ -7,7 +7,7 @@ use crate::{
     arrow_c::{ArrowArray, ArrowArrayStream, ArrowDeviceArray, ArrowSchema, Batch, Rejection},
     deployment::DeploymentTable,
     error::Error,
-    function::{AggregateTable, Binding, LookupTable, ScalarTable},
+    function::{AggregateTable, Binding, ScalarTable},
     host::{Context, HostTable},
     manifest::Manifest,
     sink::{Committable, SinkTable},
@@ -175,7 +175,6 @@ growing! {
     Binding: reserved,
     ScalarTable: unbind,
     AggregateTable: destroy,
-    LookupTable: destroy,
     DeploymentTable: destroy,
 }
 

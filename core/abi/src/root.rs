@@ -14,7 +14,7 @@ use std::ffi::c_void;
 
 /// Gives the table of a kind (`kafka`) by the table's name and version (`source/1`), or null if there is none. The table is static.
 ///
-/// The names are those of the modules: `source/1`, `enumerator/1`, `transform/1`, `sink/1`, `scalar/1`, `aggregate/1`, `lookup/1`, `deployment/1`.
+/// The names are those of the modules: `source/1`, `enumerator/1`, `transform/1`, `sink/1`, `scalar/1`, `aggregate/1`, `deployment/1`.
 pub type InterfaceFn = unsafe extern "C" fn(kind: Slice, id: Slice) -> *const c_void;
 
 /// What a Rust plugin's library exports through abi_stable. It can only grow at the end, with optional members.

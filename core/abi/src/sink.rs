@@ -28,8 +28,8 @@ pub struct Committable {
 pub const RECOVER_COMMITTED: u32 = 0;
 /// `recover`'s answer: it must be committed now.
 pub const RECOVER_COMMIT: u32 = 1;
-/// `recover`'s answer: the host must replay the checkpoint's batches (capability `needs_log`).
-pub const RECOVER_REPLAY: u32 = 2;
+/// `recover`'s answer: it is gone, and was not committed. The host ends the start and says that an earlier checkpoint must be restored.
+pub const RECOVER_LOST: u32 = 2;
 
 /// `sink/1`.
 #[repr(C)]

@@ -6,7 +6,7 @@
 use standpipe_abi::{
     arrow_c::Rejection,
     deployment::DeploymentTable,
-    function::{AggregateTable, Binding, LookupTable, ScalarTable},
+    function::{AggregateTable, Binding, ScalarTable},
     growing::{Growing, Unusable, read, read_manifest, write},
     sink::{Committable, SinkTable},
     source::{EnumeratorTable, Polled, SourceTable, SplitPosition},
@@ -36,8 +36,8 @@ fn what_1_0_has_stays_where_it_is() {
         required!(Error Batch ValidationInput Validation Context HostTable Polled KeyContext LentValues StateTable DueTimers Binding);
     let bytes = [80, 136, 32, 184, 80, 104, 56, 40, 40, 112, 32, 232];
     assert_eq!(values.map(|(_, size)| size), bytes, "{values:?}");
-    let tables = required!(SourceTable EnumeratorTable TransformTable SinkTable ScalarTable AggregateTable LookupTable DeploymentTable);
-    assert_eq!(tables.map(|(_, size)| size), [104, 64, 104, 104, 32, 88, 56, 96], "{tables:?}");
+    let tables = required!(SourceTable EnumeratorTable TransformTable SinkTable ScalarTable AggregateTable DeploymentTable);
+    assert_eq!(tables.map(|(_, size)| size), [104, 64, 104, 104, 32, 88, 96], "{tables:?}");
     let frozen = sizes!(Slice Buffer SplitPosition Rejection Committable ArrowSchema ArrowArray ArrowArrayStream ArrowDeviceArray);
     assert_eq!(frozen.map(|(_, size)| size), [16, 32, 48, 40, 32, 72, 80, 40, 128], "{frozen:?}");
 }
@@ -49,8 +49,8 @@ fn no_struct_ends_with_padding() {
     let ends =
         required!(Error Batch ValidationInput Validation Context HostTable Polled KeyContext LentValues StateTable DueTimers Binding);
     assert_eq!(sizes, ends);
-    let sizes = sizes!(SourceTable EnumeratorTable TransformTable SinkTable ScalarTable AggregateTable LookupTable DeploymentTable);
-    let ends = required!(SourceTable EnumeratorTable TransformTable SinkTable ScalarTable AggregateTable LookupTable DeploymentTable);
+    let sizes = sizes!(SourceTable EnumeratorTable TransformTable SinkTable ScalarTable AggregateTable DeploymentTable);
+    let ends = required!(SourceTable EnumeratorTable TransformTable SinkTable ScalarTable AggregateTable DeploymentTable);
     assert_eq!(sizes, ends);
 }
 

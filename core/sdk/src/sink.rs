@@ -60,8 +60,8 @@ pub enum Recovered {
     Committed,
     /// It must be committed now.
     Commit,
-    /// The host must replay the checkpoint's batches.
-    Replay,
+    /// It is gone, and was not committed: the start ends with an error that says which checkpoint it was.
+    Lost,
 }
 
 /// What a subtask prepared for a checkpoint.

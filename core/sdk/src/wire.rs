@@ -195,7 +195,7 @@ pub struct ValidationInputDetails {
 /// A kind in a manifest.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
 pub struct KindDescription {
-    /// `source`, `transform`, `sink`, `scalar`, `aggregate`, `lookup`, `deployment`.
+    /// `source`, `transform`, `sink`, `scalar`, `aggregate`, `deployment`.
     pub kind: String,
     /// The name in pipelines.
     pub name: String,

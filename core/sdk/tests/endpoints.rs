@@ -216,7 +216,7 @@ impl Sink for Positive {
     }
 
     fn recover(&mut self, prepared: &[Committable]) -> Result<Vec<Recovered>> {
-        Ok(prepared.iter().map(|one| if one.checkpoint > 1 { Recovered::Replay } else { Recovered::Commit }).collect())
+        Ok(prepared.iter().map(|one| if one.checkpoint > 1 { Recovered::Lost } else { Recovered::Commit }).collect())
     }
 }
 
@@ -240,7 +240,7 @@ fn a_busy_sink_gets_its_batch_again() {
 fn a_sink_says_what_became_of_what_it_prepared() {
     let mut sink = Harness::sink::<Positive>(json!({}), numbers());
     let prepared = [1, 2].map(|checkpoint| Committable { checkpoint, subtask: 0, bytes: vec![1] });
-    assert_eq!(sink.instance().unwrap().recover(&prepared).unwrap(), [Recovered::Commit, Recovered::Replay]);
+    assert_eq!(sink.instance().unwrap().recover(&prepared).unwrap(), [Recovered::Commit, Recovered::Lost]);
     let wrong: ArrayRef = Arc::new(arrow_array::Int32Array::from(vec![1]));
     let wrong = RecordBatch::try_from_iter([("number", wrong)]).unwrap();
     let error = sink.write(&wrong).unwrap_err();

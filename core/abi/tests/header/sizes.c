@@ -33,7 +33,6 @@ int main(void) {
   SIZE(StandpipeBinding);
   SIZE(StandpipeScalarTable);
   SIZE(StandpipeAggregateTable);
-  SIZE(StandpipeLookupTable);
   SIZE(StandpipeDeploymentTable);
   SIZE(StandpipeManifest);
   struct StandpipeBatch batch;

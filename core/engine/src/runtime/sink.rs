@@ -264,7 +264,7 @@ impl SinkThread {
             match decision {
                 Recovered::Committed => {}
                 Recovered::Commit => open.push(committable),
-                Recovered::Replay => {
+                Recovered::Lost => {
                     let message = format!("what was prepared for checkpoint {} is lost; restore an earlier one", committable.checkpoint);
                     return Err(instance.failure(Error::data(message)));
                 }

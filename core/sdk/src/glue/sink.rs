@@ -125,7 +125,7 @@ impl<S: Sink> SinkGlue<S> {
                 let answer = match answer {
                     Recovered::Committed => sink::RECOVER_COMMITTED,
                     Recovered::Commit => sink::RECOVER_COMMIT,
-                    Recovered::Replay => sink::RECOVER_REPLAY,
+                    Recovered::Lost => sink::RECOVER_LOST,
                 };
                 unsafe { decisions.add(index).write(answer) };
             }

@@ -100,7 +100,7 @@ impl SinkInstance {
         let recovered = |decision: u32| match decision {
             abi::RECOVER_COMMITTED => Ok(Recovered::Committed),
             abi::RECOVER_COMMIT => Ok(Recovered::Commit),
-            abi::RECOVER_REPLAY => Ok(Recovered::Replay),
+            abi::RECOVER_LOST => Ok(Recovered::Lost),
             other => Err(self.instance.broken(&format!("answers recover with the decision {other}"))),
         };
         decisions.into_iter().map(recovered).collect()

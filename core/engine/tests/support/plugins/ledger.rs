@@ -87,7 +87,7 @@ impl Sink for Ledger {
             match (book.committed.contains(&*id), book.prepared.contains_key(&*id)) {
                 (true, _) => Recovered::Committed,
                 (false, true) => Recovered::Commit,
-                (false, false) => Recovered::Replay,
+                (false, false) => Recovered::Lost,
             }
         };
         Ok(prepared.iter().map(fate).collect())
