@@ -49,12 +49,18 @@ struct SplitTime {
     time: Micros,
     /// Since when nothing has come; `None`: it has not been read.
     quiet_since: Option<Instant>,
+    /// It is too far ahead of its group, and not read on: no wonder that nothing comes.
+    paused: bool,
 }
 
 impl SplitTime {
     /// When it becomes idle, if nothing comes; `None`: never.
     fn idle_at(&self, timeout: Duration) -> Option<Instant> {
-        self.quiet_since.and_then(|since| since.checked_add(timeout))
+        self.quiet_since.filter(|_| !self.paused).and_then(|since| since.checked_add(timeout))
+    }
+
+    fn is_active(&self, timeout: Duration, now: Instant) -> bool {
+        self.idle_at(timeout).is_none_or(|at| now < at)
     }
 }
 
@@ -72,7 +78,7 @@ impl SplitWatermarks {
     /// The subtask has been given its splits and how far event time has come in each, or none; once per split.
     pub(crate) fn assigned(&mut self, splits: impl IntoIterator<Item = (Arc<str>, Micros)>) {
         self.told_of_splits = true;
-        self.splits.extend(splits.into_iter().map(|(split, time)| (split, SplitTime { time, quiet_since: None })));
+        self.splits.extend(splits.into_iter().map(|(split, time)| (split, SplitTime { time, quiet_since: None, paused: false })));
     }
 
     /// How far event time has come in a split, for one that goes on from here: no row before it is to be expected, or it would be late in this run too.
@@ -117,7 +123,7 @@ impl SplitWatermarks {
 
     /// The reader has nothing to give now, of any split: they have all been read as far as they go.
     pub(crate) fn nothing_to_read(&mut self, now: Instant) {
-        self.splits.values_mut().for_each(|split| _ = split.quiet_since.get_or_insert(now));
+        self.splits.values_mut().filter(|split| !split.paused).for_each(|split| _ = split.quiet_since.get_or_insert(now));
     }
 
     /// Nothing was taken from the reader for that long, whatever it had (backpressure): this time does not count as silence.
@@ -125,13 +131,54 @@ impl SplitWatermarks {
         self.splits.values_mut().filter_map(|split| split.quiet_since.as_mut()).for_each(|since| *since += time);
     }
 
+    /// The split is read no more for now. It is waited for as long as it is not: nobody knows whether it has something.
+    pub(crate) fn pause(&mut self, split: &str) {
+        if let Some(split) = self.splits.get_mut(split) {
+            split.paused = true;
+        }
+    }
+
+    /// The split is read again; its silence counts from now on.
+    pub(crate) fn resume(&mut self, split: &str, now: Instant) {
+        if let Some(split) = self.splits.get_mut(split) {
+            split.paused = false;
+            split.quiet_since = split.quiet_since.map(|_| now);
+        }
+    }
+
+    /// How far event time has come in a split alone.
+    pub(crate) fn time_in(&self, split: &str) -> Micros {
+        self.splits.get(split).map_or(NO_WATERMARK, |split| split.time)
+    }
+
+    /// How far event time has come in the split that is furthest.
+    pub(crate) fn furthest(&self) -> Option<Micros> {
+        self.splits.values().map(|split| split.time).max()
+    }
+
+    /// The splits that are paused, each with how far event time has come in it.
+    pub(crate) fn paused(&self) -> impl Iterator<Item = (&Arc<str>, Micros)> {
+        self.splits.iter().filter(|(_, split)| split.paused).map(|(name, split)| (name, split.time))
+    }
+
+    /// The splits that are ahead of `limit` and not paused. An idle one has nothing to hold back; if something comes, it is not idle any more.
+    pub(crate) fn ahead(&self, limit: Micros, now: Instant) -> Vec<Arc<str>> {
+        let timeout = self.idle_timeout();
+        let ahead = self.splits.iter().filter(|(_, split)| split.time > limit && !split.paused && split.is_active(timeout, now));
+        ahead.map(|(name, _)| Arc::clone(name)).collect()
+    }
+
+    fn idle_timeout(&self) -> Duration {
+        self.settings.as_ref().map_or(Duration::MAX, |settings| settings.idle_timeout)
+    }
+
     /// The watermark as it stands now.
     pub(crate) fn current(&mut self, now: Instant) -> Mark {
         if !self.told_of_splits {
             return Mark { time: self.told, idle: false, holder: None };
         }
-        let timeout = self.settings.as_ref().map_or(Duration::MAX, |settings| settings.idle_timeout);
-        let active = self.splits.iter().filter(|(_, split)| split.idle_at(timeout).is_none_or(|at| now < at));
+        let timeout = self.idle_timeout();
+        let active = self.splits.iter().filter(|(_, split)| split.is_active(timeout, now));
         // Of several at the same time the same one every time.
         match active.min_by(|(a, x), (b, y)| (x.time, a).cmp(&(y.time, b))) {
             None => {
@@ -226,7 +273,7 @@ mod tests {
     }
 
     fn watermarks() -> SplitWatermarks {
-        let event_time = EventTime { column: 0, out_of_orderness: Duration::from_secs(2), idle_timeout: Duration::from_secs(10) };
+        let event_time = EventTime { column: 0, out_of_orderness: Duration::from_secs(2), idle_timeout: Duration::from_secs(10), alignment: None };
         SplitWatermarks::new(Some(&event_time))
     }
 
