@@ -1,4 +1,4 @@
-//! The source: reads the files that a subtask is assigned, in turns, at most [`MAX_OPEN`] of them at a time. The position in a file is the byte behind the last
+//! The source: reads the files that a subtask is assigned, in turns, at most [`MAX_OPEN`] of them at a time; one that is paused is closed. The position in a file is the byte behind the last
 //! record given, as decimal text.
 //!
 //! Records come from [`crate::lines`] and leave as a binary column `value`, which the host decodes.

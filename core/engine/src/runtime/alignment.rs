@@ -75,26 +75,21 @@ fn alignment(node: &Node) -> Option<&Alignment> {
 impl Alignments {
     /// Of a plan's sources, in a process.
     pub(crate) fn new(plan: &Plan, placement: &Placement, process: u32, is_alone: bool) -> Self {
-        let mut names: Vec<&str> = Vec::new();
-        let mut sources: Vec<Vec<&Node>> = Vec::new();
+        // A source that names no group has one of its own.
+        let mut groups: Vec<(Option<&str>, Vec<&Node>)> = Vec::new();
         let mut of_source = BTreeMap::new();
         for (node, alignment) in plan.nodes.iter().filter_map(|node| Some((node, alignment(node)?))) {
-            // A path has a dot, which a source's group may have too; but a source that names none is in no other's.
             let name = alignment.group.as_deref();
-            let known = name.and_then(|name| names.iter().position(|known| *known == name));
-            let index = known.unwrap_or_else(|| {
-                names.push(name.unwrap_or_default());
-                sources.push(Vec::new());
-                sources.len() - 1
-            });
-            of_source.insert(node.id, index);
-            if let Some(sources) = sources.get_mut(index) {
-                sources.push(node);
+            let known = groups.iter().position(|(known, _)| name.is_some() && *known == name);
+            of_source.insert(node.id, known.unwrap_or(groups.len()));
+            match known.and_then(|known| groups.get_mut(known)) {
+                Some((_, sources)) => sources.push(node),
+                None => groups.push((name, vec![node])),
             }
         }
         let (tell, news) = bounded(1);
-        let group = |sources: &Vec<&Node>| Arc::new(Shared::new(sources, placement, process, Some(&tell).filter(|_| !is_alone)));
-        Self { groups: sources.iter().map(group).collect(), of_source, news }
+        let group = |(_, sources): &(_, Vec<&Node>)| Arc::new(Shared::new(sources, placement, process, Some(&tell).filter(|_| !is_alone)));
+        Self { groups: groups.iter().map(group).collect(), of_source, news }
     }
 
     /// Makes a subtask of this process a member of its group; `None`: its source is not aligned. `wake` is called when what it waits for is reached.

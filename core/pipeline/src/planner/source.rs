@@ -8,9 +8,9 @@ use super::{
 use crate::{
     diagnostic::{At, Span},
     file::SourceBlock,
+    plan::{Alignment, DecodeStep, EventTime, Operator, SourceNode},
     suggest,
     text::Text,
-    plan::{Alignment, DecodeStep, EventTime, Operator, SourceNode},
 };
 use arrow_schema::{DataType, Field, Schema};
 use standpipe_formats::{FormatError, FormatKind, FormatSpec};
@@ -147,8 +147,7 @@ impl Planner<'_> {
     /// A source that is alone in its group waits for nobody: most likely its name is misspelt.
     pub(super) fn warn_of_lone_groups(&self) {
         let group = |source: &'_ SourceBlock| source.event_time.as_ref()?.alignment.as_ref()?.group.clone();
-        let groups: Vec<(&SourceBlock, Text)> =
-            self.file.sources.iter().filter_map(|source| Some((source, group(source)?))).collect();
+        let groups: Vec<(&SourceBlock, Text)> = self.file.sources.iter().filter_map(|source| Some((source, group(source)?))).collect();
         for (i, (source, name)) in groups.iter().enumerate() {
             let others = groups.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, (_, other))| other.value.as_str());
             if others.clone().any(|other| other == name.value) {
