@@ -5,7 +5,7 @@ use crate::{
     guarantee::{self, SinkGuarantee},
     modes,
     placement::Placement,
-    plan::{Exchange, Node, Operator, Output, Plan, SourceNode, StateBackend, WindowAssigner},
+    plan::{Alignment, Exchange, Node, Operator, Output, Plan, SourceNode, StateBackend, WindowAssigner},
     units::{duration_text, size_text},
 };
 use serde_json::Value;
@@ -174,6 +174,10 @@ fn source_steps(source: &SourceNode, node: &Node, out: &mut String) -> Result {
         let column = main.schema.field(time.column).name();
         let (behind, idle) = (duration_text(time.out_of_orderness), duration_text(time.idle_timeout));
         writeln!(out, "  event time {column}, {behind} out of order, idle after {idle}")?;
+        if let Some(Alignment { max_drift, group }) = &time.alignment {
+            let whom = group.as_ref().map_or("its slowest split".to_owned(), |group| format!("the slowest split of the group {group}"));
+            writeln!(out, "  at most {} ahead of {whom}", duration_text(*max_drift))?;
+        }
     }
     Ok(())
 }

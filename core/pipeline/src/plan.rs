@@ -158,6 +158,17 @@ pub struct EventTime {
     pub out_of_orderness: Duration,
     /// After how long without data a split is idle.
     pub idle_timeout: Duration,
+    /// How far its splits may be ahead; `None`: as far as they like.
+    pub alignment: Option<Alignment>,
+}
+
+/// `max_drift:` and `alignment_group:` of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alignment {
+    /// How far a split may be ahead of the group's watermark.
+    pub max_drift: Duration,
+    /// Sources with the same name wait for each other; `None`: the splits of the source alone do.
+    pub group: Option<String>,
 }
 
 /// See [`Operator::Filter`].

@@ -348,6 +348,10 @@ struct EventTime {
     out_of_orderness: Option<Duration>,
     /// After how long without data a split no longer holds the others back. Default 10s.
     idle_timeout: Option<Duration>,
+    /// How far a split may be ahead of the slowest one before it is read no further. By default as far as it likes.
+    max_drift: Option<Duration>,
+    /// Sources of one group wait for each other, not only the splits of one source. Needs max_drift.
+    alignment_group: Option<String>,
 }
 
 /// What happens to rows: exactly one of filter, select, union, transform, aggregate.

@@ -88,6 +88,14 @@ fn of_node(families: &mut Families, of_job: &[Pair<'_>; 2], node: &NodeStatus) {
         }
         let idle = f64::from(u8::from(subtask.idle));
         families.gauge("standpipe_operator_idle", "1 while nothing comes and event time does not wait for it.", &labels, idle);
+        if let Some(paused) = subtask.paused_splits {
+            let help = "Splits of an aligned source that are paused because they are too far ahead in event time.";
+            families.gauge("standpipe_source_paused_splits", help, &labels, paused as f64);
+        }
+        if let Some(drift) = subtask.drift_seconds {
+            let help = "By how much event time in the furthest split of an aligned source is ahead of its group's watermark.";
+            families.gauge("standpipe_source_drift_seconds", help, &labels, drift);
+        }
     }
     let help = "Of a source: bytes on their way to the sinks. Of a sink: bytes that are not acknowledged.";
     families.gauge("standpipe_operator_in_flight_bytes", help, &of_node, node.in_flight_bytes as f64);
@@ -150,7 +158,13 @@ mod tests {
 
     #[test]
     fn a_job_is_told_by_subtask_with_its_plugin() {
-        let subtask = SubtaskStatus { rows_in: 5, watermark_seconds: Some(1.5), ..SubtaskStatus::default() };
+        let subtask = SubtaskStatus {
+            rows_in: 5,
+            watermark_seconds: Some(1.5),
+            paused_splits: Some(2),
+            drift_seconds: Some(30.5),
+            ..SubtaskStatus::default()
+        };
         let node = NodeStatus {
             node: "sources.in".to_owned(),
             plugin: Some("kafka".to_owned()),
@@ -177,6 +191,10 @@ mod tests {
         has(
             "standpipe_operator_watermark_timestamp_seconds{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",subtask=\"1\"} 1.5",
         );
+        let of_source = "{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",subtask=\"1\"}";
+        has(&format!("standpipe_source_paused_splits{of_source} 2"));
+        has(&format!("standpipe_source_drift_seconds{of_source} 30.5"));
+        assert_eq!(text.matches("standpipe_source_drift_seconds{").count(), 1, "not of a subtask that is not aligned");
         has("standpipe_job_state{job_name=\"j\",job_id=\"ab\",state=\"running\"} 1");
         let own = "operator=\"sources.in\",subtask=\"1\",plugin=\"kafka\",plugin_plugin=\"mine\",to_host=\"a\"";
         has(&format!("standpipe_plugin_requests_total{{job_name=\"j\",job_id=\"ab\",{own}}} 7.5"));

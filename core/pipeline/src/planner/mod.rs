@@ -67,6 +67,7 @@ impl PipelineFile {
             planner.block(block);
         }
         planner.refuse_unread_dead_letters();
+        planner.warn_of_lone_groups();
         report.check()?;
         self.warn_of_repetition(&report);
         let plan = planner.assemble();

@@ -5,7 +5,7 @@ mod checkpoints;
 mod node;
 
 pub use checkpoints::{CheckpointTotals, LastCheckpoint, PastCheckpoint};
-pub use node::{Counter, NodeMetrics, Position, SplitLag};
+pub use node::{Counter, Drift, NodeMetrics, Position, SplitLag};
 
 use parking_lot::{Mutex, RwLock};
 use standpipe_loader::MetricKind;

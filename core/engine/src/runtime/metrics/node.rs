@@ -82,6 +82,7 @@ pub struct NodeMetrics {
     pub standstills: Counter,
     waits: Mutex<BTreeMap<u32, Waits>>,
     event_time: Mutex<BTreeMap<u32, Position>>,
+    drift: Mutex<BTreeMap<u32, Drift>>,
     lag: Mutex<BTreeMap<String, SplitLag>>,
     degraded: Mutex<Option<String>>,
     /// By process, where it is another one.
@@ -106,6 +107,15 @@ pub struct Position {
     pub idle: bool,
     /// The split that holds the watermark back, if one does.
     pub holder: Option<Arc<str>>,
+}
+
+/// How a subtask of an aligned source stands (`max_drift:`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Drift {
+    /// Splits that are paused.
+    pub paused: u64,
+    /// By how much event time in its furthest split is ahead of what the group has reached, microseconds; 0 where one of the two is not known.
+    pub ahead: Micros,
 }
 
 /// How far behind a source is in a split.
@@ -178,6 +188,16 @@ impl NodeMetrics {
     /// Of a subtask of another process.
     pub(crate) fn set_backpressure(&self, subtask: u32, ended: Duration) {
         self.waits.lock().insert(subtask, Waits { ended, since: None });
+    }
+
+    /// How the subtasks of an aligned source stand.
+    #[must_use]
+    pub fn drift(&self) -> BTreeMap<u32, Drift> {
+        self.drift.lock().clone()
+    }
+
+    pub(crate) fn set_drift(&self, subtask: u32, drift: Drift) {
+        self.drift.lock().insert(subtask, drift);
     }
 
     /// How far behind it is, by split.
