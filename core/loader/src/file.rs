@@ -1,5 +1,6 @@
 //! A plugin file as the host knows it.
 
+use ring::digest::{Context, SHA256};
 use standpipe_sdk::{abi, wire::Description};
 use std::{
     fmt,
@@ -9,7 +10,6 @@ use std::{
     path::{Path, PathBuf},
     sync::OnceLock,
 };
-use xxhash_rust::xxh3::Xxh3;
 
 /// A version of the plugin contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,11 +78,18 @@ pub struct PluginFile {
 }
 
 impl PluginFile {
-    /// The content's xxh3-128 in 32 hexadecimal digits, computed at the first call. Empty if the content cannot be read any more, and for a plugin that is no file.
+    /// The content's SHA-256 in 64 hexadecimal digits, computed at the first call: a file that is loaded already, by its place, length and times, is not read again.
+    /// Empty if the content cannot be read any more, and for a plugin that is no file.
     #[must_use]
     pub fn hash(&self) -> String {
         let compute = || self.content.as_ref().and_then(|content| hash(content).ok()).unwrap_or_default();
         self.hash.get_or_init(compute).clone()
+    }
+
+    /// A kind of it with its version, `kafka@0.1.0`; of a plugin that is no file the name alone.
+    #[must_use]
+    pub fn versioned(&self, kind: &str) -> String {
+        if self.content.is_some() { format!("{kind}@{}", self.version) } else { kind.to_owned() }
     }
 
     /// `kafka (libstandpipe_kafka.so 0.1.0)`, for messages.
@@ -97,10 +104,10 @@ impl PluginFile {
 
 /// The content's hash.
 pub(crate) fn hash(content: &File) -> io::Result<String> {
-    let (mut hasher, mut buffer, mut at) = (Xxh3::new(), vec![0; 1 << 20], 0);
+    let (mut hasher, mut buffer, mut at) = (Context::new(&SHA256), vec![0; 1 << 17], 0);
     loop {
         match content.read_at(&mut buffer, at)? {
-            0 => return Ok(format!("{:032x}", hasher.digest128())),
+            0 => return Ok(hasher.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()),
             n => {
                 hasher.update(&buffer[..n]);
                 at += n as u64;

@@ -6,6 +6,7 @@
 //! whoever has state reports it when its input frontier has passed what is before n (`dataflow::align`).
 
 mod coordinate;
+mod plugins;
 pub(crate) mod relay;
 mod restore;
 pub(crate) mod savepoint;
@@ -15,6 +16,7 @@ mod write;
 
 pub(crate) use coordinate::{Readers, commits, spawn};
 pub(crate) use restore::Restored;
+pub use plugins::other_plugins;
 pub use restore::check_restore;
 
 use crate::{
