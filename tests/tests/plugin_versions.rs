@@ -4,8 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 use serde_json::{Value, json};
-use standpipe_tests::{Folder, Run, Signal, free_port, read_rows, repository, standpipe};
-use std::{fs, path::Path, process::Command, time::Duration};
+use standpipe_tests::{Folder, Run, Signal, binary, free_port, read_rows, repository, standpipe};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -24,10 +29,18 @@ fn sha256(file: &Path) -> String {
     String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
 }
 
+/// A cluster of this machine, which ends with the test.
+struct Cluster(PathBuf);
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(Command::new(binary()).args(["cluster", "stop", "--data"]).arg(&self.0).output());
+    }
+}
+
 /// Numbers from 0, through the transforms that are named, each into a file of its name.
 fn pipeline(name: &str, generator: &str, transforms: &[(&str, &str)]) -> String {
-    let verbs: String =
-        transforms.iter().map(|(name, kind)| format!("  {name}:\n    input: ticks\n    transform: {kind}\n")).collect();
+    let verbs: String = transforms.iter().map(|(name, kind)| format!("  {name}:\n    input: ticks\n    transform: {kind}\n")).collect();
     let sinks: String = transforms
         .iter()
         .map(|(name, _)| format!("  {name}-out: {{input: {name}, connector: file, with: {{path: DIR/{name}.jsonl}}, format: json}}\n"))
@@ -114,10 +127,7 @@ fn explain_names_versions_and_contents() {
     assert_eq!(of("1.2.10")["used_by"], json!(["transforms.newest", "transforms.major"]));
     let nodes = plan["nodes"].as_array().unwrap();
     let exact = nodes.iter().find(|node| node["node"] == "transforms.exact").unwrap();
-    assert_eq!(
-        exact["plugin"],
-        json!({"kind": "c_negate", "plugin": "c-fixture", "version": "1.2.3", "sha256": sha256(&a)})
-    );
+    assert_eq!(exact["plugin"], json!({"kind": "c_negate", "plugin": "c-fixture", "version": "1.2.3", "sha256": sha256(&a)}));
     assert_eq!(exact["inputs"], json!([{"node": "sources.ticks", "output": "main", "exchange": "forward", "columns": []}]));
     assert_eq!(exact["outputs"][0]["columns"], json!([{"name": "number", "type": "int64", "nullable": false}]));
 
@@ -199,7 +209,12 @@ sinks:
     assert_eq!(command(&folder, &["run", "p.yaml", "--quiet"]).finish().success().stdout, "{\"team\":\"Red\"}\n");
     folder.write("p.yaml", pipeline.replace("VERSION", "0.2"));
     let error = command(&folder, &["check", "p.yaml"]).finish().one_error(2);
-    assert!(error.starts_with("p.yaml:3:20: functions.team.function: there is no scalar \"names\" of version 0.2, did you mean \"names@0.1.0\"?"), "{error}");
+    assert!(
+        error.starts_with(
+            "p.yaml:3:20: functions.team.function: there is no scalar \"names\" of version 0.2, did you mean \"names@0.1.0\"?"
+        ),
+        "{error}"
+    );
 }
 
 const SLOW: &str = "rate: 2000, count: 6000";
@@ -215,7 +230,10 @@ fn killed(folder: &Folder) {
 #[test]
 fn a_killed_job_goes_on_with_both_versions_and_says_which_has_changed() {
     let folder = versions();
-    write(&folder, &(pipeline("both", SLOW, &[("old", "c_negate@1.2.3"), ("new", "c_negate@2")]) + "checkpoint: {interval: 50ms, dir: DIR/ckpt}\n"));
+    write(
+        &folder,
+        &(pipeline("both", SLOW, &[("old", "c_negate@1.2.3"), ("new", "c_negate@2")]) + "checkpoint: {interval: 50ms, dir: DIR/ckpt}\n"),
+    );
     killed(&folder);
     let restored = command(&folder, &["run", "p.yaml", "--plugin-path", "lib", "--restore", "latest"]).finish().success();
     assert!(restored.stderr.contains("goes on from checkpoint") && !restored.stderr.contains("warning"), "{}", restored.stderr);
@@ -250,6 +268,7 @@ fn a_session_cluster_runs_what_was_found_where_it_was_deployed() {
     let folder = versions();
     let port = free_port().to_string();
     let start = standpipe(["cluster", "start", "--slots", "4", "--port", &port, "--data"]).args([folder.at("cluster")]);
+    let cluster = Cluster(folder.at("cluster"));
     let _ = start.timeout(PATIENCE).finish().code(0);
     // In an order in which the names of the files would choose others.
     let all = [&ALL[..], &[("second", "c_negate@1.2.10"), ("third", "c_negate@2")]].concat();
@@ -261,9 +280,9 @@ fn a_session_cluster_runs_what_was_found_where_it_was_deployed() {
     assert!(!deployed.stderr.contains("error"), "{}", deployed.stderr);
     let waited = command(&folder, &["deployment", "wait", "--handle", "job.json"]).args(settings).timeout(PATIENCE).finish();
     let handle: Value = serde_json::from_str(&folder.read("job.json")).unwrap();
-    let job = handle.as_object().unwrap().values().filter_map(Value::as_str).find(|value| value.len() == 32).unwrap().to_owned();
+    let job = handle["jobid"].as_str().unwrap();
     let plan = ureq::get(format!("http://127.0.0.1:{port}/jobs/{job}/plan")).call().unwrap().body_mut().read_to_string().unwrap();
-    let _ = standpipe(["cluster", "stop", "--data"]).args([folder.at("cluster")]).timeout(PATIENCE).finish();
+    drop(cluster);
     assert_eq!(waited.code(0).stdout, "FINISHED\n");
     // The place that was searched first had 1.2.3.
     for (name, factor) in [("exact", 3), ("newest", 3), ("major", 3), ("plain", 3), ("own", 90), ("second", 10), ("third", 20)] {
@@ -282,8 +301,10 @@ fn a_bundle_chooses_as_its_pipeline_did() {
     fs::create_dir(folder.at("plugins")).unwrap();
     fs::copy(folder.at("own/libown.so"), folder.at("plugins/liba.so")).unwrap();
     write(&folder, &pipeline("versions", "count: 4", &[&ALL[..], &[("beside", "plugins/liba.so#c_negate")]].concat()).replace("DIR/", ""));
-    let deploy = |more: &[&str]| command(&folder, &["deploy", "p.yaml", "--plugin-path", "lib", "-D", "deployment_mode=cli"]).args(more).finish();
-    let _ = deploy(&[]).code(0);
+    let deploy =
+        |more: &[&str]| command(&folder, &["deploy", "p.yaml", "--plugin-path", "lib", "-D", "deployment_mode=cli"]).args(more).finish();
+    let handle: Value = serde_json::from_str(&deploy(&["-D", "deployment_mode=cli@0.1"]).code(0).stdout).unwrap();
+    assert_eq!(handle["deployment_mode"], "cli@0.1");
     let bundle = folder.at("versions.bundle");
     for file in ["lib", "own"] {
         fs::rename(folder.at(file), folder.at(&format!("gone-{file}"))).unwrap();
@@ -308,6 +329,12 @@ fn a_bundle_chooses_as_its_pipeline_did() {
     let error = deploy(&[]).one_error(2);
     let expected = "p.yaml:7:16: transforms.t.transform: ";
     assert!(error.starts_with(expected) && error.contains("expected one below the current directory"), "{error}");
+    let error = deploy(&["-D", "deployment_mode=cli@9"]).one_error(2);
+    assert!(
+        error.starts_with("deployment_mode: there is no deployment \"cli\" of version 9, did you mean \"cli@0.1.0\"? Found: 0.1.0 in "),
+        "{error}"
+    );
+    assert!(error.ends_with(" (-D deployment_mode)"), "{error}");
     // Here it runs.
     command(&folder, &["run", "p.yaml"]).finish().success();
     assert_eq!(numbers(&folder, "t"), [0]);
@@ -340,7 +367,7 @@ fn a_lock_selects_and_refuses() {
     assert_eq!(numbers(&folder, "new"), multiples(20, 3));
     with("check", &["--plugins-lock", "other.lock"]).finish().success();
     let error = with("check", &["--plugins-lock", "none.lock"]).finish().one_error(3);
-    assert_eq!(error, "none.lock: cannot read the file: No such file or directory");
+    assert_eq!(error, "none.lock: cannot read the file: there is none");
     fs::rename(folder.at("other.lock"), folder.at("plugins.lock")).unwrap();
 
     // Another content under the same version, wherever a pipeline is planned.
@@ -364,9 +391,18 @@ fn a_lock_selects_and_refuses() {
     write(&folder, &pipeline("locked", "count: 3", &[("old", "c_negate@1.2.3")]));
     let error = with("check", &[]).finish().one_error(2);
     assert!(error.contains("plugin c-fixture 1.2.3 (") && error.contains(") is not in plugins.lock, which has "), "{error}");
-    write(&folder, &pipeline("locked", "count: 3", &two).replace("connector: file, with: {path: ", "connector: print, with: {stream: ").replace(".jsonl}", "}"));
+    write(
+        &folder,
+        &pipeline("locked", "count: 3", &two)
+            .replace("connector: file, with: {path: ", "connector: print, with: {stream: ")
+            .replace(".jsonl}", "}"),
+    );
     let stderr = with("check", &[]).finish().code(2).stderr;
-    assert!(stderr.contains("sinks.old-out.connector: plugin standpipe-connector-print 0.1.0 (") && stderr.contains(") is not in plugins.lock; "), "{stderr}");
+    assert!(
+        stderr.contains("sinks.old-out.connector: plugin standpipe-connector-print 0.1.0 (")
+            && stderr.contains(") is not in plugins.lock; "),
+        "{stderr}"
+    );
 }
 
 #[test]

@@ -193,7 +193,8 @@ impl Catalogue {
     #[must_use]
     pub fn kinds(&self, kind: &str) -> Vec<&KindDescription> {
         let described = |(name, found): (&String, &'_ Vec<Found>)| -> Option<&KindDescription> {
-            let known = self.contents.plugins.iter().find(|plugin| found.first().is_some_and(|first| Arc::ptr_eq(&first.plugin, plugin)))?;
+            let known =
+                self.contents.plugins.iter().find(|plugin| found.first().is_some_and(|first| Arc::ptr_eq(&first.plugin, plugin)))?;
             known.description.kinds.iter().find(|known| known.kind == kind && known.name == *name)
         };
         self.contents.kinds.get(kind).into_iter().flatten().filter_map(described).collect()
@@ -234,9 +235,9 @@ impl Catalogue {
             Some(lock) => allowed(lock, &fitting)?,
         };
         // It is filed under its kind.
-        chosen.and_then(|chosen| K::of(&chosen.kind, &chosen.plugin)).ok_or_else(|| {
-            NoKind::Unknown(self.unknown(K::KIND, self.names(K::KIND), &name))
-        })
+        chosen
+            .and_then(|chosen| K::of(&chosen.kind, &chosen.plugin))
+            .ok_or_else(|| NoKind::Unknown(self.unknown(K::KIND, self.names(K::KIND), &name)))
     }
 
     /// The kind of a file that is named.
@@ -249,7 +250,8 @@ impl Catalogue {
     }
 
     fn not_in_file(&self, file: PathBuf, kind: &'static str, kinds: &[&str], name: &str) -> NoKind {
-        let has: Vec<&AnyKind> = self.files.get(&file).and_then(|plugin| plugin.as_ref().ok()).map_or(Vec::new(), |plugin| plugin.kinds.iter().collect());
+        let has: Vec<&AnyKind> =
+            self.files.get(&file).and_then(|plugin| plugin.as_ref().ok()).map_or(Vec::new(), |plugin| plugin.kinds.iter().collect());
         let names = has.iter().filter(|known| kinds.contains(&known.kind())).map(|known| known.name());
         let suggestion = closest(name, names).map(str::to_owned);
         let found = has.iter().map(|known| format!("{} {}", known.kind(), known.name())).collect();

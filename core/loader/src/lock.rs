@@ -108,10 +108,9 @@ impl fmt::Display for NotLocked {
             Refusal::Missing => write!(f, "plugin {plugin} ({file}) is not in {lock}")?,
             Refusal::Version(line, versions) => write!(f, "plugin {plugin} ({file}) is not in {lock}, which has {versions} (line {line})")?,
             Refusal::Content { found, .. } if found.is_empty() => write!(f, "plugin {plugin}: {file} cannot be read any more")?,
-            Refusal::Content { line, expected, found } => write!(
-                f,
-                "plugin {plugin} is another one than in {lock}:{line}: expected sha256:{expected}, {file} has sha256:{found}"
-            )?,
+            Refusal::Content { line, expected, found } => {
+                write!(f, "plugin {plugin} is another one than in {lock}:{line}: expected sha256:{expected}, {file} has sha256:{found}")?
+            }
             Refusal::Platform(line, platforms) => {
                 let platforms = if platforms.is_empty() { "none".to_owned() } else { platforms.join(", ") };
                 write!(f, "plugin {plugin} has no hash for {} in {lock}:{line}, which has {platforms}", platform())?;

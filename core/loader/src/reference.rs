@@ -159,10 +159,7 @@ mod tests {
             ("@1.2", "\"@1.2\" has no name: expected NAME, NAME@VERSION or FILE#NAME"),
             ("./lib.so#", "\"./lib.so#\" has no name: expected NAME, NAME@VERSION or FILE#NAME"),
             ("#kafka", "\"#kafka\" has no name: expected NAME, NAME@VERSION or FILE#NAME"),
-            (
-                "kafka@1.x",
-                "\"1.x\" is no version: expected 1, 1.2 or 1.2.3 (of the parts that are left out any will do), or 1.2.3-rc.1",
-            ),
+            ("kafka@1.x", "\"1.x\" is no version: expected 1, 1.2 or 1.2.3 (of the parts that are left out any will do), or 1.2.3-rc.1"),
         ] {
             assert_eq!(parse(text), Err(message.to_owned()), "{text}");
         }

@@ -158,7 +158,10 @@ fn of_one_folder_the_newest_release_and_of_all_places_the_first_that_fits() {
         assert_eq!(version(reference).as_deref(), Ok(expected), "{reference}");
     }
     let error = version("c_negate@1.3").unwrap_err();
-    assert!(error.starts_with("there is no transform \"c_negate\" of version 1.3, did you mean \"c_negate@1.3.0-rc.1\"? Found: 1.2.10 in "), "{error}");
+    assert!(
+        error.starts_with("there is no transform \"c_negate\" of version 1.3, did you mean \"c_negate@1.3.0-rc.1\"? Found: 1.2.10 in "),
+        "{error}"
+    );
     let one = found.transform("c_negate@1.2.3").unwrap();
     assert_eq!((one.plugin().versioned(one.name()), one.plugin().hash().len()), ("c_negate@1.2.3".to_owned(), 64));
     // What is the same in two files is no question.
@@ -204,14 +207,19 @@ fn a_lock_allows_contents_and_is_the_order() {
     let both = with(vec![locked(3, "1.0.0", &here, &hash("1.0.0")), locked(9, "1.1.0", &here, &hash("1.1.0"))]);
     assert_eq!((version(&both, "c_sum"), version(&both, "c_sum@1.1")), (Ok("1.0.0".to_owned()), Ok("1.1.0".to_owned())));
     let error = version(&both, "c_sum@1.2").unwrap_err();
-    assert!(error.starts_with("plugin c-fixture 1.2.0 (") && error.contains(") is not in plugins.lock, which has 1.0.0, 1.1.0 (line 3); "), "{error}");
+    assert!(
+        error.starts_with("plugin c-fixture 1.2.0 (") && error.contains(") is not in plugins.lock, which has 1.0.0, 1.1.0 (line 3); "),
+        "{error}"
+    );
     let other = with(vec![locked(3, "1.1.0", &here, &"0".repeat(64))]);
     let error = version(&other, "c_sum").unwrap_err();
     let expected = format!("plugin c-fixture 1.1.0 is another one than in plugins.lock:3: expected sha256:{}, ", "0".repeat(64));
     assert!(error.starts_with(&expected) && error.contains(&hash("1.1.0")), "{error}");
     let elsewhere = with(vec![locked(3, "1.2.0", "pdp11-linux", &hash("1.2.0"))]);
     let error = version(&elsewhere, "c_sum").unwrap_err();
-    let expected = format!("plugin c-fixture 1.2.0 has no hash for {here} in plugins.lock:3, which has pdp11-linux; `standpipe plugin lock` writes what is found now");
+    let expected = format!(
+        "plugin c-fixture 1.2.0 has no hash for {here} in plugins.lock:3, which has pdp11-linux; `standpipe plugin lock` writes what is found now"
+    );
     assert_eq!(error, expected);
     let error = version(&with(Vec::new()), "c_sum").unwrap_err();
     assert!(error.ends_with("c.so) is not in plugins.lock; `standpipe plugin lock` writes what is found now"), "{error}");

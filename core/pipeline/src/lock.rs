@@ -32,9 +32,8 @@ pub fn read(path: &Path) -> Result<Lock, Diagnostics> {
         report.error(Span::default(), "", "not UTF-8 text");
         return Err(report.failed());
     };
-    let plugins = yaml::parse(&text, 0, &report).and_then(|root| {
-        plugins(Item { report: &report, path: String::new(), key_span: root.span, node: &root })
-    });
+    let plugins = yaml::parse(&text, 0, &report)
+        .and_then(|root| plugins(Item { report: &report, path: String::new(), key_span: root.span, node: &root }));
     report.check()?;
     Ok(Lock { path: path.to_owned(), plugins: plugins.unwrap_or_default() })
 }
@@ -97,7 +96,8 @@ pub fn of(plan: &Plan, catalogue: &Catalogue, path: &Path, former: Option<&Lock>
         if !last.is_some_and(|last| Arc::ptr_eq(last, file)) {
             let file_name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let is_same = |locked: &&LockedPlugin| locked.plugin == file.name && locked.version == file.version && locked.file == file_name;
-            let mut sha256 = former.and_then(|lock| lock.plugins.iter().find(is_same)).map(|locked| locked.sha256.clone()).unwrap_or_default();
+            let mut sha256 =
+                former.and_then(|lock| lock.plugins.iter().find(is_same)).map(|locked| locked.sha256.clone()).unwrap_or_default();
             sha256.insert(platform(), file.hash());
             plugins.push(LockedPlugin {
                 plugin: file.name.clone(),

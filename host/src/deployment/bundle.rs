@@ -124,7 +124,8 @@ fn put_text(blobs: &Blobs, name: &str, text: &str) -> anyhow::Result<File> {
 
 /// The plugin files of a plan by the name that they get; of two with one name the later one gets another, and so does one whose place a resource has.
 fn plugin_files(plan: &Plan, resources: &BTreeMap<String, PathBuf>) -> BTreeMap<String, Arc<PluginFile>> {
-    let files: BTreeMap<&Path, &Arc<PluginFile>> = plan.plugins().into_iter().map(|used| (used.plugin.path.as_path(), used.plugin)).collect();
+    let files: BTreeMap<&Path, &Arc<PluginFile>> =
+        plan.plugins().into_iter().map(|used| (used.plugin.path.as_path(), used.plugin)).collect();
     let is_taken = |name: &str, path: &Path| {
         let resource = resources.get(&format!("{PLUGINS}/{name}"));
         resource.is_some_and(|resource| fs::canonicalize(resource).ok().as_deref() != Some(path))

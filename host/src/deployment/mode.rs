@@ -180,7 +180,8 @@ pub(crate) fn configure(catalogue: &Catalogue, kind: DeploymentKind, given: &Set
         shown.push(Shown { key: key.clone(), value, origin: format!("default of {}", kind.name()), is_default: true });
     }
     shown.sort_by(|one, other| one.key.cmp(&other.key));
-    let reference = given.get(MODE).filter(|setting| !setting.secret).map_or_else(|| kind.name().to_owned(), |setting| setting.value.clone());
+    let reference =
+        given.get(MODE).filter(|setting| !setting.secret).map_or_else(|| kind.name().to_owned(), |setting| setting.value.clone());
     Ok(Mode { reference, kind, config: escaped(config), engine, warnings, problems, shown })
 }
 

@@ -115,8 +115,7 @@ fn of_plugin(families: &mut Families, of_job: &[Pair<'_>; 2], status: &Status, m
     let (node, subtask) = (own("node").unwrap_or_default(), own("subtask").unwrap_or_default());
     let of_node = status.nodes.iter().find(|known| known.node == node);
     let (plugin, version) = plugin_of(of_node);
-    let mut labels =
-        vec![of_job[0], of_job[1], ("operator", node), ("subtask", subtask), ("plugin", plugin), ("plugin_version", version)];
+    let mut labels = vec![of_job[0], of_job[1], ("operator", node), ("subtask", subtask), ("plugin", plugin), ("plugin_version", version)];
     let others: Vec<(String, &str)> = metric
         .labels
         .iter()
@@ -180,14 +179,20 @@ mod tests {
         job(&mut families, &status);
         let text = families.text();
         let has = |line: &str| assert!(text.lines().any(|found| found == line), "{line}\n---\n{text}");
-        has("standpipe_operator_rows_in_total{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",plugin_version=\"1.2.3\",subtask=\"1\"} 5");
+        has(
+            "standpipe_operator_rows_in_total{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",plugin_version=\"1.2.3\",subtask=\"1\"} 5",
+        );
         has(
             "standpipe_operator_watermark_timestamp_seconds{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",plugin_version=\"1.2.3\",subtask=\"1\"} 1.5",
         );
         has("standpipe_job_state{job_name=\"j\",job_id=\"ab\",state=\"running\"} 1");
         let own = "operator=\"sources.in\",subtask=\"1\",plugin=\"kafka\",plugin_version=\"1.2.3\",plugin_plugin=\"mine\",to_host=\"a\"";
         has(&format!("standpipe_plugin_requests_total{{job_name=\"j\",job_id=\"ab\",{own}}} 7.5"));
-        has("standpipe_plugin_wait_millis{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",plugin_version=\"1.2.3\",quantile=\"0.5\"} 2");
-        has("standpipe_plugin_wait_millis_count{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",plugin_version=\"1.2.3\"} 3");
+        has(
+            "standpipe_plugin_wait_millis{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",plugin_version=\"1.2.3\",quantile=\"0.5\"} 2",
+        );
+        has(
+            "standpipe_plugin_wait_millis_count{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",plugin_version=\"1.2.3\"} 3",
+        );
     }
 }

@@ -98,7 +98,8 @@ fn node(plan: &Plan, node: &Node, guarantees: &[SinkGuarantee]) -> Value {
 }
 
 fn output(output: &Output) -> Value {
-    let column = |field: &arrow_schema::FieldRef| json!({"name": field.name(), "type": types::type_text(field), "nullable": field.is_nullable()});
+    let column =
+        |field: &arrow_schema::FieldRef| json!({"name": field.name(), "type": types::type_text(field), "nullable": field.is_nullable()});
     json!({
         "output": output.name,
         "mode": modes::name(output.mode),

@@ -15,8 +15,8 @@ pub(crate) mod splits;
 mod write;
 
 pub(crate) use coordinate::{Readers, commits, spawn};
-pub(crate) use restore::Restored;
 pub use plugins::other_plugins;
+pub(crate) use restore::Restored;
 pub use restore::check_restore;
 
 use crate::{
