@@ -68,7 +68,7 @@ fn hidden(catalogue: &Catalogue) -> Vec<String> {
             let names = if matches!(kind.kind.as_str(), "scalar" | "aggregate") { "function" } else { &kind.kind };
             let used = *first.entry((names, &kind.name, &plugin.version)).or_insert(plugin);
             // Of two in one folder neither hides the other: whoever names them is told that they are two.
-            if used.path.parent() != plugin.path.parent() && used.hash() != plugin.hash() {
+            if used.path.parent() != plugin.path.parent() && !used.has_content_of(plugin) {
                 let (used, unused) = (used.path.display(), plugin.path.display());
                 warnings.push(format!("the {} {:?} is that of {used}, which hides the one of {unused}", kind.kind, kind.name));
             }
@@ -82,7 +82,7 @@ pub(crate) fn note(catalogue: &Catalogue, plugin: &PluginFile, kind: &KindDescri
     let all: Vec<&PluginFile> = catalogue.having(&kind.kind, &kind.name).map(AsRef::as_ref).collect();
     let is_same = |other: &&PluginFile| std::ptr::eq(*other, plugin);
     let mut of_version = all.iter().copied().filter(|other| other.version == plugin.version);
-    let is_twin = |other: &&PluginFile| !is_same(other) && other.path.parent() == plugin.path.parent() && other.hash() != plugin.hash();
+    let is_twin = |other: &&PluginFile| !is_same(other) && other.path.parent() == plugin.path.parent() && !other.has_content_of(plugin);
     if !of_version.next().is_some_and(|first| is_same(&first)) || of_version.any(|other| is_twin(&other)) {
         return "  (by its path alone)".to_owned();
     }

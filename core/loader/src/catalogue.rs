@@ -280,7 +280,7 @@ fn first<'a>(kind: &'static str, name: &str, fitting: &[&'a Found]) -> Result<Op
     let is_as_good = |other: &&&Found| {
         other.step == first.step
             && newness(&other.plugin.version) == newness(&first.plugin.version)
-            && other.plugin.hash() != first.plugin.hash()
+            && !other.plugin.has_content_of(&first.plugin)
     };
     match fitting.iter().skip(1).find(is_as_good) {
         None => Ok(Some(first)),
