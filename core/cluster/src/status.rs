@@ -69,6 +69,9 @@ pub struct NodeStatus {
     /// The kind of its plugin: `kafka`.
     #[serde(default)]
     pub plugin: Option<String>,
+    /// The version of that plugin.
+    #[serde(default)]
+    pub plugin_version: Option<String>,
     /// Subtasks.
     #[serde(default)]
     pub parallelism: u32,

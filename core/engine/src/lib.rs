@@ -26,5 +26,5 @@ pub use cluster::{Cluster, ClusterError, Identity, Membership, Secret};
 pub use runtime::{
     Cause, CheckpointOptions, CheckpointTotals, Counter, Drift, ErrorClass, JobControl, JobError, JobHandle, JobReport, JobState, Keep,
     LastCheckpoint, Metrics, NodeMetrics, Outcome, PastCheckpoint, PendingSavepoint, Position, Role, RunOptions, Sample, SavepointError,
-    Secrets, SplitLag, Step, Tap, TapError, Tapped, Totals, Value, check_restore, run,
+    Secrets, SplitLag, Step, Tap, TapError, Tapped, Totals, Value, check_restore, other_plugins, run,
 };

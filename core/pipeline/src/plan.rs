@@ -301,6 +301,45 @@ pub enum Folding {
     Plugin(AggregateFunction),
 }
 
+impl Node {
+    /// The plugin whose code it runs, if it is one's.
+    #[must_use]
+    pub fn plugin(&self) -> Option<UsedPlugin<'_>> {
+        let (kind, name, plugin) = match &self.operator {
+            Operator::Source(source) => ("source", source.kind.name(), source.kind.plugin()),
+            Operator::Transform(transform) => ("transform", transform.kind.name(), transform.kind.plugin()),
+            Operator::Sink(sink) => ("sink", sink.kind.name(), sink.kind.plugin()),
+            _ => return None,
+        };
+        Some(UsedPlugin { path: self.path.clone(), kind, name, plugin })
+    }
+}
+
+impl PluginFunction {
+    /// The plugin that it is of.
+    #[must_use]
+    pub fn plugin(&self) -> UsedPlugin<'_> {
+        let kind = match self.kind {
+            FunctionKind::Scalar(_) => "scalar",
+            FunctionKind::Aggregate(_) => "aggregate",
+        };
+        UsedPlugin { path: format!("functions.{}", self.name), kind, name: self.kind.name(), plugin: self.kind.plugin() }
+    }
+}
+
+/// A plugin where it is used.
+#[derive(Debug, Clone)]
+pub struct UsedPlugin<'a> {
+    /// What uses it: `sources.readings`, `functions.team_name`.
+    pub path: String,
+    /// `source`, `transform`, `sink`, `scalar`, `aggregate`.
+    pub kind: &'static str,
+    /// The kind's name: `kafka`.
+    pub name: &'a str,
+    /// The file.
+    pub plugin: &'a Arc<PluginFile>,
+}
+
 /// A function of a plugin by the name that it has in the pipeline's expressions.
 #[derive(Debug, Clone)]
 pub struct PluginFunction {
@@ -454,6 +493,12 @@ impl Plan {
     /// The edges out of a node.
     pub fn readers(&self, id: NodeId) -> impl Iterator<Item = &Edge> {
         self.edges.iter().filter(move |edge| edge.from == id)
+    }
+
+    /// The plugins that it runs with: of each node and each function that has one.
+    #[must_use]
+    pub fn plugins(&self) -> Vec<UsedPlugin<'_>> {
+        self.nodes.iter().filter_map(Node::plugin).chain(self.functions.iter().map(PluginFunction::plugin)).collect()
     }
 
     /// Workers that the job needs: the highest parallelism of its nodes.

@@ -133,6 +133,7 @@ fn node(node: &NodeMetrics) -> NodeStatus {
         node: node.path.clone(),
         role: role.to_owned(),
         plugin: node.plugin.clone(),
+        plugin_version: node.plugin_version.clone(),
         parallelism: node.parallelism,
         rows_in: node.rows_in.get(),
         bytes_in: node.bytes_in.get(),

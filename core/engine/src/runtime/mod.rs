@@ -22,7 +22,7 @@ mod ticker;
 mod worker;
 
 pub use checkpoints::{
-    CheckpointOptions, check_restore,
+    CheckpointOptions, check_restore, other_plugins,
     savepoint::{PendingSavepoint, SavepointError},
 };
 use error::Phase;

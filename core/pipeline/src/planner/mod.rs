@@ -62,7 +62,8 @@ impl PipelineFile {
             let span = self.parallelism.as_ref().map_or(Span::default(), |at| at.span);
             planner.too_many(parallelism, span, "parallelism");
         }
-        planner.expressions = Expressions::new(planner.functions());
+        let (functions, refused) = planner.functions();
+        planner.expressions = Expressions::new(functions).refusing(refused);
         for block in resolve::in_order(self, &report) {
             planner.block(block);
         }

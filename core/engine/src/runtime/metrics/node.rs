@@ -56,6 +56,8 @@ pub struct NodeMetrics {
     pub role: Role,
     /// The kind of the plugin whose code it runs: `kafka`.
     pub plugin: Option<String>,
+    /// The version of that plugin.
+    pub plugin_version: Option<String>,
     /// How many there are of it.
     pub parallelism: u32,
     /// Rows taken. For a source: read.
@@ -128,12 +130,14 @@ pub struct SplitLag {
 }
 
 impl NodeMetrics {
-    pub(super) fn new(path: &str, role: Role, plugin: Option<&str>, parallelism: u32) -> Self {
+    /// Of the plugin the kind and the version.
+    pub(super) fn new(path: &str, role: Role, plugin: Option<(&str, &str)>, parallelism: u32) -> Self {
         let counter = || Counter::of(parallelism);
         Self {
             path: path.to_owned(),
             role,
-            plugin: plugin.map(str::to_owned),
+            plugin: plugin.map(|(kind, _)| kind.to_owned()),
+            plugin_version: plugin.map(|(_, version)| version.to_owned()),
             parallelism,
             rows_in: counter(),
             bytes_in: counter(),
@@ -251,7 +255,7 @@ mod tests {
 
     #[test]
     fn each_subtask_counts_for_itself_and_one_that_there_is_not_counts_nothing() {
-        let node = NodeMetrics::new("sources.a", Role::Source, Some("kafka"), 3);
+        let node = NodeMetrics::new("sources.a", Role::Source, Some(("kafka", "1.2.3")), 3);
         node.rows_in.add(0, 5);
         node.rows_in.add(2, 7);
         node.rows_in.add(3, 100);
