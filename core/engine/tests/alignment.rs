@@ -169,7 +169,7 @@ fn observed(name: &str, subtasks: u32, alignment: Option<Alignment>) -> i64 {
     let (mut highest, mut left, mut drift) = ([0, 0], [20_000, 20_000], 0);
     for batch in Probe::of(name).rows("out") {
         let times = event_times(&batch);
-        let split = usize::from(times.len() > 0 && n_of(&batch) >= 1_000_000_000);
+        let split = usize::from(!times.is_empty() && n_of(&batch) >= 1_000_000_000);
         left[split] -= times.len();
         highest[split] = times.into_iter().chain([highest[split]]).max().unwrap();
         if left.iter().all(|left| *left > 0) {
