@@ -30,7 +30,7 @@ pub use standpipe_sdk::{
     config::closest,
     deployment::{Collect, Handle},
     hosting::{
-        AggregateFunction, AggregateGroups, DeploymentInstance, Emitted, HostServices, InstanceContext, KeyedCall, KeyedState, LentColumn,
+        AggregateFunction, AggregateGroups, Begun, DeploymentInstance, Emitted, Ended, HostServices, InstanceContext, KeyedCall, KeyedState, LentColumn,
         NodeInput, Origin, PluginError, Polled, ScalarFunction, SinkInstance, SinkValidation, SourceEnumerator, SourceReader,
         SourceValidation, SplitPosition, StateError, TransformInstance, TransformValidation,
     },

@@ -8,6 +8,7 @@ pub(crate) mod error;
 pub(crate) mod host;
 pub(crate) mod job;
 pub(crate) mod metrics;
+mod pending;
 pub(crate) mod peers;
 pub(crate) mod reader;
 mod retry;
