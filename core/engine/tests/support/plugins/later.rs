@@ -37,12 +37,23 @@ pub struct LaterConfig {
     pub never_at: Option<u64>,
 }
 
-/// A call that has not ended, with its rows.
-pub type HeldCall = (Completion, RecordBatch);
+/// A call that has not ended.
+pub struct HeldCall {
+    pub completion: Completion,
+    pub batch: RecordBatch,
+    pending: Arc<AtomicU64>,
+}
 
-/// Gives a call its rows, and ends it.
-pub fn end((completion, batch): HeldCall) {
-    completion.answer(|results| results.emit(batch));
+impl HeldCall {
+    /// Gives it its rows, and ends it.
+    pub fn end(self) {
+        let Self { completion, batch, pending } = self;
+        completion.answer(|results| {
+            results.emit(batch)?;
+            pending.fetch_sub(1, SeqCst);
+            Ok(())
+        });
+    }
 }
 
 pub struct Later {
@@ -58,14 +69,8 @@ pub struct Later {
 impl Later {
     fn end_together(&mut self) {
         let calls = std::mem::take(&mut self.put_off);
-        let pending = Arc::clone(&self.pending);
-        thread::spawn(move || {
-            // The last one first.
-            for call in calls.into_iter().rev() {
-                pending.fetch_sub(1, SeqCst);
-                end(call);
-            }
-        });
+        // The last one first.
+        thread::spawn(move || calls.into_iter().rev().for_each(HeldCall::end));
     }
 
     fn nothing_pending(&self, when: &str) -> Result<()> {
@@ -96,16 +101,16 @@ impl Transform for Later {
         self.rows += batch.num_rows() as u64;
         let number = self.begun;
         let is = |at: Option<u64>| at == Some(number);
-        let pending = Arc::clone(&self.pending);
-        let most = pending.fetch_add(1, SeqCst) + 1;
+        let call = HeldCall { completion, batch, pending: Arc::clone(&self.pending) };
+        let most = self.pending.fetch_add(1, SeqCst) + 1;
         self.probe.most_pending.fetch_max(most, SeqCst);
         if is(self.config.never_at) || self.config.hold {
             self.probe.fails();
-            self.probe.calls.lock().unwrap().push((completion, batch));
+            self.probe.calls.lock().unwrap().push(call);
             return Ok(());
         }
         if let Some(together) = self.config.together {
-            self.put_off.push((completion, batch));
+            self.put_off.push(call);
             if self.put_off.len() >= together {
                 self.end_together();
             }
@@ -120,14 +125,13 @@ impl Transform for Later {
                 probe.fails();
             }
             if fails {
-                return completion.fail(Error::external("the service says 503").retryable());
+                return call.completion.fail(Error::external("the service says 503").retryable());
             }
             assert!(!panics, "the thread is broken");
             if drops {
-                return drop(completion);
+                return drop(call);
             }
-            pending.fetch_sub(1, SeqCst);
-            end((completion, batch));
+            call.end();
         });
         Ok(())
     }
