@@ -16,7 +16,7 @@ use std::{
 fn rows(sensors: &[Option<&str>], numbers: &[i64]) -> RecordBatch {
     let sensors: ArrayRef = Arc::new(StringArray::from(sensors.to_vec()));
     let numbers: ArrayRef = Arc::new(Int64Array::from(numbers.to_vec()));
-    RecordBatch::try_from_iter([("sensor", sensors), ("n", numbers)]).unwrap()
+    RecordBatch::try_from_iter_with_nullable([("sensor", sensors, true), ("n", numbers, true)]).unwrap()
 }
 
 fn enrich(more: Value) -> TransformHarness {
