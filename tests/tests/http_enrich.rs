@@ -9,7 +9,11 @@ mod server;
 use serde_json::{Value, json};
 use server::{Answer, Server};
 use standpipe_tests::{Folder, Run, Signal, read_rows, standpipe};
-use std::{sync::atomic::Ordering::SeqCst, thread, time::{Duration, Instant}};
+use std::{
+    sync::atomic::Ordering::SeqCst,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Starting, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -13,7 +13,10 @@ use standpipe_pipeline::plan::{AsyncCalls, ResultOrder};
 use standpipe_sdk::ErrorCode;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::Ordering::{Relaxed, SeqCst}},
+    sync::{
+        Arc,
+        atomic::Ordering::{Relaxed, SeqCst},
+    },
     time::{Duration, Instant},
 };
 use support::{

@@ -11,11 +11,7 @@ use standpipe_abi::{
     ErrorCode, growing,
     state::{KeyContext, StateTable},
 };
-use std::{
-    cell::OnceCell,
-    marker::PhantomData,
-    sync::Arc,
-};
+use std::{cell::OnceCell, marker::PhantomData, sync::Arc};
 
 /// One call of a transform.
 pub struct Call<'a> {

@@ -158,7 +158,10 @@ fn what_is_put_off_is_begun_when_it_is_waited_for() {
     let mut later = Harness::transform::<Later>(json!({"test": "lazy", "lazy": true}), schema());
     let calls = vec![later.begin(0, &numbers(&[1])).unwrap(), later.begin(0, &numbers(&[2])).unwrap()];
     let drained = later.drain(7, calls).unwrap();
-    assert_eq!(drained.iter().map(|emitted| values(emitted)).collect::<Vec<_>>(), [[(0, vec![1]), (1, vec![7])], [(0, vec![2]), (1, vec![7])]]);
+    assert_eq!(
+        drained.iter().map(|emitted| values(emitted)).collect::<Vec<_>>(),
+        [[(0, vec![1]), (1, vec![7])], [(0, vec![2]), (1, vec![7])]]
+    );
 }
 
 /// How a call of that test fails when its completion goes through `end`.
@@ -184,12 +187,15 @@ fn a_call_that_fails_says_why() {
         let _call = call;
         panic!("no more");
     });
-    let begin = "transforms.node: plugin \"later\" panicked in a thread of its own, before a call had ended: no more at core/sdk/tests/pending.rs:";
+    let begin =
+        "transforms.node: plugin \"later\" panicked in a thread of its own, before a call had ended: no more at core/sdk/tests/pending.rs:";
     assert!(error.to_string().starts_with(begin), "{error}");
     let error = failure("answer-panics", |call| call.answer(|_| panic!("no more")));
     let begin = "transforms.node: plugin \"later\" panicked in process, behind the call: no more at core/sdk/tests/pending.rs:";
     assert!(error.to_string().starts_with(begin) && error.location().is_some(), "{error}");
-    let error = failure("wrong", |call| call.answer(|results| results.emit(RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(vec![1])) as ArrayRef)])?)));
+    let error = failure("wrong", |call| {
+        call.answer(|results| results.emit(RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(vec![1])) as ArrayRef)])?))
+    });
     assert_eq!(error.message, "output \"main\": a batch has the column \"x\" of type Int64 where \"number\" of type Int64 is declared");
     let error = failure("no-output", |call| call.answer(|results| results.emit_to(2, numbers(&[1]))));
     assert_eq!(error.message, "there is no output 2, only 2");
@@ -202,7 +208,10 @@ fn a_completion_is_to_be_had_once_and_in_process_alone() {
     assert_eq!(said("twice", "twice"), "the completion of this call was taken before");
     assert_eq!(later("watermark", "").advance_watermark(1).unwrap_err().message, "only a call of `process` can end later");
     let mut keyed = later("keyed", "").keyed(&["number"]);
-    assert_eq!(keyed.process(&numbers(&[1])).unwrap_err().message, "a call of a node with key_by cannot end later: its keyed state is of one call");
+    assert_eq!(
+        keyed.process(&numbers(&[1])).unwrap_err().message,
+        "a call of a node with key_by cannot end later: its keyed state is of one call"
+    );
 }
 
 #[test]
@@ -356,7 +365,8 @@ fn a_call_may_end_before_process_returns() {
 fn a_plugin_that_breaks_the_contract_is_named() {
     let _one = ONE.lock().unwrap();
     let mut instance = in_c(false, true);
-    let used = "breaks the plugin contract: it has emitted or completed by the token of a call that it then answered with OK instead of PENDING";
+    let used =
+        "breaks the plugin contract: it has emitted or completed by the token of a call that it then answered with OK instead of PENDING";
     assert_eq!(begin(&mut instance, "emits and is OK").unwrap_err().message, used);
     assert_eq!(begin(&mut instance, "completes and is OK").unwrap_err().message, used);
     assert_eq!(begin(&mut instance, "answers nonsense").unwrap_err().message, "breaks the plugin contract: it answers with the status 77");
@@ -387,7 +397,8 @@ fn a_token_is_good_until_its_call_has_ended() {
     assert_eq!(emit(table, second, 5), ended(second));
     assert_eq!(complete(table, first, Status::ERROR), Status::OK);
     assert_eq!(emit(table, first, 5), ended(first), "after a failure");
-    let results: Vec<_> = instance.ended().into_iter().map(|end| (end.token, end.result.map(|e| values(&e)).map_err(|e| e.message))).collect();
+    let results: Vec<_> =
+        instance.ended().into_iter().map(|end| (end.token, end.result.map(|e| values(&e)).map_err(|e| e.message))).collect();
     assert_eq!(results, [(first, Err("the plugin's own words".to_owned())), (second, Ok(vec![(0, vec![5])]))]);
 }
 

@@ -117,11 +117,8 @@ impl Transform {
 
     /// A call has been pending for so long, which is too long.
     pub(crate) fn overdue(&self, age: Duration, timeout: Duration) -> OperatorError {
-        let message = format!(
-            "a call has been pending for {:.1} s, longer than async.timeout, {:.1} s",
-            age.as_secs_f64(),
-            timeout.as_secs_f64()
-        );
+        let message =
+            format!("a call has been pending for {:.1} s, longer than async.timeout, {:.1} s", age.as_secs_f64(), timeout.as_secs_f64());
         self.instance.failure(Error::external(message).retryable()).into()
     }
 

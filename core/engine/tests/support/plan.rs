@@ -11,8 +11,8 @@ use datafusion_physical_expr::{
 use serde_json::{Value, json};
 use standpipe_loader::{Catalogue, NodeInput, wire};
 use standpipe_pipeline::plan::{
-    AsyncCalls, Chain, ChangeMode, Edge, EventTime, Exchange, FilterNode, JobSettings, Node, NodeId, Operator, Output, Plan, PlanHash, SinkNode,
-    SourceNode, StateBackend, TransformNode, WindowAggregate, WindowAssigner, WindowNode,
+    AsyncCalls, Chain, ChangeMode, Edge, EventTime, Exchange, FilterNode, JobSettings, Node, NodeId, Operator, Output, Plan, PlanHash,
+    SinkNode, SourceNode, StateBackend, TransformNode, WindowAggregate, WindowAssigner, WindowNode,
 };
 use standpipe_sdk::export::Kind;
 use std::{sync::Arc, time::Duration};

@@ -124,12 +124,14 @@ impl Planner<'_> {
         let order = wanted.and_then(|wanted| wanted.order.as_ref());
         let changes = streams.iter().find(|stream| stream.columns.mode != ChangeMode::Append);
         if let (Some(order), Some(stream)) = (order.filter(|order| order.value == ResultOrder::Any), changes) {
-            let message = format!("results in any order would swap changes of a row: {:?} is {}", stream.name, modes::described(&stream.columns));
+            let message =
+                format!("results in any order would swap changes of a row: {:?} is {}", stream.name, modes::described(&stream.columns));
             self.report.error(order.span, &format!("{}.async.order", name.path), message);
             return None;
         }
         let capacity = wanted.and_then(|wanted| wanted.capacity).or(declared.capacity.filter(|capacity| *capacity > 0));
-        let timeout = wanted.and_then(|wanted| wanted.timeout).or(declared.timeout_ms.filter(|millis| *millis > 0).map(Duration::from_millis));
+        let timeout =
+            wanted.and_then(|wanted| wanted.timeout).or(declared.timeout_ms.filter(|millis| *millis > 0).map(Duration::from_millis));
         Some(Some(AsyncCalls {
             capacity: capacity.unwrap_or(default.capacity),
             order: order.map_or(default.order, |order| order.value),

@@ -2,8 +2,12 @@
 
 use super::{answer, answer::Answer, instance::Instance, items, out_of_range, put_bytes};
 use crate::{
-    Call, Context, Error, Keys, Result, TimeDomain, Timer, Transform, TransformInput, call::Later, context::CloseReason, convert,
-    transform::{Asynchronous, InputStream, OutputDeclaration, StateDeclaration}, wire,
+    Call, Context, Error, Keys, Result, TimeDomain, Timer, Transform, TransformInput,
+    call::Later,
+    context::CloseReason,
+    convert,
+    transform::{Asynchronous, InputStream, OutputDeclaration, StateDeclaration},
+    wire,
 };
 use arrow_schema::{Schema, SchemaRef};
 use standpipe_abi::{

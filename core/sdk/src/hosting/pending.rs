@@ -129,10 +129,10 @@ mod tests {
         refused(first);
         assert!(!calls.forget(second), "nothing came of it");
         refused(second);
-        assert_eq!(calls.take_ended().into_iter().map(|(token, end)| (token, end.unwrap_err().message)).collect::<Vec<_>>(), [(
-            first,
-            "no".to_owned()
-        )]);
+        assert_eq!(
+            calls.take_ended().into_iter().map(|(token, end)| (token, end.unwrap_err().message)).collect::<Vec<_>>(),
+            [(first, "no".to_owned())]
+        );
     }
 
     #[test]

@@ -131,9 +131,9 @@ impl TransformInstance {
         }
         let was_used = served.pending.forget(token);
         match status? {
-            Status::OK if was_used => {
-                Err(self.instance.broken("has emitted or completed by the token of a call that it then answered with OK instead of PENDING"))
-            }
+            Status::OK if was_used => Err(self
+                .instance
+                .broken("has emitted or completed by the token of a call that it then answered with OK instead of PENDING")),
             Status::OK => Ok(Begun::Done(emitted)),
             Status(other) => Err(self.unknown_answer(other)),
         }
@@ -278,7 +278,9 @@ impl TransformInstance {
                 let message = "answers PENDING, which a transform of a node with key_by may not: its keyed state is of one call";
                 Err(self.instance.failure(Error::unsupported(message)))
             }
-            Status::PENDING => Err(self.instance.broken("answers PENDING in a call without a token; process has one if `async` is declared in validate")),
+            Status::PENDING => {
+                Err(self.instance.broken("answers PENDING in a call without a token; process has one if `async` is declared in validate"))
+            }
             Status(other) => Err(self.unknown_answer(other)),
         }
     }

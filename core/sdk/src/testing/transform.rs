@@ -45,7 +45,15 @@ impl BegunCall {
 
 impl TransformHarness {
     pub(super) fn new(kind: TransformKind, config: Value, schema: SchemaRef) -> Self {
-        Self { host: Arc::default(), kind, config, inputs: vec![input(schema)], running: None, state: MemoryState::default(), ended: BTreeMap::new() }
+        Self {
+            host: Arc::default(),
+            kind,
+            config,
+            inputs: vec![input(schema)],
+            running: None,
+            state: MemoryState::default(),
+            ended: BTreeMap::new(),
+        }
     }
 
     /// Gives the node a `key_by` of these columns.

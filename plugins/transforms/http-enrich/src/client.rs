@@ -99,7 +99,8 @@ impl Client {
         }
         let said = String::from_utf8_lossy(&answer[..answer.len().min(SHOWN)]);
         let said: String = said.split_whitespace().collect::<Vec<_>>().join(" ");
-        let message = if said.is_empty() { format!("the service answers {status}") } else { format!("the service answers {status}: {said}") };
+        let message =
+            if said.is_empty() { format!("the service answers {status}") } else { format!("the service answers {status}: {said}") };
         Err(Failed { message, may_pass: status.is_server_error() || status.as_u16() == 429 })
     }
 }

@@ -6,7 +6,10 @@ mod server;
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use serde_json::{Value, json};
 use server::{Answer, Server};
-use standpipe_sdk::{ErrorCode, testing::{Harness, TransformHarness}};
+use standpipe_sdk::{
+    ErrorCode,
+    testing::{Harness, TransformHarness},
+};
 use standpipe_transforms_http_enrich::HttpEnrich;
 use std::{
     sync::{Arc, Condvar, Mutex, atomic::Ordering::SeqCst},
@@ -69,12 +72,16 @@ fn what_may_pass_is_tried_again() {
     assert_eq!(error.to_string(), "transforms.node: http-enrich: the service answers 503 Service Unavailable: come back later, 3 times");
     assert_eq!((error.code, error.retryable, server.seen.requests.load(SeqCst)), (ErrorCode::EXTERNAL, true, 3));
     let unreachable = enrich(json!({"retry": retry})).process(&rows(&[Some("a")], &[1])).unwrap_err();
-    assert!(unreachable.message.starts_with("the service does not answer: ") && unreachable.message.ends_with(", 3 times"), "{unreachable}");
+    assert!(
+        unreachable.message.starts_with("the service does not answer: ") && unreachable.message.ends_with(", 3 times"),
+        "{unreachable}"
+    );
     let slow = Server::start(|number, keys| {
         std::thread::sleep(Duration::from_millis(500));
         rooms(number, keys)
     });
-    let late = enrich(json!({"url": slow.url, "timeout": "50ms", "retry": {"attempts": 1}})).process(&rows(&[Some("a")], &[1])).unwrap_err();
+    let late =
+        enrich(json!({"url": slow.url, "timeout": "50ms", "retry": {"attempts": 1}})).process(&rows(&[Some("a")], &[1])).unwrap_err();
     assert!(late.retryable && late.message.starts_with("the service does not answer: timeout"), "{late}");
 }
 
@@ -150,5 +157,8 @@ fn the_host_is_told_how_long_a_call_may_take() {
     let timeout = |config: Value| enrich(config).validate().unwrap().details.asynchronous.unwrap().timeout_ms;
     // 5 requests, waits of 0.2, 0.4, 0.8 and 1.6 s, and 10 s.
     assert_eq!(timeout(json!({})), Some(63_000));
-    assert_eq!(timeout(json!({"timeout": "1s", "retry": {"attempts": 100, "max": "1s"}})), Some(32_000 + 28_000 + 1400 + 68 * 2_000 + 10_000));
+    assert_eq!(
+        timeout(json!({"timeout": "1s", "retry": {"attempts": 100, "max": "1s"}})),
+        Some(32_000 + 28_000 + 1400 + 68 * 2_000 + 10_000)
+    );
 }
