@@ -55,6 +55,10 @@ fn run(folder: &Folder, arguments: &[&str]) -> Run {
     standpipe(["run", "rooms.yaml", "--log-level", "info"]).args(arguments).in_directory(folder.path())
 }
 
+fn quiet(folder: &Folder) -> Run {
+    standpipe(["run", "rooms.yaml", "--quiet"]).in_directory(folder.path())
+}
+
 /// Every row once, with its room; in their order, or in any.
 fn assert_all(folder: &Folder, count: usize, in_order: bool) {
     let mut rows = read_rows(folder.at("out.jsonl"));
@@ -114,12 +118,12 @@ fn rows_are_there_once_though_the_process_is_killed_with_requests_under_way() {
 fn a_service_that_refuses_or_never_answers_ends_the_job_with_a_line_that_says_so() {
     let (folder, server) = (Folder::new(), Server::start(|_, _| (403, "not for you".to_owned())));
     folder.write("rooms.yaml", &pipeline(&server, "", "count: 10", ""));
-    let error = run(&folder, &["--log-level", "error"]).finish().one_error(1);
+    let error = quiet(&folder).finish().one_error(1);
     assert!(error.contains("transforms.rooms: http-enrich: the service answers 403 Forbidden: not for you"), "{error}");
 
     let server = slow(Duration::from_secs(3600));
     folder.write("rooms.yaml", &pipeline(&server, "", "count: 10", "    async: {timeout: 700ms}"));
-    let error = run(&folder, &["--log-level", "error"]).finish().one_error(1);
+    let error = quiet(&folder).finish().one_error(1);
     assert!(error.contains("transforms.rooms: http-enrich: a call has been pending for 0."), "{error}");
     assert!(error.contains(" s, longer than async.timeout, 0.7 s"), "{error}");
 }

@@ -242,7 +242,7 @@ fn how_calls_that_end_later_are_held() {
         shown.lines().find(|line| line.contains("asynchronous")).map(str::to_owned)
     };
     assert_eq!(shown(""), None);
-    let wished = "  asynchronous, 4 calls at the same time, results in the order of the input, timeout 2500ms";
+    let wished = "  asynchronous, 4 calls at the same time, results in the order of the input, timeout 2s500ms";
     assert_eq!(shown(", with: {later: true}").as_deref(), Some(wished));
     let said = "  asynchronous, 32 calls at the same time, results in any order, timeout 1m";
     assert_eq!(shown(", with: {later: true}, async: {capacity: 32, order: any, timeout: 60s}").as_deref(), Some(said));

@@ -175,7 +175,7 @@ fn calls_that_end_later() {
         (
             filter,
             "transform: tag, with: {later: true}, async: {timeout: 5}",
-            "pipeline.yaml:10:80: transforms.hot.async.timeout: \"5\" has no unit, did you mean 5s?",
+            "pipeline.yaml:10:80: transforms.hot.async.timeout: \"5\" is no duration: the unit is missing; write a number and a unit (ns, us, ms, s, m, h, d), such as 10s or 1h30m",
         ),
         (filter, "transform: tag, with: {later: true}, async: 5", "pipeline.yaml:10:70: transforms.hot.async: expected a map, found \"5\""),
     ]);
