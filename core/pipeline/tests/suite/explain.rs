@@ -257,3 +257,25 @@ workers: 1 slot in 1 process
         )
     );
 }
+
+#[test]
+fn how_calls_that_end_later_are_held() {
+    let text = |calls: &str| {
+        format!(
+            "name: m\nsources: {{s: {{connector: lines, with: {{path: x}}, format: raw}}}}\ntransforms: {{t: {{input: s, transform: tag{calls}}}}}\nsinks: {{o: {{input: t, connector: records, with: {{path: x}}}}}}\n"
+        )
+    };
+    let shown = |calls: &str| {
+        let shown = explained(&crate::plans::good(&text(calls)));
+        shown.lines().find(|line| line.contains("asynchronous")).map(str::to_owned)
+    };
+    assert_eq!(shown(""), None);
+    let wished = "  asynchronous, 4 calls at the same time, results in the order of the input, timeout 2s500ms";
+    assert_eq!(shown(", with: {later: true}").as_deref(), Some(wished));
+    let said = "  asynchronous, 32 calls at the same time, results in any order, timeout 1m";
+    assert_eq!(shown(", with: {later: true}, async: {capacity: 32, order: any, timeout: 60s}").as_deref(), Some(said));
+    // The order decides what the result is, the rest does not.
+    let hash = |calls: &str| crate::plans::good(&text(&format!(", with: {{later: true}}, async: {calls}"))).hash;
+    assert_eq!(hash("{}"), hash("{capacity: 9, order: input, timeout: 1h}"));
+    assert_ne!(hash("{}"), hash("{order: any}"));
+}

@@ -296,6 +296,7 @@ impl DeploymentKind {
 /// What `validate` and `open` are asked: schemas and details of the inputs in their C form.
 pub(super) struct Question {
     pub(super) node: String,
+    pub(super) keyed: bool,
     pub(super) schemas: Vec<SchemaRef>,
     exported: Vec<ArrowSchema>,
     details: Vec<u8>,
@@ -317,6 +318,7 @@ impl Question {
         };
         Ok(Self {
             node: node.to_owned(),
+            keyed,
             schemas: inputs.iter().map(|input| input.schema.clone()).collect(),
             exported: inputs.iter().map(|input| convert::export_schema(&input.schema)).collect::<Result<_>>()?,
             details: serde_json::to_vec(&details)?,

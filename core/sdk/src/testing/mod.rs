@@ -39,7 +39,7 @@ pub use memory::{Grouped, MemoryState};
 pub use service::service;
 pub use sink::SinkHarness;
 pub use source::SourceHarness;
-pub use transform::TransformHarness;
+pub use transform::{BegunCall, TransformHarness};
 
 use crate::{
     AggregateFunction, Deployment, ScalarFunction, Sink, Source, Transform,
