@@ -125,9 +125,6 @@ fn interrupted(case: &TransformCase, cut: usize, with_another: bool) -> Result<(
     if parts.iter().any(|part| !part.is_empty()) {
         after.instance.restore(&parts).map_err(|error| Stop::from(error).during("restore of its own snapshot"))?;
     }
-    if cut > 0 {
-        after.watermark(cut - 1)?;
-    }
     for (at, batch) in case.batches.iter().enumerate().skip(cut) {
         after.process(batch)?;
         after.watermark(at)?;
