@@ -1,6 +1,6 @@
 //! The checks of a transform that do not compare runs.
 
-use super::{BEGIN_MICROS, TransformCase, same::nothing};
+use super::{TransformCase, same::nothing};
 use crate::{
     CANCELLATION, LIVES, UNTIL_CANCELLED,
     check::{Outcome, Stop, refused_or_taken, seconds},
