@@ -43,6 +43,10 @@ impl Case for AggregateCase {
     fn settings(&self) -> &Settings {
         &self.settings
     }
+
+    fn declares(&self) -> Vec<String> {
+        self.bound().map(|function| vec![format!("{:?}", function.volatility()).to_lowercase()]).unwrap_or_default()
+    }
 }
 
 pub(crate) fn case(kind: AggregateKind, settings: Settings) -> Result<AggregateCase, Unusable> {
@@ -117,7 +121,14 @@ fn odd_arguments(case: &AggregateCase) -> Outcome {
 fn bind(case: &AggregateCase) -> Outcome {
     let said = |function: &AggregateFunction| {
         let arguments: Vec<DataType> = function.arguments().cloned().collect();
-        (arguments, function.result().data_type().clone(), function.result().is_nullable(), function.volatility(), function.state_names(), function.state().clone())
+        (
+            arguments,
+            function.result().data_type().clone(),
+            function.result().is_nullable(),
+            function.volatility(),
+            function.state_names(),
+            function.state().clone(),
+        )
     };
     let first = said(&case.bound()?);
     for _ in 0..3 {
@@ -126,7 +137,10 @@ fn bind(case: &AggregateCase) -> Outcome {
             return Err(Stop::fail(format!("binds the same call to something else: {again:?} instead of {first:?}")));
         }
     }
-    let wanted = case.kind.bind(&case.settings.config, &fields(&first.0)).map_err(|error| Stop::from(error).during("bind to the types that it wanted"))?;
+    let wanted = case
+        .kind
+        .bind(&case.settings.config, &fields(&first.0))
+        .map_err(|error| Stop::from(error).during("bind to the types that it wanted"))?;
     if said(&wanted) != first {
         return Err(Stop::fail(format!("bound to the types that it wanted it says {:?} instead of {first:?}", said(&wanted))));
     }
@@ -277,7 +291,8 @@ fn nonsense(case: &AggregateCase) -> Outcome {
     let mut folded = empty(&function)?;
     refused_or_taken("merge of states of nulls", folded.merge(&[0, 1], &null_columns(types(), 2)))?;
     let mut folded = empty(&function)?;
-    if refused_or_taken("merge of states that were made up", folded.merge(&[0, 1, 2, 3, 4], &columns(types(), 5, &mut random)?))?.is_some() {
+    if refused_or_taken("merge of states that were made up", folded.merge(&[0, 1, 2, 3, 4], &columns(types(), 5, &mut random)?))?.is_some()
+    {
         refused_or_taken("evaluate of states that were made up", folded.evaluate(&all()))?;
     }
     Ok("states of nulls and states that were made up: errors or nothing, no panic".to_owned())

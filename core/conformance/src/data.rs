@@ -47,7 +47,7 @@ pub(crate) fn broad_schema() -> SchemaRef {
         nullable("flag", DataType::Boolean),
         nullable("amount", DataType::Float64),
         nullable("count", DataType::Int32),
-        nullable("at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
+        nullable("at", DataType::Timestamp(TimeUnit::Microsecond, None)),
         nullable("day", DataType::Date32),
         nullable("price", DataType::Decimal128(12, 2)),
         nullable("bytes", DataType::Binary),
@@ -80,7 +80,8 @@ pub(crate) fn nulls(schema: &SchemaRef, rows: usize, random: &mut Random) -> Res
 
 fn made(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, Stop> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(|error| Stop::skip(format!("no rows can be made up: {error}")))
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+        .map_err(|error| Stop::skip(format!("no rows can be made up: {error}")))
 }
 
 pub(crate) fn is_row_kind(field: &Field) -> bool {
@@ -203,11 +204,14 @@ pub(crate) fn records(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordB
     let mut lines: Vec<serde_json::Map<String, serde_json::Value>> = vec![serde_json::Map::new(); batch.num_rows()];
     let options = arrow_cast::display::FormatOptions::default();
     for (field, values) in batch.schema().fields().iter().zip(batch.columns()) {
-        let shown = arrow_cast::display::ArrayFormatter::try_new(values.as_ref(), &options).map_err(|error| Stop::skip(error.to_string()))?;
+        let shown =
+            arrow_cast::display::ArrayFormatter::try_new(values.as_ref(), &options).map_err(|error| Stop::skip(error.to_string()))?;
         for (row, line) in lines.iter_mut().enumerate().filter(|(row, _)| arrow_array::Array::is_valid(values, *row)) {
             let text = shown.value(row).to_string();
             let value = match field.data_type() {
-                data_type if data_type.is_numeric() || *data_type == DataType::Boolean => serde_json::from_str(&text).unwrap_or(text.into()),
+                data_type if data_type.is_numeric() || *data_type == DataType::Boolean => {
+                    serde_json::from_str(&text).unwrap_or(text.into())
+                }
                 _ => text.into(),
             };
             line.insert(field.name().clone(), value);

@@ -40,6 +40,10 @@ impl Case for DeploymentCase {
     fn settings(&self) -> &Settings {
         &self.settings
     }
+
+    fn declares(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 pub(crate) fn case(kind: DeploymentKind, settings: Settings) -> Result<DeploymentCase, Unusable> {
@@ -146,9 +150,11 @@ fn cancellation(case: &DeploymentCase) -> Outcome {
     refused_or_taken("wait that is cancelled", instance.wait(&handle, Some(Duration::from_secs(3600))))?;
     drop(instance);
     match begun.elapsed() {
-        took if took > case.settings.deadline => {
-            Err(Stop::fail(format!("came back {} after it was cancelled, which is more than {}", seconds(took), seconds(case.settings.deadline))))
-        }
+        took if took > case.settings.deadline => Err(Stop::fail(format!(
+            "came back {} after it was cancelled, which is more than {}",
+            seconds(took),
+            seconds(case.settings.deadline)
+        ))),
         took => Ok(format!("a wait of an hour for a job that there is not came back after {} ms", took.as_millis())),
     }
 }
@@ -161,7 +167,10 @@ fn threads(case: &DeploymentCase) -> Outcome {
         drop(case.made()?);
     }
     match left_behind(&before, 0, case.settings.deadline)? {
-        left if left >= LIVES => Err(Stop::fail(format!("{left} threads are left behind by {LIVES} instances, {} after the last was destroyed", seconds(case.settings.deadline)))),
+        left if left >= LIVES => Err(Stop::fail(format!(
+            "{left} threads are left behind by {LIVES} instances, {} after the last was destroyed",
+            seconds(case.settings.deadline)
+        ))),
         _ => Ok(format!("{LIVES} instances left no thread behind")),
     }
 }

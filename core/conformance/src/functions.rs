@@ -17,8 +17,17 @@ const MOST: usize = 3;
 
 /// Types that are tried for arguments, the likeliest first.
 fn types() -> Vec<DataType> {
-    let timestamp = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    vec![DataType::Float64, DataType::Int64, DataType::Utf8, timestamp, DataType::Boolean, DataType::Date32, DataType::Binary, DataType::Int32]
+    let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
+    vec![
+        DataType::Float64,
+        DataType::Int64,
+        DataType::Utf8,
+        timestamp,
+        DataType::Boolean,
+        DataType::Date32,
+        DataType::Binary,
+        DataType::Int32,
+    ]
 }
 
 /// Arguments as an expression has them.
@@ -46,7 +55,9 @@ pub(crate) fn arguments<T>(
         }
     }
     let why = last.map_or_else(String::new, |error| error.to_string());
-    Err(Unusable(format!("takes none of the arguments that were tried: name their types (--arguments int64,string); the last it said is: {why}")))
+    Err(Unusable(format!(
+        "takes none of the arguments that were tried: name their types (--arguments int64,string); the last it said is: {why}"
+    )))
 }
 
 fn combinations(types: &[DataType], count: usize) -> Vec<Vec<DataType>> {

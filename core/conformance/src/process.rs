@@ -14,7 +14,8 @@ const LOOKS: u64 = 64;
 
 /// The ids of all threads.
 pub(crate) fn threads() -> Result<BTreeSet<u64>, Stop> {
-    let entries = fs::read_dir("/proc/self/task").map_err(|error| Stop::skip(format!("threads cannot be counted: /proc/self/task: {error}")))?;
+    let entries =
+        fs::read_dir("/proc/self/task").map_err(|error| Stop::skip(format!("threads cannot be counted: /proc/self/task: {error}")))?;
     Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 

@@ -98,13 +98,7 @@ impl fmt::Display for Report {
             }
         }
         let count = |verdict| self.count(verdict);
-        write!(
-            text,
-            "  {} passed, {} failed, {} skipped",
-            count(Verdict::Passed),
-            count(Verdict::Failed),
-            count(Verdict::Skipped)
-        )?;
+        write!(text, "  {} passed, {} failed, {} skipped", count(Verdict::Passed), count(Verdict::Failed), count(Verdict::Skipped))?;
         f.write_str(&text)
     }
 }

@@ -41,6 +41,10 @@ impl Case for ScalarCase {
     fn settings(&self) -> &Settings {
         &self.settings
     }
+
+    fn declares(&self) -> Vec<String> {
+        self.bound().map(|function| vec![format!("{:?}", function.volatility()).to_lowercase()]).unwrap_or_default()
+    }
 }
 
 pub(crate) fn case(kind: ScalarKind, settings: Settings) -> Result<ScalarCase, Unusable> {
@@ -79,7 +83,12 @@ fn odd_arguments(case: &ScalarCase) -> Outcome {
 
 fn bind(case: &ScalarCase) -> Outcome {
     let said = |function: &ScalarFunction| {
-        (function.arguments().cloned().collect::<Vec<_>>(), function.result().data_type().clone(), function.result().is_nullable(), function.volatility())
+        (
+            function.arguments().cloned().collect::<Vec<_>>(),
+            function.result().data_type().clone(),
+            function.result().is_nullable(),
+            function.volatility(),
+        )
     };
     let first = said(&case.bound()?);
     for _ in 0..3 {
@@ -89,7 +98,10 @@ fn bind(case: &ScalarCase) -> Outcome {
         }
     }
     // With what it wanted: it is asked so after the host has cast.
-    let wanted = case.kind.bind(&case.settings.config, &fields(&first.0)).map_err(|error| Stop::from(error).during("bind to the types that it wanted"))?;
+    let wanted = case
+        .kind
+        .bind(&case.settings.config, &fields(&first.0))
+        .map_err(|error| Stop::from(error).during("bind to the types that it wanted"))?;
     if said(&wanted) != first {
         return Err(Stop::fail(format!("bound to the types that it wanted it says {:?} instead of {first:?}", said(&wanted))));
     }

@@ -15,7 +15,7 @@ use arrow_schema::{DataType, SchemaRef};
 use serde_json::{Value, json};
 use standpipe_sdk::{
     hosting::{AggregateKind, DeploymentKind, InstanceContext, ScalarKind, SinkKind, SourceKind, TransformKind},
-    wire::ChangeMode,
+    wire::{Capabilities, ChangeMode},
 };
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -259,6 +259,18 @@ impl Suite {
         self
     }
 
+    /// What is tried.
+    #[must_use]
+    pub const fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// The columns of its input, if it was told any.
+    #[must_use]
+    pub fn input_schema(&self) -> Option<SchemaRef> {
+        self.settings.schema.clone()
+    }
+
     /// Tries everything. What cannot be tried at all is a failure of the check `configuration`.
     #[must_use]
     pub fn run(self) -> Report {
@@ -280,13 +292,13 @@ impl Suite {
             let keys = missing.iter().map(|key| format!("{key:?}")).collect::<Vec<_>>().join(", ");
             return Err(Unusable(format!("{} {:?} needs a configuration: {keys} must be given", self.subject.kind(), self.subject.name())));
         }
-        let tried: Box<dyn Tried> = match self.subject {
-            Subject::Source(kind) => Tries::new(source::case(kind, self.settings)?, source::CHECKS),
-            Subject::Transform(kind) => Tries::new(transform::case(kind, self.settings)?, transform::CHECKS),
-            Subject::Sink(kind) => Tries::new(sink::case(kind, self.settings)?, sink::CHECKS),
-            Subject::Scalar(kind) => Tries::new(scalar::case(kind, self.settings)?, scalar::CHECKS),
-            Subject::Aggregate(kind) => Tries::new(aggregate::case(kind, self.settings)?, aggregate::CHECKS),
-            Subject::Deployment(kind) => Tries::new(deployment::case(kind, self.settings)?, deployment::CHECKS),
+        let tried: Box<dyn Tried + Send> = match self.subject {
+            Subject::Source(kind) => Tries::boxed(source::case(kind, self.settings)?, source::CHECKS),
+            Subject::Transform(kind) => Tries::boxed(transform::case(kind, self.settings)?, transform::CHECKS),
+            Subject::Sink(kind) => Tries::boxed(sink::case(kind, self.settings)?, sink::CHECKS),
+            Subject::Scalar(kind) => Tries::boxed(scalar::case(kind, self.settings)?, scalar::CHECKS),
+            Subject::Aggregate(kind) => Tries::boxed(aggregate::case(kind, self.settings)?, aggregate::CHECKS),
+            Subject::Deployment(kind) => Tries::boxed(deployment::case(kind, self.settings)?, deployment::CHECKS),
         };
         Ok(Ready { tried, only: self.only })
     }
@@ -321,7 +333,7 @@ fn listed<C>(checks: &[Check<C>]) -> Vec<Listed> {
 
 /// A kind whose configuration and input are good: it can be tried, check by check.
 pub struct Ready {
-    tried: Box<dyn Tried>,
+    tried: Box<dyn Tried + Send>,
     only: Vec<String>,
 }
 
@@ -334,6 +346,12 @@ impl Ready {
         checks
     }
 
+    /// What the kind declares with this configuration, a word each: `bounded`, `replayable`, `takes upsert`.
+    #[must_use]
+    pub fn declares(&self) -> Vec<String> {
+        self.tried.declares()
+    }
+
     /// Runs a check. One that there is not is skipped.
     #[must_use]
     pub fn run(&self, check: &str) -> Finding {
@@ -342,6 +360,7 @@ impl Ready {
 }
 
 trait Tried {
+    fn declares(&self) -> Vec<String>;
     fn checks(&self) -> Vec<Listed>;
     fn run(&self, check: &str) -> Finding;
 }
@@ -356,10 +375,32 @@ struct Tries<C: 'static> {
 /// What a case has been told.
 pub(crate) trait Case: Send + Sync + 'static {
     fn settings(&self) -> &Settings;
+    /// See [`Ready::declares`].
+    fn declares(&self) -> Vec<String>;
+}
+
+/// Capabilities that a kind has, as words of the contract.
+pub(crate) fn capabilities(can: Capabilities) -> Vec<String> {
+    let words = [
+        ("bounded", can.bounded),
+        ("replayable", can.replayable),
+        ("rewinds", can.rewinds),
+        ("transactional", can.transactional),
+        ("idempotent", can.idempotent),
+        ("ordered", can.ordered),
+        ("needs_log", can.needs_log),
+        ("deterministic", can.deterministic),
+    ];
+    words.into_iter().filter(|(_, has)| *has).map(|(word, _)| word.to_owned()).collect()
+}
+
+/// Change modes besides append that a kind takes.
+pub(crate) fn modes(accepts: &[ChangeMode]) -> impl Iterator<Item = String> {
+    accepts.iter().filter(|mode| **mode != ChangeMode::Append).map(|mode| format!("takes {}", format!("{mode:?}").to_lowercase()))
 }
 
 impl<C: Case> Tries<C> {
-    fn new(case: C, checks: &'static [Check<C>]) -> Box<dyn Tried> {
+    fn boxed(case: C, checks: &'static [Check<C>]) -> Box<dyn Tried + Send> {
         // A check makes some dozen calls, of which hardly any waits.
         let patience = case.settings().deadline.saturating_mul(6) + Duration::from_secs(30);
         Box::new(Self { case: Arc::new(case), checks, patience })
@@ -367,6 +408,10 @@ impl<C: Case> Tries<C> {
 }
 
 impl<C: Case> Tried for Tries<C> {
+    fn declares(&self) -> Vec<String> {
+        self.case.declares()
+    }
+
     fn checks(&self) -> Vec<Listed> {
         listed(self.checks)
     }

@@ -12,7 +12,9 @@ use std::{
 
 /// What a template with references stands for, and the version of what is behind them; or one line that says which reference cannot be resolved.
 #[derive(Clone)]
-pub(crate) struct Secrets(pub(crate) Arc<dyn Fn(&str) -> Result<(String, u64), String> + Send + Sync>);
+pub(crate) struct Secrets(pub(crate) Arc<Resolve>);
+
+type Resolve = dyn Fn(&str) -> Result<(String, u64), String> + Send + Sync;
 
 impl Default for Secrets {
     fn default() -> Self {

@@ -187,5 +187,8 @@ fn every_check_fails_for_what_it_looks_at() {
     }
     let report = Suite::new(Harness::sink_kind::<First>(), json!({})).only(&["batches"]).run();
     let message = &report.finding("batches").unwrap().message;
-    assert!(message.starts_with("a batch without rows: node: plugin \"first\" panicked in write: ") || message.contains("panicked in write"), "{message}");
+    assert!(
+        message.starts_with("a batch without rows: node: plugin \"first\" panicked in write: ") || message.contains("panicked in write"),
+        "{message}"
+    );
 }

@@ -114,7 +114,8 @@ impl Source for Numbers {
         let end = (at + (limits.max_rows + too_many) as i64).min(ROWS);
         self.splits[chosen].1 = end;
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(at..end));
-        let words: ArrayRef = Arc::new((at..end).map(|number| (number % 3 > 0).then(|| format!("{split}{number}"))).collect::<StringArray>());
+        let words: ArrayRef =
+            Arc::new((at..end).map(|number| (number % 3 > 0).then(|| format!("{split}{number}"))).collect::<StringArray>());
         let batch = RecordBatch::try_new(schema(&self.config.trouble), vec![numbers, words])?;
         Ok(Poll::Batch { split, batch, position: end.to_string().into_bytes(), watermark: None })
     }
@@ -203,10 +204,15 @@ fn every_check_fails_for_what_it_looks_at() {
     every_check_can_fail(Harness::source_kind::<Numbers>(), &[], |_| json!({}), |suite| suite);
 
     // Besides those in the table.
-    let failed = |config: serde_json::Value| Suite::new(Harness::source_kind::<Numbers>(), config).batches(200).deadline(Duration::from_secs(1)).run();
+    let failed = |config: serde_json::Value| {
+        Suite::new(Harness::source_kind::<Numbers>(), config).batches(200).deadline(Duration::from_secs(1)).run()
+    };
     let endless = failed(json!({"endless": true}));
     assert_eq!(endless.failed(), ["end"], "{endless}");
     assert_eq!(endless.finding("end").unwrap().message, "declares `bounded`, and gave neither rows nor an end for 1 s");
     let refused = failed(json!({"troble": "x"}));
-    assert_eq!(refused.finding("configuration").unwrap().message, "the configuration is refused: troble: is not known, did you mean \"trouble\"?");
+    assert_eq!(
+        refused.finding("configuration").unwrap().message,
+        "the configuration is refused: troble: is not known, did you mean \"trouble\"?"
+    );
 }

@@ -7,6 +7,7 @@ use crate::{
     configuration as config,
     data::{batch, nulls, records},
     process::{grows, left_behind, threads as thread_ids},
+    rows::{fresh, references},
 };
 use arrow_array::RecordBatch;
 use standpipe_sdk::{
@@ -71,7 +72,10 @@ pub(super) fn threads(case: &SinkCase) -> Outcome {
         live(case)?;
     }
     match left_behind(&before, 0, case.settings.deadline)? {
-        left if left >= LIVES => Err(Stop::fail(format!("{left} threads are left behind by {LIVES} instances, {} after the last was destroyed", seconds(case.settings.deadline)))),
+        left if left >= LIVES => Err(Stop::fail(format!(
+            "{left} threads are left behind by {LIVES} instances, {} after the last was destroyed",
+            seconds(case.settings.deadline)
+        ))),
         _ => Ok(format!("{LIVES} instances left no thread behind")),
     }
 }
@@ -100,10 +104,14 @@ pub(super) fn capabilities(case: &SinkCase) -> Outcome {
         writing.write(&case.batches[0])?;
         let prepared = refused_or_taken("prepare", writing.instance.prepare(1))?;
         if let Some(bytes) = prepared.filter(|bytes| !bytes.is_empty()) {
-            return Err(Stop::fail(format!("prepares {} bytes to be committed, and does not declare `transactional`: nobody would commit them", bytes.len())));
+            return Err(Stop::fail(format!(
+                "prepares {} bytes to be committed, and does not declare `transactional`: nobody would commit them",
+                bytes.len()
+            )));
         }
     }
-    let declared = [("transactional", can.transactional), ("idempotent", can.idempotent), ("ordered", can.ordered), ("needs_log", can.needs_log)];
+    let declared =
+        [("transactional", can.transactional), ("idempotent", can.idempotent), ("ordered", can.ordered), ("needs_log", can.needs_log)];
     let declared: Vec<&str> = declared.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect();
     Ok(if declared.is_empty() { "declares none".to_owned() } else { format!("declares {}", declared.join(", ")) })
 }
@@ -202,7 +210,10 @@ pub(super) fn busy(case: &SinkCase) -> Outcome {
                 Written::Busy => busy += 1,
             }
             if !writing.watch.woken(wakes, case.settings.deadline) {
-                return Err(Stop::fail(format!("was busy with batch {seq}, and has not called `wake` for {}", seconds(case.settings.deadline))));
+                return Err(Stop::fail(format!(
+                    "was busy with batch {seq}, and has not called `wake` for {}",
+                    seconds(case.settings.deadline)
+                )));
             }
         }
     }
@@ -273,27 +284,36 @@ pub(super) fn cancellation(case: &SinkCase) -> Outcome {
     drop(writing);
     let took = begun.elapsed().saturating_sub(UNTIL_CANCELLED);
     if took > case.settings.deadline {
-        return Err(Stop::fail(format!("came back {} after it was cancelled, which is more than {}", seconds(took), seconds(case.settings.deadline))));
+        return Err(Stop::fail(format!(
+            "came back {} after it was cancelled, which is more than {}",
+            seconds(took),
+            seconds(case.settings.deadline)
+        )));
     }
     Ok(format!("flush, write, close and destroy came back {} ms after they were cancelled", took.as_millis()))
 }
 
 pub(super) fn release(case: &SinkCase) -> Outcome {
-    let before = case.references();
+    let lent = fresh(&case.batches)?;
+    let held = || lent.iter().map(references).sum::<usize>();
+    let before = held();
     let mut writing = case.open(1)?;
-    writing.write_all()?;
+    lent.iter().try_for_each(|batch| writing.write(batch).map(drop))?;
     writing.deliver(1)?;
     // What it has not delivered when it is destroyed is let go of too.
-    writing.write_all()?;
+    lent.iter().try_for_each(|batch| writing.write(batch).map(drop))?;
     let written = writing.seq;
     drop(writing);
     let end = Instant::now() + case.settings.deadline;
-    while case.references() > before && Instant::now() < end {
+    while held() > before && Instant::now() < end {
         thread::sleep(Duration::from_millis(10));
     }
-    match case.references().saturating_sub(before) {
+    match held().saturating_sub(before) {
         0 => Ok(format!("{written} batches were lent, and all their buffers came back")),
-        held => Err(Stop::fail(format!("{held} buffers of {written} batches were not released {} after the sink was destroyed", seconds(case.settings.deadline)))),
+        left => Err(Stop::fail(format!(
+            "{left} buffers of {written} batches were not released {} after the sink was destroyed",
+            seconds(case.settings.deadline)
+        ))),
     }
 }
 

@@ -7,8 +7,7 @@ use crate::{
     check::{Check, Stop, seconds},
     configuration,
     data::{self, batch, candidates, records},
-    rows::references,
-    suite::{Case, Settings, Unusable},
+    suite::{Case, Settings, Unusable, capabilities, modes},
     watch::Watch,
 };
 use arrow_array::RecordBatch;
@@ -25,14 +24,34 @@ use std::{
 
 /// The checks of a sink, in their order.
 pub(crate) const CHECKS: &[Check<SinkCase>] = &[
-    Check { name: "configuration", about: "what is no configuration is refused, with a line and not with a panic", run: checks::configuration },
-    Check { name: "lifecycle", about: "instances are made, opened, closed and destroyed in any order that a host may need", run: checks::lifecycle },
-    Check { name: "capabilities", about: "what is declared fits together, and what is not declared is not done", run: checks::capabilities },
-    Check { name: "acknowledgements", about: "nothing is acknowledged that was not written, and after a flush everything is", run: checks::acknowledgements },
+    Check {
+        name: "configuration",
+        about: "what is no configuration is refused, with a line and not with a panic",
+        run: checks::configuration,
+    },
+    Check {
+        name: "lifecycle",
+        about: "instances are made, opened, closed and destroyed in any order that a host may need",
+        run: checks::lifecycle,
+    },
+    Check {
+        name: "capabilities",
+        about: "what is declared fits together, and what is not declared is not done",
+        run: checks::capabilities,
+    },
+    Check {
+        name: "acknowledgements",
+        about: "nothing is acknowledged that was not written, and after a flush everything is",
+        run: checks::acknowledgements,
+    },
     Check { name: "batches", about: "batches without rows, of nulls, cut out of others, and of many rows are taken", run: checks::batches },
     Check { name: "change-modes", about: "streams of every change mode that it takes can be written", run: checks::change_modes },
     Check { name: "busy", about: "a sink that is busy wakes the host when it has room", run: checks::busy },
-    Check { name: "transactions", about: "what is prepared can be committed, twice and by another instance (`transactional`)", run: transactions::commit },
+    Check {
+        name: "transactions",
+        about: "what is prepared can be committed, twice and by another instance (`transactional`)",
+        run: transactions::commit,
+    },
     Check { name: "recovery", about: "a restart tells what was committed from what was not (`transactional`)", run: transactions::recover },
     Check { name: "abort", about: "what a job does not go on from can be given up (`transactional`)", run: transactions::abort },
     Check { name: "replay", about: "what was written is taken again by another instance (`idempotent`)", run: checks::replay },
@@ -65,6 +84,11 @@ impl Case for SinkCase {
     fn settings(&self) -> &Settings {
         &self.settings
     }
+
+    fn declares(&self) -> Vec<String> {
+        let details = &self.declared.details;
+        capabilities(details.capabilities).into_iter().chain(modes(&details.accepts)).collect()
+    }
 }
 
 pub(crate) fn case(kind: SinkKind, settings: Settings) -> Result<SinkCase, Unusable> {
@@ -72,7 +96,8 @@ pub(crate) fn case(kind: SinkKind, settings: Settings) -> Result<SinkCase, Unusa
     let mut refused = None;
     for schema in schemas {
         let schema = with_mode(&schema, settings.mode);
-        let details = InputDetails { name: "input".to_owned(), mode: settings.mode, key: settings.key.clone(), format: settings.format.clone() };
+        let details =
+            InputDetails { name: "input".to_owned(), mode: settings.mode, key: settings.key.clone(), format: settings.format.clone() };
         let input = NodeInput { schema, details };
         let declared = kind.validate(&settings.config, &input, "node").map_err(|error| Unusable(error.to_string()))?;
         match declared.details.problems.as_slice() {
@@ -155,11 +180,6 @@ impl SinkCase {
 
     fn is_transactional(&self) -> bool {
         self.declared.details.capabilities.transactional
-    }
-
-    /// How often somebody holds what the batches consist of.
-    fn references(&self) -> usize {
-        self.batches.iter().map(references).sum()
     }
 }
 

@@ -63,7 +63,9 @@ pub(super) fn recover(case: &SinkCase) -> Outcome {
     match decisions.as_slice() {
         [Recovered::Committed, Recovered::Commit] => {}
         [Recovered::Commit, _] => {
-            return Err(Stop::fail("says of what was committed that it must be committed: its rows would be there twice, unless that is idempotent"));
+            return Err(Stop::fail(
+                "says of what was committed that it must be committed: its rows would be there twice, unless that is idempotent",
+            ));
         }
         [_, Recovered::Committed] => return Err(Stop::fail("says of what was not committed that it was: its rows would be lost")),
         other => return Err(Stop::fail(format!("says {other:?} of what was committed and of what was prepared"))),

@@ -26,7 +26,10 @@ pub(super) fn configuration(case: &SourceCase) -> Outcome {
     let said = config::wrong_ones(&case.settings.config, case.kind.config_schema(), true, &problems)?;
     let config = case.settings.config.to_string();
     let later = br#"{"node": "node", "inputs": [], "keyed": false, "later": {"than": "this version"}}"#;
-    let answer = case.kind.validate_bytes(config.as_bytes(), &[], Some(later)).map_err(|error| Stop::from(error).during("unknown members of the question"))?;
+    let answer = case
+        .kind
+        .validate_bytes(config.as_bytes(), &[], Some(later))
+        .map_err(|error| Stop::from(error).during("unknown members of the question"))?;
     match answer.problems.as_slice() {
         [] => Ok(said),
         problems => Err(Stop::fail(format!("does not pass over what a later host tells besides: {}", config::line(problems)))),
@@ -75,7 +78,10 @@ pub(super) fn threads(case: &SourceCase) -> Outcome {
         live(case)?;
     }
     match left_behind(&before, 0, case.settings.deadline)? {
-        left if left >= LIVES => Err(Stop::fail(format!("{left} threads are left behind by {LIVES} instances, {} after the last was destroyed", seconds(case.settings.deadline)))),
+        left if left >= LIVES => Err(Stop::fail(format!(
+            "{left} threads are left behind by {LIVES} instances, {} after the last was destroyed",
+            seconds(case.settings.deadline)
+        ))),
         _ => Ok(format!("{LIVES} instances left no thread behind")),
     }
 }
@@ -211,7 +217,10 @@ pub(super) fn end(case: &SourceCase) -> Outcome {
         }
         if begun.elapsed() > LONG {
             return match bounded {
-                true => Err(Stop::skip(format!("{rows} rows in {}, and no end yet: a configuration with fewer rows can show it", seconds(LONG)))),
+                true => Err(Stop::skip(format!(
+                    "{rows} rows in {}, and no end yet: a configuration with fewer rows can show it",
+                    seconds(LONG)
+                ))),
                 false => Ok(format!("not `bounded`: {rows} rows, and no end")),
             };
         }
@@ -252,7 +261,8 @@ pub(super) fn nonsense(case: &SourceCase) -> Outcome {
     for bytes in NONSENSE {
         let shown = String::from_utf8_lossy(bytes);
         let mut reader = case.reader(&case.watch())?;
-        let odd: Vec<SplitPosition> = splits.iter().map(|split| SplitPosition { position: Some(bytes.to_vec()), ..split.clone() }).collect();
+        let odd: Vec<SplitPosition> =
+            splits.iter().map(|split| SplitPosition { position: Some(bytes.to_vec()), ..split.clone() }).collect();
         let what = format!("the position {shown:?}");
         if refused_or_taken(&what, reader.assign(&odd))?.is_some() {
             refused_or_taken(&what, reader.poll(FEW, 1 << 20, WAIT))?;
@@ -299,7 +309,11 @@ pub(super) fn cancellation(case: &SourceCase) -> Outcome {
     refused_or_taken("discover that is cancelled", enumerator.discover(Duration::from_secs(3600)))?;
     let took = begun.elapsed().saturating_sub(UNTIL_CANCELLED);
     if took > case.settings.deadline {
-        return Err(Stop::fail(format!("came back {} after it was cancelled, which is more than {}", seconds(took), seconds(case.settings.deadline))));
+        return Err(Stop::fail(format!(
+            "came back {} after it was cancelled, which is more than {}",
+            seconds(took),
+            seconds(case.settings.deadline)
+        )));
     }
     refused_or_taken("close after it was cancelled", reader.close(CloseReason::Failed))?;
     Ok(format!("{polls} polls and a discover that were to wait for an hour came back {} ms after they were cancelled", took.as_millis()))

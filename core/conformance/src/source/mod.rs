@@ -7,7 +7,7 @@ use crate::{
     check::{Check, Stop, seconds},
     configuration,
     rows::{texts, valid},
-    suite::{Case, Settings, Unusable},
+    suite::{Case, Settings, Unusable, capabilities},
     watch::Watch,
 };
 use arrow_array::RecordBatch;
@@ -24,14 +24,26 @@ use std::{
 
 /// The checks of a source, in their order.
 pub(crate) const CHECKS: &[Check<SourceCase>] = &[
-    Check { name: "configuration", about: "what is no configuration is refused, with a line and not with a panic", run: checks::configuration },
-    Check { name: "lifecycle", about: "instances are made, opened, closed and destroyed in any order that a host may need", run: checks::lifecycle },
+    Check {
+        name: "configuration",
+        about: "what is no configuration is refused, with a line and not with a panic",
+        run: checks::configuration,
+    },
+    Check {
+        name: "lifecycle",
+        about: "instances are made, opened, closed and destroyed in any order that a host may need",
+        run: checks::lifecycle,
+    },
     Check { name: "enumerator", about: "splits are the same in every run, and its snapshot goes on", run: checks::enumerator },
     Check { name: "schema", about: "every batch has the declared columns, and valid Arrow in them", run: checks::schema },
     Check { name: "limits", about: "a poll gives no more rows than it was asked for", run: checks::limits },
     Check { name: "poll-deadline", about: "a poll that finds nothing comes back when its wait is over", run: checks::poll_deadline },
     Check { name: "positions", about: "reading from a position gives exactly the rest (`replayable`)", run: positions::positions },
-    Check { name: "unassign", about: "splits that are given back and taken again go on without a row lost or twice", run: positions::unassign },
+    Check {
+        name: "unassign",
+        about: "splits that are given back and taken again go on without a row lost or twice",
+        run: positions::unassign,
+    },
     Check { name: "pause", about: "a paused split gives no rows, and loses none", run: positions::pause },
     Check { name: "end", about: "`bounded` means that every split ends, once", run: checks::end },
     Check { name: "commits", about: "a durable checkpoint's positions are taken", run: checks::commits },
@@ -62,6 +74,10 @@ pub(crate) struct SourceCase {
 impl Case for SourceCase {
     fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    fn declares(&self) -> Vec<String> {
+        capabilities(self.declared.details.capabilities)
     }
 }
 

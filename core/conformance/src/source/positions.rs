@@ -97,10 +97,12 @@ pub(super) fn unassign(case: &SourceCase) -> Outcome {
             return Err(Stop::fail(format!("gave {} rows of the split {split:?} after it had given it back", batch.num_rows())));
         }
     }
-    let given = |(split, position): (SplitPosition, Vec<u8>)| SplitPosition { position: (!position.is_empty()).then_some(position), ..split };
+    let given =
+        |(split, position): (SplitPosition, Vec<u8>)| SplitPosition { position: (!position.is_empty()).then_some(position), ..split };
     let again: Vec<SplitPosition> = open.into_iter().zip(positions).map(given).collect();
     reader.assign(&again).map_err(|error| Stop::from(error).during("assign of what was given back"))?;
-    let read = |read: &Read| -> BTreeMap<String, usize> { read.rest(0).into_iter().map(|(split, rows)| (split.to_owned(), rows.len())).collect() };
+    let read =
+        |read: &Read| -> BTreeMap<String, usize> { read.rest(0).into_iter().map(|(split, rows)| (split.to_owned(), rows.len())).collect() };
     let had = read(&before);
     let mut expected = sample.rest(0);
     for (split, rows) in &mut expected {
@@ -133,7 +135,8 @@ pub(super) fn pause(case: &SourceCase) -> Outcome {
         }
     }
     reader.resume(&names).map_err(|error| Stop::from(error).during("resume"))?;
-    case.replayable().map_err(|_| Stop::skip("a paused split gave no rows; whether it lost any cannot be told, for it is not `replayable`"))?;
+    case.replayable()
+        .map_err(|_| Stop::skip("a paused split gave no rows; whether it lost any cannot be told, for it is not `replayable`"))?;
     let expected = sample.rest(0);
     let wanted = expected.iter().map(|(split, rows)| {
         let had = before.rest(0).get(split).map_or(0, Vec::len);

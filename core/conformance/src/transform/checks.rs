@@ -7,6 +7,7 @@ use crate::{
     configuration as config,
     data::{batch, nulls},
     process::{grows, left_behind, threads as thread_ids},
+    rows::{fresh, references},
 };
 use standpipe_sdk::{
     CloseReason, TimeDomain,
@@ -75,7 +76,10 @@ pub(super) fn threads(case: &TransformCase) -> Outcome {
         live(case)?;
     }
     match left_behind(&before, 0, case.settings.deadline)? {
-        left if left >= LIVES => Err(Stop::fail(format!("{left} threads are left behind by {LIVES} instances, {} after the last was destroyed", seconds(case.settings.deadline)))),
+        left if left >= LIVES => Err(Stop::fail(format!(
+            "{left} threads are left behind by {LIVES} instances, {} after the last was destroyed",
+            seconds(case.settings.deadline)
+        ))),
         _ => Ok(format!("{LIVES} instances left no thread behind")),
     }
 }
@@ -124,7 +128,8 @@ pub(super) fn batches(case: &TransformCase) -> Outcome {
     }
     running.end()?;
     let with_classes = [(TypeClass::Dictionary, "dictionaries"), (TypeClass::Nested, "nested columns"), (TypeClass::View, "views")];
-    let declared: Vec<&str> = with_classes.iter().filter(|(class, _)| case.declared.details.types.contains(class)).map(|(_, name)| *name).collect();
+    let declared: Vec<&str> =
+        with_classes.iter().filter(|(class, _)| case.declared.details.types.contains(class)).map(|(_, name)| *name).collect();
     let besides = if declared.is_empty() { String::new() } else { format!("; declares to take {} besides", declared.join(", ")) };
     Ok(format!("{} were taken{besides}", taken.join(", ")))
 }
@@ -198,29 +203,36 @@ pub(super) fn cancellation(case: &TransformCase) -> Outcome {
     refused_or_taken("close after it was cancelled", running.instance.close(CloseReason::Failed))?;
     drop(running);
     match begun.elapsed() {
-        took if took > case.settings.deadline => {
-            Err(Stop::fail(format!("came back {} after it was cancelled, which is more than {}", seconds(took), seconds(case.settings.deadline))))
-        }
+        took if took > case.settings.deadline => Err(Stop::fail(format!(
+            "came back {} after it was cancelled, which is more than {}",
+            seconds(took),
+            seconds(case.settings.deadline)
+        ))),
         took => Ok(format!("process, drain, close and destroy took {} ms when cancelled", took.as_millis())),
     }
 }
 
 pub(super) fn release(case: &TransformCase) -> Outcome {
-    let before = case.references();
+    let lent = fresh(&case.batches)?;
+    let held = || lent.iter().map(references).sum::<usize>();
+    let before = held();
     let mut running = case.open(1)?;
-    for (at, batch) in case.batches.iter().enumerate() {
+    for (at, batch) in lent.iter().enumerate() {
         running.process(batch)?;
         running.watermark(at)?;
     }
     drop(running);
     let end = Instant::now() + case.settings.deadline;
-    while case.references() > before && Instant::now() < end {
+    while held() > before && Instant::now() < end {
         thread::sleep(Duration::from_millis(10));
     }
-    let lent = case.batches.len();
-    match case.references().saturating_sub(before) {
-        0 => Ok(format!("{lent} batches were lent, and all their buffers came back")),
-        held => Err(Stop::fail(format!("{held} buffers of {lent} batches were not released {} after the transform was destroyed", seconds(case.settings.deadline)))),
+    match held().saturating_sub(before) {
+        0 => Ok(format!("{} batches were lent, and all their buffers came back", lent.len())),
+        left => Err(Stop::fail(format!(
+            "{left} buffers of {} batches were not released {} after the transform was destroyed",
+            lent.len(),
+            seconds(case.settings.deadline)
+        ))),
     }
 }
 

@@ -7,8 +7,8 @@ use crate::{
     check::{Check, Stop},
     configuration,
     data::{batch, candidates, is_row_kind},
-    rows::{references, texts, valid},
-    suite::{Case, Settings, Unusable},
+    rows::{texts, valid},
+    suite::{Case, Settings, Unusable, capabilities, modes},
     watch::Watch,
 };
 use arrow_array::RecordBatch;
@@ -23,8 +23,16 @@ use std::sync::Arc;
 
 /// The checks of a transform, in their order.
 pub(crate) const CHECKS: &[Check<TransformCase>] = &[
-    Check { name: "configuration", about: "what is no configuration is refused, with a line and not with a panic", run: checks::configuration },
-    Check { name: "lifecycle", about: "instances are made, opened, closed and destroyed in any order that a host may need", run: checks::lifecycle },
+    Check {
+        name: "configuration",
+        about: "what is no configuration is refused, with a line and not with a panic",
+        run: checks::configuration,
+    },
+    Check {
+        name: "lifecycle",
+        about: "instances are made, opened, closed and destroyed in any order that a host may need",
+        run: checks::lifecycle,
+    },
     Check { name: "schema", about: "every batch has the columns of its output, and valid Arrow in them", run: checks::schema },
     Check { name: "batches", about: "batches without rows, of nulls, cut out of others, and of many rows are taken", run: checks::batches },
     Check { name: "deterministic", about: "the same rows give the same rows (`deterministic`)", run: same::deterministic },
@@ -60,6 +68,13 @@ pub(crate) struct TransformCase {
 impl Case for TransformCase {
     fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    fn declares(&self) -> Vec<String> {
+        let details = &self.declared.details;
+        let states = self.declared.states.iter().map(|(state, _)| format!("state {}", state.name));
+        let timers = details.timers.then(|| "timers".to_owned());
+        capabilities(details.capabilities).into_iter().chain(modes(&details.accepts)).chain(states).chain(timers).collect()
     }
 }
 
@@ -148,10 +163,6 @@ impl TransformCase {
         let key = self.input.details.key.iter().filter_map(|name| self.input.schema.index_of(name).ok()).collect();
         let out = vec![Vec::new(); self.declared.outputs.len()];
         Ok(Running { instance, watch, state, key, out, batches: 0 })
-    }
-
-    fn references(&self) -> usize {
-        self.batches.iter().map(references).sum()
     }
 
     /// All batches, one after another, with a watermark behind each; then the end.

@@ -44,7 +44,9 @@ pub(super) fn deterministic(case: &TransformCase) -> Outcome {
     match (case.twice()?, declared) {
         (Ok(out), true) => Ok(format!("{} rows, the same in two runs", rows(&out))),
         (Ok(_), false) => Err(Stop::skip("the transform does not declare `deterministic`; two runs gave the same")),
-        (Err(difference), true) => Err(Stop::fail(format!("declares `deterministic`, and gives other rows for the same rows: {difference}"))),
+        (Err(difference), true) => {
+            Err(Stop::fail(format!("declares `deterministic`, and gives other rows for the same rows: {difference}")))
+        }
         (Err(_), false) => Err(Stop::skip("the transform does not declare `deterministic`")),
     }
 }

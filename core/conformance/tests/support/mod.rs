@@ -17,11 +17,17 @@ pub(crate) fn tried(subject: &Subject, trouble: &str, more: &Value, change: impl
 
 /// The suite passes when nothing is wrong, with that many checks passed; and each of its checks fails alone for the fixture that is named after it.
 #[track_caller]
-pub(crate) fn every_check_can_fail(subject: impl Into<Subject>, skipped: &[&str], more: impl Fn(&str) -> Value, change: impl Fn(Suite) -> Suite) {
+pub(crate) fn every_check_can_fail(
+    subject: impl Into<Subject>,
+    skipped: &[&str],
+    more: impl Fn(&str) -> Value,
+    change: impl Fn(Suite) -> Suite,
+) {
     let subject = subject.into();
     let good = tried(&subject, "", &json!({}), &change);
     good.assert_passed();
-    let left_out: Vec<&str> = good.findings.iter().filter(|found| found.verdict == Verdict::Skipped).map(|found| found.check.as_str()).collect();
+    let left_out: Vec<&str> =
+        good.findings.iter().filter(|found| found.verdict == Verdict::Skipped).map(|found| found.check.as_str()).collect();
     assert_eq!(left_out, skipped, "{good}");
     for check in checks(subject.kind()) {
         let report = tried(&subject, check.name, &more(check.name), &change);
@@ -32,8 +38,10 @@ pub(crate) fn every_check_can_fail(subject: impl Into<Subject>, skipped: &[&str]
 /// What a fixture does at the calls that all have, if it is told to.
 pub(crate) fn trouble_at_open(trouble: &str) {
     if trouble == "threads" {
-        std::thread::spawn(|| loop {
-            std::thread::park();
+        std::thread::spawn(|| {
+            loop {
+                std::thread::park();
+            }
         });
     }
 }
