@@ -62,7 +62,9 @@ fn zoneless(data_type: &DataType) -> DataType {
 
 /// Whether all that the buffers of a batch hold is what its types say: offsets within bounds, text in UTF-8, keys of dictionaries. The host takes that on trust.
 pub(crate) fn valid(what: &str, batch: &RecordBatch) -> Result<(), Stop> {
-    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+    // Nothing is read of an array without rows, and Arrow's own import leaves offsets in it that point nowhere.
+    let rows = batch.num_rows();
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()).filter(|_| rows > 0) {
         let data = column.to_data();
         data.validate_full().map_err(|error| Stop::fail(format!("{what}: the column {:?} is no valid Arrow: {error}", field.name())))?;
         if !field.is_nullable() && data.null_count() > 0 {

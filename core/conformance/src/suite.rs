@@ -374,6 +374,9 @@ struct Tries<C: 'static> {
 
 /// What a case has been told.
 pub(crate) trait Case: Send + Sync + 'static {
+    /// How long a check may take besides some deadlines: it makes some dozen calls, of which hardly any waits.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
     fn settings(&self) -> &Settings;
     /// See [`Ready::declares`].
     fn declares(&self) -> Vec<String>;
@@ -401,8 +404,7 @@ pub(crate) fn modes(accepts: &[ChangeMode]) -> impl Iterator<Item = String> {
 
 impl<C: Case> Tries<C> {
     fn boxed(case: C, checks: &'static [Check<C>]) -> Box<dyn Tried + Send> {
-        // A check makes some dozen calls, of which hardly any waits.
-        let patience = case.settings().deadline.saturating_mul(6) + Duration::from_secs(30);
+        let patience = case.settings().deadline.saturating_mul(6) + C::PATIENCE;
         Box::new(Self { case: Arc::new(case), checks, patience })
     }
 }

@@ -178,7 +178,7 @@ fn every_check_fails_for_what_it_looks_at() {
             Ok(Self)
         }
         fn write(&mut self, _: u64, batch: &RecordBatch) -> Result<Written> {
-            assert!(batch.column(0).is_valid(0), "nobody told me");
+            assert!(batch.column(1).is_valid(0), "nobody told me");
             Ok(Written::Taken)
         }
         fn flush(&mut self, _: u64) -> Result<()> {
@@ -187,8 +187,5 @@ fn every_check_fails_for_what_it_looks_at() {
     }
     let report = Suite::new(Harness::sink_kind::<First>(), json!({})).only(&["batches"]).run();
     let message = &report.finding("batches").unwrap().message;
-    assert!(
-        message.starts_with("a batch without rows: node: plugin \"first\" panicked in write: ") || message.contains("panicked in write"),
-        "{message}"
-    );
+    assert!(message.contains("plugin \"first\" panicked in write: "), "{message}");
 }

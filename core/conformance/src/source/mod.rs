@@ -72,6 +72,9 @@ pub(crate) struct SourceCase {
 }
 
 impl Case for SourceCase {
+    /// It is read again and again, for as long as it gives rows.
+    const PATIENCE: Duration = Duration::from_secs(120);
+
     fn settings(&self) -> &Settings {
         &self.settings
     }
