@@ -4,8 +4,8 @@
 
 use serde_json::{Value, json};
 use standpipe_elasticsearch_stand_in::{Faults, StandIn};
-use standpipe_tests::{Folder, Run, example_plugin, fixture_plugin, plugin, standpipe};
-use std::{path::PathBuf, time::Duration};
+use standpipe_tests::{Folder, Run, example_plugin, fixture_plugin, plugin, repository, standpipe};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 /// Batches in the search for leaks: enough to see what each loses, few enough for every change of the code.
 const BATCHES: &str = "3000";
@@ -86,6 +86,21 @@ fn bundled_transforms_and_functions_pass() {
     let aggregate =
         ["bind", "arguments", "result", "consumes-nothing", "merge", "batch-sizes", "groups", "forget", "nonsense", "release", "leaks"];
     passed(examples(), &folder, "weighted_avg", &json!({}), &[], &aggregate);
+}
+
+#[test]
+fn example_plugins_pass() {
+    let folder = Folder::new();
+    let hand_over = ["acknowledgements", "transactions", "recovery", "abort", "release", "threads", "leaks"];
+    passed(example_plugin("handover"), &folder, "handover", &json!({"folder": "out"}), &[], &hand_over);
+    let sources = repository().join("examples/plugins/c");
+    let library = folder.at("libc_example.so");
+    let made = Command::new("make").arg("-C").arg(sources).arg(format!("OUT={}", library.display())).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let (of_source, of_transform) = (["positions", "end", "nonsense", "leaks"], ["snapshot", "nonsense", "release", "leaks"]);
+    passed(library.clone(), &folder, "c-numbers", &json!({"count": 400}), &[], &of_source);
+    passed(library.clone(), &folder, "c-running-total", &json!({}), &["--schema", "n:int64, k:string", "--key", "k"], &of_transform);
+    passed(library, &folder, "c-lines", &json!({"path": "out.txt"}), &[], &["acknowledgements", "batches", "release", "threads", "leaks"]);
 }
 
 #[test]

@@ -83,7 +83,8 @@ pub(crate) struct Loose(Value);
 impl Loose {
     /// What is wrong with it.
     pub(crate) fn problem(&self, trouble: &str) -> Option<standpipe_sdk::wire::Problem> {
-        let is_wrong = !self.0.is_null() && !self.0.is_number() && trouble != "configuration";
+        let is_wrong = !self.0.is_null() && !self.0.is_number();
+        assert!(!is_wrong || trouble != "configuration", "a number, I said");
         is_wrong.then(|| standpipe_sdk::Error::config("loose", "is no number").into())
     }
 }
