@@ -76,7 +76,7 @@ fn sixteen_requests_under_way_are_more_than_eight_times_as_fast_as_one() {
     let took = |capacity: u64| {
         let (folder, server) = (Folder::new(), slow(Duration::from_millis(100)));
         let calls = format!("    async: {{capacity: {capacity}}}");
-        folder.write("rooms.yaml", &pipeline(&server, "engine: {batch_rows: 50}", "count: 4800", &calls));
+        folder.write("rooms.yaml", pipeline(&server, "engine: {batch_rows: 50}", "count: 4800", &calls));
         run(&folder, &[]).finish().success();
         assert_all(&folder, 4800, true);
         assert_eq!((server.seen.most.load(SeqCst), server.seen.requests.load(SeqCst)), (capacity, 96));
@@ -99,7 +99,7 @@ fn rows_are_there_once_though_the_process_is_killed_with_requests_under_way() {
         });
         let job = "checkpoint: {interval: 100ms, dir: ckpt}\nengine: {batch_rows: 200}";
         let calls = format!("    async: {{capacity: 8, order: {order}}}");
-        folder.write("rooms.yaml", &pipeline(&server, job, "rate: 10000, count: 40000", &calls));
+        folder.write("rooms.yaml", pipeline(&server, job, "rate: 10000, count: 40000", &calls));
         for checkpoints in [1, 4, 4] {
             let arguments: &[&str] = if checkpoints == 1 { &[] } else { &["--restore", "latest"] };
             let mut run = run(&folder, arguments).start();
@@ -117,12 +117,12 @@ fn rows_are_there_once_though_the_process_is_killed_with_requests_under_way() {
 #[test]
 fn a_service_that_refuses_or_never_answers_ends_the_job_with_a_line_that_says_so() {
     let (folder, server) = (Folder::new(), Server::start(|_, _| (403, "not for you".to_owned())));
-    folder.write("rooms.yaml", &pipeline(&server, "", "count: 10", ""));
+    folder.write("rooms.yaml", pipeline(&server, "", "count: 10", ""));
     let error = quiet(&folder).finish().one_error(1);
     assert!(error.contains("transforms.rooms: http-enrich: the service answers 403 Forbidden: not for you"), "{error}");
 
     let server = slow(Duration::from_secs(3600));
-    folder.write("rooms.yaml", &pipeline(&server, "", "count: 10", "    async: {timeout: 700ms}"));
+    folder.write("rooms.yaml", pipeline(&server, "", "count: 10", "    async: {timeout: 700ms}"));
     let error = quiet(&folder).finish().one_error(1);
     assert!(error.contains("transforms.rooms: http-enrich: a call has been pending for 0."), "{error}");
     assert!(error.contains(" s, longer than async.timeout, 0.7 s"), "{error}");
@@ -131,7 +131,7 @@ fn a_service_that_refuses_or_never_answers_ends_the_job_with_a_line_that_says_so
 #[test]
 fn a_job_is_cancelled_without_waiting_for_an_answer() {
     let (folder, server) = (Folder::new(), slow(Duration::from_secs(3600)));
-    folder.write("rooms.yaml", &pipeline(&server, "", "rate: 1000", ""));
+    folder.write("rooms.yaml", pipeline(&server, "", "rate: 1000", ""));
     let mut run = run(&folder, &[]).start();
     run.wait_until("requests under way", PATIENCE, |_| server.seen.open.load(SeqCst) > 1);
     // The first one stops, which waits for what is under way.
