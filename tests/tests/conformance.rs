@@ -108,7 +108,8 @@ fn bundled_deployment_modes_pass() {
     let folder = Folder::new();
     let always = ["configuration", "unknown-keys", "validate", "lifecycle", "handles", "cancellation", "threads", "leaks"];
     passed(plugin("deployment_cli"), &folder, "cli", &json!({}), &[], &always);
-    passed(plugin("deployment_session"), &folder, "session", &json!({}), &[], &always);
+    let nobody = json!({"rest.address": "127.0.0.1", "rest.port": 9});
+    passed(plugin("deployment_session"), &folder, "session", &nobody, &[], &always);
     passed(example_plugin("background"), &folder, "background", &json!({"background.folder": "jobs"}), &[], &always);
 }
 
@@ -208,7 +209,7 @@ fn what_cannot_be_tried_is_one_line() {
     let folder = Folder::new();
     let line = |arguments: &[&str], file: PathBuf| check(file, arguments).in_directory(folder.path()).finish().one_error(2);
     let keys = line(&["--kind", "source"], plugin("connector_file"));
-    assert!(keys.starts_with("source file: source \"file\" needs a configuration: \"path\" must be given"), "{keys}");
+    assert!(keys.starts_with("source file: it needs a configuration: \"path\" must be given (--config has"), "{keys}");
     let refused = line(&["--kind", "source", "--config", "{\"pth\": \"a\", \"path\": \"a\"}"], plugin("connector_file"));
     assert!(refused.contains("the configuration is refused: pth: is not known, did you mean \"path\"?"), "{refused}");
     assert!(line(&["--config", "{\"path\""], plugin("connector_file")).starts_with("--config: no JSON: "));
@@ -237,6 +238,10 @@ fn the_report_is_a_table_and_the_list_has_every_check() {
     let listed = standpipe(["plugin", "check", "--list"]).finish().code(0).stdout;
     for kind in ["source", "transform", "sink", "scalar", "aggregate", "deployment"] {
         assert!(listed.lines().any(|line| line == kind), "{listed}");
+    }
+    let page = std::fs::read_to_string(repository().join("docs/plugin-guide.md")).unwrap();
+    for check in listed.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next()) {
+        assert!(page.contains(&format!("`{check}`")), "docs/plugin-guide.md does not name the check {check}");
     }
     assert!(listed.contains("  positions          reading from a position gives exactly the rest (`replayable`)"), "{listed}");
 }

@@ -102,6 +102,9 @@ impl FileSourceConfig {
     }
 }
 
+/// It does not wait longer at a time, for it does not look whether it is cancelled.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
 /// Reads the files that it is assigned.
 pub struct FileSource {
     config: FileSourceConfig,
@@ -184,7 +187,7 @@ impl Source for FileSource {
             return Ok(found);
         }
         let pipes: Vec<_> = self.open.iter().filter(|split| !self.paused.contains(&split.id)).map(|split| split.reader.as_fd()).collect();
-        if wait_for(pipes, limits.wait)? { self.read_turn(limits) } else { Ok(Poll::Idle) }
+        if wait_for(pipes, limits.wait.min(LONGEST_WAIT))? { self.read_turn(limits) } else { Ok(Poll::Idle) }
     }
 }
 

@@ -17,7 +17,20 @@ use standpipe_sdk::{
     hosting::{AggregateKind, DeploymentKind, InstanceContext, ScalarKind, SinkKind, SourceKind, TransformKind},
     wire::{Capabilities, ChangeMode},
 };
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// Jobs that were played. Each has a name that none had before: what a former run has left behind is not its own.
+static JOBS: AtomicU64 = AtomicU64::new(0);
+/// When this process began to play them, microseconds since the epoch.
+static BEGUN: LazyLock<u64> =
+    LazyLock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or_default()));
 
 /// What is tried: a kind of any plugin, of a file or of a type in the same program.
 #[derive(Debug, Clone)]
@@ -115,11 +128,12 @@ impl Settings {
         Random::new(self.seed)
     }
 
-    /// A subtask alone.
+    /// A subtask alone: of a new job at its first start, else of the last one.
     pub(crate) fn context(&self, generation: u64) -> InstanceContext {
+        let job = JOBS.fetch_add(u64::from(generation == 1), SeqCst) + u64::from(generation == 1);
         InstanceContext {
-            job_id: format!("{:032x}", self.seed),
-            job_name: "conformance".to_owned(),
+            job_id: format!("{:016x}{job:016x}", *BEGUN),
+            job_name: format!("conformance-{:x}-{job}", *BEGUN),
             node: "node".to_owned(),
             subtask: 0,
             parallelism: 1,
@@ -290,7 +304,7 @@ impl Suite {
         let missing = crate::configuration::missing(&self.settings.config, self.subject.config_schema());
         if !missing.is_empty() {
             let keys = missing.iter().map(|key| format!("{key:?}")).collect::<Vec<_>>().join(", ");
-            return Err(Unusable(format!("{} {:?} needs a configuration: {keys} must be given", self.subject.kind(), self.subject.name())));
+            return Err(Unusable(format!("it needs a configuration: {keys} must be given")));
         }
         let tried: Box<dyn Tried + Send> = match self.subject {
             Subject::Source(kind) => Tries::boxed(source::case(kind, self.settings)?, source::CHECKS),

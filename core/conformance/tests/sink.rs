@@ -123,7 +123,7 @@ impl Sink for Counter {
     }
 
     fn recover(&mut self, prepared: &[Committable]) -> Result<Vec<Recovered>> {
-        let committed = |id: &String| COMMITTED.lock().unwrap().contains(id) || self.is("recovery");
+        let committed = |id: &String| COMMITTED.lock().unwrap().contains(id) && !self.is("recovery");
         Ok(self.ids(prepared)?.iter().map(|id| if committed(id) { Recovered::Committed } else { Recovered::Commit }).collect())
     }
 

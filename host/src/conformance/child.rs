@@ -116,6 +116,7 @@ fn hint(kind: &str, task: &Task) -> &'static str {
         _ if task.config.as_object().is_some_and(Map::is_empty) => {
             " (--config has the configuration; --pipeline and --node take it from a pipeline)"
         }
+        _ if task.config.as_object().is_some_and(Map::is_empty) => " (--config has the configuration)",
         _ => "",
     }
 }
