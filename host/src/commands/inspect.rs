@@ -8,10 +8,9 @@ use crate::{
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use standpipe_cluster::bundle::Hash;
+use standpipe_loader::bundle::HASH_PREFIX;
 use std::{
     fmt::Write as _,
-    fs::File,
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{Command, Stdio},
@@ -36,14 +35,13 @@ pub(super) struct Manifest {
 /// `standpipe plugin manifest`, the child: a manifest function that crashes ends this process, not the one that the user called.
 pub(super) fn manifest(file: &Path) -> anyhow::Result<()> {
     let plugin = standpipe_loader::inspect(file).map_err(|error| Failure::error(Code::Usage, error))?;
-    let (hash, _) = File::open(&plugin.path).and_then(Hash::read).with_context(|| file.display().to_string())?;
     let manifest = Manifest {
         path: plugin.path.display().to_string(),
         name: plugin.name.clone(),
         version: plugin.version.clone(),
         abi: plugin.abi.to_string(),
         flavour: plugin.flavour.to_string(),
-        hash: hash.to_string(),
+        hash: format!("{HASH_PREFIX}{}", plugin.hash()),
         description: plugin.description.clone(),
         declares: Map::new(),
     };

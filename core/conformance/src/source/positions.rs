@@ -119,32 +119,34 @@ pub(super) fn pause(case: &SourceCase) -> Outcome {
     let sample = case.sample()?;
     let (mut reader, splits) = case.reading(&Positions::new())?;
     let mut before = case.read(&mut reader, splits.len(), &Enough::Steps(sample.steps.len() / 2))?;
-    let names: Vec<String> = splits.iter().map(|split| split.split.clone()).filter(|split| !before.ended.contains(split)).collect();
-    if names.is_empty() {
+    let open: Vec<String> = splits.iter().map(|split| split.split.clone()).filter(|split| !before.ended.contains(split)).collect();
+    // Where all are paused a reader is not polled: one goes on, if there are several.
+    let paused = open[..open.len().saturating_sub(1).max(1).min(open.len())].to_vec();
+    if paused.is_empty() {
         return Err(Stop::skip("every split has ended before it could be paused"));
     }
-    match reader.pause(&names) {
+    match reader.pause(&paused) {
         Err(error) if is_unsupported(&error) => return Err(Stop::skip("the source cannot pause splits, and says so")),
-        paused => paused.map_err(|error| Stop::from(error).during("pause"))?,
+        done => done.map_err(|error| Stop::from(error).during("pause"))?,
     }
-    for _ in 0..5 {
-        if let Polled::Batch { split, batch, .. } = case.poll(&mut reader, FEW, WAIT)?
-            && batch.num_rows() > 0
-        {
-            return Err(Stop::fail(format!("gave {} rows of the split {split:?}, which was paused", batch.num_rows())));
+    if paused.len() < open.len() {
+        let during = case.read(&mut reader, 1, &Enough::Steps(6))?;
+        if let Some(step) = during.steps.iter().find(|step| paused.contains(&step.split) && !step.rows.is_empty()) {
+            return Err(Stop::fail(format!("gave {} rows of the split {:?}, which was paused", step.rows.len(), step.split)));
         }
+        before.ended.extend(during.ended);
+        before.steps.extend(during.steps);
     }
-    reader.resume(&names).map_err(|error| Stop::from(error).during("resume"))?;
+    reader.resume(&paused).map_err(|error| Stop::from(error).during("resume"))?;
     case.replayable()
         .map_err(|_| Stop::skip("a paused split gave no rows; whether it lost any cannot be told, for it is not `replayable`"))?;
     let expected = sample.rest(0);
-    let wanted = expected.iter().map(|(split, rows)| {
-        let had = before.rest(0).get(split).map_or(0, Vec::len);
-        ((*split).to_owned(), rows.len().saturating_sub(had))
-    });
+    let had = before.rest(0);
+    let wanted = expected.iter().map(|(split, rows)| ((*split).to_owned(), rows.len().saturating_sub(had.get(split).map_or(0, Vec::len))));
     let wanted = Enough::OfEach(wanted.collect());
-    let after = case.read(&mut reader, splits.len() - before.ended.len(), &wanted)?;
+    let left = splits.len() - before.ended.len();
+    let after = if left > 0 { case.read(&mut reader, left, &wanted)? } else { Read::default() };
     before.steps.extend(after.steps);
     case.compare("around a pause", &expected, &before, false)?;
-    Ok(format!("{} splits were paused and went on, without a row lost or twice", names.len()))
+    Ok(format!("{} of {} splits were paused and went on, without a row lost or twice", paused.len(), open.len()))
 }
