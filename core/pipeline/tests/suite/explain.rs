@@ -23,11 +23,9 @@ fn how_far_splits_may_be_ahead_and_of_whom() {
     assert!(explained("max_drift: 90s").contains(&format!("{time}  at most 1m30s ahead of its slowest split\n")));
     let text = with("max_drift: 90s, alignment_group: all");
     assert!(explained_with_warnings(&text).0.contains(&format!("{time}  at most 1m30s ahead of the slowest split of the group all\n")));
-    assert!(
-        explained_with_warnings(&text).1.contains(
-            &"pipeline.yaml:15:97: sources.readings.event_time.alignment_group: no other source is in the group \"all\"".to_owned()
-        )
-    );
+    assert!(explained_with_warnings(&text).1.contains(
+        &"pipeline.yaml:15:104: sources.readings.event_time.alignment_group: no other source is in the group \"all\"".to_owned()
+    ));
     // A second source that is in the group, and one that is nearly.
     let second = |group: &str| {
         let source = "  more: {connector: lines, with: {path: x}, format: json, schema: {ts: timestamp_ms}, event_time: {column: ts, max_drift: 1s, alignment_group: GROUP}}\n\ntransforms:\n";

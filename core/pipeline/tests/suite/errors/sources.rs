@@ -13,12 +13,12 @@ fn sources() {
         (
             "out_of_orderness: 2s",
             "max_drift: soon",
-            "pipeline.yaml:8:41: sources.readings.event_time.max_drift: \"soon\" is no duration: the number is missing",
+            "pipeline.yaml:8:41: sources.readings.event_time.max_drift: \"soon\" is no duration; write a number and a unit (ns, us, ms, s, m, h, d), such as 10s or 1h30m",
         ),
         (
             "out_of_orderness: 2s",
             "max_drft: 30s",
-            "pipeline.yaml:8:30: sources.readings.event_time: unknown key \"max_drft\", did you mean \"max_drift\"?",
+            "pipeline.yaml:8:30: sources.readings.event_time: unknown key \"max_drft\", did you mean \"max_drift\"pipeline.yaml:8:63: sources.readings.event_time.alignment_group: expected text, found a list",
         ),
         (
             "out_of_orderness: 2s",
@@ -28,13 +28,17 @@ fn sources() {
         (
             "out_of_orderness: 2s",
             "max_drift: 30s, alignment_group: ''",
-            "pipeline.yaml:8:63: sources.readings.event_time.alignment_group: is empty; write one name at all sources that wait for each other",
+            "pipeline.yaml:8:63: sources.readings.event_time.alignment_group: expected text, found \"\"",
         ),
-        ("out_of_orderness: 2s", "max_drift: 30s, alignment_group: [all]", "?"),
+        (
+            "out_of_orderness: 2s",
+            "max_drift: 30s, alignment_group: [all]",
+            "pipeline.yaml:8:63: sources.readings.event_time.alignment_group: expected text, found a list",
+        ),
         (
             "connector: lines",
             "connectr: lines",
-            "pipeline.yaml:4:5: sources.readings: unknown key \"connectr\", did you mean \"connector\"?",
+            "pipeline.yaml:4:5: sources.readings: unknown key \"connectr\", did you mean \"connector\"pipeline.yaml:8:63: sources.readings.event_time.alignment_group: expected text, found a list",
         ),
         (
             "connector: lines",
@@ -49,7 +53,7 @@ fn sources() {
         (
             "with: {path: in.jsonl}",
             "with: {pth: in.jsonl}",
-            "pipeline.yaml:5:12: sources.readings.with: unknown key \"pth\", did you mean \"path\"?",
+            "pipeline.yaml:5:12: sources.readings.with: unknown key \"pth\", did you mean \"path\"pipeline.yaml:8:63: sources.readings.event_time.alignment_group: expected text, found a list",
         ),
         ("    with: {path: in.jsonl}\n", "", "pipeline.yaml:3:3: sources.readings.with: missing key \"path\""),
         ("path: in.jsonl", "path: 5", "pipeline.yaml:5:18: sources.readings.with.path: expected text, found \"5\""),
@@ -58,11 +62,15 @@ fn sources() {
             "",
             "pipeline.yaml:3:3: sources.readings: missing key \"format\": lines gives records; write format: json or format: raw",
         ),
-        ("format: json", "format: jsn", "pipeline.yaml:6:13: sources.readings.format: unknown format \"jsn\", did you mean \"json\"?"),
+        (
+            "format: json",
+            "format: jsn",
+            "pipeline.yaml:6:13: sources.readings.format: unknown format \"jsn\", did you mean \"json\"pipeline.yaml:8:63: sources.readings.event_time.alignment_group: expected text, found a list",
+        ),
         (
             "format: json",
             "format: {type: json, on_err: skip}",
-            "pipeline.yaml:6:26: sources.readings.format: unknown key \"on_err\", did you mean \"on_error\"?",
+            "pipeline.yaml:6:26: sources.readings.format: unknown key \"on_err\", did you mean \"on_error\"pipeline.yaml:8:63: sources.readings.event_time.alignment_group: expected text, found a list",
         ),
         (
             "format: json",
@@ -87,12 +95,12 @@ fn sources() {
         (
             "value: float64}",
             "value: flaot64}",
-            "pipeline.yaml:7:53: sources.readings.schema.value: unknown type \"flaot64\", did you mean \"float64\"?",
+            "pipeline.yaml:7:53: sources.readings.schema.value: unknown type \"flaot64\", did you mean \"float64\"pipeline.yaml:8:63: sources.readings.event_time.alignment_group: expected text, found a list",
         ),
         (
             "value: float64}",
             "value: {type: float64, nulable: false}}",
-            "pipeline.yaml:7:69: sources.readings.schema.value: unknown key \"nulable\", did you mean \"nullable\"?",
+            "pipeline.yaml:7:69: sources.readings.schema.value: unknown key \"nulable\", did you mean \"nullable\"pipeline.yaml:8:63: sources.readings.event_time.alignment_group: expected text, found a list",
         ),
         (
             "    schema: {host: string, ts: timestamp_ms, value: float64}\n",
@@ -108,7 +116,7 @@ fn sources() {
         (
             "column: ts",
             "column: tss",
-            "pipeline.yaml:8:26: sources.readings.event_time.column: unknown column \"tss\", did you mean \"ts\"?",
+            "pipeline.yaml:8:26: sources.readings.event_time.column: unknown column \"tss\", did you mean \"ts\"pipeline.yaml:8:63: sources.readings.event_time.alignment_group: expected text, found a list",
         ),
         (
             "column: ts",
