@@ -421,9 +421,11 @@ struct StandpipeSourceTable {
                           int64_t deadline,
                           struct StandpipePolled *out,
                           struct StandpipeError *error);
-  /* Reads no more of these splits until `resume`: they are too far ahead. */
+  /* Reads no more of these splits until `resume`: they are too far ahead of others in event time, maybe before anything was read of them. The others are read on, and
+   * none of them may wait for one that is paused; `Status::IDLE` speaks of those that are not. While all are paused `poll` is not called. `ErrorCode::UNSUPPORTED`: it can
+   * read its splits only as they come; then the host holds back a reader with one split, and ends the job where a reader has others. */
   StandpipeStatus (*pause)(void *instance, const struct StandpipeSlice *ids, size_t count, struct StandpipeError *error);
-  /* Ends a pause. */
+  /* Ends a pause. A split that is given back is no longer paused. */
   StandpipeStatus (*resume)(void *instance, const struct StandpipeSlice *ids, size_t count, struct StandpipeError *error);
   /* Checkpoint `checkpoint` is durable with these positions: they may be committed upstream. */
   StandpipeStatus (*checkpoint_committed)(void *instance,
