@@ -38,6 +38,8 @@ const GENERATIONS: &str = "generations";
 const DATA: &str = "data";
 const CHECKPOINTS: &str = "checkpoints";
 const BASE: &str = ".base";
+/// Listings at most until one is not empty.
+const LOOKS: usize = 3;
 /// Requests at a time.
 const CONCURRENT: usize = 8;
 
@@ -305,7 +307,14 @@ impl Store {
     }
 
     async fn names_of_checkpoints(&self) -> Result<Names, CheckpointError> {
-        let mut names: Vec<Name> = self.names(CHECKPOINTS).await?.iter().filter_map(|name| Name::parse(name)).collect();
+        let mut names: Vec<Name> = Vec::new();
+        // A listing may see neither what comes nor what goes while it is made. Where another process takes a checkpoint and removes the one before it that can be all there is.
+        for _ in 0..LOOKS {
+            names = self.names(CHECKPOINTS).await?.iter().filter_map(|name| Name::parse(name)).collect();
+            if !names.is_empty() {
+                break;
+            }
+        }
         names.sort_unstable();
         let bases = self.begun().await?.into_iter().map(|(generation, begun)| (generation, begun.base)).collect();
         Ok(Names::sort(names, &bases))

@@ -203,7 +203,7 @@ mod tests {
         has(
             "standpipe_operator_watermark_timestamp_seconds{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",plugin_version=\"1.2.3\",subtask=\"1\"} 1.5",
         );
-        let of_source = "{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",subtask=\"1\"}";
+        let of_source = "{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",plugin_version=\"1.2.3\",subtask=\"1\"}";
         has(&format!("standpipe_source_paused_splits{of_source} 2"));
         has(&format!("standpipe_source_drift_seconds{of_source} 30.5"));
         assert_eq!(text.matches("standpipe_source_drift_seconds{").count(), 1, "not of a subtask that is not aligned");
