@@ -409,11 +409,12 @@ fn a_thread_in_c_may_outlive_its_instance() {
     begin(&mut instance, "").unwrap();
     let (host, token) = LAST.lock().unwrap().unwrap();
     let (go, gone) = std::sync::mpsc::channel::<()>();
+    let (used, while_it_lives) = std::sync::mpsc::channel();
     let other = thread::spawn(move || {
         let host = host;
         // SAFETY: the table lives as long as the process.
         let table = unsafe { &*host.0 };
-        emit(table, token, 1).unwrap();
+        used.send(emit(table, token, 1)).unwrap();
         gone.recv().unwrap();
         let emitted = emit(table, token, 2);
         let completed = complete(table, token, Status::OK);
@@ -424,6 +425,7 @@ fn a_thread_in_c_may_outlive_its_instance() {
             (emitted, completed, (table.cancelled)(table.ctx), (table.now)(table.ctx))
         }
     });
+    assert_eq!(while_it_lives.recv().unwrap(), Ok(()));
     drop(instance);
     go.send(()).unwrap();
     let refused = Err("the instance is gone, or the context of the host table is missing".to_owned());
