@@ -38,6 +38,9 @@ pub(crate) fn take_over(plan: &Plan, job_id: &str, arguments: &RunArguments) -> 
         let store = elsewhere.as_ref().map_or(&store, |(store, _)| store);
         store.check_files(&manifest).map_err(|error| failure(&error))?;
         check_restore(store, &manifest, plan, arguments.allow_non_restored_state).map_err(|error| run::failure(&error))?;
+        for line in standpipe_engine::other_plugins(&manifest, plan) {
+            say!("warning: checkpoint {}: {line}", manifest.id);
+        }
     }
     let taken_over = store.take_over(job_id, &start).map_err(|error| failure(&error))?;
     match (&taken_over.base, &taken_over.elsewhere) {

@@ -1,13 +1,14 @@
 //! From the command line to a plan: reads the pipeline file, finds the plugins, plans. Used by `run`, `check`, `explain` and `demo`.
 
 use crate::{
-    cli::PipelineArguments,
+    cli::{PipelineArguments, PluginsLock},
     exit::{Code, Failure},
     output::say,
     plugins,
     processes::Member,
 };
-use standpipe_pipeline::{Defaults, Diagnostics, EngineSetting, LoadOptions, PipelineFile, Plan};
+use standpipe_loader::{Catalogue, Lock};
+use standpipe_pipeline::{Defaults, Diagnostics, EngineSetting, LoadOptions, PipelineFile, Plan, lock};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
@@ -23,7 +24,15 @@ pub(crate) fn load(arguments: &PipelineArguments) -> anyhow::Result<Plan> {
     for lost in pipeline.overridden.iter().filter(|_| says()) {
         say!("warning: --engine {}: it has no effect: {} overrides it", lost.key, lost.winner);
     }
-    plan(&pipeline, &arguments.plugins.plugin_path)
+    let lock = lock_of(&arguments.file, &arguments.lock)?;
+    plan(&pipeline, &arguments.plugins.plugin_path, lock)
+}
+
+/// The lock that counts for a pipeline file: the one that is named, or `plugins.lock` beside it.
+pub(crate) fn lock_of(file: &Path, arguments: &PluginsLock) -> anyhow::Result<Option<Lock>> {
+    let beside = || Some(file.with_file_name(lock::FILE_NAME)).filter(|path| path.exists());
+    let read = |path: PathBuf| lock::read(&path).map_err(|problems| failure(&problems));
+    arguments.plugins_lock.clone().or_else(beside).map(read).transpose()
 }
 
 /// Whether this process is the one of its job that says what is to be said.
@@ -43,9 +52,23 @@ fn can_be_opened(path: &Path) -> bool {
 }
 
 /// Plans a pipeline that has been read.
-pub(crate) fn plan(pipeline: &PipelineFile, plugin_path: &[PathBuf]) -> anyhow::Result<Plan> {
+pub(crate) fn plan(pipeline: &PipelineFile, plugin_path: &[PathBuf], lock: Option<Lock>) -> anyhow::Result<Plan> {
     let catalogue = plugins::discover(&pipeline.plugin_paths(), plugin_path)?;
-    let planned = pipeline.plan(&catalogue, &Defaults::default()).map_err(|problems| failure(&problems))?;
+    plan_with(pipeline, &of_pipeline(catalogue, pipeline, lock))
+}
+
+/// The catalogue with the files that a pipeline names where it uses them, and with its lock.
+pub(crate) fn of_pipeline(catalogue: Catalogue, pipeline: &PipelineFile, lock: Option<Lock>) -> Catalogue {
+    let catalogue = catalogue.with_files(pipeline.plugin_files().into_keys());
+    match lock {
+        Some(lock) => catalogue.locked(lock),
+        None => catalogue,
+    }
+}
+
+/// Plans a pipeline with those plugins.
+pub(crate) fn plan_with(pipeline: &PipelineFile, catalogue: &Catalogue) -> anyhow::Result<Plan> {
+    let planned = pipeline.plan(catalogue, &Defaults::default()).map_err(|problems| failure(&problems))?;
     for warning in planned.warnings.iter().filter(|_| says()) {
         say!("warning: {warning}");
     }

@@ -5,7 +5,7 @@ use crate::{
     exit::{Code, Failure},
     output::say,
 };
-use standpipe_loader::{Catalogue, LoadError, PluginFile, SearchEntry, SearchPath};
+use standpipe_loader::{Catalogue, LoadError, PluginFile, SearchEntry, SearchPath, wire::KindDescription};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -58,20 +58,33 @@ fn is_same(one: &Path, other: &Path) -> bool {
     one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
-/// Kinds that cannot be used because an earlier file has others of their names. A copy of that file is no reason to warn.
+/// Kinds that no name reaches because an earlier file has others of their names and versions. A copy of that file is no reason to warn.
 fn hidden(catalogue: &Catalogue) -> Vec<String> {
-    let mut first: HashMap<(&str, &str), &PluginFile> = HashMap::new();
+    let mut first: HashMap<(&str, &str, &str), &PluginFile> = HashMap::new();
     let mut warnings = Vec::new();
     for plugin in catalogue.plugins() {
         for kind in &plugin.description.kinds {
             // An expression does not say which kind of function it calls.
             let names = if matches!(kind.kind.as_str(), "scalar" | "aggregate") { "function" } else { &kind.kind };
-            let used = *first.entry((names, &kind.name)).or_insert(plugin);
-            if !std::ptr::eq(used, plugin.as_ref()) && used.hash() != plugin.hash() {
+            let used = *first.entry((names, &kind.name, &plugin.version)).or_insert(plugin);
+            // Of two in one folder neither hides the other: whoever names them is told that they are two.
+            if used.path.parent() != plugin.path.parent() && !used.has_content_of(plugin) {
                 let (used, unused) = (used.path.display(), plugin.path.display());
                 warnings.push(format!("the {} {:?} is that of {used}, which hides the one of {unused}", kind.kind, kind.name));
             }
         }
     }
     warnings
+}
+
+/// How a kind is reached that its name alone does not stand for: nothing to say of the others.
+pub(crate) fn note(catalogue: &Catalogue, plugin: &PluginFile, kind: &KindDescription) -> String {
+    let all: Vec<&PluginFile> = catalogue.having(&kind.kind, &kind.name).map(AsRef::as_ref).collect();
+    let is_same = |other: &&PluginFile| std::ptr::eq(*other, plugin);
+    let mut of_version = all.iter().copied().filter(|other| other.version == plugin.version);
+    let is_twin = |other: &&PluginFile| !is_same(other) && other.path.parent() == plugin.path.parent() && !other.has_content_of(plugin);
+    if !of_version.next().is_some_and(|first| is_same(&first)) || of_version.any(|other| is_twin(&other)) {
+        return "  (by its path alone)".to_owned();
+    }
+    if all.first().is_some_and(is_same) { String::new() } else { format!("  (as {}@{})", kind.name, plugin.version) }
 }

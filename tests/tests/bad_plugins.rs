@@ -109,13 +109,17 @@ fn a_pipeline_that_needs_a_plugin_that_cannot_be_loaded_says_why() {
 fn a_kind_that_hides_another_is_worth_a_warning() {
     let folder = Folder::new();
     folder.write("pipeline.yaml", PRINT);
-    let (first, copy, other) = (folder.at("a.so"), folder.at("b.so"), folder.at("c.so"));
+    for name in ["one", "two"] {
+        fs::create_dir(folder.at(name)).unwrap();
+    }
+    let (first, copy, other) = (folder.at("one/a.so"), folder.at("one/b.so"), folder.at("two/c.so"));
     fs::copy(plugin("connector_print"), &first).unwrap();
     fs::copy(&first, &copy).unwrap();
     let mut changed = fs::read(&first).unwrap();
     changed.push(0);
     fs::write(&other, changed).unwrap();
-    let finished = standpipe(["check", "pipeline.yaml"]).in_directory(folder.path()).plugin_path(folder.path()).finish().code(0);
+    let check = standpipe(["check", "pipeline.yaml", "--plugin-path", "one", "--plugin-path", "two"]);
+    let finished = check.in_directory(folder.path()).finish().code(0);
     let warnings: Vec<_> = finished.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
     let [first, other] = [first, other].map(|path| fs::canonicalize(path).unwrap());
     assert_eq!(

@@ -141,7 +141,7 @@ fn a3_cli_writes_the_bundle_connects_to_nothing_and_gives_the_command_that_runs_
     let bundle = folder.at("words.bundle");
     let written = files(&bundle);
     let names: Vec<&str> = written.keys().map(String::as_str).collect();
-    assert_eq!(names, ["bundle.json", "data/in.jsonl", "plugins/libstandpipe_connector_file.so", "words.yaml"]);
+    assert_eq!(names, ["bundle.json", "data/in.jsonl", "plugins.lock", "plugins/libstandpipe_connector_file.so", "words.yaml"]);
     let description: Value = serde_json::from_slice(&written["bundle.json"]).unwrap();
     assert_eq!(description["configuration"], json!({"engine.batch_rows": "77", "engine.checkpoint.interval": "10s"}));
     for (file, path) in [(&description["pipeline"], "words.yaml"), (&description["resources"][0], "data/in.jsonl")] {
@@ -176,7 +176,7 @@ fn a3_what_is_no_bundle_is_not_replaced_and_what_cannot_go_along_is_named() {
     let whole = folder("");
     let _ = deploy(&whole, &["deployment_mode=cli"]).args(["--resource", "."]).finish().code(0);
     let names: Vec<String> = files(&whole.at("words.bundle")).into_keys().collect();
-    assert_eq!(names, ["bundle.json", "data/in.jsonl", "plugins/libstandpipe_connector_file.so", "words.yaml"]);
+    assert_eq!(names, ["bundle.json", "data/in.jsonl", "plugins.lock", "plugins/libstandpipe_connector_file.so", "words.yaml"]);
     for (path, code, expected) in [
         ("../x", 2, "--resource ../x: expected a path below the current directory"),
         ("/etc/hostname", 2, "--resource /etc/hostname: expected a path below"),

@@ -56,6 +56,60 @@ fn windows_fire_while_three_of_four_partitions_are_empty() {
     assert_eq!(sorted, (0..10).map(|window| (10, window * 100 + 45)).collect::<Vec<_>>(), "{}", finished.stdout);
 }
 
+/// By how many seconds two partitions (`p`) drift apart at most in the order of the rows, while both have some left.
+fn drift_of_partitions(rows: &[standpipe_tests::Row]) -> i64 {
+    let of = |row: &standpipe_tests::Row| {
+        let partition = row["p"].as_i64().unwrap() as usize;
+        (partition, row["n"].as_i64().unwrap() * [10, 1][partition])
+    };
+    let (mut left, mut times, mut drift) = ([0, 0], [0, 0], 0);
+    rows.iter().for_each(|row| left[of(row).0] += 1);
+    for (partition, time) in rows.iter().map(of) {
+        left[partition] -= 1;
+        times[partition] = time.max(times[partition]);
+        if left.iter().all(|left| *left > 0) {
+            drift = drift.max((times[0] - times[1]).abs());
+        }
+    }
+    drift
+}
+
+#[test]
+fn partitions_that_are_far_apart_in_event_time_are_read_together() {
+    let Some(kafka) = Kafka::shared() else { return };
+    let topic = unique("aligned");
+    // 5000 rows in each of two partitions, one of which is ten times as long in event time.
+    let line = |(p, n): (i64, i64)| json!({ "p": p, "n": n, "t": n * if p == 0 { 10_000 } else { 1_000 } }).to_string();
+    let lines: Vec<String> = (0..5_000).flat_map(|n| [(0, n), (1, n)]).map(line).collect();
+    let create = json!({ "partition": "p", "create_topic": { "partitions": 2, "replication": 1 } });
+    let schema = json!({ "p": "int32", "n": "int64", "t": "timestamp_ms" });
+    kafka.write_rows(&topic, &lines.join("\n"), &schema, create);
+    let read = |alignment: Value, arguments: &[&str]| {
+        let with = kafka.with(&topic, json!({ "bounded": true }));
+        let mut source = json!({ "connector": "kafka", "with": with, "format": "json", "schema": schema, "event_time": { "column": "t" } });
+        source["event_time"].as_object_mut().unwrap().extend(alignment.as_object().cloned().unwrap());
+        let mut sink = json!({ "connector": "file", "with": { "path": "out.jsonl" }, "format": "json" });
+        sink["parallelism"] = json!(1);
+        let mut pipeline = copy(&source, &sink);
+        pipeline["engine"] = json!({ "batch_rows": 10 });
+        let folder = Folder::new();
+        run(&folder, &pipeline).args(arguments).finish().success();
+        let found = rows(&folder.read("out.jsonl"));
+        let all: std::collections::BTreeSet<_> = found.iter().map(|row| (row["p"].as_i64(), row["n"].as_i64())).collect();
+        assert_eq!((found.len(), all.len()), (10_000, 10_000));
+        drift_of_partitions(&found)
+    };
+    let apart = read(json!({}), &[]);
+    assert!(apart > 20_000, "without max_drift they are far apart: {apart} s");
+    // A batch of the long one is 100 s.
+    let together = read(json!({ "max_drift": "60s" }), &[]);
+    assert!(together <= 60 + 100, "{together} s");
+    for over in [&["-p", "2"][..], &["-p", "2", "--processes", "2"]] {
+        let together = read(json!({ "max_drift": "60s" }), over);
+        assert!(together <= 60 + 20 * 100, "{over:?}: {together} s");
+    }
+}
+
 /// Good records and, at offset 2 and 4, broken ones.
 const RECORDS: [&str; 6] = [r#"{"n":0}"#, r#"{"n":1}"#, r#"{"n":"#, r#"{"n":3}"#, "no JSON", r#"{"n":5}"#];
 

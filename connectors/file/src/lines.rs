@@ -129,6 +129,11 @@ impl LineReader {
         Self { path: path.to_owned(), input, max_record, block, start: 0, searched: 0, position, ended: false }
     }
 
+    /// Whether what it has not given can be read by another reader from [`Self::position`].
+    pub(crate) const fn can_be_opened_again(&self) -> bool {
+        matches!(self.input, Input::Regular(_))
+    }
+
     /// The place of the first byte that no record given so far has.
     pub(crate) const fn position(&self) -> u64 {
         self.position

@@ -1,4 +1,4 @@
-//! The source: reads the files that a subtask is assigned, in turns, at most [`MAX_OPEN`] of them at a time. The position in a file is the byte behind the last
+//! The source: reads the files that a subtask is assigned, in turns, at most [`MAX_OPEN`] of them at a time; one that is paused is closed. The position in a file is the byte behind the last
 //! record given, as decimal text.
 //!
 //! Records come from [`crate::lines`] and leave as a binary column `value`, which the host decodes.
@@ -153,11 +153,20 @@ impl Source for FileSource {
             let position = position.ok_or_else(|| Error::data(format!("the split {id} is not read here")))?;
             positions.push(position.to_string().into_bytes());
         }
+        self.paused.retain(|split| !splits.contains(split));
         Ok(positions)
     }
 
+    /// A file that is paused is closed: there may be more of them than may be open.
     fn pause(&mut self, splits: &[String]) -> Result<()> {
         self.paused.extend(splits.iter().cloned());
+        for split in std::mem::take(&mut self.open) {
+            if self.paused.contains(&split.id) && split.reader.can_be_opened_again() {
+                self.waiting.push_back((split.id, split.reader.position()));
+            } else {
+                self.open.push_back(split);
+            }
+        }
         Ok(())
     }
 
@@ -181,8 +190,10 @@ impl Source for FileSource {
 
 impl FileSource {
     fn open_more(&mut self) -> Result<()> {
-        while self.open.len() < MAX_OPEN {
-            let Some((id, position)) = self.waiting.pop_front() else { return Ok(()) };
+        let read = |open: &VecDeque<OpenSplit>, paused: &HashSet<String>| open.iter().filter(|split| !paused.contains(&split.id)).count();
+        while read(&self.open, &self.paused) < MAX_OPEN {
+            let next = self.waiting.iter().position(|(id, _)| !self.paused.contains(id));
+            let Some((id, position)) = next.and_then(|next| self.waiting.remove(next)) else { return Ok(()) };
             let max_record = self.config.max_record_bytes as usize;
             let reader = if id == STDIN { take_stdin(position, max_record)? } else { LineReader::open(&id, position, max_record)? };
             self.open.push_back(OpenSplit { id, reader });

@@ -138,6 +138,59 @@ fn a_split_can_be_given_back_and_paused() {
     assert!(source.reader().unwrap().unassign(&[a]).is_err(), "it is not read here any more");
 }
 
+/// The files of this process that are open and lie in the folder.
+fn open_files(folder: &TempDir) -> usize {
+    let links = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+    links.filter(|link| link.starts_with(folder.path())).count()
+}
+
+#[test]
+fn a_file_that_is_paused_is_closed_and_the_next_one_has_its_turn() {
+    // More than are open at a time, and larger than what is read of one at once.
+    let lines = |file: usize| (0..50_000).map(move |line| format!("{file}-{line}-{}\n", "x".repeat(line % 50)));
+    let files: Vec<(String, String)> = (0..40).map(|file| (format!("{file:02}"), lines(file).collect())).collect();
+    let folder = folder(&files.iter().map(|(name, content)| (name.as_str(), content.as_str())).collect::<Vec<_>>());
+    let mut source = source(json!({ "path": path(&folder, "*") }));
+    source.assign().unwrap();
+    let mut found: std::collections::BTreeMap<String, Vec<String>> = std::collections::BTreeMap::new();
+    let mut all_paused = Vec::new();
+    // Each is paused at its first batch: all of them have one, though none ends.
+    while all_paused.len() < 40 {
+        let Polled::Batch { split, batch, .. } = source.poll(100).unwrap() else { panic!("it waits for a file that is paused") };
+        assert!(!all_paused.contains(&split), "{split} is paused");
+        found.entry(split.clone()).or_default().extend(records(&[batch]));
+        source.reader().unwrap().pause(std::slice::from_ref(&split)).unwrap();
+        all_paused.push(split);
+        assert!(open_files(&folder) <= 16);
+    }
+    assert!(matches!(source.poll(100).unwrap(), Polled::Idle));
+    assert_eq!(open_files(&folder), 0);
+    // One after the other to its end, the last one first, and paused once more in between.
+    for split in all_paused.into_iter().rev() {
+        for _ in 0..2 {
+            source.reader().unwrap().resume(std::slice::from_ref(&split)).unwrap();
+            let Polled::Batch { split: of, batch, .. } = source.poll(20_000).unwrap() else { panic!("there is more") };
+            assert_eq!(of, split);
+            found.entry(of).or_default().extend(records(&[batch]));
+            source.reader().unwrap().pause(std::slice::from_ref(&split)).unwrap();
+        }
+        source.reader().unwrap().resume(std::slice::from_ref(&split)).unwrap();
+        loop {
+            match source.poll(20_000).unwrap() {
+                Polled::Batch { split: of, batch, .. } => found.entry(of).or_default().extend(records(&[batch])),
+                Polled::EndOfSplit(of) => {
+                    assert_eq!(of, split);
+                    break;
+                }
+                Polled::Idle => panic!("there is an end"),
+            }
+        }
+    }
+    for (name, content) in &files {
+        assert!(found[&path(&folder, name)] == content.lines().collect::<Vec<_>>(), "{name}");
+    }
+}
+
 #[test]
 fn metadata_says_where_a_record_comes_from() {
     let folder = folder(&[("a", "one\r\n\ntwo\nthree")]);

@@ -121,6 +121,7 @@ impl Source for GeneratorSource {
     }
 
     fn unassign(&mut self, splits: &[String]) -> Result<Vec<Vec<u8>>> {
+        self.paused.retain(|id| !splits.contains(id));
         splits.iter().map(|id| Ok(self.remove(id)?.given.to_string().into_bytes())).collect()
     }
 

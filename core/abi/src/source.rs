@@ -88,9 +88,11 @@ pub struct SourceTable {
         out: *mut Polled,
         error: *mut Error,
     ) -> Status,
-    /// Reads no more of these splits until `resume`: they are too far ahead.
+    /// Reads no more of these splits until `resume`: they are too far ahead of others in event time, maybe before anything was read of them. The others are read on, and
+    /// none of them may wait for one that is paused; [`Status::IDLE`] speaks of those that are not. While all are paused `poll` is not called. [`crate::ErrorCode::UNSUPPORTED`]: it can
+    /// read its splits only as they come; then the host holds back a reader with one split, and ends the job where a reader has others.
     pub pause: unsafe extern "C" fn(instance: *mut c_void, ids: *const Slice, count: usize, error: *mut Error) -> Status,
-    /// Ends a pause.
+    /// Ends a pause. A split that is given back is no longer paused.
     pub resume: unsafe extern "C" fn(instance: *mut c_void, ids: *const Slice, count: usize, error: *mut Error) -> Status,
     /// Checkpoint `checkpoint` is durable with these positions: they may be committed upstream.
     pub checkpoint_committed: unsafe extern "C" fn(

@@ -186,7 +186,7 @@ fn broken(old: &Layout, new: &Layout) -> Vec<String> {
 fn the_current_minor_version_is_listed() {
     let path = folder().join(format!("{ABI_MAJOR}.{ABI_MINOR}.txt"));
     let now = written(&layout(&header()));
-    if ABI_MINOR >= RELEASED && std::env::var_os("STANDPIPE_BLESS").is_some() {
+    if !(0..RELEASED).contains(&ABI_MINOR) && std::env::var_os("STANDPIPE_BLESS").is_some() {
         fs::write(&path, &now).unwrap();
     }
     let listed = fs::read_to_string(&path).unwrap_or_default();

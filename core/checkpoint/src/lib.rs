@@ -26,7 +26,7 @@ pub mod store;
 pub mod table;
 
 pub use location::Location;
-pub use manifest::{FileRef, Kind, Manifest, NodeState};
+pub use manifest::{FileRef, Kind, Manifest, NodeState, PluginUsed};
 pub use store::{Found, Start, Store, TakenOver};
 
 /// Why a checkpoint cannot be written, found or read.

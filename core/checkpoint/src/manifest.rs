@@ -45,8 +45,24 @@ pub struct Manifest {
     pub plan: String,
     /// The job's number of key groups: fixed with its first checkpoint.
     pub max_parallelism: u32,
+    /// The plugins that the job ran with, by what used them (`sources.readings`, `functions.names`): a restore with others says so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub plugins: BTreeMap<String, PluginUsed>,
     /// The state of every node that has some, by its path (`transforms.stats`).
     pub nodes: BTreeMap<String, NodeState>,
+}
+
+/// A plugin file, as it was used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginUsed {
+    /// The kind of it: `kafka`.
+    pub kind: String,
+    /// The plugin's name.
+    pub plugin: String,
+    /// Its version.
+    pub version: String,
+    /// The SHA-256 of the file's content, 64 hexadecimal digits.
+    pub sha256: String,
 }
 
 /// The state of a node.

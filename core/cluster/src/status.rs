@@ -69,6 +69,9 @@ pub struct NodeStatus {
     /// The kind of its plugin: `kafka`.
     #[serde(default)]
     pub plugin: Option<String>,
+    /// The version of that plugin.
+    #[serde(default)]
+    pub plugin_version: Option<String>,
     /// Subtasks.
     #[serde(default)]
     pub parallelism: u32,
@@ -104,6 +107,12 @@ pub struct NodeStatus {
     pub held_by: Option<String>,
     /// Nothing comes for now.
     pub idle: bool,
+    /// Of an aligned source (`max_drift`): splits that are paused because they are too far ahead, in all subtasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_splits: Option<u64>,
+    /// Of an aligned source: by how much the split that is furthest is ahead of the group's watermark, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift_seconds: Option<f64>,
     /// By split.
     pub lag: BTreeMap<String, LagStatus>,
     /// Why it cannot go on for now.
@@ -132,6 +141,10 @@ pub struct SubtaskStatus {
     pub watermark_seconds: Option<f64>,
     pub held_by: Option<String>,
     pub idle: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_splits: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift_seconds: Option<f64>,
 }
 
 /// How far behind a source is in a split.

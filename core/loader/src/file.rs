@@ -1,5 +1,6 @@
 //! A plugin file as the host knows it.
 
+use ring::digest::{Context, SHA256};
 use standpipe_sdk::{abi, wire::Description};
 use std::{
     fmt,
@@ -9,7 +10,6 @@ use std::{
     path::{Path, PathBuf},
     sync::OnceLock,
 };
-use xxhash_rust::xxh3::Xxh3;
 
 /// A version of the plugin contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,11 +78,25 @@ pub struct PluginFile {
 }
 
 impl PluginFile {
-    /// The content's xxh3-128 in 32 hexadecimal digits, computed at the first call. Empty if the content cannot be read any more, and for a plugin that is no file.
+    /// The content's SHA-256 in 64 hexadecimal digits, computed at the first call: a file that is loaded already, by its place, length and times, is not read again.
+    /// Empty if the content cannot be read any more, and for a plugin that is no file.
     #[must_use]
     pub fn hash(&self) -> String {
         let compute = || self.content.as_ref().and_then(|content| hash(content).ok()).unwrap_or_default();
         self.hash.get_or_init(compute).clone()
+    }
+
+    /// Whether the content is that of another one; a content that cannot be read is like no other. Cheaper than hashes.
+    #[must_use]
+    pub fn has_content_of(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+            || self.content.as_ref().zip(other.content.as_ref()).is_some_and(|(one, other)| is_same(one, other).unwrap_or(false))
+    }
+
+    /// A kind of it with its version, `kafka@0.1.0`; of a plugin that is no file the name alone.
+    #[must_use]
+    pub fn versioned(&self, kind: &str) -> String {
+        if self.content.is_some() { format!("{kind}@{}", self.version) } else { kind.to_owned() }
     }
 
     /// `kafka (libstandpipe_kafka.so 0.1.0)`, for messages.
@@ -95,12 +109,30 @@ impl PluginFile {
     }
 }
 
+fn is_same(one: &File, other: &File) -> io::Result<bool> {
+    let length = one.metadata()?.len();
+    if other.metadata()?.len() != length {
+        return Ok(false);
+    }
+    let (mut ours, mut theirs, mut at) = (vec![0; 1 << 17], vec![0; 1 << 17], 0);
+    while at < length {
+        let part = usize::try_from(length - at).unwrap_or(usize::MAX).min(ours.len());
+        one.read_exact_at(&mut ours[..part], at)?;
+        other.read_exact_at(&mut theirs[..part], at)?;
+        if ours[..part] != theirs[..part] {
+            return Ok(false);
+        }
+        at += part as u64;
+    }
+    Ok(true)
+}
+
 /// The content's hash.
 pub(crate) fn hash(content: &File) -> io::Result<String> {
-    let (mut hasher, mut buffer, mut at) = (Xxh3::new(), vec![0; 1 << 20], 0);
+    let (mut hasher, mut buffer, mut at) = (Context::new(&SHA256), vec![0; 1 << 17], 0);
     loop {
         match content.read_at(&mut buffer, at)? {
-            0 => return Ok(format!("{:032x}", hasher.digest128())),
+            0 => return Ok(hasher.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()),
             n => {
                 hasher.update(&buffer[..n]);
                 at += n as u64;

@@ -1,11 +1,20 @@
 //! Kinds that know which file they come from. What they can do is that of the SDK's hosting module, by [`Deref`].
 
-use crate::PluginFile;
+use crate::{PluginFile, library::AnyKind};
 use standpipe_sdk::hosting;
 use std::{ops::Deref, sync::Arc};
 
+/// A kind out of what was found.
+pub(crate) trait OfFile: Sized {
+    /// As descriptions have it: `source`.
+    const KIND: &'static str;
+
+    /// It, if it is one of these.
+    fn of(kind: &AnyKind, plugin: &Arc<PluginFile>) -> Option<Self>;
+}
+
 macro_rules! kind {
-    ($(#[$doc:meta])* $Name:ident) => {
+    ($(#[$doc:meta])* $Name:ident, $kind:literal, $Any:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
         pub struct $Name {
@@ -14,14 +23,21 @@ macro_rules! kind {
         }
 
         impl $Name {
-            pub(crate) const fn new(kind: hosting::$Name, plugin: Arc<PluginFile>) -> Self {
-                Self { kind, plugin }
-            }
-
             /// The plugin that it is of.
             #[must_use]
             pub const fn plugin(&self) -> &Arc<PluginFile> {
                 &self.plugin
+            }
+        }
+
+        impl OfFile for $Name {
+            const KIND: &'static str = $kind;
+
+            fn of(kind: &AnyKind, plugin: &Arc<PluginFile>) -> Option<Self> {
+                match kind {
+                    AnyKind::$Any(kind) => Some(Self { kind: kind.clone(), plugin: Arc::clone(plugin) }),
+                    _ => None,
+                }
             }
         }
 
@@ -37,25 +53,37 @@ macro_rules! kind {
 
 kind!(
     /// A source of a plugin.
-    SourceKind
+    SourceKind,
+    "source",
+    Source
 );
 kind!(
     /// A transform of a plugin.
-    TransformKind
+    TransformKind,
+    "transform",
+    Transform
 );
 kind!(
     /// A sink of a plugin.
-    SinkKind
+    SinkKind,
+    "sink",
+    Sink
 );
 kind!(
     /// A scalar function of a plugin.
-    ScalarKind
+    ScalarKind,
+    "scalar",
+    Scalar
 );
 kind!(
     /// An aggregate function of a plugin.
-    AggregateKind
+    AggregateKind,
+    "aggregate",
+    Aggregate
 );
 kind!(
     /// A deployment mode of a plugin.
-    DeploymentKind
+    DeploymentKind,
+    "deployment",
+    Deployment
 );

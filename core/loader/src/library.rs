@@ -41,6 +41,31 @@ pub(crate) enum AnyKind {
     Deployment(DeploymentKind),
 }
 
+impl AnyKind {
+    /// As descriptions have it: `source`.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Source(_) => "source",
+            Self::Transform(_) => "transform",
+            Self::Sink(_) => "sink",
+            Self::Scalar(_) => "scalar",
+            Self::Aggregate(_) => "aggregate",
+            Self::Deployment(_) => "deployment",
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Source(kind) => kind.name(),
+            Self::Transform(kind) => kind.name(),
+            Self::Sink(kind) => kind.name(),
+            Self::Scalar(kind) => kind.name(),
+            Self::Aggregate(kind) => kind.name(),
+            Self::Deployment(kind) => kind.name(),
+        }
+    }
+}
+
 /// The plugins that have been loaded from a path.
 type Loaded = HashMap<PathBuf, Vec<(Identity, Arc<Plugin>)>>;
 static LOADED: LazyLock<Mutex<Loaded>> = LazyLock::new(Mutex::default);

@@ -20,7 +20,7 @@ fn a_source_in_c_is_read() {
     let source = catalogue.source("c_numbers").unwrap();
     let plugin = source.plugin();
     assert_eq!((plugin.name.as_str(), plugin.version.as_str(), plugin.flavour), ("c-fixture", "1.2.3", Flavour::C));
-    assert_eq!((plugin.hash().len(), plugin.description.kinds.len()), (32, 4));
+    assert_eq!((plugin.hash().len(), plugin.description.kinds.len()), (64, 4));
     assert_eq!(source.config_schema(), &json!({ "type": "object" }));
     let config = json!({ "rows": 5 });
     assert_eq!(source.validate("node", &config).unwrap().schema.field(0).name(), "number");

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{catalogue, compile, example};
-use standpipe_loader::{Catalogue, SearchEntry, SearchPath, inspect};
+use standpipe_loader::{Catalogue, Lock, LockedPlugin, NoKind, SearchEntry, SearchPath, inspect, platform};
 use std::{fs, path::Path};
 
 #[test]
@@ -26,7 +26,7 @@ fn a_directory_gives_its_plugins_and_passes_over_the_rest() {
         "there is no source \"c_number\", did you mean \"c_numbers\"? Found: c_numbers. Searched: {place}. Not loaded: {place}/d_broken.so: is empty"
     );
     assert_eq!(error.to_string(), expected);
-    assert_eq!(found.sink("kafka").unwrap_err().suggestion, None);
+    assert!(matches!(found.sink("kafka").unwrap_err(), NoKind::Unknown(unknown) if unknown.suggestion.is_none()));
 }
 
 #[test]
@@ -130,4 +130,97 @@ fn places_nobody_asked_for_may_be_missing() {
         Catalogue::discover(&SearchPath { entries: vec![entry] }).failures().len()
     };
     assert_eq!((missing("--plugin-path"), missing("plugins/ beside the binary")), (1, 0));
+}
+
+/// A folder with the fixture in these versions: `NAME.so`, its version, and another content for another number.
+fn versions(files: &[(&str, &str, u32)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, version, content) in files {
+        compile(directory.path(), name, "plugin.c", &[&format!("-DVERSION=\"{version}\""), &format!("-DFACTOR={content}")]);
+    }
+    directory
+}
+
+#[test]
+fn of_one_folder_the_newest_release_and_of_all_places_the_first_that_fits() {
+    let first = versions(&[("a", "1.2.3", 1), ("b", "1.2.10", 1), ("c", "1.3.0-rc.1", 1)]);
+    let second = versions(&[("a", "2.0.0", 1), ("b", "1.2.11", 1), ("c", "weekly", 1)]);
+    let found = catalogue(&[first.path(), second.path()]);
+    let version = |reference: &str| found.transform(reference).map(|kind| kind.plugin().version.clone()).map_err(|error| error.to_string());
+    for (reference, expected) in [
+        ("c_negate", "1.2.10"),
+        ("c_negate@1", "1.2.10"),
+        ("c_negate@1.2.3", "1.2.3"),
+        ("c_negate@1.2.11", "1.2.11"),
+        ("c_negate@2", "2.0.0"),
+        ("c_negate@1.3.0-rc.1", "1.3.0-rc.1"),
+    ] {
+        assert_eq!(version(reference).as_deref(), Ok(expected), "{reference}");
+    }
+    let error = version("c_negate@1.3").unwrap_err();
+    assert!(
+        error.starts_with("there is no transform \"c_negate\" of version 1.3, did you mean \"c_negate@1.3.0-rc.1\"? Found: 1.2.10 in "),
+        "{error}"
+    );
+    let one = found.transform("c_negate@1.2.3").unwrap();
+    assert_eq!((one.plugin().versioned(one.name()), one.plugin().hash().len()), ("c_negate@1.2.3".to_owned(), 64));
+    // What is the same in two files is no question.
+    let twins = versions(&[("a", "1.0.0", 1), ("b", "1.0.0", 2)]);
+    let error = catalogue(&[twins.path()]).sink("c_sum").unwrap_err().to_string();
+    assert!(error.starts_with("two files have the sink \"c_sum\" in version 1.0.0 and differ, "), "{error}");
+    fs::copy(twins.path().join("a.so"), twins.path().join("b.so")).unwrap();
+    assert!(catalogue(&[twins.path()]).sink("c_sum").is_ok());
+}
+
+#[test]
+fn a_file_that_is_named_is_found_by_no_name() {
+    let (searched, named) = (versions(&[("a", "1.0.0", 1)]), versions(&[("a", "9.0.0", 1)]));
+    let file = named.path().join("a.so");
+    let found = catalogue(&[searched.path()]).with_files([file.clone(), "/no/such.so".into()]);
+    let version = |reference: &str| found.sink(reference).map(|kind| kind.plugin().version.clone()).map_err(|error| error.to_string());
+    let path = file.display();
+    assert_eq!(version(&format!("{path}#c_sum")).as_deref(), Ok("9.0.0"));
+    assert_eq!(version("c_sum").as_deref(), Ok("1.0.0"));
+    assert_eq!(version(&format!("{path}#c_sum@9.0")).as_deref(), Ok("9.0.0"));
+    let error = version(&format!("{path}#c_negate")).unwrap_err();
+    assert_eq!(error, format!("{path} has no sink \"c_negate\". It has: source c_numbers, transform c_negate, sink c_sum"));
+    assert_eq!(version("/no/such.so#c_sum").unwrap_err(), "/no/such.so: cannot be read: No such file or directory (os error 2)");
+}
+
+#[test]
+fn a_lock_allows_contents_and_is_the_order() {
+    let directory = versions(&[("a", "1.0.0", 1), ("b", "1.1.0", 1), ("c", "1.2.0", 1)]);
+    let found = catalogue(&[directory.path()]);
+    let hash = |version: &str| found.sink(&format!("c_sum@{version}")).unwrap().plugin().hash();
+    let locked = |line: u32, version: &str, platform: &str, sha256: &str| LockedPlugin {
+        line,
+        plugin: "c-fixture".to_owned(),
+        version: version.to_owned(),
+        sha256: [(platform.to_owned(), sha256.to_owned())].into(),
+        ..LockedPlugin::default()
+    };
+    let here = platform();
+    let with = |plugins: Vec<LockedPlugin>| found.clone().locked(Lock { path: "plugins.lock".into(), plugins });
+    let version = |catalogue: &Catalogue, reference: &str| {
+        catalogue.sink(reference).map(|kind| kind.plugin().version.clone()).map_err(|error| error.to_string())
+    };
+    let both = with(vec![locked(3, "1.0.0", &here, &hash("1.0.0")), locked(9, "1.1.0", &here, &hash("1.1.0"))]);
+    assert_eq!((version(&both, "c_sum"), version(&both, "c_sum@1.1")), (Ok("1.0.0".to_owned()), Ok("1.1.0".to_owned())));
+    let error = version(&both, "c_sum@1.2").unwrap_err();
+    assert!(
+        error.starts_with("plugin c-fixture 1.2.0 (") && error.contains(") is not in plugins.lock, which has 1.0.0, 1.1.0 (line 3); "),
+        "{error}"
+    );
+    let other = with(vec![locked(3, "1.1.0", &here, &"0".repeat(64))]);
+    let error = version(&other, "c_sum").unwrap_err();
+    let expected = format!("plugin c-fixture 1.1.0 is another one than in plugins.lock:3: expected sha256:{}, ", "0".repeat(64));
+    assert!(error.starts_with(&expected) && error.contains(&hash("1.1.0")), "{error}");
+    let elsewhere = with(vec![locked(3, "1.2.0", "pdp11-linux", &hash("1.2.0"))]);
+    let error = version(&elsewhere, "c_sum").unwrap_err();
+    let expected = format!(
+        "plugin c-fixture 1.2.0 has no hash for {here} in plugins.lock:3, which has pdp11-linux; `standpipe plugin lock` writes what is found now"
+    );
+    assert_eq!(error, expected);
+    let error = version(&with(Vec::new()), "c_sum").unwrap_err();
+    assert!(error.ends_with("c.so) is not in plugins.lock; `standpipe plugin lock` writes what is found now"), "{error}");
 }

@@ -22,6 +22,7 @@ mod expression;
 mod file;
 pub mod guarantee;
 mod hash;
+pub mod lock;
 mod modes;
 pub mod placement;
 pub mod plan;

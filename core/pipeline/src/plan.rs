@@ -158,6 +158,17 @@ pub struct EventTime {
     pub out_of_orderness: Duration,
     /// After how long without data a split is idle.
     pub idle_timeout: Duration,
+    /// How far its splits may be ahead; `None`: as far as they like.
+    pub alignment: Option<Alignment>,
+}
+
+/// `max_drift:` and `alignment_group:` of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alignment {
+    /// How far a split may be ahead of the group's watermark.
+    pub max_drift: Duration,
+    /// Sources with the same name wait for each other; `None`: the splits of the source alone do.
+    pub group: Option<String>,
 }
 
 /// See [`Operator::Filter`].
@@ -288,6 +299,45 @@ pub enum Folding {
     BuiltIn(RunningFunction),
     /// A plugin.
     Plugin(AggregateFunction),
+}
+
+impl Node {
+    /// The plugin whose code it runs, if it is one's.
+    #[must_use]
+    pub fn plugin(&self) -> Option<UsedPlugin<'_>> {
+        let (kind, name, plugin) = match &self.operator {
+            Operator::Source(source) => ("source", source.kind.name(), source.kind.plugin()),
+            Operator::Transform(transform) => ("transform", transform.kind.name(), transform.kind.plugin()),
+            Operator::Sink(sink) => ("sink", sink.kind.name(), sink.kind.plugin()),
+            _ => return None,
+        };
+        Some(UsedPlugin { path: self.path.clone(), kind, name, plugin })
+    }
+}
+
+impl PluginFunction {
+    /// The plugin that it is of.
+    #[must_use]
+    pub fn plugin(&self) -> UsedPlugin<'_> {
+        let kind = match self.kind {
+            FunctionKind::Scalar(_) => "scalar",
+            FunctionKind::Aggregate(_) => "aggregate",
+        };
+        UsedPlugin { path: format!("functions.{}", self.name), kind, name: self.kind.name(), plugin: self.kind.plugin() }
+    }
+}
+
+/// A plugin where it is used.
+#[derive(Debug, Clone)]
+pub struct UsedPlugin<'a> {
+    /// What uses it: `sources.readings`, `functions.team_name`.
+    pub path: String,
+    /// `source`, `transform`, `sink`, `scalar`, `aggregate`.
+    pub kind: &'static str,
+    /// The kind's name: `kafka`.
+    pub name: &'a str,
+    /// The file.
+    pub plugin: &'a Arc<PluginFile>,
 }
 
 /// A function of a plugin by the name that it has in the pipeline's expressions.
@@ -443,6 +493,12 @@ impl Plan {
     /// The edges out of a node.
     pub fn readers(&self, id: NodeId) -> impl Iterator<Item = &Edge> {
         self.edges.iter().filter(move |edge| edge.from == id)
+    }
+
+    /// The plugins that it runs with: of each node and each function that has one.
+    #[must_use]
+    pub fn plugins(&self) -> Vec<UsedPlugin<'_>> {
+        self.nodes.iter().filter_map(Node::plugin).chain(self.functions.iter().map(PluginFunction::plugin)).collect()
     }
 
     /// Workers that the job needs: the highest parallelism of its nodes.

@@ -144,7 +144,7 @@ schema_of!(All, { "type": "string", "const": "*" });
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Function {
-    /// The kind: what the plugin calls it.
+    /// The kind: what the plugin calls it; NAME@1.2 is one of that version, ./libmine.so#NAME that of the file.
     function: String,
     /// The function's own configuration.
     with: Option<BTreeMap<String, Value>>,
@@ -246,7 +246,7 @@ enum Strategy {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Source {
-    /// The plugin's source.
+    /// The plugin's source; NAME@1.2 is one of that version, ./libmine.so#NAME that of the file.
     connector: String,
     /// Its configuration.
     with: Option<BTreeMap<String, Value>>,
@@ -348,6 +348,10 @@ struct EventTime {
     out_of_orderness: Option<Duration>,
     /// After how long without data a split no longer holds the others back. Default 10s.
     idle_timeout: Option<Duration>,
+    /// How far a split may be ahead of the slowest one before it is read no further. By default as far as it likes.
+    max_drift: Option<Duration>,
+    /// Sources of one group wait for each other, not only the splits of one source. Needs max_drift.
+    alignment_group: Option<String>,
 }
 
 /// What happens to rows: exactly one of filter, select, union, transform, aggregate.
@@ -365,7 +369,7 @@ struct Transform {
     select: Option<Select>,
     /// Passes all rows of all inputs on.
     union: Option<True>,
-    /// A plugin's transform.
+    /// A plugin's transform; NAME@1.2 is one of that version, ./libmine.so#NAME that of the file.
     transform: Option<String>,
     /// Aggregates: name and a call such as avg(value).
     #[schemars(extend("minProperties" = 1))]
@@ -445,7 +449,7 @@ struct DetailedTumbling {
 struct Sink {
     /// The node that it reads.
     input: String,
-    /// The plugin's sink.
+    /// The plugin's sink; NAME@1.2 is one of that version, ./libmine.so#NAME that of the file.
     connector: String,
     /// Its configuration.
     with: Option<BTreeMap<String, Value>>,

@@ -107,16 +107,19 @@ pub trait Source: Sized + Send + 'static {
     /// Ends the job, unless it is retryable.
     fn poll(&mut self, limits: PollLimits) -> Result<Poll>;
 
-    /// Reads no more of these splits until `resume`.
+    /// Reads no more of these splits until `resume`: they are too far ahead of others in event time (`max_drift`), maybe before anything was read of them. The others are read on,
+    /// and those that wait for their turn get it: none may wait for a split that is paused. What is said of all splits, as by [`Poll::Idle`], is said of those that are
+    /// not paused. While all of them are, `poll` is not called. A split that is given back is no longer paused.
     ///
     /// # Errors
-    /// When the source cannot.
+    /// When the source cannot. [`crate::Error::unsupported`], as by default: then a subtask can be held back that has one split, and a job whose subtask has several ends with this error
+    /// once one of them is too far ahead.
     fn pause(&mut self, splits: &[String]) -> Result<()> {
         let _ = splits;
         Err(crate::Error::unsupported("this source cannot pause splits"))
     }
 
-    /// Ends a pause.
+    /// Ends a pause: these splits are read on from where they were left.
     ///
     /// # Errors
     /// When the source cannot.

@@ -1,7 +1,7 @@
 //! Arguments of deployments and of their settings.
 
 use super::{
-    CollectArguments, OutputFormat, PluginPath,
+    CollectArguments, OutputFormat, PluginPath, PluginsLock,
     values::{duration, key_value},
 };
 use clap::{Args, Subcommand};
@@ -42,6 +42,8 @@ pub(crate) struct DeployArguments {
     /// Write the handle to this new file instead of stdout
     #[arg(long, value_name = "FILE")]
     pub(crate) handle: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) lock: PluginsLock,
     #[command(flatten)]
     pub(crate) plugins: PluginPath,
 }

@@ -14,7 +14,7 @@ pub(crate) use cluster::{ClusterCommand, ClusterStart, JobManagerArguments, Task
 pub(crate) use collect::{CollectArguments, CollectFormat, CollectedRows, JobCollectArguments};
 pub(crate) use deployment::{ConfigCommand, ConfigShow, DeployArguments, DeployedJob, DeploymentCommand, DeploymentSettings};
 pub(crate) use job::{JobArguments, JobCommand, Remote};
-pub(crate) use plugin::{NewArguments, PluginCommand, ScaffoldKind};
+pub(crate) use plugin::{LockArguments, NewArguments, PluginCommand, ScaffoldKind};
 pub(crate) use run::{DemoArguments, RunArguments};
 
 use crate::logging::LogFormat;
@@ -100,6 +100,8 @@ pub(crate) struct PipelineArguments {
     #[arg(long = "engine", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) engine: Vec<(String, String)>,
     #[command(flatten)]
+    pub(crate) lock: PluginsLock,
+    #[command(flatten)]
     pub(crate) plugins: PluginPath,
 }
 
@@ -109,6 +111,14 @@ pub(crate) struct PluginPath {
     /// A plugin file or a directory of them; searched after the pipeline's `plugins:`, before STANDPIPE_PLUGIN_PATH
     #[arg(long = "plugin-path", value_name = "PATH")]
     pub(crate) plugin_path: Vec<PathBuf>,
+}
+
+/// Which plugin files may be used.
+#[derive(Debug, Args)]
+pub(crate) struct PluginsLock {
+    /// The plugin files that may be used, as `plugin lock` writes them; plugins.lock beside the pipeline file, if it is there
+    #[arg(long = "plugins-lock", value_name = "FILE")]
+    pub(crate) plugins_lock: Option<PathBuf>,
 }
 
 /// How things are printed.
@@ -134,6 +144,8 @@ pub(crate) struct ExplainArguments {
 pub(crate) enum ExplainFormat {
     /// For people.
     Text,
+    /// For programs.
+    Json,
 }
 
 #[cfg(test)]

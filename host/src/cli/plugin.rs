@@ -1,6 +1,6 @@
 //! `plugin ...`.
 
-use super::PluginPath;
+use super::{PluginPath, values::key_value};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -21,12 +21,28 @@ pub(crate) enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Write the lock of a pipeline: the plugin files that it runs with, by their content
+    Lock(LockArguments),
     /// Reads a manifest and prints it as JSON: the child process of `inspect`
     #[command(hide = true)]
     Manifest {
         /// The plugin file
         file: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LockArguments {
+    /// The pipeline file, YAML or JSON
+    pub(crate) file: PathBuf,
+    /// Where it is written; plugins.lock beside the pipeline file if nobody says
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lock: Option<PathBuf>,
+    /// Set a key of the pipeline file, as `run --set` does
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) set: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) plugins: PluginPath,
 }
 
 #[derive(Debug, Args)]

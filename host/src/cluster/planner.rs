@@ -4,7 +4,7 @@ use super::{pipeline_arguments, settings};
 use crate::{cli::PipelineArguments, control::taps::is_bounded, load::load, output::print};
 use standpipe_cluster::{
     bundle::Bundle,
-    manager::{Planned, PlannedNode},
+    manager::{Planned, PlannedNode, PlannedPlugin},
 };
 use standpipe_pipeline::{
     Plan,
@@ -110,7 +110,12 @@ fn planned(plan: &Plan) -> Planned {
         };
         let collects = matches!(&node.operator, Operator::Sink(sink) if sink.kind.name() == COLLECT);
         let inputs = before.map(input).collect();
-        PlannedNode { path: node.path.clone(), role: role.to_owned(), parallelism: node.parallelism, inputs, collects }
+        let plugin = node.plugin().map(|used| PlannedPlugin {
+            kind: used.plugin.versioned(used.name),
+            plugin: used.plugin.name.clone(),
+            sha256: used.plugin.hash(),
+        });
+        PlannedNode { path: node.path.clone(), role: role.to_owned(), parallelism: node.parallelism, inputs, collects, plugin }
     };
     Planned {
         slots: plan.slots(),

@@ -46,6 +46,7 @@ pub(super) fn explain(arguments: &ExplainArguments) -> anyhow::Result<()> {
     let plan = load(&arguments.pipeline)?;
     let text = match arguments.format {
         ExplainFormat::Text => standpipe_pipeline::explain::text(&plan, &[]),
+        ExplainFormat::Json => serde_json::to_string_pretty(&standpipe_pipeline::explain::json(&plan))? + "\n",
     };
     Ok(print(&text)?)
 }

@@ -103,6 +103,12 @@ fn describe(store: &Store, manifest: &Manifest) -> String {
     );
     _ = writeln!(text, "plan {}, {} key groups, {} written for it", manifest.plan, manifest.max_parallelism, bytes(own));
     _ = writeln!(text, "{}\n", store.manifest_place(manifest));
+    for (path, used) in &manifest.plugins {
+        _ = writeln!(text, "{path}: {}@{} of plugin {}, sha256:{}", used.kind, used.version, used.plugin, used.sha256);
+    }
+    if !manifest.plugins.is_empty() {
+        text.push('\n');
+    }
     let rows = manifest.nodes.iter().flat_map(|(path, node)| {
         node.tables.iter().map(move |(table, files)| {
             let sum = |of: fn(&standpipe_checkpoint::FileRef) -> u64| files.iter().map(of).sum::<u64>();

@@ -3,7 +3,7 @@
 use crate::{
     cli::{ConfigCommand, ConfigShow, DeployArguments, DeploymentSettings, OutputFormat},
     deployment::{
-        bundle,
+        bundle::{self, Job},
         mode::{self, MODE, Mode, Shown},
         services::Services,
         settings,
@@ -46,6 +46,8 @@ fn submit(arguments: &DeployArguments, span: &mut Span, parent: Option<&Context>
         mode.warnings.push(format!("{origin}: \"engine.{}\" has no effect: {} overrides it", lost.key, lost.winner));
     }
     mode.engine.retain(|setting| pipeline.overridden.iter().all(|lost| lost.key != setting.key));
+    // The mode itself is no part of the job, and of no lock.
+    let catalogue = load::of_pipeline(catalogue, &pipeline, load::lock_of(&arguments.file, &arguments.lock)?);
     let planned = pipeline.plan(&catalogue, &Defaults::default()).map_err(|problems| load::failure(&problems));
     let planned = span.child("plan").end_as(planned)?;
     mode.warnings.extend(planned.warnings.iter().map(ToString::to_string));
@@ -54,16 +56,17 @@ fn submit(arguments: &DeployArguments, span: &mut Span, parent: Option<&Context>
     span.set("mode", mode.kind.name());
     let folder = tempfile::Builder::new().prefix("standpipe-bundle-").tempdir()?;
     let bundling = span.child("bundle");
+    let job = Job { arguments, pipeline: &pipeline, plan: &planned.plan, catalogue: &catalogue };
     // Where spans are not exported here, those of the cluster go on from whoever has started this.
     let context = span.context().or(parent);
-    bundling.end_as(bundle::write(folder.path(), arguments, &pipeline, &planned.plan, &mode.engine, context))?;
+    bundling.end_as(bundle::write(folder.path(), &job, &mode.engine, context))?;
     let place = arguments.handle.as_deref().map(HandleFile::reserve).transpose()?;
     let services = Arc::new(Services::default());
     let signals = Listener::start("the submission is given up", services.canceller())?;
     let mut instance = mode.kind.instance(&mode.config, services).map_err(|error| failure(&error))?;
     let mut handle = instance.submit(folder.path()).map_err(|error| failure(&error))?;
     drop(signals);
-    handle.insert(MODE.to_owned(), mode.kind.name().into());
+    handle.insert(MODE.to_owned(), mode.reference.clone().into());
     match place {
         Some(place) => place.write(&handle),
         None => print_handle(&handle),

@@ -184,6 +184,11 @@ fn describe(status: &Status) -> String {
             (Some(time), false) => node.held_by.as_ref().map_or_else(|| time.clone(), |split| format!("{time} (held by {split})")),
             (None, false) => String::new(),
         };
+        let paused = node
+            .paused_splits
+            .filter(|paused| *paused > 0)
+            .map_or_else(String::new, |paused| format!(", {paused} paused, {:.0} s ahead", node.drift_seconds.unwrap_or_default()));
+        let watermark = format!("{watermark}{paused}");
         let busy = format!("{:.1} s", node.busy_seconds);
         [
             node.node.clone(),

@@ -7,6 +7,7 @@ mod collect;
 mod deploy;
 mod deployment;
 mod job;
+mod lock;
 mod look;
 mod plugin;
 pub(crate) mod run;

@@ -1,6 +1,6 @@
-//! `plugin list` and `plugin inspect`; `plugin new` is `scaffold`.
+//! `plugin list` and `plugin inspect`; `plugin new` is `scaffold`, `plugin lock` is `lock`.
 
-use super::scaffold;
+use super::{lock, scaffold};
 use crate::{
     cli::{PluginCommand, PluginPath},
     exit::{Code, Failure},
@@ -22,6 +22,7 @@ pub(super) fn plugin(command: &PluginCommand) -> anyhow::Result<()> {
         PluginCommand::New(arguments) => scaffold::new(arguments),
         PluginCommand::List { plugins } => list(plugins),
         PluginCommand::Inspect { file, json } => inspect(file, *json),
+        PluginCommand::Lock(arguments) => lock::lock(arguments),
         PluginCommand::Manifest { file } => manifest(file),
     }
 }
@@ -31,7 +32,8 @@ fn list(arguments: &PluginPath) -> anyhow::Result<()> {
     let mut text = String::new();
     for plugin in catalogue.plugins() {
         for kind in &plugin.description.kinds {
-            writeln!(text, "{:<10} {:<18} {} {}  {}", kind.kind, kind.name, plugin.name, plugin.version, plugin.path.display())?;
+            let (path, note) = (plugin.path.display(), plugins::note(&catalogue, plugin, kind));
+            writeln!(text, "{:<10} {:<18} {} {}  {path}{note}", kind.kind, kind.name, plugin.name, plugin.version)?;
         }
     }
     print(&text)?;

@@ -122,7 +122,7 @@ fn totals(totals: Totals) -> TotalsStatus {
 }
 
 fn node(node: &NodeMetrics) -> NodeStatus {
-    let position = node.event_time();
+    let (position, drift) = (node.event_time(), node.drift());
     let role = match node.role {
         Role::Source => "source",
         Role::Transform => "transform",
@@ -133,6 +133,7 @@ fn node(node: &NodeMetrics) -> NodeStatus {
         node: node.path.clone(),
         role: role.to_owned(),
         plugin: node.plugin.clone(),
+        plugin_version: node.plugin_version.clone(),
         parallelism: node.parallelism,
         rows_in: node.rows_in.get(),
         bytes_in: node.bytes_in.get(),
@@ -149,10 +150,16 @@ fn node(node: &NodeMetrics) -> NodeStatus {
         watermark: position.as_ref().and_then(|position| DateTime::from_timestamp_micros(position.time)).map(time),
         held_by: position.as_ref().and_then(|position| position.holder.as_deref()).map(str::to_owned),
         idle: position.is_some_and(|position| position.idle),
+        paused_splits: drift.values().map(|drift| drift.paused).reduce(|a, b| a + b),
+        drift_seconds: drift.values().map(|drift| drift.ahead).max().map(seconds),
         lag: node.lag().into_iter().map(|(split, of_split)| (split, lag(of_split))).collect(),
         degraded: node.degraded().map(shown),
         subtasks: subtasks(node),
     }
+}
+
+fn seconds(micros: i64) -> f64 {
+    micros as f64 / 1e6
 }
 
 fn subtasks(node: &NodeMetrics) -> Vec<SubtaskStatus> {
@@ -181,6 +188,11 @@ fn subtasks(node: &NodeMetrics) -> Vec<SubtaskStatus> {
             let is_a_time = DateTime::from_timestamp_micros(position.time).is_some();
             subtask.watermark_seconds = is_a_time.then(|| position.time as f64 / 1e6);
             (subtask.held_by, subtask.idle) = (position.holder.as_deref().map(str::to_owned), position.idle);
+        }
+    }
+    for (subtask, drift) in node.drift() {
+        if let Some(subtask) = all.get_mut(subtask as usize) {
+            (subtask.paused_splits, subtask.drift_seconds) = (Some(drift.paused), Some(seconds(drift.ahead)));
         }
     }
     all

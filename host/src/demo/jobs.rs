@@ -112,7 +112,7 @@ fn start(path: &Path, text: &str, arguments: &DemoArguments, parallelism: Option
     let set = set.into_iter().map(|(key, value)| (key, value.to_string())).collect();
     let pipeline = PipelineFile::parse(path, text, &LoadOptions { parallelism, set, settings: Vec::new() })
         .map_err(|problems| load::failure(&problems))?;
-    let plan = load::plan(&pipeline, &arguments.plugins.plugin_path)?;
+    let plan = load::plan(&pipeline, &arguments.plugins.plugin_path, None)?;
     let options = RunOptions { secrets: secrets::resolver(), ..RunOptions::new() };
     let handle = standpipe_engine::run(Arc::new(plan), options).map_err(|error| failure(&error))?;
     Ok(Job { handle, ended: Cell::new(false) })

@@ -10,10 +10,10 @@ use standpipe_cluster::{
     bundle::{Bundle, BundleError, File, Hash, MOST_BYTES_IN_ALL, MOST_FILES, Options},
 };
 use standpipe_loader::{
-    PluginFile,
+    Catalogue, PluginFile,
     bundle::{BLOBS, DESCRIPTION},
 };
-use standpipe_pipeline::{EngineSetting, PipelineFile, Plan, plan::Operator};
+use standpipe_pipeline::{EngineSetting, PipelineFile, Plan, lock};
 use standpipe_trace::Context;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,22 +22,26 @@ use std::{
     sync::Arc,
 };
 
-/// Writes the bundle of a pipeline that has been planned; the job's trace goes on from `context`.
+/// A pipeline that has been planned.
+pub(crate) struct Job<'a> {
+    pub(crate) arguments: &'a DeployArguments,
+    pub(crate) pipeline: &'a PipelineFile,
+    pub(crate) plan: &'a Plan,
+    /// What it was planned with.
+    pub(crate) catalogue: &'a Catalogue,
+}
+
+/// Writes the bundle of a job; its trace goes on from `context`.
 ///
 /// # Errors
 /// When a file cannot be read or written, or cannot be in a bundle.
-pub(crate) fn write(
-    to: &Path,
-    arguments: &DeployArguments,
-    pipeline: &PipelineFile,
-    plan: &Plan,
-    engine: &[EngineSetting],
-    context: Option<&Context>,
-) -> anyhow::Result<()> {
+pub(crate) fn write(to: &Path, job: &Job<'_>, engine: &[EngineSetting], context: Option<&Context>) -> anyhow::Result<()> {
+    let Job { arguments, pipeline, plan, catalogue } = *job;
     let folder = to.join(BLOBS);
     let blobs = Blobs::open(&folder)?;
     let pipeline_name = arguments.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let (plugin_files, mut resource_files) = (plugin_files(plan), resource_files(arguments, pipeline)?);
+    let mut resource_files = resource_files(arguments, pipeline)?;
+    let plugin_files = plugin_files(plan, &resource_files);
     // A plugin file that the pipeline names where plugins lie anyway.
     let is_plugin = |name: &str, path: &Path| {
         let plugin = name.strip_prefix(PLUGINS).and_then(|name| plugin_files.get(name.strip_prefix('/')?));
@@ -50,9 +54,13 @@ pub(crate) fn write(
         plugins.push(put(&blobs, name, &plugin.path)?);
     }
     let mut resources = Vec::new();
+    resource_files.remove(lock::FILE_NAME);
     for (name, path) in resource_files {
         resources.push(put(&blobs, name, &path)?);
     }
+    // What has been chosen here is chosen where the job runs, whatever else is found there.
+    let lock = lock::text(&lock::of(plan, catalogue, Path::new(lock::FILE_NAME), None));
+    resources.push(put_text(&blobs, lock::FILE_NAME, &lock).with_context(|| folder.display().to_string())?);
     let bundle = Bundle {
         standpipe: env!("CARGO_PKG_VERSION").to_owned(),
         name: plan.name.clone(),
@@ -107,27 +115,26 @@ fn put(blobs: &Blobs, name: String, path: &Path) -> anyhow::Result<File> {
     Ok(File { path: name, hash, bytes })
 }
 
-/// The plugin files of a plan by the name that they get; of two with one name the later one gets another.
-fn plugin_files(plan: &Plan) -> BTreeMap<String, Arc<PluginFile>> {
-    let mut files: BTreeMap<&Path, &Arc<PluginFile>> = BTreeMap::new();
-    for node in &plan.nodes {
-        let plugin = match &node.operator {
-            Operator::Source(source) => source.kind.plugin(),
-            Operator::Transform(transform) => transform.kind.plugin(),
-            Operator::Sink(sink) => sink.kind.plugin(),
-            _ => continue,
-        };
-        files.insert(&plugin.path, plugin);
-    }
-    for function in &plan.functions {
-        let plugin = function.kind.plugin();
-        files.insert(&plugin.path, plugin);
-    }
+/// As [`put`], of a text of our own.
+fn put_text(blobs: &Blobs, name: &str, text: &str) -> anyhow::Result<File> {
+    let (hash, bytes) = Hash::read(text.as_bytes())?;
+    blobs.put(hash, text.as_bytes())?;
+    Ok(File { path: name.to_owned(), hash, bytes })
+}
+
+/// The plugin files of a plan by the name that they get; of two with one name the later one gets another, and so does one whose place a resource has.
+fn plugin_files(plan: &Plan, resources: &BTreeMap<String, PathBuf>) -> BTreeMap<String, Arc<PluginFile>> {
+    let files: BTreeMap<&Path, &Arc<PluginFile>> =
+        plan.plugins().into_iter().map(|used| (used.plugin.path.as_path(), used.plugin)).collect();
+    let is_taken = |name: &str, path: &Path| {
+        let resource = resources.get(&format!("{PLUGINS}/{name}"));
+        resource.is_some_and(|resource| fs::canonicalize(resource).ok().as_deref() != Some(path))
+    };
     let mut named: BTreeMap<String, Arc<PluginFile>> = BTreeMap::new();
     for (path, plugin) in files {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let others = (1..).map(|number| format!("{number}-{name}"));
-        let free = std::iter::once(name.clone()).chain(others).find(|name| !named.contains_key(name));
+        let free = std::iter::once(name.clone()).chain(others).find(|name| !named.contains_key(name) && !is_taken(name, path));
         named.insert(free.unwrap_or(name), Arc::clone(plugin));
     }
     named
@@ -146,6 +153,11 @@ fn resource_files(arguments: &DeployArguments, pipeline: &PipelineFile) -> anyho
         if let Some(name) = inside(&path) {
             files.insert(name, path);
         }
+    }
+    for (path, place) in pipeline.plugin_files() {
+        let refused = "a job finds a plugin file that it names by a relative path: expected one below the current directory";
+        let name = inside(&path).ok_or_else(|| Failure::error(Code::Usage, format!("{place}: {}: {refused}", path.display())))?;
+        files.insert(name, path);
     }
     // In a folder that goes along the pipeline itself may be: it does so anyway.
     let pipeline = fs::canonicalize(&arguments.file).ok();

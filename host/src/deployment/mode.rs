@@ -7,7 +7,7 @@ use crate::{
 };
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
-use standpipe_loader::{Catalogue, DeploymentKind, closest, wire::Problem};
+use standpipe_loader::{Catalogue, DeploymentKind, NoKind, Reference, closest, wire::Problem};
 use standpipe_pipeline::{EngineSetting, deployment::Setting};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -58,6 +58,8 @@ pub(crate) struct Shown {
 
 /// A mode with its configuration.
 pub(crate) struct Mode {
+    /// What names it: `session`, with a version or file if it was set so.
+    pub(crate) reference: String,
     pub(crate) kind: DeploymentKind,
     /// For the plugin.
     pub(crate) config: Value,
@@ -75,12 +77,14 @@ pub(crate) struct Mode {
 struct Known<'a>(BTreeMap<&'a str, BTreeSet<&'a str>>, BTreeSet<&'a str>);
 
 impl<'a> Known<'a> {
-    fn of(catalogue: &'a Catalogue) -> Self {
+    fn of(catalogue: &'a Catalogue, chosen: &'a DeploymentKind) -> Self {
         let mut keys = BTreeMap::from([(MODE, BTreeSet::new()), (HOME, BTreeSet::new())]);
         let mut secrets = BTreeSet::new();
-        for kind in catalogue.kinds("deployment") {
-            for (key, schema) in properties(&kind.config_schema).filter(|(key, _)| *key != HOME) {
-                keys.entry(key).or_insert_with(BTreeSet::new).insert(kind.name.as_str());
+        let found = catalogue.kinds("deployment").into_iter().map(|kind| (kind.name.as_str(), &kind.config_schema));
+        // Another version than the one that is found by the name alone may have other keys.
+        for (name, schema) in found.chain([(chosen.name(), chosen.config_schema())]) {
+            for (key, schema) in properties(schema).filter(|(key, _)| *key != HOME) {
+                keys.entry(key).or_insert_with(BTreeSet::new).insert(name);
                 secrets.extend(Some(key).filter(|_| schema["format"] == "password"));
             }
         }
@@ -122,7 +126,12 @@ fn named(settings: &Settings) -> (&str, &str) {
 /// When there is none of that name; it lists those that there are.
 pub(crate) fn find(catalogue: &Catalogue, settings: &Settings) -> anyhow::Result<DeploymentKind> {
     let (name, origin) = named(settings);
-    catalogue.deployment(name).map_err(|unknown| {
+    let file = Reference::parse(name).ok().and_then(|reference| reference.file);
+    catalogue.clone().with_files(file).deployment(name).map_err(|problem| {
+        let unknown = match problem {
+            NoKind::Unknown(unknown) => unknown,
+            other => return Failure::error(Code::Usage, format!("{MODE}: {other} ({origin})")),
+        };
         let meant = unknown.suggestion.map(|meant| format!(", did you mean {meant:?}?")).unwrap_or_default();
         let modes = if unknown.found.is_empty() { "none".to_owned() } else { unknown.found.join(", ") };
         let failures: String = unknown.failures.iter().map(|failure| format!("; not loaded: {failure}")).collect();
@@ -136,7 +145,7 @@ pub(crate) fn find(catalogue: &Catalogue, settings: &Settings) -> anyhow::Result
 /// # Errors
 /// When a key is unknown, or the plugin can say nothing.
 pub(crate) fn configure(catalogue: &Catalogue, kind: DeploymentKind, given: &Settings) -> anyhow::Result<Mode> {
-    let known = Known::of(catalogue);
+    let known = Known::of(catalogue, &kind);
     let unknown = known.check(given);
     if !unknown.is_empty() {
         return Err(Failure::error(Code::Usage, unknown.join("\n")));
@@ -171,7 +180,9 @@ pub(crate) fn configure(catalogue: &Catalogue, kind: DeploymentKind, given: &Set
         shown.push(Shown { key: key.clone(), value, origin: format!("default of {}", kind.name()), is_default: true });
     }
     shown.sort_by(|one, other| one.key.cmp(&other.key));
-    Ok(Mode { kind, config: escaped(config), engine, warnings, problems, shown })
+    let reference =
+        given.get(MODE).filter(|setting| !setting.secret).map_or_else(|| kind.name().to_owned(), |setting| setting.value.clone());
+    Ok(Mode { reference, kind, config: escaped(config), engine, warnings, problems, shown })
 }
 
 /// What every mode has without being told.

@@ -29,6 +29,7 @@ fn manifest(id: u64, generation: u64, kind: Kind, files: Vec<FileRef>) -> Manife
         took_micros: 2,
         plan: "ab".to_owned(),
         max_parallelism: 128,
+        plugins: BTreeMap::new(),
         nodes: BTreeMap::from([("transforms.stats".to_owned(), state)]),
     }
 }

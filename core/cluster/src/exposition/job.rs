@@ -74,11 +74,11 @@ const COUNTERS: [OfSubtask; 11] = [
 ];
 
 fn of_node(families: &mut Families, of_job: &[Pair<'_>; 2], node: &NodeStatus) {
-    let plugin = node.plugin.as_deref().unwrap_or_default();
-    let of_node = [of_job[0], of_job[1], ("operator", node.node.as_str()), ("plugin", plugin)];
+    let (plugin, version) = plugin_of(Some(node));
+    let of_node = [of_job[0], of_job[1], ("operator", node.node.as_str()), ("plugin", plugin), ("plugin_version", version)];
     for (subtask, number) in node.subtasks.iter().zip(0_u32..) {
         let number = number.to_string();
-        let labels = [of_node[0], of_node[1], of_node[2], of_node[3], ("subtask", number.as_str())];
+        let labels = [of_node[0], of_node[1], of_node[2], of_node[3], of_node[4], ("subtask", number.as_str())];
         for (name, help, value) in COUNTERS {
             families.counter(name, help, &labels, value(subtask));
         }
@@ -88,13 +88,21 @@ fn of_node(families: &mut Families, of_job: &[Pair<'_>; 2], node: &NodeStatus) {
         }
         let idle = f64::from(u8::from(subtask.idle));
         families.gauge("standpipe_operator_idle", "1 while nothing comes and event time does not wait for it.", &labels, idle);
+        if let Some(paused) = subtask.paused_splits {
+            let help = "Splits of an aligned source that are paused because they are too far ahead in event time.";
+            families.gauge("standpipe_source_paused_splits", help, &labels, paused as f64);
+        }
+        if let Some(drift) = subtask.drift_seconds {
+            let help = "By how much event time in the furthest split of an aligned source is ahead of its group's watermark.";
+            families.gauge("standpipe_source_drift_seconds", help, &labels, drift);
+        }
     }
     let help = "Of a source: bytes on their way to the sinks. Of a sink: bytes that are not acknowledged.";
     families.gauge("standpipe_operator_in_flight_bytes", help, &of_node, node.in_flight_bytes as f64);
     let degraded = f64::from(u8::from(node.degraded.is_some()));
     families.gauge("standpipe_operator_degraded", "1 while something outside fails and is tried again.", &of_node, degraded);
     for (split, lag) in &node.lag {
-        let labels = [of_node[0], of_node[1], of_node[2], of_node[3], ("split", split.as_str())];
+        let labels = [of_node[0], of_node[1], of_node[2], of_node[3], of_node[4], ("split", split.as_str())];
         if let Some(records) = lag.records {
             families.gauge("standpipe_source_lag_records", "Records that are not read yet.", &labels, records as f64);
         }
@@ -104,20 +112,25 @@ fn of_node(families: &mut Families, of_job: &[Pair<'_>; 2], node: &NodeStatus) {
     }
 }
 
+/// The kind and version of a node's plugin; of a node of the engine's own nothing.
+fn plugin_of(node: Option<&NodeStatus>) -> (&str, &str) {
+    node.map_or(("", ""), |node| (node.plugin.as_deref().unwrap_or_default(), node.plugin_version.as_deref().unwrap_or_default()))
+}
+
 /// What a plugin has registered: `standpipe_plugin_` and its own name; its own labels, too, but for those that are ours.
 fn of_plugin(families: &mut Families, of_job: &[Pair<'_>; 2], status: &Status, metric: &MetricStatus) {
     let own = |label: &str| metric.labels.get(label).map(String::as_str);
     let (node, subtask) = (own("node").unwrap_or_default(), own("subtask").unwrap_or_default());
     let of_node = status.nodes.iter().find(|known| known.node == node);
-    let plugin = of_node.and_then(|known| known.plugin.as_deref()).unwrap_or_default();
-    let mut labels = vec![of_job[0], of_job[1], ("operator", node), ("subtask", subtask), ("plugin", plugin)];
+    let (plugin, version) = plugin_of(of_node);
+    let mut labels = vec![of_job[0], of_job[1], ("operator", node), ("subtask", subtask), ("plugin", plugin), ("plugin_version", version)];
     let others: Vec<(String, &str)> = metric
         .labels
         .iter()
         .filter(|(label, _)| !["node", "subtask"].contains(&label.as_str()))
         .map(|(label, value)| {
             let label = name(label);
-            let taken = ["job_name", "job_id", "operator", "plugin", "quantile", "le"].contains(&label.as_str());
+            let taken = ["job_name", "job_id", "operator", "plugin", "plugin_version", "quantile", "le"].contains(&label.as_str());
             (if taken { format!("plugin_{label}") } else { label }, value.as_str())
         })
         .collect();
@@ -150,10 +163,17 @@ mod tests {
 
     #[test]
     fn a_job_is_told_by_subtask_with_its_plugin() {
-        let subtask = SubtaskStatus { rows_in: 5, watermark_seconds: Some(1.5), ..SubtaskStatus::default() };
+        let subtask = SubtaskStatus {
+            rows_in: 5,
+            watermark_seconds: Some(1.5),
+            paused_splits: Some(2),
+            drift_seconds: Some(30.5),
+            ..SubtaskStatus::default()
+        };
         let node = NodeStatus {
             node: "sources.in".to_owned(),
             plugin: Some("kafka".to_owned()),
+            plugin_version: Some("1.2.3".to_owned()),
             subtasks: vec![SubtaskStatus::default(), subtask],
             ..NodeStatus::default()
         };
@@ -173,14 +193,24 @@ mod tests {
         job(&mut families, &status);
         let text = families.text();
         let has = |line: &str| assert!(text.lines().any(|found| found == line), "{line}\n---\n{text}");
-        has("standpipe_operator_rows_in_total{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",subtask=\"1\"} 5");
         has(
-            "standpipe_operator_watermark_timestamp_seconds{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",subtask=\"1\"} 1.5",
+            "standpipe_operator_rows_in_total{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",plugin_version=\"1.2.3\",subtask=\"1\"} 5",
         );
+        has(
+            "standpipe_operator_watermark_timestamp_seconds{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",plugin_version=\"1.2.3\",subtask=\"1\"} 1.5",
+        );
+        let of_source = "{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",subtask=\"1\"}";
+        has(&format!("standpipe_source_paused_splits{of_source} 2"));
+        has(&format!("standpipe_source_drift_seconds{of_source} 30.5"));
+        assert_eq!(text.matches("standpipe_source_drift_seconds{").count(), 1, "not of a subtask that is not aligned");
         has("standpipe_job_state{job_name=\"j\",job_id=\"ab\",state=\"running\"} 1");
-        let own = "operator=\"sources.in\",subtask=\"1\",plugin=\"kafka\",plugin_plugin=\"mine\",to_host=\"a\"";
+        let own = "operator=\"sources.in\",subtask=\"1\",plugin=\"kafka\",plugin_version=\"1.2.3\",plugin_plugin=\"mine\",to_host=\"a\"";
         has(&format!("standpipe_plugin_requests_total{{job_name=\"j\",job_id=\"ab\",{own}}} 7.5"));
-        has("standpipe_plugin_wait_millis{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",quantile=\"0.5\"} 2");
-        has("standpipe_plugin_wait_millis_count{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\"} 3");
+        has(
+            "standpipe_plugin_wait_millis{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",plugin_version=\"1.2.3\",quantile=\"0.5\"} 2",
+        );
+        has(
+            "standpipe_plugin_wait_millis_count{job_name=\"j\",job_id=\"ab\",operator=\"sources.in\",plugin=\"kafka\",plugin_version=\"1.2.3\"} 3",
+        );
     }
 }

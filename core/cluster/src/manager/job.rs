@@ -63,6 +63,20 @@ pub struct PlannedNode {
     /// A sink whose rows users collect.
     #[serde(default)]
     pub collects: bool,
+    /// Of a node that runs the code of one.
+    #[serde(default)]
+    pub plugin: Option<PlannedPlugin>,
+}
+
+/// The plugin of a node of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedPlugin {
+    /// The kind with its version: `kafka@1.2.3`.
+    pub kind: String,
+    /// The plugin's name.
+    pub plugin: String,
+    /// The SHA-256 of its file's content, 64 hexadecimal digits.
+    pub sha256: String,
 }
 
 /// What a job is to become when it has stopped.

@@ -10,7 +10,7 @@
 
 mod job;
 
-pub use job::{AttemptRecord, Job, Killed, Member, Millis, Outcome, Planned, PlannedNode, Rescale, Setting, Stage};
+pub use job::{AttemptRecord, Job, Killed, Member, Millis, Outcome, Planned, PlannedNode, PlannedPlugin, Rescale, Setting, Stage};
 
 use crate::{
     ends::Ended,

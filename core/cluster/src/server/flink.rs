@@ -185,9 +185,11 @@ fn timestamps(job: &Job) -> Value {
 pub(super) fn plan(job: &Job) -> Value {
     let node = |node: &PlannedNode| {
         let input = |(i, (path, ship)): (usize, &(String, String))| json!({"num": i, "id": vertex_id(path), "ship_strategy": ship.to_uppercase(), "exchange": "pipelined_bounded"});
+        let properties = node.plugin.as_ref().map_or_else(|| json!({}), |plugin| json!(plugin));
         json!({
             "id": vertex_id(&node.path), "parallelism": node.parallelism, "operator": node.role, "operator_strategy": "",
-            "description": node.path, "inputs": node.inputs.iter().enumerate().map(input).collect::<Vec<_>>(), "optimizer_properties": {},
+            "description": node.path, "inputs": node.inputs.iter().enumerate().map(input).collect::<Vec<_>>(),
+            "optimizer_properties": properties,
         })
     };
     let nodes: Vec<Value> = job.planned.nodes.iter().map(node).collect();

@@ -398,7 +398,7 @@ mod tests {
     fn a_node_is_meant_by_path_or_name_with_an_output_or_without() {
         let mut job = crate::manager::job_for_tests("a");
         let (path, role) = ("transforms.stats".to_owned(), "transform".to_owned());
-        let node = PlannedNode { path, role, parallelism: 1, inputs: Vec::new(), collects: false };
+        let node = PlannedNode { path, role, parallelism: 1, inputs: Vec::new(), collects: false, plugin: None };
         for name in ["transforms.stats", "stats", "stats.late", "transforms.stats.late"] {
             assert!(is_meant(&node, name), "{name}");
         }

@@ -25,6 +25,8 @@ pub(crate) enum Frame {
     Time(u64),
     /// A source waits for room in its byte budget, in this process; or, from the first one, in another one than the one that is told.
     Throttled(bool),
+    /// The aligned sources of a group have come that far: those of this process, or, from the first one, all.
+    Aligned { group: u32, time: i64 },
 
     // From the first process.
     /// To the reader of a source's subtask.
@@ -124,7 +126,7 @@ impl Told {
             ReaderCommand::Revoke(splits) => Some(Self::Revoke(splits)),
             ReaderCommand::NoMoreSplits => Some(Self::NoMoreSplits),
             ReaderCommand::Committed { checkpoint, positions } => Some(Self::Committed { checkpoint, positions }),
-            ReaderCommand::Wake | ReaderCommand::Close { .. } => None,
+            ReaderCommand::Wake | ReaderCommand::Align { .. } | ReaderCommand::Close { .. } => None,
         }
     }
 

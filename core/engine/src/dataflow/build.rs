@@ -4,6 +4,7 @@
 use super::{
     alarm::Alarm,
     align::Aligner,
+    aligned::Aligned,
     chunk::{Chunk, Item},
     follower::Follower,
     guard::{Guard, Logic},
@@ -54,6 +55,7 @@ use timely::{
         operators::{Concatenate, ConnectLoop, Feedback, generic::builder_rc::OperatorBuilder},
     },
     progress::Antichain,
+    scheduling::SyncActivator,
     worker::Worker,
 };
 
@@ -192,8 +194,9 @@ impl<'scope> Building<'_, 'scope> {
                     let notified = Arc::new(AtomicBool::new(false));
                     let wake = activator.clone();
                     job.ticker.subscribe(Box::new(move || _ = activator.activate()));
+                    let aligned = aligned(job, head, subtask, &wake, &commands.0);
                     let sender = EventSender { queue, notified: Arc::clone(&notified), wake: Box::new(move || _ = wake.activate()) };
-                    let made = SourceHead::new(source::Parts { job, node: head, subtask, events, notified, tail, alarm, rights });
+                    let made = SourceHead::new(source::Parts { job, node: head, subtask, events, notified, tail, alarm, rights, aligned });
                     self.made(head, made).map(|logic| {
                         reader::spawn(job, head, subtask, commands, sender);
                         Box::new(logic) as Box<dyn Logic>
@@ -259,6 +262,14 @@ impl<'scope> Building<'_, 'scope> {
     }
 }
 
+/// A source's part in its group, if it is to keep step with others. It must look when the group has come further, and when the job is to stop.
+fn aligned(job: &Arc<Job>, node: NodeId, subtask: u32, activator: &SyncActivator, reader: &Sender<ReaderCommand>) -> Option<Aligned> {
+    let wake = |activator: SyncActivator| move || _ = activator.activate();
+    let member = job.alignments.join(job, node, subtask, wake(activator.clone()))?;
+    job.on_change(wake(activator.clone()));
+    Some(Aligned::new(member, reader.clone()))
+}
+
 /// The cut before the first one of this run; `None`: no checkpoints are taken.
 fn before_first_cut(job: &Job) -> Option<CheckpointId> {
     job.checkpoints.as_ref().and_then(Checkpoints::before_first)
@@ -286,7 +297,7 @@ struct Place<'a> {
     job: &'a Arc<Job>,
     head: NodeId,
     subtask: u32,
-    activator: timely::scheduling::SyncActivator,
+    activator: SyncActivator,
     alarm: Alarm,
     pullers: Vec<Puller>,
     inputs: Inputs,

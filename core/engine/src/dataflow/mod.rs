@@ -7,6 +7,7 @@
 
 mod alarm;
 mod align;
+mod aligned;
 pub(crate) mod budget;
 pub(crate) mod build;
 pub(crate) mod chunk;

@@ -3,6 +3,7 @@
 
 use super::{
     alarm::Alarm,
+    aligned::Aligned,
     batch_bytes,
     budget::Budget,
     chunk::{Mark, Origin, Rows},
@@ -15,11 +16,11 @@ use super::{
 use crate::{
     operator::{END, Emitter, Micros, OperatorError},
     operators::{self, decode::Decode},
-    runtime::{calls::CallTimer, job::Job, reader::ReaderEvent},
+    runtime::{calls::CallTimer, job::Job, metrics::Drift, reader::ReaderEvent},
     watermark::SplitWatermarks,
 };
 use arrow::array::RecordBatch;
-use crossbeam_channel::{Receiver, TryRecvError};
+use crossbeam_channel::Receiver;
 use standpipe_pipeline::plan::{NodeId, Operator};
 use std::{
     sync::{
@@ -43,6 +44,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) tail: Tail,
     pub(crate) alarm: Alarm,
     pub(crate) rights: Rights,
+    /// If its splits are not to run far ahead.
+    pub(crate) aligned: Option<Aligned>,
 }
 
 /// See the module's documentation.
@@ -62,6 +65,7 @@ pub(crate) struct SourceHead {
     decode: Option<Decode>,
     emitter: Emitter,
     splits: SplitWatermarks,
+    aligned: Option<Aligned>,
     budget: Budget,
     /// Since when it waits for room in its budget.
     throttled: Option<Instant>,
@@ -70,7 +74,7 @@ pub(crate) struct SourceHead {
 
 impl SourceHead {
     pub(crate) fn new(parts: Parts<'_>) -> Result<Self, OperatorError> {
-        let Parts { job, node, subtask, events, notified, tail, alarm, rights } = parts;
+        let Parts { job, node, subtask, events, notified, tail, alarm, rights, aligned } = parts;
         let description = job.node(node);
         let Operator::Source(source) = &description.operator else {
             return Err(OperatorError::Data { node: description.path.clone(), message: "is no source".to_owned() });
@@ -89,6 +93,7 @@ impl SourceHead {
             decode: operators::decode(description, source)?,
             emitter: Emitter::default(),
             splits: SplitWatermarks::new(source.event_time.as_ref()),
+            aligned,
             budget: Budget::new(job.plan.settings.in_flight_bytes),
             throttled: None,
             timer: CallTimer::new(job, node, subtask),
@@ -170,6 +175,16 @@ impl SourceHead {
         self.tail.mark(mark)
     }
 
+    /// Tells the group how far this subtask is, and holds back what is too far ahead of it.
+    fn align(&mut self, now: Instant) {
+        let Some(aligned) = &mut self.aligned else { return };
+        let mark = self.splits.current(now);
+        if aligned.settle(&mut self.splits, Some(mark.time).filter(|_| !mark.idle), now) {
+            self.alarm.again();
+        }
+        self.job.node_metrics(self.node).set_drift(self.subtask, aligned.drift(&self.splits));
+    }
+
     /// Ends this subtask's output.
     fn end(&mut self, complete: bool) -> Result<(), OperatorError> {
         if complete {
@@ -180,6 +195,10 @@ impl SourceHead {
         }
         self.ship();
         self.ended = true;
+        if let Some(aligned) = &self.aligned {
+            aligned.ended();
+            self.job.node_metrics(self.node).set_drift(self.subtask, Drift::default());
+        }
         match &self.job.checkpoints {
             // There is one more, of this end.
             Some(checkpoints) => checkpoints.ended(self.node, self.subtask),
@@ -206,11 +225,12 @@ impl SourceHead {
             if self.ended {
                 return Ok(false);
             }
-            let event = match self.events.try_recv() {
-                Ok(event) => event,
-                // The reader's thread has failed, and with it the job.
-                Err(TryRecvError::Disconnected | TryRecvError::Empty) => return Ok(false),
+            let event = match &mut self.aligned {
+                Some(aligned) => aligned.next(&mut self.splits, &self.events),
+                None => self.events.try_recv().ok(),
             };
+            // There is none, or the reader's thread has failed, and with it the job.
+            let Some(event) = event else { return Ok(false) };
             match event {
                 ReaderEvent::Rows { batch, origin, watermark } if batch.num_rows() == 0 => {
                     self.progress.taken(&origin.split, &origin.upto);
@@ -280,10 +300,14 @@ impl Logic for SourceHead {
         if !self.budget.is_spent() {
             self.throttle(false);
         }
+        if let Some(aligned) = self.aligned.as_mut().filter(|_| self.job.stopping()) {
+            aligned.free();
+        }
         let more = self.take()?;
         if self.rights.is_some() && !self.ended && self.throttled.is_none() {
             self.mark()?;
             let now = Instant::now();
+            self.align(now);
             if let Some(due) = self.splits.next_change(now) {
                 self.alarm.set(due - now);
             }

@@ -49,6 +49,8 @@ type Wake = Box<dyn Fn() + Send + Sync>;
 pub(crate) struct InstanceHost {
     job: Arc<Job>,
     node: NodeId,
+    /// The kind and its version, `kafka@1.2.3`: the same one may run in two versions.
+    plugin: String,
     subtask: u32,
     /// Wakes the instance's thread.
     wake: Wake,
@@ -58,7 +60,8 @@ pub(crate) struct InstanceHost {
 
 impl InstanceHost {
     pub(crate) fn new(job: Arc<Job>, node: NodeId, subtask: u32, wake: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { job, node, subtask, wake: Box::new(wake), sink: None }
+        let plugin = job.node(node).plugin().map(|used| used.plugin.versioned(used.name)).unwrap_or_default();
+        Self { job, node, plugin, subtask, wake: Box::new(wake), sink: None }
     }
 
     pub(crate) fn for_sink(mut self, deliveries: Arc<Deliveries>, wake_operator: impl Fn() + Send + Sync + 'static) -> Self {
@@ -75,14 +78,14 @@ impl HostServices for InstanceHost {
         };
         let message = fields.remove("message").unwrap_or_default();
         let message = message.as_str().map_or_else(|| message.to_string(), str::to_owned);
-        let (job, operator, subtask) = (&self.job.options.job_id, &self.job.node(self.node).path, self.subtask);
+        let (job, operator, plugin, subtask) = (&self.job.options.job_id, &self.job.node(self.node).path, &self.plugin, self.subtask);
         let fields = if fields.is_empty() { String::new() } else { Value::Object(fields).to_string() };
         match level {
-            LogLevel::Error => tracing::error!(target: "standpipe::plugin", %job, %operator, subtask, %fields, "{message}"),
-            LogLevel::Warn => tracing::warn!(target: "standpipe::plugin", %job, %operator, subtask, %fields, "{message}"),
-            LogLevel::Info => tracing::info!(target: "standpipe::plugin", %job, %operator, subtask, %fields, "{message}"),
-            LogLevel::Debug => tracing::debug!(target: "standpipe::plugin", %job, %operator, subtask, %fields, "{message}"),
-            LogLevel::Trace => tracing::trace!(target: "standpipe::plugin", %job, %operator, subtask, %fields, "{message}"),
+            LogLevel::Error => tracing::error!(target: "standpipe::plugin", %job, %operator, %plugin, subtask, %fields, "{message}"),
+            LogLevel::Warn => tracing::warn!(target: "standpipe::plugin", %job, %operator, %plugin, subtask, %fields, "{message}"),
+            LogLevel::Info => tracing::info!(target: "standpipe::plugin", %job, %operator, %plugin, subtask, %fields, "{message}"),
+            LogLevel::Debug => tracing::debug!(target: "standpipe::plugin", %job, %operator, %plugin, subtask, %fields, "{message}"),
+            LogLevel::Trace => tracing::trace!(target: "standpipe::plugin", %job, %operator, %plugin, subtask, %fields, "{message}"),
         }
     }
 

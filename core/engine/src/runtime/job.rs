@@ -2,6 +2,7 @@
 //! hold it; [`JobControl`] is the host's end of it.
 
 use super::{
+    alignment::Alignments,
     calls::Calls,
     checkpoints::{
         CheckpointOptions, Checkpoints,
@@ -129,6 +130,7 @@ pub(crate) struct Job {
     pub(crate) peers: Option<Peers>,
     pub(crate) standstill: Standstill,
     pub(crate) starting: Starting,
+    pub(crate) alignments: Alignments,
     pub(crate) taps: Arc<Taps>,
     /// Source subtasks of this process that wait for room in their byte budget.
     throttled: Mutex<usize>,
@@ -156,6 +158,7 @@ impl Job {
         let (cancel_guard, cancel_signal) = bounded(0);
         let checkpoints = options.checkpoints.clone().map(Checkpoints::new);
         let starting = Starting::begin(&options);
+        let alignments = Alignments::new(&plan, &placement, process, peers.is_none());
         let start = checkpoints.as_ref().and_then(Checkpoints::before_first).unwrap_or(CheckpointId::NONE);
         Self {
             plan,
@@ -169,6 +172,7 @@ impl Job {
             peers,
             standstill: Standstill::default(),
             starting,
+            alignments,
             taps,
             throttled: Mutex::new(0),
             is_throttled: AtomicBool::new(false),

@@ -1,6 +1,7 @@
 //! A job in this process: [`run`] starts it, [`JobHandle`] is what the host holds of it. Around the engine workers (`worker`) it has a thread per source, sink and
 //! transform subtask (`reader`, `sink`, `task`), one per source that finds splits (`enumerator`) and one that ticks (`ticker`); all share `job`. `peers` talks with the other processes of the job.
 
+pub(crate) mod alignment;
 pub(crate) mod calls;
 pub(crate) mod checkpoints;
 mod enumerator;
@@ -21,20 +22,21 @@ mod ticker;
 mod worker;
 
 pub use checkpoints::{
-    CheckpointOptions, check_restore,
+    CheckpointOptions, check_restore, other_plugins,
     savepoint::{PendingSavepoint, SavepointError},
 };
 use error::Phase;
 pub use error::{Cause, ErrorClass, JobError};
 pub use job::{JobControl, JobState, RunOptions, Secrets};
 pub use metrics::{
-    CheckpointTotals, Counter, LastCheckpoint, Metrics, NodeMetrics, PastCheckpoint, Position, Role, Sample, SplitLag, Totals, Value,
+    CheckpointTotals, Counter, Drift, LastCheckpoint, Metrics, NodeMetrics, PastCheckpoint, Position, Role, Sample, SplitLag, Totals, Value,
 };
 
 pub use steps::Step;
 pub use tap::{Keep, Tap, TapError, Tapped};
 
 use crate::dataflow::build::Wiring;
+use alignment::Alignments;
 use checkpoints::{Readers, Restored};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use job::Job;
@@ -212,6 +214,7 @@ fn start(job: &Arc<Job>, wiring: Wiring, readers: &Senders) -> Result<impl FnOnc
     let no_thread = |error| engine_error(format!("cannot start a thread: {error}"));
     // From now on the other processes hear of a failure here.
     Peers::start(job, readers).map_err(no_thread)?;
+    Alignments::spawn(job).map_err(no_thread)?;
     restore(job)?;
     open_scratch(job)?;
     if let Some(peers) = &job.peers {

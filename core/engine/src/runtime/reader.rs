@@ -14,8 +14,8 @@ use super::{
 use crate::{dataflow::chunk::Origin, operator::Micros};
 use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
-use hashbrown::HashMap;
-use standpipe_loader::{CloseReason, PluginError, Polled, SourceReader, SplitPosition};
+use hashbrown::{HashMap, HashSet};
+use standpipe_loader::{CloseReason, Error, ErrorCode, PluginError, Polled, SourceReader, SplitPosition};
 use standpipe_pipeline::plan::{NodeId, Operator};
 use std::{
     sync::{
@@ -41,6 +41,8 @@ pub(crate) enum ReaderCommand {
     Revoke(Vec<String>),
     /// No split will ever be added.
     NoMoreSplits,
+    /// These splits are too far ahead in event time, and these are not any more.
+    Align { pause: Vec<Arc<str>>, resume: Vec<Arc<str>> },
     /// Something has changed: look.
     Wake,
     /// The checkpoint is durable with these positions, and sinks have committed it.
@@ -127,6 +129,8 @@ pub(crate) fn spawn(
             events,
             woken,
             splits: HashMap::new(),
+            paused: HashSet::new(),
+            cannot_pause: false,
             positions: HashMap::new(),
             more_splits: true,
             idle: false,
@@ -150,6 +154,10 @@ struct ReaderThread {
     woken: Arc<AtomicBool>,
     /// Splits that are being read.
     splits: HashMap<Arc<str>, Option<Arc<[u8]>>>,
+    /// Those of them that are not read for now. When that is all, the plugin is not called.
+    paused: HashSet<Arc<str>>,
+    /// The plugin has said that it cannot.
+    cannot_pause: bool,
     /// The position after the last row that was handed over, of every split ever read.
     positions: HashMap<Arc<str>, Arc<[u8]>>,
     more_splits: bool,
@@ -205,6 +213,14 @@ impl ReaderThread {
                 self.obey_next(reader, None)?;
                 continue;
             }
+            if Instant::now() >= lag_due {
+                lag_due = Instant::now() + LAG_INTERVAL;
+                self.report_lag(reader);
+            }
+            if self.paused.len() == self.splits.len() {
+                self.obey_next(reader, Some(lag_due.saturating_duration_since(Instant::now())))?;
+                continue;
+            }
             let (polled, took) = self.timer.watch("poll", || reader.poll(rows, bytes, wait));
             if polled.is_ok() {
                 self.retry.succeeded();
@@ -226,6 +242,7 @@ impl ReaderThread {
                 Ok(Polled::EndOfSplit(split)) => {
                     let split: Arc<str> = split.into();
                     self.splits.remove(&split);
+                    self.paused.remove(&split);
                     self.job.node_metrics(self.node).remove_lag(&split);
                     self.send(reader, ReaderEvent::EndOfSplit(split))?;
                 }
@@ -242,10 +259,6 @@ impl ReaderThread {
                     self.obey_next(reader, Some(wait))?;
                 }
             }
-            if Instant::now() >= lag_due {
-                lag_due = Instant::now() + LAG_INTERVAL;
-                self.report_lag(reader);
-            }
         }
     }
 
@@ -257,7 +270,7 @@ impl ReaderThread {
     /// Counts a batch without rows. True: all splits may have given one since the last row.
     fn all_are_empty(&mut self) -> bool {
         self.empty_batches += 1;
-        self.empty_batches >= self.splits.len()
+        self.empty_batches >= self.splits.len() - self.paused.len()
     }
 
     fn hand_over(
@@ -272,12 +285,18 @@ impl ReaderThread {
             tracing::warn!(job = %self.job.options.job_id, operator = %self.job.node(self.node).path, split, "rows of a split that is not assigned are dropped");
             return Ok(());
         };
+        if self.paused.contains(&split) {
+            return Err(reader.error(Error::data(format!("gives rows of the split {split:?}, which it was told to pause"))));
+        }
         // That there is nothing of one split is no news of the others.
         self.idle &= batch.num_rows() == 0;
         let upto: Arc<[u8]> = position.into();
         let origin = Arc::new(Origin { split: Arc::clone(&split), after, upto: Arc::clone(&upto) });
         if self.send(reader, ReaderEvent::Rows { batch, origin, watermark })? {
-            self.splits.insert(Arc::clone(&split), Some(Arc::clone(&upto)));
+            // While the queue was full it may have been taken away.
+            if let Some(after) = self.splits.get_mut(&split) {
+                *after = Some(Arc::clone(&upto));
+            }
             self.positions.insert(split, upto);
         }
         Ok(())
@@ -338,12 +357,17 @@ impl ReaderThread {
                     let gone: Vec<Arc<str>> = ours.iter().map(|s| s.as_str().into()).collect();
                     gone.iter().for_each(|split| {
                         drop(self.splits.remove(split));
+                        self.paused.remove(split);
                         self.job.node_metrics(self.node).remove_lag(split);
                     });
                     self.send(reader, ReaderEvent::Removed(gone))?;
                 }
             }
             ReaderCommand::NoMoreSplits => self.more_splits = false,
+            ReaderCommand::Align { pause, resume } => {
+                self.resume(reader, &resume)?;
+                self.pause(reader, pause)?;
+            }
             ReaderCommand::Wake => self.woken.store(false, SeqCst),
             ReaderCommand::Committed { checkpoint, positions } => self.commit(reader, checkpoint, &positions),
             ReaderCommand::Close { reason, commit } => self.close = Some((reason, commit)),
@@ -366,6 +390,44 @@ impl ReaderThread {
             self.timer.time("assign", || reader.assign(&splits))?;
         }
         self.send(reader, ReaderEvent::Assigned(told)).map(drop)
+    }
+
+    fn pause(&mut self, reader: &mut SourceReader, splits: Vec<Arc<str>>) -> Result<(), PluginError> {
+        // One that it has given up in the meantime needs none.
+        let ours: Vec<Arc<str>> = splits.into_iter().filter(|split| self.splits.contains_key(split)).collect();
+        if ours.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = ours.iter().map(|split| split.to_string()).collect();
+        self.paused.extend(ours);
+        self.read_others();
+        if !self.cannot_pause {
+            match self.timer.time("pause", || reader.pause(&names)) {
+                Err(error) if error.code == ErrorCode::UNSUPPORTED => self.cannot_pause = true,
+                paused => return paused,
+            }
+        }
+        if self.paused.len() == self.splits.len() {
+            return Ok(());
+        }
+        let job = Arc::clone(&self.job);
+        let path = &job.node(self.node).path;
+        let why = "a subtask reads several splits of it: write as much parallelism as it has splits, or no max_drift";
+        Err(reader.error(Error::unsupported(format!("cannot pause a split ({path}.event_time.max_drift) while {why}"))))
+    }
+
+    fn resume(&mut self, reader: &mut SourceReader, splits: &[Arc<str>]) -> Result<(), PluginError> {
+        let ours: Vec<String> = splits.iter().filter(|split| self.paused.remove(*split)).map(|split| split.to_string()).collect();
+        if ours.is_empty() {
+            return Ok(());
+        }
+        self.read_others();
+        if self.cannot_pause { Ok(()) } else { self.timer.time("resume", || reader.resume(&ours)) }
+    }
+
+    /// What was said of nothing being there was said of other splits than those that are read from now on.
+    const fn read_others(&mut self) {
+        (self.idle, self.empty_batches) = (false, 0);
     }
 
     /// After the end: nothing but what is durable and the job's end matters.

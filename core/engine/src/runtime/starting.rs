@@ -45,6 +45,7 @@ impl Starting {
             if count > 0 {
                 let span = begun.start.child("open").with("operator", node.path.as_str()).with("subtasks", node.parallelism);
                 let span = span.with("plugin", metrics.plugin.as_deref().unwrap_or_default());
+                let span = span.with("plugin_version", metrics.plugin_version.as_deref().unwrap_or_default());
                 begun.opening.insert(node.id, (count, span));
             }
         }

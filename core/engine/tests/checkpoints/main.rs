@@ -13,7 +13,7 @@ use arrow::{
 use serde_json::json;
 use standpipe_checkpoint::{Kind, Location, Manifest, Start, Store};
 use standpipe_engine::{CheckpointOptions, JobError, JobHandle, JobState, Outcome, RunOptions, SavepointError, run};
-use standpipe_pipeline::plan::{DiskState, Plan, StateBackend};
+use standpipe_pipeline::plan::{Alignment, DiskState, Plan, StateBackend};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -122,9 +122,11 @@ fn merge(into: &mut serde_json::Value, more: serde_json::Value) {
 /// Two sources, of which one ends early and one never, though it falls silent; their union, its windows, late rows; counts of one of them by timers of both kinds; sinks that commit and one that does not.
 fn everything(name: &str, random: &mut Random) -> Plan {
     let mut plan = Builder::new();
+    // Now and then the two wait for each other, by less than a batch.
+    plan.alignment = (random.below(2) == 0).then(|| Alignment { max_drift: Duration::from_millis(5), group: Some("both".to_owned()) });
     let mut parallelism = || 1 + random.below(3) as u32;
     let numbers = |more| {
-        let mut numbers = json!({"keys": KEYS, "rate": 15_000, "batch": 97});
+        let mut numbers = json!({"keys": KEYS, "rate": 15_000, "batch": 97, "pauses": true});
         merge(&mut numbers, more);
         config(name, numbers)
     };

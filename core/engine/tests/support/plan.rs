@@ -11,8 +11,8 @@ use datafusion_physical_expr::{
 use serde_json::{Value, json};
 use standpipe_loader::{Catalogue, NodeInput, wire};
 use standpipe_pipeline::plan::{
-    Chain, ChangeMode, Edge, EventTime, Exchange, FilterNode, JobSettings, Node, NodeId, Operator, Output, Plan, PlanHash, SinkNode,
-    SourceNode, StateBackend, TransformNode, WindowAggregate, WindowAssigner, WindowNode,
+    Alignment, Chain, ChangeMode, Edge, EventTime, Exchange, FilterNode, JobSettings, Node, NodeId, Operator, Output, Plan, PlanHash,
+    SinkNode, SourceNode, StateBackend, TransformNode, WindowAggregate, WindowAssigner, WindowNode,
 };
 use standpipe_sdk::export::Kind;
 use std::{sync::Arc, time::Duration};
@@ -35,6 +35,7 @@ pub fn catalogue() -> Catalogue {
 pub struct Builder {
     pub settings: JobSettings,
     pub idle_timeout: Duration,
+    pub alignment: Option<Alignment>,
     pub state: StateBackend,
     nodes: Vec<Node>,
     edges: Vec<Edge>,
@@ -49,7 +50,14 @@ impl Builder {
             in_flight_bytes: 16 << 20,
             flush_interval: Duration::from_millis(10),
         };
-        Self { settings, idle_timeout: Duration::from_secs(10), state: StateBackend::Memory, nodes: Vec::new(), edges: Vec::new() }
+        Self {
+            settings,
+            idle_timeout: Duration::from_secs(10),
+            alignment: None,
+            state: StateBackend::Memory,
+            nodes: Vec::new(),
+            edges: Vec::new(),
+        }
     }
 
     fn node(&mut self, section: &str, name: &str, parallelism: u32, operator: Operator, outputs: Vec<(&str, SchemaRef)>) -> NodeId {
@@ -85,7 +93,8 @@ impl Builder {
         let kind = catalogue().source("numbers").unwrap();
         let validation = kind.validate(name, &config).unwrap();
         let schema = Arc::clone(&validation.schema);
-        let event_time = EventTime { column: 1, out_of_orderness: Duration::from_millis(5), idle_timeout: self.idle_timeout };
+        let (idle_timeout, alignment) = (self.idle_timeout, self.alignment.clone());
+        let event_time = EventTime { column: 1, out_of_orderness: Duration::from_millis(5), idle_timeout, alignment };
         let source = SourceNode { kind, config, validation, decode: None, event_time: Some(event_time) };
         (self.node("sources", name, parallelism, Operator::Source(source), vec![("main", schema)]), 0)
     }

@@ -255,6 +255,11 @@ static StandpipeStatus restore(void *instance, struct StandpipeSlice snapshot, s
 
 /* ---- transform/1 ---- */
 
+/* What a version of the plugin may do otherwise. */
+#ifndef FACTOR
+#define FACTOR -1
+#endif
+
 static StandpipeStatus process(void *instance, uint32_t input, struct StandpipeBatch *batch, const struct StandpipeKeyContext *keys,
                                uint64_t token, struct StandpipeError *error) {
   struct instance *this = instance;
@@ -263,7 +268,7 @@ static StandpipeStatus process(void *instance, uint32_t input, struct StandpipeB
   const int64_t *values = numbers(&batch->data.array, &length);
   int64_t *negated = malloc((size_t)length * sizeof *negated + 1);
   (void)input, (void)keys;
-  for (int64_t i = 0; i < length; i++) negated[i] = -values[i];
+  for (int64_t i = 0; i < length; i++) negated[i] = FACTOR * values[i];
   batch->data.array.release(&batch->data.array);
   make_batch(&out, length, negated);
   return this->host->emit(this->host->ctx, 0, &out, token, error);

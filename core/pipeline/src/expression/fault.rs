@@ -87,6 +87,9 @@ fn plan(message: &str, functions: &Functions) -> Fault {
     let message = message.split_once("user-defined coercion failed with: ").map_or(message.clone(), |(_, of_plugin)| reason(of_plugin));
     let rest = message.as_str();
     if let Some(name) = rest.strip_prefix("Invalid function '").and_then(|rest| rest.split('\'').next()) {
+        if let Some(why) = functions.refusal(name) {
+            return Fault::new(format!("{name}(): {why}"));
+        }
         let end = suggest::closest(name, functions.names()).map(|best| format!(", did you mean {best:?}?")).unwrap_or_default();
         return Fault { unknown: Some(name.to_owned()), ..Fault::new(format!("unknown function {name:?}{end}")) };
     }

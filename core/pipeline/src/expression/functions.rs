@@ -22,6 +22,8 @@ pub(crate) struct Functions {
     scalars: HashMap<String, Arc<ScalarUDF>>,
     aggregates: HashMap<String, Arc<AggregateUDF>>,
     plugins: BTreeMap<String, PluginFunction>,
+    /// Those that are there and cannot be called, and why.
+    refused: BTreeMap<String, String>,
     called: Mutex<BTreeSet<String>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
     options: ConfigOptions,
@@ -61,7 +63,25 @@ impl Functions {
             // The first of a name counts, as everywhere.
             named.entry(function.name.clone()).or_insert(function);
         }
-        Self { scalars, aggregates, plugins: named, called: Mutex::default(), planners, options: ConfigOptions::default() }
+        Self {
+            scalars,
+            aggregates,
+            plugins: named,
+            refused: BTreeMap::new(),
+            called: Mutex::default(),
+            planners,
+            options: ConfigOptions::default(),
+        }
+    }
+
+    /// Says of these why they cannot be called.
+    pub(crate) fn refuse(&mut self, refused: BTreeMap<String, String>) {
+        self.refused = refused;
+    }
+
+    /// Why a function that there is cannot be called.
+    pub(crate) fn refusal(&self, name: &str) -> Option<&str> {
+        self.refused.get(name).map(String::as_str)
     }
 
     /// Whether there is a function of that name that is no plugin's.

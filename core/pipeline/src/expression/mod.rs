@@ -33,7 +33,10 @@ use datafusion_sql::{
     planner::{ParserOptions, PlannerContext, SqlToRel},
 };
 use functions::Functions;
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 /// The compiler of expressions; made once per plan.
 pub(crate) struct Expressions {
@@ -79,6 +82,12 @@ impl Expressions {
     /// DataFusion's functions, and these of plugins; of two with one name DataFusion's is taken.
     pub(crate) fn new(plugins: Vec<PluginFunction>) -> Self {
         Self { functions: Functions::new(plugins) }
+    }
+
+    /// With those that are there and cannot be called, by name, and why.
+    pub(crate) fn refusing(mut self, refused: BTreeMap<String, String>) -> Self {
+        self.functions.refuse(refused);
+        self
     }
 
     /// Whether there is a function of that name that is no plugin's.

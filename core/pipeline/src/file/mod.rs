@@ -24,8 +24,9 @@ use crate::{
     text::Text,
     yaml,
 };
+use standpipe_loader::Reference;
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -148,6 +149,30 @@ impl PipelineFile {
     #[must_use]
     pub fn plugin_paths(&self) -> Vec<PathBuf> {
         self.plugins.iter().filter(|plugin| !plugin.secret).map(|plugin| PathBuf::from(&plugin.value)).collect()
+    }
+
+    /// The plugin files that nodes and functions name where they are used, `./libmine.so#kafka`, each with the place and path of the first key that does.
+    #[must_use]
+    pub fn plugin_files(&self) -> BTreeMap<PathBuf, String> {
+        let mut files = BTreeMap::new();
+        for (text, key) in self.kind_references().into_iter().filter(|(text, _)| !text.secret) {
+            if let Ok(Reference { file: Some(file), .. }) = Reference::parse(&text.value) {
+                files.entry(file).or_insert_with(|| format!("{}: {key}", self.report.place(text.span)));
+            }
+        }
+        files
+    }
+
+    /// Every text that names a kind of a plugin, and its key.
+    fn kind_references(&self) -> Vec<(&Text, String)> {
+        let sources = self.sources.iter().map(|block| (&block.connector, format!("{}.connector", block.name.path)));
+        let transforms = self.transforms.iter().filter_map(|block| match &block.verb.value {
+            Verb::Transform { kind, .. } => Some((kind, format!("{}.transform", block.name.path))),
+            _ => None,
+        });
+        let sinks = self.sinks.iter().map(|block| (&block.connector, format!("{}.connector", block.name.path)));
+        let functions = self.functions.iter().map(|block| (&block.function, format!("{}.function", block.name.path)));
+        sources.chain(transforms).chain(sinks).chain(functions).collect()
     }
 }
 

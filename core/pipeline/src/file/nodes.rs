@@ -21,7 +21,7 @@ pub(crate) const SINK_KEYS: [&str; 6] = ["input", "connector", "with", "format",
 pub(crate) const FORMAT_KEYS: [&str; 7] = ["type", "on_error", "on_null", "delimiter", "quote", "null_text", "header"];
 /// Of a sink, of all formats.
 pub(crate) const SINK_FORMAT_KEYS: [&str; 6] = ["type", "delimiter", "quote", "null_text", "header", "compression"];
-pub(crate) const EVENT_TIME_KEYS: [&str; 3] = ["column", "out_of_orderness", "idle_timeout"];
+pub(crate) const EVENT_TIME_KEYS: [&str; 5] = ["column", "out_of_orderness", "idle_timeout", "max_drift", "alignment_group"];
 pub(crate) const COLUMN_KEYS: [&str; 2] = ["type", "nullable"];
 
 /// A split without data holds the watermark no longer than this, unless `idle_timeout` says otherwise.
@@ -96,6 +96,14 @@ pub(crate) struct EventTimeBlock {
     pub(crate) column: Text,
     pub(crate) out_of_orderness: Duration,
     pub(crate) idle_timeout: Duration,
+    pub(crate) alignment: Option<AlignmentBlock>,
+}
+
+/// `max_drift:` and `alignment_group:`.
+#[derive(Debug)]
+pub(crate) struct AlignmentBlock {
+    pub(crate) max_drift: Duration,
+    pub(crate) group: Option<Text>,
 }
 
 #[derive(Debug)]
@@ -340,5 +348,32 @@ fn event_time(item: Item<'_>) -> Option<EventTimeBlock> {
     let column = section.required("column").and_then(|item| item.text());
     let duration = |key: &str, default: Duration| Some(section.optional(key, |item| item.duration())?.map_or(default, |at| at.value));
     let (out_of_orderness, idle_timeout) = (duration("out_of_orderness", Duration::ZERO), duration("idle_timeout", IDLE_TIMEOUT));
-    Some(EventTimeBlock { column: column?, out_of_orderness: out_of_orderness?, idle_timeout: idle_timeout? })
+    let alignment = alignment(&section);
+    Some(EventTimeBlock { column: column?, out_of_orderness: out_of_orderness?, idle_timeout: idle_timeout?, alignment: alignment? })
+}
+
+/// How far splits may be ahead of others. The inner `None`: as far as they like.
+fn alignment(section: &Section<'_>) -> Option<Option<AlignmentBlock>> {
+    let max_drift = section.optional("max_drift", |item| {
+        let at = item.duration()?;
+        if at.value.is_zero() {
+            item.error("is 0s, which would hold all splits back but the last; write how far one may be ahead of the others, such as 30s");
+            return None;
+        }
+        Some(at.value)
+    });
+    let group = section.optional("alignment_group", |item| {
+        let name = item.text()?;
+        if name.value.is_empty() {
+            item.error("is empty; write one name at all sources that wait for each other");
+            return None;
+        }
+        if section.get("max_drift").is_none() {
+            item.error("needs \"max_drift\": how far this source may be ahead of the others of its group");
+            return None;
+        }
+        Some(name)
+    });
+    let (max_drift, group) = (max_drift?, group?);
+    Some(max_drift.map(|max_drift| AlignmentBlock { max_drift, group }))
 }

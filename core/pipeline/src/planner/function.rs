@@ -6,19 +6,36 @@ use crate::{
     plan::{FunctionKind, PluginFunction},
 };
 use serde_json::{Map, Value};
+use standpipe_loader::NoKind;
+use std::collections::BTreeMap;
 
 impl Planner<'_> {
-    /// All of them. One that is wrong is in the report.
-    pub(super) fn functions(&self) -> Vec<PluginFunction> {
+    /// All of them, and by name why one that is there cannot be called. One of `functions:` that is wrong is in the report.
+    pub(super) fn functions(&self) -> (Vec<PluginFunction>, BTreeMap<String, String>) {
         let mut found: Vec<PluginFunction> = self.file.functions.iter().filter_map(|block| self.function(block)).collect();
-        let scalars = self.catalogue.scalars().values().cloned().map(FunctionKind::Scalar);
-        let aggregates = self.catalogue.aggregates().values().cloned().map(FunctionKind::Aggregate);
-        for kind in scalars.chain(aggregates) {
-            if self.file.functions.iter().all(|block| block.name.name != kind.name()) {
-                found.push(PluginFunction { name: kind.name().to_owned(), kind, config: Value::Object(Map::new()) });
+        let mut refused = BTreeMap::new();
+        let scalars = self.catalogue.names("scalar").map(|name| (name, self.catalogue.scalar(name).map(FunctionKind::Scalar)));
+        let aggregates = self.catalogue.names("aggregate").map(|name| (name, self.catalogue.aggregate(name).map(FunctionKind::Aggregate)));
+        for (name, kind) in scalars.chain(aggregates) {
+            if self.file.functions.iter().any(|block| block.name.name == *name) {
+                continue;
+            }
+            match kind {
+                Ok(kind) => found.push(PluginFunction { name: name.clone(), kind, config: Value::Object(Map::new()) }),
+                Err(why) => _ = refused.insert(name.clone(), why.to_string()),
             }
         }
-        found
+        (found, refused)
+    }
+
+    /// The function that is named, scalar before aggregate.
+    fn function_kind(&self, reference: &str) -> Result<FunctionKind, NoKind> {
+        let scalar = self.catalogue.scalar(reference).map(FunctionKind::Scalar);
+        let aggregate = || match self.catalogue.aggregate(reference).map(FunctionKind::Aggregate) {
+            Err(problem) if problem.is_unknown() => Err(self.catalogue.no_function(reference)),
+            found => found,
+        };
+        scalar.or_else(|problem| if problem.is_unknown() { aggregate() } else { Err(problem) })
     }
 
     fn function(&self, block: &FunctionBlock) -> Option<PluginFunction> {
@@ -27,9 +44,7 @@ impl Planner<'_> {
             self.report.error(name.span, &name.path, format!("there is a function {:?} already; give this one another name", name.name));
             return None;
         }
-        let scalar = self.catalogue.scalars().get(&wanted.value).cloned().map(FunctionKind::Scalar);
-        let kind = scalar.or_else(|| self.catalogue.aggregates().get(&wanted.value).cloned().map(FunctionKind::Aggregate));
-        let kind = self.kind(kind.ok_or_else(|| self.catalogue.no_function(&wanted.value)), wanted, &format!("{}.function", name.path))?;
+        let kind = self.kind(self.function_kind(&wanted.value), wanted, &format!("{}.function", name.path))?;
         let config = self.configuration(&block.with, name, kind.config_schema())?;
         if let Some(reference) = reference(&config) {
             let message = format!(

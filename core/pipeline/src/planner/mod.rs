@@ -62,11 +62,13 @@ impl PipelineFile {
             let span = self.parallelism.as_ref().map_or(Span::default(), |at| at.span);
             planner.too_many(parallelism, span, "parallelism");
         }
-        planner.expressions = Expressions::new(planner.functions());
+        let (functions, refused) = planner.functions();
+        planner.expressions = Expressions::new(functions).refusing(refused);
         for block in resolve::in_order(self, &report) {
             planner.block(block);
         }
         planner.refuse_unread_dead_letters();
+        planner.warn_of_lone_groups();
         report.check()?;
         self.warn_of_repetition(&report);
         let plan = planner.assemble();

@@ -10,17 +10,19 @@ use crate::{
 };
 use arrow_schema::DataType;
 use serde_json::Value;
-use standpipe_loader::{ErrorCode, PluginError, UnknownKind};
+use standpipe_loader::{ErrorCode, NoKind, PluginError, UnknownKind};
 use standpipe_sdk::wire::{Problem, TypeClass, ValidationDetails};
 
 impl Planner<'_> {
     /// A kind of the catalogue, or a report of what there is.
-    pub(super) fn kind<K>(&self, found: Result<K, UnknownKind>, wanted: &Text, path: &str) -> Option<K> {
-        let shown = |unknown: UnknownKind| match wanted.secret {
-            true => UnknownKind { name: wanted.written.clone(), suggestion: None, ..unknown },
-            false => unknown,
+    pub(super) fn kind<K>(&self, found: Result<K, NoKind>, wanted: &Text, path: &str) -> Option<K> {
+        let shown = |problem: NoKind| match problem {
+            problem if !wanted.secret => problem.to_string(),
+            NoKind::Unknown(unknown) => UnknownKind { name: wanted.written.clone(), suggestion: None, ..unknown }.to_string(),
+            _ if wanted.value.contains('#') => format!("{wanted:?}: a reference cannot be in the path of a plugin"),
+            _ => format!("{wanted:?} stands for nothing that is found"),
         };
-        found.map_err(|unknown| self.report.error(wanted.span, path, shown(unknown).to_string())).ok()
+        found.map_err(|problem| self.report.error(wanted.span, path, shown(problem))).ok()
     }
 
     /// Checks `with:` against the kind's schema and gives it as JSON. References are resolved where the schema takes no text: there they are settings.

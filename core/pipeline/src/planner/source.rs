@@ -8,7 +8,9 @@ use super::{
 use crate::{
     diagnostic::{At, Span},
     file::SourceBlock,
-    plan::{DecodeStep, EventTime, Operator, SourceNode},
+    plan::{Alignment, DecodeStep, EventTime, Operator, SourceNode},
+    suggest,
+    text::Text,
 };
 use arrow_schema::{DataType, Field, Schema};
 use standpipe_formats::{FormatError, FormatKind, FormatSpec};
@@ -136,7 +138,25 @@ impl Planner<'_> {
             self.report.error(wanted.span, &path, format!("the event time must be a timestamp, the column {wanted:?} is {found}"));
             return None;
         }
-        Some(Some(EventTime { column, out_of_orderness: time.out_of_orderness, idle_timeout: time.idle_timeout }))
+        let alignment = time.alignment.as_ref();
+        let group = |name: &Text| name.value.clone();
+        let alignment = alignment.map(|align| Alignment { max_drift: align.max_drift, group: align.group.as_ref().map(group) });
+        Some(Some(EventTime { column, out_of_orderness: time.out_of_orderness, idle_timeout: time.idle_timeout, alignment }))
+    }
+
+    /// A source that is alone in its group waits for nobody: most likely its name is misspelt.
+    pub(super) fn warn_of_lone_groups(&self) {
+        let group = |source: &'_ SourceBlock| source.event_time.as_ref()?.alignment.as_ref()?.group.clone();
+        let groups: Vec<(&SourceBlock, Text)> = self.file.sources.iter().filter_map(|source| Some((source, group(source)?))).collect();
+        for (i, (source, name)) in groups.iter().enumerate() {
+            let others = groups.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, (_, other))| other.value.as_str());
+            if others.clone().any(|other| other == name.value) {
+                continue;
+            }
+            let meant = suggest::closest(&name.value, others).map_or(String::new(), |other| format!(", did you mean {other:?}?"));
+            let message = format!("no other source is in the group {name:?}{meant}");
+            self.report.warn(name.span, &format!("{}.event_time.alignment_group", source.name.path), message);
+        }
     }
 
     /// `on_error: dead-letter` with nobody to read the letters would lose them.

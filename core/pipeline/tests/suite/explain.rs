@@ -16,6 +16,34 @@ fn example(name: &str) -> String {
 }
 
 #[test]
+fn how_far_splits_may_be_ahead_and_of_whom() {
+    let with = |more: &str| DESIGN.replacen("idle_timeout: 10s", &format!("idle_timeout: 10s, {more}"), 1);
+    let explained = |more: &str| explained(&good(&with(more)));
+    let time = "  event time ts, 2s out of order, idle after 10s\n";
+    assert!(explained("max_drift: 90s").contains(&format!("{time}  at most 1m30s ahead of its slowest split\n")));
+    let text = with("max_drift: 90s, alignment_group: all");
+    assert!(explained_with_warnings(&text).0.contains(&format!("{time}  at most 1m30s ahead of the slowest split of the group all\n")));
+    assert!(
+        explained_with_warnings(&text).1.contains(
+            &"pipeline.yaml:15:97: sources.readings.event_time.alignment_group: no other source is in the group \"all\"".to_owned()
+        )
+    );
+    // A second source that is in the group, and one that is nearly.
+    let second = |group: &str| {
+        let source = "  more: {connector: lines, with: {path: x}, format: json, schema: {ts: timestamp_ms}, event_time: {column: ts, max_drift: 1s, alignment_group: GROUP}}\n\ntransforms:\n";
+        text.replacen("transforms:\n", &source.replace("GROUP", group), 1)
+    };
+    assert!(!explained_with_warnings(&second("all")).1.iter().any(|warning| warning.contains("alignment_group")));
+    let warnings = explained_with_warnings(&second("alle")).1;
+    assert_eq!(warnings.iter().filter(|warning| warning.contains(", did you mean \"all")).count(), 2, "{warnings:?}");
+}
+
+fn explained_with_warnings(text: &str) -> (String, Vec<String>) {
+    let planned = plan(text).unwrap_or_else(|found| panic!("{found}"));
+    (explained(&planned.plan), planned.warnings.iter().map(ToString::to_string).collect())
+}
+
+#[test]
 fn a_bounded_word_count() {
     assert_eq!(
         example("word-count"),

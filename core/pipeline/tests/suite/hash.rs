@@ -28,6 +28,8 @@ fn what_changes_the_result_changes_the_hash() {
         ("host: string, metric: string", "metric: string, host: string"),
         ("out_of_orderness: 2s", "out_of_orderness: 3s"),
         ("idle_timeout: 10s", "idle_timeout: 11s"),
+        ("idle_timeout: 10s", "idle_timeout: 10s, max_drift: 1m"),
+        ("idle_timeout: 10s", "idle_timeout: 10s, max_drift: 1m, alignment_group: all"),
         ("input: readings\n    key_by: [host, metric]", "input: hot\n    key_by: [host, metric]"),
         ("key_by: [host, metric]", "key_by: [metric, host]"),
         ("tumbling: 10s", "tumbling: 11s"),

@@ -4,7 +4,7 @@ use super::{
     HostServices, InstanceContext, Origin, PluginError,
     instance::{Instance, slices},
 };
-use crate::{CloseReason, convert, wire};
+use crate::{CloseReason, Error, convert, wire};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use serde_json::Value;
@@ -129,10 +129,16 @@ impl SourceReader {
         }
     }
 
-    /// Reads no more of these splits until `resume`.
+    /// What is wrong with what the plugin has said or done, as an error of its own would be told.
+    #[must_use]
+    pub fn error(&self, error: Error) -> PluginError {
+        self.instance.failure(error)
+    }
+
+    /// Reads no more of these splits until `resume`, and of the others as before.
     ///
     /// # Errors
-    /// As the plugin says.
+    /// As the plugin says; `UNSUPPORTED` where it can read its splits only as they come.
     pub fn pause(&mut self, splits: &[String]) -> Result<(), PluginError> {
         let ids = slices(splits);
         self.instance.done(|this, error| unsafe { (self.table.pause)(this, ids.as_ptr(), ids.len(), error) })

@@ -69,7 +69,7 @@ impl Groups for Sums {
 fn fold() -> Box<dyn Accumulator> {
     let catalogue = Catalogue::linked("test", &[Kind::aggregate::<Adding>()]);
     let fields: Vec<Arc<Field>> = ["a", "b"].map(|name| Arc::new(Field::new(name, DataType::Int64, true))).into();
-    new(&catalogue.aggregates()["adding"].bind(&serde_json::json!({}), &fields).unwrap()).unwrap()
+    new(&catalogue.aggregate("adding").unwrap().bind(&serde_json::json!({}), &fields).unwrap()).unwrap()
 }
 
 fn numbers(numbers: &[i64]) -> ArrayRef {

@@ -1,7 +1,7 @@
 //! The coordinator's thread: it tells the decisions of [`Coordinator`] what happens, and does what they say. One per job; where a job has several processes, in the first.
 
 use super::{
-    Checkpoints, Message, Report,
+    Checkpoints, Message, Report, plugins,
     restore::operator_name,
     savepoint::{Reply, SavepointError, When},
     spans::{About, Collecting},
@@ -24,7 +24,7 @@ use crate::{
 };
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 use standpipe_checkpoint::{
-    CheckpointError, FileRef, Kind, Manifest, NodeState,
+    CheckpointError, FileRef, Kind, Manifest, NodeState, PluginUsed,
     coordinator::{Action, Coordinator, Event, Micros, Part, Reason, Settings},
     manifest::FORMAT,
 };
@@ -114,6 +114,8 @@ struct Thread<'a> {
     /// Since when a last checkpoint has failed that a stop waits for.
     stopping: Option<Instant>,
     over: bool,
+    /// For manifests.
+    plugins: BTreeMap<String, PluginUsed>,
 }
 
 impl<'a> Thread<'a> {
@@ -138,6 +140,7 @@ impl<'a> Thread<'a> {
             wanted: Vec::new(),
             stopping: None,
             over: false,
+            plugins: plugins::used(&job.plan),
         }
     }
 
@@ -450,6 +453,7 @@ impl<'a> Thread<'a> {
             took_micros: micros(collected.begun.elapsed()),
             plan: format!("{:016x}", plan.hash.0),
             max_parallelism: plan.settings.max_parallelism,
+            plugins: self.plugins.clone(),
             nodes,
         };
         drop(self.writer.send(Work::Manifest(Box::new(manifest))));

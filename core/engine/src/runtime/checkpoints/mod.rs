@@ -6,6 +6,7 @@
 //! whoever has state reports it when its input frontier has passed what is before n (`dataflow::align`).
 
 mod coordinate;
+mod plugins;
 pub(crate) mod relay;
 mod restore;
 pub(crate) mod savepoint;
@@ -14,6 +15,7 @@ pub(crate) mod splits;
 mod write;
 
 pub(crate) use coordinate::{Readers, commits, spawn};
+pub use plugins::other_plugins;
 pub(crate) use restore::Restored;
 pub use restore::check_restore;
 

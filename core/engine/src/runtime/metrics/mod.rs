@@ -5,7 +5,7 @@ mod checkpoints;
 mod node;
 
 pub use checkpoints::{CheckpointTotals, LastCheckpoint, PastCheckpoint};
-pub use node::{Counter, NodeMetrics, Position, SplitLag};
+pub use node::{Counter, Drift, NodeMetrics, Position, SplitLag};
 
 use parking_lot::{Mutex, RwLock};
 use standpipe_loader::MetricKind;
@@ -124,13 +124,11 @@ impl Metrics {
             Operator::Sink(_) => Role::Sink,
             _ => Role::Transform,
         };
-        let plugin = |node: &Node| match &node.operator {
-            Operator::Source(source) => Some(source.kind.name().to_owned()),
-            Operator::Transform(transform) => Some(transform.kind.name().to_owned()),
-            Operator::Sink(sink) => Some(sink.kind.name().to_owned()),
-            _ => None,
+        let node = |node: &Node| {
+            let used = node.plugin();
+            let plugin = used.as_ref().map(|used| (used.name, used.plugin.version.as_str()));
+            NodeMetrics::new(&node.path, role(node), plugin, node.parallelism)
         };
-        let node = |node: &Node| NodeMetrics::new(&node.path, role(node), plugin(node).as_deref(), node.parallelism);
         let nodes = plan.nodes.iter().map(node).collect();
         Self { nodes, checkpoints: Mutex::default(), registered: RwLock::default(), elsewhere: Mutex::default() }
     }

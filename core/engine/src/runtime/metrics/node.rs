@@ -56,6 +56,8 @@ pub struct NodeMetrics {
     pub role: Role,
     /// The kind of the plugin whose code it runs: `kafka`.
     pub plugin: Option<String>,
+    /// The version of that plugin.
+    pub plugin_version: Option<String>,
     /// How many there are of it.
     pub parallelism: u32,
     /// Rows taken. For a source: read.
@@ -82,6 +84,7 @@ pub struct NodeMetrics {
     pub standstills: Counter,
     waits: Mutex<BTreeMap<u32, Waits>>,
     event_time: Mutex<BTreeMap<u32, Position>>,
+    drift: Mutex<BTreeMap<u32, Drift>>,
     lag: Mutex<BTreeMap<String, SplitLag>>,
     degraded: Mutex<Option<String>>,
     /// By process, where it is another one.
@@ -108,6 +111,15 @@ pub struct Position {
     pub holder: Option<Arc<str>>,
 }
 
+/// How a subtask of an aligned source stands (`max_drift:`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Drift {
+    /// Splits that are paused.
+    pub paused: u64,
+    /// By how much event time in its furthest split is ahead of what the group has reached, microseconds; 0 where one of the two is not known.
+    pub ahead: Micros,
+}
+
 /// How far behind a source is in a split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitLag {
@@ -118,12 +130,14 @@ pub struct SplitLag {
 }
 
 impl NodeMetrics {
-    pub(super) fn new(path: &str, role: Role, plugin: Option<&str>, parallelism: u32) -> Self {
+    /// Of the plugin the kind and the version.
+    pub(super) fn new(path: &str, role: Role, plugin: Option<(&str, &str)>, parallelism: u32) -> Self {
         let counter = || Counter::of(parallelism);
         Self {
             path: path.to_owned(),
             role,
-            plugin: plugin.map(str::to_owned),
+            plugin: plugin.map(|(kind, _)| kind.to_owned()),
+            plugin_version: plugin.map(|(_, version)| version.to_owned()),
             parallelism,
             rows_in: counter(),
             bytes_in: counter(),
@@ -180,6 +194,16 @@ impl NodeMetrics {
         self.waits.lock().insert(subtask, Waits { ended, since: None });
     }
 
+    /// How the subtasks of an aligned source stand.
+    #[must_use]
+    pub fn drift(&self) -> BTreeMap<u32, Drift> {
+        self.drift.lock().clone()
+    }
+
+    pub(crate) fn set_drift(&self, subtask: u32, drift: Drift) {
+        self.drift.lock().insert(subtask, drift);
+    }
+
     /// How far behind it is, by split.
     #[must_use]
     pub fn lag(&self) -> BTreeMap<String, SplitLag> {
@@ -231,7 +255,7 @@ mod tests {
 
     #[test]
     fn each_subtask_counts_for_itself_and_one_that_there_is_not_counts_nothing() {
-        let node = NodeMetrics::new("sources.a", Role::Source, Some("kafka"), 3);
+        let node = NodeMetrics::new("sources.a", Role::Source, Some(("kafka", "1.2.3")), 3);
         node.rows_in.add(0, 5);
         node.rows_in.add(2, 7);
         node.rows_in.add(3, 100);

@@ -28,6 +28,7 @@ impl Peers {
         match frame {
             Frame::Time(time) => self.follow(job, from, time),
             Frame::Throttled(is) => self.waits(from.process, is),
+            Frame::Aligned { group, time } => job.alignments.hear(from.process, group, time),
             Frame::Opened => job.opened(),
             Frame::Numbers(numbers) => numbers.add(&mut from.numbers.lock(), from.process, &job.metrics),
             Frame::Positions { checkpoint, node, subtask, positions } => {
@@ -58,6 +59,7 @@ impl Peers {
             Frame::Time(time) => _ = job.ticker.follow(time),
             Frame::Beat(explained) => self.explained.store(explained, SeqCst),
             Frame::Throttled(is) => self.waiting_elsewhere.store(is, SeqCst),
+            Frame::Aligned { group, time } => job.alignments.reached(group, time),
             Frame::Reader { node, subtask, command } => {
                 if let Some(reader) = self.readers.lock().get(&node).and_then(|subtasks| subtasks.get(subtask as usize)) {
                     // One that has ended does not want it.

@@ -188,6 +188,11 @@ impl Peers {
         &self.begun
     }
 
+    /// Disconnected when all has been said.
+    pub(crate) const fn closed(&self) -> &Receiver<()> {
+        &self.closed
+    }
+
     /// Tells the first process, from another one.
     pub(crate) fn tell_first(&self, frame: Frame) {
         if let Some(first) = self.others.first().filter(|_| !self.is_first()) {
@@ -366,7 +371,7 @@ impl Peers {
 }
 
 /// Starts a thread of the talk, which outlives those of the job's plugins; its panic ends the job.
-fn spawn(job: &Arc<Job>, name: &'static str, body: impl FnOnce(&Arc<Job>, &Peers) + Send + 'static) -> std::io::Result<()> {
+pub(super) fn spawn(job: &Arc<Job>, name: &'static str, body: impl FnOnce(&Arc<Job>, &Peers) + Send + 'static) -> std::io::Result<()> {
     let job = Arc::clone(job);
     let run = move || {
         let Some(peers) = &job.peers else { return };

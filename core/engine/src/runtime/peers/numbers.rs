@@ -3,7 +3,7 @@
 
 use crate::runtime::{
     calls::nanos,
-    metrics::{Metrics, NodeMetrics, Position, Sample, SplitLag, Value},
+    metrics::{Drift, Metrics, NodeMetrics, Position, Sample, SplitLag, Value},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed, time::Duration};
@@ -56,6 +56,8 @@ struct NodeNumbers {
     backpressure_nanos: BTreeMap<u32, u64>,
     /// By subtask.
     event_time: BTreeMap<u32, (i64, bool, Option<String>)>,
+    /// By subtask.
+    drift: BTreeMap<u32, Drift>,
     lag: BTreeMap<String, SplitLag>,
     degraded: Option<String>,
 }
@@ -76,6 +78,7 @@ impl Numbers {
             in_flight_bytes: node.in_flight_bytes.load(Relaxed),
             backpressure_nanos: node.backpressure().into_iter().map(|(subtask, waited)| (subtask, nanos(waited))).collect(),
             event_time: node.positions().into_iter().map(time).collect(),
+            drift: node.drift(),
             lag: node.lag(),
             degraded: node.degraded(),
         };
@@ -100,6 +103,7 @@ impl Numbers {
             for (subtask, (time, idle, holder)) in &now.event_time {
                 node.set_event_time(*subtask, *time, *idle, holder.as_deref().map(Into::into));
             }
+            now.drift.iter().for_each(|(subtask, drift)| node.set_drift(*subtask, *drift));
             for (subtask, waited) in &now.backpressure_nanos {
                 node.set_backpressure(*subtask, Duration::from_nanos(*waited));
             }
@@ -139,11 +143,13 @@ mod tests {
         theirs.nodes()[0].set_waiting(2, true);
         theirs.nodes()[0].set_waiting(2, false);
         theirs.nodes()[0].set_event_time(3, 77, false, Some("a".into()));
+        theirs.nodes()[0].set_drift(3, Drift { paused: 2, ahead: 5 });
         theirs.update(gauge, f64::NAN);
         tell(&theirs);
         let [first, second] = ours.nodes() else { panic!("two nodes") };
         assert_eq!((second.rows_in.get(), second.in_flight_bytes.load(Relaxed)), (15, 100));
         assert_eq!((first.degraded().as_deref(), first.event_time().map(|position| position.time)), (Some("no answer"), Some(77)));
+        assert_eq!(first.drift()[&3], Drift { paused: 2, ahead: 5 });
         assert_eq!(first.backpressure(), theirs.nodes()[0].backpressure());
         assert!(matches!(ours.snapshot()[0].value, Value::Gauge(value) if value.is_nan()), "JSON has no word for it");
         theirs.nodes()[1].rows_in.add(0, 1);

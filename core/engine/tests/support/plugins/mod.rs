@@ -38,6 +38,8 @@ pub struct Probe {
     pub closed: Mutex<Vec<(String, u32, CloseReason)>>,
     /// Positions that were committed upstream.
     pub committed: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// How often a source has paused a split.
+    pub paused: AtomicU64,
     /// Rows that sources gave.
     pub read: AtomicU64,
     /// Sinks acknowledge nothing while this is set.

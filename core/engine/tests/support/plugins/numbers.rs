@@ -68,6 +68,12 @@ pub struct NumbersConfig {
     /// Only one split is found at a time.
     #[serde(default)]
     pub one_by_one: bool,
+    /// Event times of the first split are so many times as far apart.
+    #[serde(default = "one")]
+    pub stretch: u64,
+    /// It can pause splits.
+    #[serde(default)]
+    pub pauses: bool,
 }
 
 fn one() -> u64 {
@@ -92,6 +98,7 @@ pub struct Numbers {
     began: Instant,
     flaked: u32,
     polls: u32,
+    paused: Vec<String>,
 }
 
 impl Source for Numbers {
@@ -114,6 +121,7 @@ impl Source for Numbers {
             began: Instant::now(),
             flaked: 0,
             polls: 0,
+            paused: Vec::new(),
         })
     }
 
@@ -136,6 +144,10 @@ impl Source for Numbers {
             return if self.polls <= gone_after { Ok(Poll::Idle) } else { Err(Error::external("the topic is gone")) };
         }
         self.next = (self.next + 1) % self.splits.len();
+        while self.paused.contains(&self.splits[self.next].0) {
+            assert!(self.paused.len() < self.splits.len(), "polled though all splits are paused");
+            self.next = (self.next + 1) % self.splits.len();
+        }
         let (id, split, at, first) = self.splits[self.next].clone();
         if self.config.rows.is_some_and(|rows| at >= rows) {
             self.splits.remove(self.next);
@@ -173,15 +185,34 @@ impl Source for Numbers {
             }
         }
         let rows: Vec<_> = (at..at + count).map(|i| number(split, i, self.config.keys)).collect();
+        let stretch = if split == 0 { self.config.stretch as i64 } else { 1 };
         let columns: Vec<ArrayRef> = vec![
             Arc::new(rows.iter().map(|row| Some(row.0.as_str())).collect::<StringArray>()),
-            Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.1))),
+            Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.1 * stretch))),
             Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.2))),
         ];
         self.splits[self.next].2 = at + count;
         probe.read.fetch_add(count, SeqCst);
         let batch = RecordBatch::try_new(numbers_schema(), columns)?;
         Ok(Poll::Batch { split: id, batch, position: (at + count).to_string().into_bytes(), watermark: None })
+    }
+
+    fn pause(&mut self, splits: &[String]) -> Result<()> {
+        if !self.config.pauses {
+            return Err(Error::unsupported("numbers come as they come"));
+        }
+        for split in splits {
+            assert!(self.splits.iter().any(|known| known.0 == *split) && !self.paused.contains(split), "{split} is not to be paused");
+        }
+        self.paused.extend_from_slice(splits);
+        Probe::of(&self.config.probe).paused.fetch_add(splits.len() as u64, SeqCst);
+        Ok(())
+    }
+
+    fn resume(&mut self, splits: &[String]) -> Result<()> {
+        assert!(splits.iter().all(|split| self.paused.contains(split)), "{splits:?} are not paused");
+        self.paused.retain(|split| !splits.contains(split));
+        Ok(())
     }
 
     fn checkpoint_committed(&mut self, _: u64, positions: &[(String, Vec<u8>)]) -> Result<()> {

@@ -6,6 +6,32 @@ use super::{check, errors, replaced};
 fn sources() {
     check(&[
         (
+            "out_of_orderness: 2s",
+            "max_drift: 0ms",
+            "pipeline.yaml:8:41: sources.readings.event_time.max_drift: is 0s, which would hold all splits back but the last; write how far one may be ahead of the others, such as 30s",
+        ),
+        (
+            "out_of_orderness: 2s",
+            "max_drift: soon",
+            "pipeline.yaml:8:41: sources.readings.event_time.max_drift: \"soon\" is no duration: the number is missing",
+        ),
+        (
+            "out_of_orderness: 2s",
+            "max_drft: 30s",
+            "pipeline.yaml:8:30: sources.readings.event_time: unknown key \"max_drft\", did you mean \"max_drift\"?",
+        ),
+        (
+            "out_of_orderness: 2s",
+            "alignment_group: all",
+            "pipeline.yaml:8:47: sources.readings.event_time.alignment_group: needs \"max_drift\": how far this source may be ahead of the others of its group",
+        ),
+        (
+            "out_of_orderness: 2s",
+            "max_drift: 30s, alignment_group: ''",
+            "pipeline.yaml:8:63: sources.readings.event_time.alignment_group: is empty; write one name at all sources that wait for each other",
+        ),
+        ("out_of_orderness: 2s", "max_drift: 30s, alignment_group: [all]", "?"),
+        (
             "connector: lines",
             "connectr: lines",
             "pipeline.yaml:4:5: sources.readings: unknown key \"connectr\", did you mean \"connector\"?",

@@ -1,17 +1,26 @@
-//! The plan as text for people: a block per node with what it does, where its rows come from and how, what it gives; then who runs what.
+//! The plan as text for people: a block per node with what it does, where its rows come from and how, what it gives; then the plugin files, and who runs what. `json`
+//! has the same for programs.
 //! The form is stable: tests and diffs may rely on it. Texts of the file are shown as written, so that no secret is.
 
 use crate::{
     guarantee::{self, SinkGuarantee},
     modes,
     placement::Placement,
-    plan::{Exchange, Node, Operator, Output, Plan, SourceNode, StateBackend, WindowAssigner},
+    plan::{Alignment, Exchange, Node, Operator, Output, Plan, SourceNode, StateBackend, WindowAssigner},
     units::{duration_text, size_text},
 };
 use serde_json::Value;
 use standpipe_formats::{FormatSpec, OnError, OnNull, types};
+use standpipe_loader::PluginFile;
 use standpipe_sdk::wire::Encoding;
-use std::fmt::{Result, Write};
+use std::{
+    fmt::{Result, Write},
+    sync::Arc,
+};
+
+mod json;
+
+pub use json::json;
 
 /// The plan on processes with so many slots each; none means one process that fits.
 #[must_use]
@@ -47,7 +56,7 @@ fn write(plan: &Plan, slots_of_process: &[u32], out: &mut String) -> Result {
     }
     for function in &plan.functions {
         let of = function.kind.plugin();
-        writeln!(out, "\nfunctions.{}: function {}", function.name, function.kind.name())?;
+        writeln!(out, "\nfunctions.{}: function {}", function.name, of.versioned(function.kind.name()))?;
         plugin(&of.name, &of.version, out)?;
     }
     for node in &plan.nodes {
@@ -60,6 +69,7 @@ fn write(plan: &Plan, slots_of_process: &[u32], out: &mut String) -> Result {
         }
         node.outputs.iter().try_for_each(|stream| output(stream, out))?;
     }
+    files(plan, out)?;
     workers(plan, slots_of_process, out)
 }
 
@@ -69,16 +79,40 @@ fn many(count: usize, what: &str) -> String {
 
 fn title(operator: &Operator) -> String {
     match operator {
-        Operator::Source(source) => format!("source {}", source.kind.name()),
+        Operator::Source(source) => format!("source {}", source.kind.plugin().versioned(source.kind.name())),
         Operator::Filter(_) => "filter".to_owned(),
         Operator::Project(_) => "select".to_owned(),
         Operator::Union => "union".to_owned(),
-        Operator::Transform(transform) => format!("transform {}", transform.kind.name()),
+        Operator::Transform(transform) => format!("transform {}", transform.kind.plugin().versioned(transform.kind.name())),
         Operator::Window(_) => "window".to_owned(),
         Operator::Aggregate(_) => "aggregate".to_owned(),
         Operator::Encode(_) => "encode".to_owned(),
-        Operator::Sink(sink) => format!("sink {}", sink.kind.name()),
+        Operator::Sink(sink) => format!("sink {}", sink.kind.plugin().versioned(sink.kind.name())),
     }
+}
+
+/// The files of plugins, each with the hash of its content.
+fn files(plan: &Plan, out: &mut String) -> Result {
+    let files = plugin_files(plan);
+    if !files.is_empty() {
+        writeln!(out, "\nplugins:")?;
+    }
+    for file in files {
+        writeln!(out, "  {} {}, {}", file.name, file.version, file.path.display())?;
+        writeln!(out, "    sha256:{}", file.hash())?;
+    }
+    Ok(())
+}
+
+/// The plugins that are files, each once, in the order in which they are used.
+fn plugin_files(plan: &Plan) -> Vec<&Arc<PluginFile>> {
+    let mut files: Vec<&Arc<PluginFile>> = Vec::new();
+    for used in plan.plugins().into_iter().filter(|used| !used.plugin.path.as_os_str().is_empty()) {
+        if !files.iter().any(|file| Arc::ptr_eq(file, used.plugin)) {
+            files.push(used.plugin);
+        }
+    }
+    files
 }
 
 fn inputs(plan: &Plan, node: &Node, out: &mut String) -> Result {
@@ -174,6 +208,10 @@ fn source_steps(source: &SourceNode, node: &Node, out: &mut String) -> Result {
         let column = main.schema.field(time.column).name();
         let (behind, idle) = (duration_text(time.out_of_orderness), duration_text(time.idle_timeout));
         writeln!(out, "  event time {column}, {behind} out of order, idle after {idle}")?;
+        if let Some(Alignment { max_drift, group }) = &time.alignment {
+            let whom = group.as_ref().map_or("its slowest split".to_owned(), |group| format!("the slowest split of the group {group}"));
+            writeln!(out, "  at most {} ahead of {whom}", duration_text(*max_drift))?;
+        }
     }
     Ok(())
 }
