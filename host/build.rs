@@ -6,7 +6,7 @@ use std::{
 };
 
 /// What an author needs, below the root.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE-APACHE",
@@ -14,6 +14,7 @@ const SOURCES: [&str; 8] = [
     "core/abi/Cargo.toml",
     "core/abi/src",
     "core/sdk/Cargo.toml",
+    "core/sdk/build.rs",
     "core/sdk/src",
 ];
 

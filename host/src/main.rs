@@ -7,6 +7,7 @@ mod checkpoints;
 mod cli;
 mod cluster;
 mod commands;
+mod conformance;
 mod control;
 mod dashboard;
 mod demo;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const BUNDLED: [&str; 9] = [
+const BUNDLED: [&str; 10] = [
     "connector_collect",
     "connector_elasticsearch",
     "connector_file",
@@ -15,6 +15,7 @@ const BUNDLED: [&str; 9] = [
     "deployment_cli",
     "deployment_session",
     "transforms_examples",
+    "transforms_http_enrich",
 ];
 
 /// The repository's root, where `examples/` is.

@@ -34,7 +34,7 @@ fn drift(rows: &[Row]) -> i64 {
 
 /// Two files of so many rows.
 fn files(folder: &Folder, rows: i64) {
-    for (stream, name) in [(0, "in/long.jsonl"), (1, "in/short.jsonl")] {
+    for (stream, name) in [(0, "in-long.jsonl"), (1, "in-short.jsonl")] {
         let line = |i: i64| format!("{{\"s\":{stream},\"n\":{i},\"t\":{}}}\n", i * STEPS[stream]);
         folder.write(name, (0..rows).map(line).collect::<String>());
     }
@@ -47,7 +47,7 @@ engine: {batch_rows: 10}
 sources:
   in:
     connector: file
-    with: {path: in/*.jsonl}
+    with: {path: in-*.jsonl}
     format: json
     schema: {s: int64, n: int64, t: timestamp_s}
     event_time: {column: t, max_drift: 60s}
@@ -93,7 +93,7 @@ fn more_files_than_are_open_at_a_time_are_read_in_the_order_of_their_times() {
     // An hour in each of 60 files, the last one first by name.
     for hour in 0..60 {
         let line = |i: i64| format!("{{\"s\":{hour},\"n\":{i},\"t\":{}}}\n", hour * 3_600 + i * 36);
-        folder.write(&format!("in/{:02}.jsonl", 60 - hour), (0..100).map(line).collect::<String>());
+        folder.write(&format!("in-{:02}.jsonl", 60 - hour), (0..100).map(line).collect::<String>());
     }
     folder.write("files.yaml", FILES);
     run(&folder, "files.yaml", &["--set", "sources.in.event_time.max_drift=30m"]).finish().success();

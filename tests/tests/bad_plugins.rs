@@ -167,11 +167,33 @@ fn bundled_plugins_can_be_inspected() {
             assert!(text.stdout.contains(&format!("{kind} {name}: {summary}")), "{}", text.stdout);
             assert!(!summary.is_empty(), "{name} has no summary");
         }
+        let build = &manifest["description"]["build"];
+        assert!(manifest["hash"].as_str().unwrap().starts_with("sha256:") && build["rustc"].is_string(), "{manifest}");
+        let declared = manifest["declares"].as_object().unwrap();
+        assert_eq!(declared.len(), kinds.len(), "{declared:?}");
         for member in ["name", "version", "abi", "hash"] {
             let value = manifest[member].as_str().unwrap();
             assert!(!value.is_empty() && text.stdout.contains(value), "{member} {value}: {}", text.stdout);
         }
     }
+}
+
+/// What is known without a configuration, and what a key is: its type, its default, or that it must be given.
+#[test]
+fn what_a_plugin_can_do_and_its_keys_are_shown() {
+    let shown = |name: &str| standpipe(["plugin", "inspect"]).args([plugin(name)]).finish().code(0).stdout;
+    let print = shown("connector_print");
+    assert!(print.contains("  can: ordered, takes upsert, takes retract\n"), "{print}");
+    assert!(print.contains("  key     type    default\n  prefix  string  \"\"       What each line begins with.\n"), "{print}");
+    let file = shown("connector_file");
+    assert!(file.contains("source file: ") && file.contains("  can: by configuration\n"), "{file}");
+    assert!(file.lines().any(|line| line.split_whitespace().take(3).eq(["path", "string", "required"])), "{file}");
+    let examples = shown("transforms_examples");
+    assert!(examples.contains("aggregate weighted_avg: ") && examples.contains("  can: immutable\n"), "{examples}");
+    let json = standpipe(["plugin", "inspect", "--format", "json"]).args([plugin("connector_print")]).finish().code(0).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["declares"]["sink print"], serde_json::json!(["ordered", "takes upsert", "takes retract"]));
+    assert_eq!(json["description"]["kinds"][0]["config_schema"]["properties"]["prefix"]["type"], "string");
 }
 
 const TROUBLED: &str = "name: troubled

@@ -289,7 +289,7 @@ fn a_session_cluster_runs_what_was_found_where_it_was_deployed() {
         assert_eq!(numbers(&folder, name), multiples(factor, 50), "{name}");
     }
     let plan: Value = serde_json::from_str(&plan).unwrap();
-    let node = plan["nodes"].as_array().unwrap().iter().find(|node| node["description"] == "transforms.own").unwrap();
+    let node = plan["plan"]["nodes"].as_array().unwrap().iter().find(|node| node["description"] == "transforms.own").unwrap();
     let expected = json!({"kind": "c_negate@9.0.0", "plugin": "c-fixture", "sha256": sha256(&folder.at("own/libown.so"))});
     assert_eq!(node["optimizer_properties"], expected, "{plan}");
 }

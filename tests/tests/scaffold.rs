@@ -44,9 +44,24 @@ fn made(kind: &str, name: &str) -> (Folder, PathBuf) {
     (folder, library)
 }
 
+/// Runs the conformance suite on it as its README does, and passes.
+fn checked(folder: &Path, library: &Path) {
+    let readme = fs::read_to_string(folder.join("README.md")).unwrap();
+    let line = readme.lines().find_map(|line| line.strip_prefix("$ standpipe plugin check ")).unwrap();
+    let (_, told) = line.split_once(' ').unwrap_or_default();
+    // As a shell takes it: what is between quotes is one argument.
+    let (before, quoted) = told.split_once(" '").unwrap_or((told, ""));
+    let arguments = before.split_whitespace().chain(Some(quoted.trim_end_matches('\'')).filter(|quoted| !quoted.is_empty()));
+    let run = standpipe(["plugin", "check"]).args([library]).args(arguments).args(["--batches", "1000"]).in_directory(folder);
+    let finished = run.timeout(Duration::from_secs(200)).finish();
+    assert!(finished.stdout.contains(" 0 failed, "), "{}{}", finished.stdout, finished.stderr);
+    finished.code(0);
+}
+
 /// What its pipeline prints.
 fn run(kind: &str, name: &str) -> String {
     let (folder, library) = made(kind, name);
+    checked(&folder.at(name), &library);
     standpipe(["run", "pipeline.yaml"]).in_directory(folder.at(name)).plugin_path(&library).finish().success().stdout
 }
 
@@ -66,12 +81,14 @@ fn every_kind_builds_tests_and_runs() {
 
     let (folder, library) = made("sink", "file");
     let inside = folder.at("file");
+    checked(&inside, &library);
     standpipe(["run", "pipeline.yaml"]).in_directory(&inside).plugin_path(&library).finish().success();
     assert_eq!(read_rows(inside.join("out.jsonl")).len(), 5);
 
     let (folder, library) = made("deployment", "backstage");
     let inside = folder.at("backstage");
     fs::create_dir(inside.join("jobs")).unwrap();
+    checked(&inside, &library);
     let home = format!("standpipe_home={}", binary().parent().unwrap().display());
     standpipe(["deploy", "pipeline.yaml", "-D", &home]).in_directory(&inside).plugin_path(&library).finish().success();
     let out = || fs::read_dir(inside.join("jobs")).unwrap().find_map(|job| fs::read_to_string(job.unwrap().path().join("out.jsonl")).ok());

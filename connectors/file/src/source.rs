@@ -26,6 +26,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 /// Files that a subtask has open at the same time.
@@ -101,6 +102,9 @@ impl FileSourceConfig {
         problems
     }
 }
+
+/// It does not wait longer at a time, for it does not look whether it is cancelled.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 /// Reads the files that it is assigned.
 pub struct FileSource {
@@ -184,7 +188,7 @@ impl Source for FileSource {
             return Ok(found);
         }
         let pipes: Vec<_> = self.open.iter().filter(|split| !self.paused.contains(&split.id)).map(|split| split.reader.as_fd()).collect();
-        if wait_for(pipes, limits.wait)? { self.read_turn(limits) } else { Ok(Poll::Idle) }
+        if wait_for(pipes, limits.wait.min(LONGEST_WAIT))? { self.read_turn(limits) } else { Ok(Poll::Idle) }
     }
 }
 

@@ -78,6 +78,9 @@ impl OpenSplit {
     }
 }
 
+/// It does not wait longer at a time, for it does not look whether it is cancelled.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
 /// Gives the rows of its splits in the order of their numbers, as far as batches allow.
 pub struct GeneratorSource {
     config: GeneratorConfig,
@@ -136,6 +139,7 @@ impl Source for GeneratorSource {
     }
 
     fn poll(&mut self, limits: PollLimits) -> Result<Poll> {
+        let limits = PollLimits { wait: limits.wait.min(LONGEST_WAIT), ..limits };
         let stride = u64::from(self.config.splits);
         let active = self.splits.iter_mut().filter(|split| !self.paused.contains(&split.id));
         let Some(split) = active.min_by_key(|split| split.next_row(stride)) else {

@@ -323,7 +323,7 @@ struct StandpipeRejection {
 };
 
 /* The host's services for one instance. Every function may be called from any thread of the plugin while the instance lives, unless it says otherwise;
- * none blocks. The table and `ctx` are valid until `destroy` has returned. */
+ * none blocks. What a thread of the plugin calls after `destroy` is refused, or does nothing: the table and `ctx` stay valid as long as the process. */
 struct StandpipeHostTable {
   /* Bytes of this struct that the host knows. */
   uint32_t size;
@@ -348,10 +348,11 @@ struct StandpipeHostTable {
                             uint64_t *version,
                             struct StandpipeError *error);
   /* A transform gives a batch to the output of that index (0 is the main one). The batch is moved. With `token` 0 only inside a call; it takes effect when the call
-   * returns OK. With the token of a pending call, from any thread until `complete`. */
+   * returns OK. With the token of a `process` that is pending, or has not returned, from any thread until `complete`; it takes effect when the call completes with OK. */
   StandpipeStatus (*emit)(void *ctx, uint32_t output, struct StandpipeBatch *batch, uint64_t token, struct StandpipeError *error);
-  /* The pending call of that token has ended, with OK or with a failure (`error` is moved; null means none). */
-  void (*complete)(void *ctx, uint64_t token, StandpipeStatus status, struct StandpipeError *error);
+  /* The pending call of that token has ended, with OK or with a failure (`error` is moved out and left empty; null means none). Not OK: it was not waited for, because the
+   * token is unknown, its call has ended, or the instance has. */
+  StandpipeStatus (*complete)(void *ctx, uint64_t token, StandpipeStatus status, struct StandpipeError *error);
   /* A sink has delivered every batch up to `seq`, that included: at least as safely as its declared guarantee asks without a commit. */
   void (*ack)(void *ctx, uint64_t up_to_seq);
   /* A sink refuses these rows of the batch `seq` for good, before it acknowledges `seq`. They go to the sink's `errors` output. */
@@ -420,9 +421,11 @@ struct StandpipeSourceTable {
                           int64_t deadline,
                           struct StandpipePolled *out,
                           struct StandpipeError *error);
-  /* Reads no more of these splits until `resume`: they are too far ahead. */
+  /* Reads no more of these splits until `resume`: they are too far ahead of others in event time, maybe before anything was read of them. The others are read on, and
+   * none of them may wait for one that is paused; `Status::IDLE` speaks of those that are not. While all are paused `poll` is not called. `ErrorCode::UNSUPPORTED`: it can
+   * read its splits only as they come; then the host holds back a reader with one split, and ends the job where a reader has others. */
   StandpipeStatus (*pause)(void *instance, const struct StandpipeSlice *ids, size_t count, struct StandpipeError *error);
-  /* Ends a pause. */
+  /* Ends a pause. A split that is given back is no longer paused. */
   StandpipeStatus (*resume)(void *instance, const struct StandpipeSlice *ids, size_t count, struct StandpipeError *error);
   /* Checkpoint `checkpoint` is durable with these positions: they may be committed upstream. */
   StandpipeStatus (*checkpoint_committed)(void *instance,
@@ -617,7 +620,8 @@ struct StandpipeTransformTable {
                             struct StandpipeError *error);
   /* Gets ready, with the inputs as they were validated (the same pointer layout as in `validate`). */
   StandpipeStatus (*open)(void *instance, const struct StandpipeValidationInput *input, struct StandpipeError *error);
-  /* Takes a batch of an input; it is moved. `keys` is null where the node is not keyed. `Status::PENDING`: `complete(token)` will follow. */
+  /* Takes a batch of an input; it is moved. `keys` is null where the node is not keyed. `Status::PENDING`: `complete(token)` will follow; not where `token` is 0, that
+   * is in a keyed node, and of a transform that has not declared `async`. */
   StandpipeStatus (*process)(void *instance,
                              uint32_t input,
                              struct StandpipeBatch *batch,
@@ -629,17 +633,18 @@ struct StandpipeTransformTable {
                               const struct StandpipeDueTimers *timers,
                               const struct StandpipeKeyContext *keys,
                               struct StandpipeError *error);
-  /* The watermark of an input has advanced to `time`, microseconds since the epoch; `i64::MAX` at the end. */
+  /* The watermark of an input has advanced to `time`, microseconds since the epoch; `i64::MAX` at the end. Calls before it may be pending. */
   StandpipeStatus (*on_watermark)(void *instance, uint32_t input, int64_t time, struct StandpipeError *error);
-  /* Ends all pending work before the cut of that checkpoint. */
+  /* The host is about to wait for all pending calls, before the cut of that checkpoint, or before an input's `finish` (0): what the plugin has put off is to be begun
+   * now. It need not wait itself, and may not emit with token 0. Of a transform that has declared `async`. */
   StandpipeStatus (*drain)(void *instance, uint64_t checkpoint, struct StandpipeError *error);
-  /* What an unkeyed transform must remember; nothing pending at this time. */
+  /* What an unkeyed transform must remember; nothing is pending. */
   StandpipeStatus (*snapshot)(void *instance, struct StandpipeBuffer *out, struct StandpipeError *error);
   /* Goes on from the snapshots of one or more former subtasks; before the first batch. */
   StandpipeStatus (*restore)(void *instance, const struct StandpipeSlice *parts, size_t count, struct StandpipeError *error);
-  /* That input has ended. */
+  /* That input has ended; nothing is pending. */
   StandpipeStatus (*finish)(void *instance, uint32_t input, struct StandpipeError *error);
-  /* Ends it; `reason` is one of the `CLOSE_` constants of `host`. */
+  /* Ends it; `reason` is one of the `CLOSE_` constants of `host`. Calls may be pending, if the job was cancelled or has failed: their results are not wanted. */
   StandpipeStatus (*close)(void *instance, uint32_t reason, struct StandpipeError *error);
   /* Frees the instance, called once and last, also after a panic: the SDK then leaks the author's value, which may be in any state. */
   void (*destroy)(void *instance);

@@ -106,13 +106,25 @@ pub unsafe fn read<T: Growing + Copy>(from: *const T) -> Result<T, Unusable> {
 ///
 /// # Safety
 /// As [`read`], and nobody else uses it.
-pub unsafe fn write<T: Growing>(out: *mut T, mut value: T) -> Result<(), Unusable> {
+pub unsafe fn write<T: Growing>(out: *mut T, value: T) -> Result<(), Unusable> {
+    // SAFETY: passed on to the caller.
+    unsafe { replace(out, value) }.map(drop)
+}
+
+/// As [`fn@write`], and gives what was there: of members that it lacks, those of `value`.
+///
+/// # Errors
+/// As [`fn@write`].
+///
+/// # Safety
+/// As [`fn@write`].
+pub unsafe fn replace<T: Growing>(out: *mut T, mut value: T) -> Result<T, Unusable> {
     // SAFETY: passed on to the caller.
     let known = unsafe { shared(out) }?;
-    let (head, value) = (size_of::<u32>(), (&raw mut value).cast::<MaybeUninit<u8>>());
+    let (head, own) = (size_of::<u32>(), (&raw mut value).cast::<MaybeUninit<u8>>());
     // SAFETY: `known` bytes are there on both sides and end with a member. `value` then holds the old members, and its own where `out` has none: all are valid.
-    unsafe { ptr::swap_nonoverlapping(out.cast::<MaybeUninit<u8>>().add(head), value.add(head), known - head) }
-    Ok(())
+    unsafe { ptr::swap_nonoverlapping(out.cast::<MaybeUninit<u8>>().add(head), own.add(head), known - head) }
+    Ok(value)
 }
 
 /// Copies a manifest, whose size is its second member.

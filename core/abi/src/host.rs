@@ -52,7 +52,7 @@ pub const METRIC_GAUGE: u32 = 2;
 pub const METRIC_HISTOGRAM: u32 = 3;
 
 /// The host's services for one instance. Every function may be called from any thread of the plugin while the instance lives, unless it says otherwise;
-/// none blocks. The table and `ctx` are valid until `destroy` has returned.
+/// none blocks. What a thread of the plugin calls after `destroy` is refused, or does nothing: the table and `ctx` stay valid as long as the process.
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct HostTable {
@@ -76,10 +76,11 @@ pub struct HostTable {
     pub secret:
         unsafe extern "C" fn(ctx: *mut c_void, reference: Slice, value: *mut Buffer, version: *mut u64, error: *mut Error) -> Status,
     /// A transform gives a batch to the output of that index (0 is the main one). The batch is moved. With `token` 0 only inside a call; it takes effect when the call
-    /// returns OK. With the token of a pending call, from any thread until `complete`.
+    /// returns OK. With the token of a `process` that is pending, or has not returned, from any thread until `complete`; it takes effect when the call completes with OK.
     pub emit: unsafe extern "C" fn(ctx: *mut c_void, output: u32, batch: *mut Batch, token: u64, error: *mut Error) -> Status,
-    /// The pending call of that token has ended, with OK or with a failure (`error` is moved; null means none).
-    pub complete: unsafe extern "C" fn(ctx: *mut c_void, token: u64, status: Status, error: *mut Error),
+    /// The pending call of that token has ended, with OK or with a failure (`error` is moved out and left empty; null means none). Not OK: it was not waited for, because the
+    /// token is unknown, its call has ended, or the instance has.
+    pub complete: unsafe extern "C" fn(ctx: *mut c_void, token: u64, status: Status, error: *mut Error) -> Status,
     /// A sink has delivered every batch up to `seq`, that included: at least as safely as its declared guarantee asks without a commit.
     pub ack: unsafe extern "C" fn(ctx: *mut c_void, up_to_seq: u64),
     /// A sink refuses these rows of the batch `seq` for good, before it acknowledges `seq`. They go to the sink's `errors` output.

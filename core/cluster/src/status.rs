@@ -91,6 +91,9 @@ pub struct NodeStatus {
     pub unread: u64,
     /// Of a source: on their way to the sinks. Of a sink: not acknowledged.
     pub in_flight_bytes: i64,
+    /// Of an asynchronous transform: calls that are pending, or whose results wait for those of others.
+    #[serde(default)]
+    pub pending_calls: i64,
     /// In calls of the plugin or the operator, all subtasks together.
     pub busy_seconds: f64,
     /// Held back, all subtasks together: a source by what the sinks have not acknowledged, a sink by its plugin.

@@ -39,9 +39,9 @@ pub use standpipe_sdk::{
     config::closest,
     deployment::{Collect, Handle},
     hosting::{
-        AggregateFunction, AggregateGroups, DeploymentInstance, Emitted, HostServices, InstanceContext, KeyedCall, KeyedState, LentColumn,
-        NodeInput, Origin, PluginError, Polled, ScalarFunction, SinkInstance, SinkValidation, SourceEnumerator, SourceReader,
-        SourceValidation, SplitPosition, StateError, TransformInstance, TransformValidation,
+        AggregateFunction, AggregateGroups, Begun, DeploymentInstance, Emitted, Ended, HostServices, InstanceContext, KeyedCall,
+        KeyedState, LentColumn, NodeInput, Origin, PluginError, Polled, ScalarFunction, SinkInstance, SinkValidation, SourceEnumerator,
+        SourceReader, SourceValidation, SplitPosition, StateError, TransformInstance, TransformValidation,
     },
     wire::{self, Discovery, KindDescription, SplitDescription, SplitLag},
 };

@@ -1,5 +1,5 @@
 //! The plan's hash: xxh3-64 of a text that holds everything that decides results and shape: the job's settings, and of every node its parallelism, operator,
-//! configuration and columns, of every edge its exchange. Plugins count by name and version: two builds of one version have one hash. Expressions and configurations count as written, references
+//! configuration and columns, of asynchronous calls their order, of every edge its exchange. Plugins count by name and version: two builds of one version have one hash. Expressions and configurations count as written, references
 //! included: the hash is shown, and must not be a way to guess a secret. The order of keys counts where the plan follows it (nodes, columns), and only there.
 //! Stable across processes of one release, not across releases.
 
@@ -63,7 +63,8 @@ fn operator(node: &Node, out: &mut String) -> std::fmt::Result {
         Operator::Transform(transform) => {
             let plugin = transform.kind.plugin();
             let config = sorted(&transform.config);
-            writeln!(out, "  transform {:?} {:?} {:?} {config} {:?}", transform.kind.name(), plugin.name, plugin.version, transform.keys)
+            writeln!(out, "  transform {:?} {:?} {:?} {config} {:?}", transform.kind.name(), plugin.name, plugin.version, transform.keys)?;
+            transform.asynchronous.map_or(Ok(()), |calls| writeln!(out, "  async {:?}", calls.order))
         }
         Operator::Window(window) => {
             writeln!(out, "  window {:?} {} {:?} {:?}", window.keys, window.time, window.assigner, window.allowed_lateness)?;

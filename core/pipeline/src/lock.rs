@@ -179,7 +179,7 @@ mod tests {
     fn what_is_wrong_with_a_lock_is_said_with_its_place() {
         let good = "version: 1\nplugins:\n  - plugin: a\n    version: 1.2.3\n    sha256: {x86_64-linux: ";
         for (text, message) in [
-            (String::new(), "plugins.lock:1:1: expected a map, found nothing".to_owned()),
+            (String::new(), "plugins.lock:1:1: the file is empty".to_owned()),
             ("version: 2\nplugins: []\n".to_owned(), "plugins.lock:1:10: version: expected 1, the form that this release reads, found \"2\"".to_owned()),
             ("version: 1\n".to_owned(), "plugins.lock:1:1: missing key \"plugins\"".to_owned()),
             (format!("{good}abc}}\n"), "plugins.lock:5:28: plugins[0].sha256.x86_64-linux: expected the SHA-256 of a file, 64 hexadecimal digits in lower case, found \"abc\"".to_owned()),

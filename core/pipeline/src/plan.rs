@@ -215,6 +215,34 @@ pub struct TransformNode {
     pub validation: TransformValidation,
     /// The columns of `key_by` in the input; empty: not keyed. A keyed transform has one input.
     pub keys: Vec<usize>,
+    /// Of a transform whose calls may end later than they return; never of a keyed one.
+    pub asynchronous: Option<AsyncCalls>,
+}
+
+/// How the calls of a transform that end later are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AsyncCalls {
+    /// Calls of a subtask that may be pending, or wait for others before them, at the same time; at least 1.
+    pub capacity: u32,
+    /// In which order their results go on.
+    pub order: ResultOrder,
+    /// How long one may be pending before the job fails.
+    pub timeout: Duration,
+}
+
+impl Default for AsyncCalls {
+    fn default() -> Self {
+        Self { capacity: 16, order: ResultOrder::Input, timeout: Duration::from_secs(60) }
+    }
+}
+
+/// The order of results that come later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultOrder {
+    /// That of the input.
+    Input,
+    /// That in which they come; none passes a watermark.
+    Any,
 }
 
 /// See [`Operator::Window`]. Output columns: the keys, `window_start`, `window_end` (timestamps of the event time's unit), the aggregates.

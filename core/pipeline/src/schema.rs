@@ -378,6 +378,8 @@ struct Transform {
     with: Option<BTreeMap<String, Value>>,
     /// The key columns of aggregate and transform.
     key_by: Option<OneOrMany>,
+    /// transform: how the calls of one that answers later are held.
+    r#async: Option<Async>,
     /// The window of aggregate.
     window: Option<Window>,
     /// When aggregate without a window gives rows: at the end of bounded inputs, when a key changes, or for each row. Default final for bounded inputs, else changes.
@@ -413,6 +415,26 @@ enum EmitName {
     Final,
     Changes,
     Each,
+}
+
+/// The calls of a transform that answers later.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Async {
+    /// Calls of each subtask at the same time. Default as the plugin wishes, else 16.
+    #[schemars(range(min = 1, max = 65536))]
+    capacity: Option<u32>,
+    /// In which order results go on: that of the input, or that in which they come, none past a watermark. Default input.
+    order: Option<OrderName>,
+    /// How long a call may take before the job fails. Default as the plugin wishes, else 60s.
+    timeout: Option<Duration>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+enum OrderName {
+    Input,
+    Any,
 }
 
 /// How rows fall into windows.

@@ -1,26 +1,41 @@
 //! One call of a transform: where its batch came from, where its results go, the keys of its rows. The state behind the keys is in [`crate::state`].
 //!
-//! All methods take `&self`, so that handles of several states and `emit` can be used side by side. What is emitted and written takes effect when the call returns
+//! Methods take `&self`, so that handles of several states and `emit` can be used side by side. What is emitted and written takes effect when the call returns
 //! `Ok`.
 #![allow(unsafe_code, reason = "reads the host's key context")]
 
-use crate::{Error, Host, Result, convert, transform::OutputDeclaration, transform::StateDeclaration};
+use crate::{Completion, Error, Host, Result, convert, transform::OutputDeclaration, transform::StateDeclaration};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use standpipe_abi::{
     ErrorCode, growing,
     state::{KeyContext, StateTable},
 };
-use std::{cell::OnceCell, marker::PhantomData};
+use std::{cell::OnceCell, marker::PhantomData, sync::Arc};
 
 /// One call of a transform.
 pub struct Call<'a> {
     pub(crate) input: usize,
     pub(crate) watermark: Option<i64>,
     pub(crate) host: &'a Host,
-    pub(crate) outputs: &'a [OutputDeclaration],
+    pub(crate) outputs: &'a Arc<[OutputDeclaration]>,
     pub(crate) states: &'a [StateDeclaration],
     pub(crate) keys: Option<Keys<'a>>,
+    pub(crate) later: Later,
+}
+
+/// Whether a call may end later, by the host's token of it.
+pub(crate) enum Later {
+    /// It is none of `process`.
+    NotHere,
+    /// The node has `key_by`.
+    Keyed,
+    /// The transform has not declared it.
+    Undeclared,
+    /// By that token.
+    May(u64),
+    /// The completion was taken.
+    Will,
 }
 
 impl<'a> Call<'a> {
@@ -49,11 +64,28 @@ impl<'a> Call<'a> {
     /// # Errors
     /// When there is no such output, or the batch's columns are not those that were declared.
     pub fn emit_to(&self, output: usize, batch: RecordBatch) -> Result<()> {
-        let Some(declared) = self.outputs.get(output) else {
-            return Err(Error::new(ErrorCode::OUT_OF_RANGE, format!("there is no output {output}, only {}", self.outputs.len())));
+        check_emitted(self.outputs, output, &batch)?;
+        self.host.emit(output as u32, &mut convert::export_batch(batch), 0)
+    }
+
+    /// Has the call end later than it returns, when [`Completion`] says so. What the call itself emits comes first.
+    ///
+    /// # Errors
+    /// In a node with `key_by`, in any call but `process`, for a second time, and where [`crate::TransformDeclaration::asynchronous`] is not declared.
+    pub fn completion(&mut self) -> Result<Completion> {
+        let why = match std::mem::replace(&mut self.later, Later::Will) {
+            Later::May(token) => return Ok(Completion::new(self.host.clone(), Arc::clone(self.outputs), token)),
+            Later::Will => "the completion of this call was taken before",
+            other => {
+                self.later = other;
+                match self.later {
+                    Later::Keyed => "a call of a node with key_by cannot end later: its keyed state is of one call",
+                    Later::Undeclared => "a call can end later if the transform has declared `asynchronous`",
+                    _ => "only a call of `process` can end later",
+                }
+            }
         };
-        check_columns(&format_args!("output {:?}", declared.name), &declared.schema, &batch)?;
-        self.host.emit(output as u32, &mut convert::export_batch(batch))
+        Err(Error::unsupported(why))
     }
 
     /// The keys of the batch or of the timers; `None` in a node without `key_by`, and in `on_watermark` and `finish`.
@@ -133,6 +165,14 @@ impl<'a> Keys<'a> {
         let batch = unsafe { convert::import_batch(array, &self.schema) }?;
         Ok(self.batch.get_or_init(|| batch))
     }
+}
+
+/// Whether there is that output, and the batch is one of it.
+pub(crate) fn check_emitted(outputs: &[OutputDeclaration], output: usize, batch: &RecordBatch) -> Result<()> {
+    let Some(declared) = outputs.get(output) else {
+        return Err(Error::new(ErrorCode::OUT_OF_RANGE, format!("there is no output {output}, only {}", outputs.len())));
+    };
+    check_columns(&format_args!("output {:?}", declared.name), &declared.schema, batch)
 }
 
 /// Whether a batch has the declared columns: it crosses without a schema, so the types must be the same.

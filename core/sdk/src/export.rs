@@ -132,7 +132,8 @@ pub fn description(kinds: &[Kind], profile: &str) -> Description {
     let build = [
         ("sdk", env!("CARGO_PKG_VERSION").to_owned()),
         ("arrow", ARROW_MAJOR.to_owned()),
-        ("target", format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)),
+        ("rustc", env!("STANDPIPE_RUSTC").to_owned()),
+        ("target", env!("STANDPIPE_TARGET").to_owned()),
         ("profile", profile.to_owned()),
     ];
     let build = build.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();

@@ -230,15 +230,29 @@ impl Host {
         }
     }
 
-    /// Hands a batch over, for [`crate::Call`].
-    pub(crate) fn emit(&self, output: u32, batch: &mut abi::Batch) -> Result<()> {
+    /// Hands a batch over, for [`crate::Call`], and for [`crate::Completion`] with the token of its call.
+    pub(crate) fn emit(&self, output: u32, batch: &mut abi::Batch, token: u64) -> Result<()> {
         let mut error = abi::Error::empty();
         // SAFETY: as in `log`; the batch is moved out or dropped by its owner.
-        match self.with(|t| unsafe { (t.emit)(t.ctx, output, batch, 0, &raw mut error) }) {
+        match self.with(|t| unsafe { (t.emit)(t.ctx, output, batch, token, &raw mut error) }) {
             None => Err(Error::cancelled()),
             Some(Status::OK) => Ok(()),
             Some(_) => Err(Error::from_abi(&error)),
         }
+    }
+
+    /// The call of that token has ended.
+    pub(crate) fn complete(&self, token: u64, result: Result<()>) {
+        let mut error = abi::Error::empty();
+        let status = match result {
+            Ok(()) => Status::OK,
+            Err(failure) => {
+                error = failure.into_abi();
+                Status::ERROR
+            }
+        };
+        // SAFETY: as in `log`; the error is moved out or dropped by its owner. Whether anybody waits for it makes no difference here.
+        self.with(|t| unsafe { (t.complete)(t.ctx, token, status, &raw mut error) });
     }
 }
 

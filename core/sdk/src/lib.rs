@@ -36,6 +36,7 @@
 
 pub mod bundle;
 pub mod call;
+pub mod completion;
 pub mod config;
 pub mod context;
 pub mod convert;
@@ -57,6 +58,7 @@ pub mod wire;
 mod words;
 
 pub use call::{Call, Keys};
+pub use completion::Completion;
 pub use config::{Config, Secret, is_reference};
 pub use context::{CloseReason, Context};
 pub use deployment::{Deployment, DeploymentDeclaration};

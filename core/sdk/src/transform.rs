@@ -3,6 +3,7 @@
 use crate::{Call, CloseReason, Config, Context, Result, wire};
 use arrow_array::RecordBatch;
 use arrow_schema::{FieldRef, SchemaRef};
+use std::time::Duration;
 
 pub use crate::wire::{Capabilities, ChangeMode, StateKind, TypeClass};
 
@@ -54,6 +55,8 @@ pub struct TransformDeclaration {
     pub timers: bool,
     /// Whether it needs `key_by`.
     pub requires_key: bool,
+    /// That calls of `process` may end later than they return ([`Call::completion`]), in a node without `key_by`.
+    pub asynchronous: Option<Asynchronous>,
     /// What it can do.
     pub capabilities: Capabilities,
     /// The change modes of inputs that it takes, besides append and the mode of its main output. `check` refuses a stream of another.
@@ -62,6 +65,15 @@ pub struct TransformDeclaration {
     pub types: Vec<TypeClass>,
     /// Wrong values of the configuration or the input, all at once.
     pub problems: Vec<wire::Problem>,
+}
+
+/// What a transform wishes for its calls that end later; the pipeline's `async` is stronger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asynchronous {
+    /// Calls of a subtask that may be pending at the same time; `None`: as the host thinks, 16.
+    pub capacity: Option<u32>,
+    /// How long a call may be pending before the job fails; `None`: as the host thinks, 60 s.
+    pub timeout: Option<Duration>,
 }
 
 /// An output.
@@ -95,7 +107,7 @@ pub struct StateDeclaration {
     /// Grows when the meaning changes.
     pub version: u32,
     /// How long a key's value, list or map lives after its last write, by the processing time; whoever looks later finds nothing.
-    pub time_to_live: Option<std::time::Duration>,
+    pub time_to_live: Option<Duration>,
 }
 
 /// Which clock a timer follows.
@@ -137,7 +149,7 @@ pub trait Transform: Sized + Send + 'static {
     /// `Error::external` for what is missing or unreachable.
     fn open(config: Self::Config, input: &TransformInput, context: Context) -> Result<Self>;
 
-    /// Takes a batch of an input ([`Call::input`]), emits what follows from it.
+    /// Takes a batch of an input ([`Call::input`]), emits what follows from it. What must be waited for goes elsewhere with the call's [`Call::completion`].
     ///
     /// # Errors
     /// Ends the job; nothing of the call has happened.
@@ -152,7 +164,7 @@ pub trait Transform: Sized + Send + 'static {
         Ok(())
     }
 
-    /// The watermark has advanced, microseconds since the epoch.
+    /// The watermark has advanced, microseconds since the epoch. Calls before it may not have ended; what is emitted here goes on behind them.
     ///
     /// # Errors
     /// As `process`.
@@ -161,7 +173,17 @@ pub trait Transform: Sized + Send + 'static {
         Ok(())
     }
 
-    /// What an unkeyed transform must remember.
+    /// The host is about to wait for all calls that have not ended, before the cut of that checkpoint or, without one, before an input's `finish`: what was put off is to be
+    /// begun. It need not wait itself.
+    ///
+    /// # Errors
+    /// As `process`.
+    fn drain(&mut self, checkpoint: Option<u64>) -> Result<()> {
+        let _ = checkpoint;
+        Ok(())
+    }
+
+    /// What an unkeyed transform must remember. Every call has ended.
     ///
     /// # Errors
     /// Fails the checkpoint.
@@ -178,7 +200,7 @@ pub trait Transform: Sized + Send + 'static {
         Ok(())
     }
 
-    /// An input has ended.
+    /// An input has ended, and so has every call.
     ///
     /// # Errors
     /// As `process`.

@@ -161,8 +161,23 @@ pub struct ValidationDetails {
     pub requires_key: bool,
     /// Whether timers may be set.
     pub timers: bool,
+    /// A transform of which calls of `process` may end later, in a node without `key_by`.
+    #[serde(rename = "async", skip_serializing_if = "Option::is_none")]
+    pub asynchronous: Option<AsyncDetails>,
     /// Everything that is wrong.
     pub problems: Vec<Problem>,
+}
+
+/// What a transform wishes for its calls that end later. The pipeline's `async` is stronger.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[serde(default)]
+pub struct AsyncDetails {
+    /// Calls of a subtask that may be pending at the same time. None: the host's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u32>,
+    /// Milliseconds after which a call that is still pending is a failure. None: the host's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
 }
 
 /// An input as `validate` and `open` tell it (`ValidationInput::details`).

@@ -14,7 +14,7 @@ pub(crate) use cluster::{ClusterCommand, ClusterStart, JobManagerArguments, Task
 pub(crate) use collect::{CollectArguments, CollectFormat, CollectedRows, JobCollectArguments};
 pub(crate) use deployment::{ConfigCommand, ConfigShow, DeployArguments, DeployedJob, DeploymentCommand, DeploymentSettings};
 pub(crate) use job::{JobArguments, JobCommand, Remote};
-pub(crate) use plugin::{LockArguments, NewArguments, PluginCommand, ScaffoldKind};
+pub(crate) use plugin::{CheckArguments, LockArguments, NewArguments, PluginCommand, ScaffoldKind};
 pub(crate) use run::{DemoArguments, RunArguments};
 
 use crate::logging::LogFormat;

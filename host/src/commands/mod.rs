@@ -6,6 +6,7 @@ mod cluster_job;
 mod collect;
 mod deploy;
 mod deployment;
+mod inspect;
 mod job;
 mod lock;
 mod look;

@@ -144,8 +144,21 @@ fn next(names: &Names, kind: ScaffoldKind) -> Vec<String> {
         _ => vec!["standpipe run pipeline.yaml".to_owned()],
     }
     .into_iter()
-    .chain([format!("standpipe plugin inspect target/release/lib{}.so", names.library)])
+    .chain([format!("standpipe plugin inspect target/release/lib{}.so", names.library), check(names, kind)])
     .collect()
+}
+
+/// The conformance suite: as its pipeline uses it, where that says enough.
+fn check(names: &Names, kind: ScaffoldKind) -> String {
+    let told = match kind {
+        ScaffoldKind::Source => " --config '{\"count\": 500}'".to_owned(),
+        ScaffoldKind::Transform => " --pipeline pipeline.yaml --node measured".to_owned(),
+        ScaffoldKind::KeyedTransform => " --pipeline pipeline.yaml --node counted".to_owned(),
+        ScaffoldKind::Sink => " --config '{\"path\": \"checked.jsonl\"}'".to_owned(),
+        ScaffoldKind::Function => String::new(),
+        ScaffoldKind::Deployment => format!(" --config '{{\"{}.folder\": \"jobs\"}}'", names.kind),
+    };
+    format!("standpipe plugin check target/release/lib{}.so{told}", names.library)
 }
 
 /// The files of the new crate by their path.

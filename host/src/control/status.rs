@@ -143,6 +143,7 @@ fn node(node: &NodeMetrics) -> NodeStatus {
         broken: node.broken_records.get(),
         unread: node.unread_rows.get(),
         in_flight_bytes: node.in_flight_bytes.load(Relaxed),
+        pending_calls: node.pending_calls.load(Relaxed),
         busy_seconds: Duration::from_nanos(node.busy_nanos.get()).as_secs_f64(),
         backpressure_seconds: node.backpressure().values().map(Duration::as_secs_f64).sum(),
         slow_calls: node.slow_calls.get(),

@@ -96,7 +96,11 @@ impl Engine {
 
     /// `docker compose ARGUMENTS`, where the public images are those of the tests: what it prints.
     pub(crate) fn compose(&self, arguments: &[&str]) -> String {
-        must(&mut self.composing(arguments))
+        let output = self.composing(arguments).output().unwrap();
+        // What a service that did not come up has said goes with its container.
+        let logs = || text(&self.composing(&["logs", "--no-color", "--tail", "40"]).output().unwrap().stdout);
+        assert!(output.status.success(), "compose {arguments:?}: {}\n{}\n{}", output.status, text(&output.stderr), logs());
+        text(&output.stdout)
     }
 
     fn composing(&self, arguments: &[&str]) -> Command {

@@ -99,6 +99,10 @@ fn of_node(families: &mut Families, of_job: &[Pair<'_>; 2], node: &NodeStatus) {
     }
     let help = "Of a source: bytes on their way to the sinks. Of a sink: bytes that are not acknowledged.";
     families.gauge("standpipe_operator_in_flight_bytes", help, &of_node, node.in_flight_bytes as f64);
+    if node.role == "transform" && node.plugin.is_some() {
+        let help = "Of an asynchronous transform: calls that are pending, or whose results wait for those of others.";
+        families.gauge("standpipe_operator_pending_calls", help, &of_node, node.pending_calls as f64);
+    }
     let degraded = f64::from(u8::from(node.degraded.is_some()));
     families.gauge("standpipe_operator_degraded", "1 while something outside fails and is tried again.", &of_node, degraded);
     for (split, lag) in &node.lag {

@@ -18,7 +18,7 @@ use super::{
     time::{CheckpointId, Time},
 };
 use crate::{
-    operator::{Emitter, OperatorError, Snapshot},
+    operator::{Emitter, Operator as _, OperatorError, Snapshot},
     operators,
     runtime::{
         calls::CallTimer,
@@ -35,7 +35,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 use standpipe_pipeline::{
     placement::WorkerIndex,
-    plan::{Chain, Edge, Exchange, Node, NodeId, Operator, Plan},
+    plan::{Chain, Edge, Exchange, Node, NodeId, Operator, Plan, ResultOrder},
 };
 use standpipe_state::{KeyGroupRange, range_of};
 use std::{
@@ -349,9 +349,14 @@ impl Place<'_> {
         let (answers, answered) = unbounded();
         let activator = self.activator;
         let plan = Arc::clone(&job.plan);
+        let asynchronous = match &job.node(head).operator {
+            Operator::Transform(transform) => transform.asynchronous,
+            _ => None,
+        };
+        let (call_ended, ended) = bounded(1);
         let host = {
             let activator = activator.clone();
-            InstanceHost::new(Arc::clone(job), head, subtask, move || _ = activator.activate())
+            InstanceHost::new(Arc::clone(job), head, subtask, move || _ = activator.activate()).for_calls(call_ended)
         };
         let context = job.context(head, subtask);
         let owned = key_groups(job, job.node(head), subtask);
@@ -363,7 +368,8 @@ impl Place<'_> {
             state.map_or(Ok(()), |parts| operator.restore(&parts, owned))?;
             Ok(operator)
         };
-        task::spawn(job, head, subtask, make, queue, answers, move || _ = activator.activate());
+        let channels = task::Channels { inputs: queue, outputs: answers, ended };
+        task::spawn(job, head, subtask, make, asynchronous, channels, move || _ = activator.activate());
         Ok(TaskHead {
             job: Arc::clone(job),
             node: head,
@@ -376,6 +382,7 @@ impl Place<'_> {
             inputs: self.inputs,
             tail: Tail::new(job, head, subtask, steps, ports.outputs, self.running),
             standing,
+            overtaking: asynchronous.is_some_and(|calls| calls.order == ResultOrder::Any),
             ports: ports.count,
         })
     }

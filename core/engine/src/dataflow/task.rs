@@ -1,5 +1,5 @@
 //! A chain whose head is a plugin's transform: its batches and watermarks go to the task thread (`runtime::task`) in order, and what comes back is sent by the right
-//! of what it answers. The right is kept until then, so that progress and backpressure see the task's queue.
+//! of what it answers. The right is kept until then, so that progress and backpressure see the task's queue, and the calls of an asynchronous transform that are pending.
 
 use super::{
     align::{Aligner, Right},
@@ -15,9 +15,10 @@ use crate::{
     operator::OperatorError,
     runtime::{
         job::Job,
-        task::{TaskInput, TaskOutput},
+        task::{Answers, TaskInput, TaskOutput},
     },
 };
+use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, Sender};
 use standpipe_pipeline::plan::NodeId;
 use std::{collections::VecDeque, sync::Arc};
@@ -45,6 +46,8 @@ pub(crate) struct TaskHead {
     pub(crate) tail: Tail,
     /// The rights to send when a timer of processing time fires, while one is set.
     pub(crate) standing: Option<Rights>,
+    /// Results of a call may come before those of an earlier one.
+    pub(crate) overtaking: bool,
     pub(crate) ports: usize,
 }
 
@@ -73,7 +76,9 @@ impl TaskHead {
                 }
                 Received::Mark { advanced: Some((input, time)), all } => self.call(right, TaskInput::Watermark { input, time }, all),
                 Received::Mark { advanced: None, all: Some(all) } => match self.pending.0.back_mut() {
-                    Some(Pending::Call { mark, .. }) => *mark = Some(all),
+                    Some(Pending::Call { mark, .. }) if !self.overtaking => *mark = Some(all),
+                    // What is behind it is not to come before it.
+                    Some(Pending::Call { .. }) => self.call(right, TaskInput::Nothing, Some(all)),
                     // Behind a cut, and not to be sent by a right that is before it.
                     Some(Pending::Cut(_)) => self.call(right, TaskInput::Nothing, Some(all)),
                     None => self.tail.mark(all)?,
@@ -107,8 +112,22 @@ impl TaskHead {
         rights.filter(|right| *right.time() < to).for_each(|right| right.downgrade(&to));
     }
 
+    /// Sends what an input behind others gave, which is answered in its turn.
+    fn answer_early(&mut self, at: usize, emitted: Vec<(u32, RecordBatch)>) -> Result<(), OperatorError> {
+        let Some(Pending::Call { rights, .. }) = self.pending.0.get(at) else { return Ok(()) };
+        for (port, batch) in emitted {
+            self.tail.emit(port, Rows { batch, origin: None })?;
+        }
+        self.tail.outputs.flush(rights);
+        Ok(())
+    }
+
     fn answer(&mut self, output: TaskOutput) -> Result<(), OperatorError> {
-        let answered = if output.answers { self.pending.0.pop_front() } else { None };
+        let answered = match output.answers {
+            Answers::First => self.pending.0.pop_front(),
+            Answers::Nothing => None,
+            Answers::Early(at) => return self.answer_early(at, output.emitted),
+        };
         if answered.is_none() && self.standing.is_none() {
             // A timer fired after the inputs had ended.
             let rows = output.emitted.iter().map(|(_, batch)| batch.num_rows() as u64).sum();

@@ -76,7 +76,7 @@ pub(crate) fn transform(
     context: &InstanceContext,
     host: Arc<dyn HostServices>,
     scratch: Option<Arc<Scratch>>,
-) -> Result<Box<dyn Operator>, OperatorError> {
+) -> Result<transform::Transform, OperatorError> {
     let Kind::Transform(transform) = &node.operator else { return Err(data_error(&node.path, "it is no transform")) };
     let keyed = !transform.keys.is_empty();
     let mut instance = transform.kind.instance(&transform.config, &node.path, &transform.inputs, keyed, context, Arc::clone(&host))?;
@@ -89,8 +89,7 @@ pub(crate) fn transform(
         }
         _ => None,
     };
-    let operator = transform::Transform::new(&node.path, instance, schema, &transform.keys, host, plan.settings.max_parallelism, on_disk)?;
-    Ok(Box::new(operator))
+    transform::Transform::new(&node.path, instance, schema, &transform.keys, host, plan.settings.max_parallelism, on_disk)
 }
 
 /// Whether a plugin's transform takes this keyed state, without the plugin.

@@ -5,6 +5,8 @@
 //! also those that its own timers set. At the end (`END`) a key's event time goes on to the latest timer that it has then: what its timers set beyond that is void,
 //! for a timer that sets its successor would never end. So are timers of processing time. Then the input is finished.
 //!
+//! A batch of one without keys may be answered later: then its task thread has the call ([`Transform::begin`]), and waits before a cut and before an input is finished.
+//!
 //! Snapshot: keyed: a table `state.NAME` per declared state and `timers`, or what has changed of them; and `plugin`, the bytes of the plugin's own snapshot, of every former subtask.
 
 use super::{arrow_error, data_error};
@@ -14,14 +16,14 @@ use arrow::{
     datatypes::{DataType, Field, Fields, Schema, SchemaRef},
 };
 use hashbrown::HashMap;
-use standpipe_loader::{CloseReason, Emitted, HostServices, KeyedCall, TimeDomain, Timer, TransformInstance};
+use standpipe_loader::{Begun, CloseReason, Emitted, Ended, Error, HostServices, KeyedCall, TimeDomain, Timer, TransformInstance};
 use standpipe_state::{
     Cut, EncodedKeys, KeyGroupRange, KeyedStates, Ordinals, Tables,
     scratch::Scratch,
     snapshot::{SnapshotError, typed_column},
     timers::DueTimer,
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 #[cfg(test)]
 mod tests;
@@ -92,6 +94,54 @@ impl Transform {
         Ok(Self { node: node.to_owned(), instance, keyed, host, ended: false })
     }
 
+    /// Gives a batch to one without keys; the call may end later.
+    ///
+    /// # Errors
+    /// As the plugin says.
+    pub(crate) fn begin(&mut self, input: u32, batch: &RecordBatch) -> Result<Begun, OperatorError> {
+        if batch.num_rows() == 0 { Ok(Begun::Done(Vec::new())) } else { Ok(self.instance.begin(input, batch)?) }
+    }
+
+    /// The calls that have ended since the last time.
+    pub(crate) fn ended(&self) -> Vec<Ended> {
+        self.instance.ended()
+    }
+
+    /// All calls are about to be waited for, before a checkpoint or before an input is finished.
+    ///
+    /// # Errors
+    /// As the plugin says.
+    pub(crate) fn drain(&mut self, checkpoint: Option<u64>) -> Result<(), OperatorError> {
+        Ok(self.instance.drain(checkpoint)?)
+    }
+
+    /// A call has been pending for so long, which is too long.
+    pub(crate) fn overdue(&self, age: Duration, timeout: Duration) -> OperatorError {
+        let message =
+            format!("a call has been pending for {:.1} s, longer than async.timeout, {:.1} s", age.as_secs_f64(), timeout.as_secs_f64());
+        self.instance.failure(Error::external(message).retryable()).into()
+    }
+
+    /// A watermark without what follows from an input's end.
+    ///
+    /// # Errors
+    /// As the plugin says.
+    pub(crate) fn advance(&mut self, input: u32, watermark: Micros, out: &mut Emitter) -> Result<(), OperatorError> {
+        emit(self.instance.on_watermark(input, watermark)?, out);
+        let now = self.host.now();
+        self.fire(TimeDomain::EventTime, watermark, now, out)
+    }
+
+    /// An input has ended.
+    ///
+    /// # Errors
+    /// As the plugin says.
+    pub(crate) fn finish(&mut self, input: u32, out: &mut Emitter) -> Result<(), OperatorError> {
+        self.ended = true;
+        emit(self.instance.finish(input)?, out);
+        Ok(())
+    }
+
     fn process(&mut self, input: u32, batch: &RecordBatch) -> Result<Vec<Emitted>, OperatorError> {
         let Some(keyed) = &mut self.keyed else { return Ok(self.instance.process(input, batch, None)?) };
         let now = self.host.now();
@@ -159,7 +209,7 @@ impl Keyed {
     }
 }
 
-fn emit(emitted: Vec<Emitted>, out: &mut Emitter) {
+pub(crate) fn emit(emitted: Vec<Emitted>, out: &mut Emitter) {
     emitted.into_iter().for_each(|emitted| out.emit(emitted.output, emitted.batch));
 }
 
@@ -172,14 +222,8 @@ impl Operator for Transform {
     }
 
     fn on_watermark(&mut self, input: u32, watermark: Micros, out: &mut Emitter) -> Result<(), OperatorError> {
-        emit(self.instance.on_watermark(input, watermark)?, out);
-        let now = self.host.now();
-        self.fire(TimeDomain::EventTime, watermark, now, out)?;
-        if watermark == END {
-            self.ended = true;
-            emit(self.instance.finish(input)?, out);
-        }
-        Ok(())
+        self.advance(input, watermark, out)?;
+        if watermark == END { self.finish(input, out) } else { Ok(()) }
     }
 
     fn close(&mut self, reason: CloseReason) {

@@ -1,7 +1,8 @@
 //! The host's services for one plugin instance: logs into tracing with the job, node and subtask, metrics into the job's registry, cancellation, secrets, the
-//! clock; for a sink also its acknowledgements and rejections, which the sink's operator picks up.
+//! clock; for a sink also its acknowledgements and rejections, which the sink's operator picks up; for an asynchronous transform that calls have ended.
 
 use super::job::Job;
+use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use serde_json::Value;
 use standpipe_loader::{HostServices, LogLevel, MetricKind, Rejected};
@@ -56,16 +57,23 @@ pub(crate) struct InstanceHost {
     wake: Wake,
     /// Where a sink's deliveries go, and how to wake its operator.
     sink: Option<(Arc<Deliveries>, Wake)>,
+    /// Wakes a transform's thread when a call has ended; one message that waits is enough.
+    ended: Option<Sender<()>>,
 }
 
 impl InstanceHost {
     pub(crate) fn new(job: Arc<Job>, node: NodeId, subtask: u32, wake: impl Fn() + Send + Sync + 'static) -> Self {
         let plugin = job.node(node).plugin().map(|used| used.plugin.versioned(used.name)).unwrap_or_default();
-        Self { job, node, plugin, subtask, wake: Box::new(wake), sink: None }
+        Self { job, node, plugin, subtask, wake: Box::new(wake), sink: None, ended: None }
     }
 
     pub(crate) fn for_sink(mut self, deliveries: Arc<Deliveries>, wake_operator: impl Fn() + Send + Sync + 'static) -> Self {
         self.sink = Some((deliveries, Box::new(wake_operator)));
+        self
+    }
+
+    pub(crate) fn for_calls(mut self, ended: Sender<()>) -> Self {
+        self.ended = Some(ended);
         self
     }
 }
@@ -108,6 +116,13 @@ impl HostServices for InstanceHost {
 
     fn wake(&self) {
         (self.wake)();
+    }
+
+    fn completed(&self) {
+        if let Some(ended) = &self.ended {
+            // Full: the thread will look in any case.
+            _ = ended.try_send(());
+        }
     }
 
     fn secret(&self, reference: &str) -> Result<(String, u64), String> {

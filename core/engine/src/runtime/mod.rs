@@ -10,6 +10,7 @@ pub(crate) mod host;
 pub(crate) mod job;
 pub(crate) mod metrics;
 pub(crate) mod peers;
+mod pending;
 pub(crate) mod reader;
 mod retry;
 pub(crate) mod sink;

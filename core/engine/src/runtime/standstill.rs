@@ -1,4 +1,4 @@
-//! Names what stands still without a known cause: an input whose frontier stays behind what the sources have emitted although no call is slow and nothing is degraded. That is a
+//! Names what stands still without a known cause: an input whose frontier stays behind what the sources have emitted although no call is slow or pending and nothing is degraded. That is a
 //! process that works no more, or a bug. An operator notes its frontier whenever it runs; the job's supervisor looks now and then.
 
 use super::job::Job;
@@ -57,7 +57,7 @@ impl Standstill {
         let mut all = self.0.lock();
         all.retain(|watched| watched.strong_count() > 0);
         let elsewhere = || job.peers.as_ref().is_some_and(|peers| peers.explains_standstill(job));
-        let is_explained = job.calls.is_slow() || job.metrics.is_degraded() || elsewhere();
+        let is_explained = job.calls.is_slow() || job.metrics.waits_outside() || elsewhere();
         let current = job.ticker.current();
         for watched in all.iter().filter_map(Weak::upgrade) {
             let frontier = watched.frontier.load(Relaxed);

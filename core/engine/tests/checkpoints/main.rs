@@ -13,7 +13,7 @@ use arrow::{
 use serde_json::json;
 use standpipe_checkpoint::{Kind, Location, Manifest, Start, Store};
 use standpipe_engine::{CheckpointOptions, JobError, JobHandle, JobState, Outcome, RunOptions, SavepointError, run};
-use standpipe_pipeline::plan::{Alignment, DiskState, Plan, StateBackend};
+use standpipe_pipeline::plan::{Alignment, AsyncCalls, DiskState, Plan, ResultOrder, StateBackend};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -119,11 +119,12 @@ fn merge(into: &mut serde_json::Value, more: serde_json::Value) {
     }
 }
 
-/// Two sources, of which one ends early and one never, though it falls silent; their union, its windows, late rows; counts of one of them by timers of both kinds; sinks that commit and one that does not.
+/// Two sources, of which one ends early and one never, though it falls silent; their union, its windows, late rows; counts of one of them by timers of both kinds; a transform whose calls end later; sinks that commit and one that does not.
 fn everything(name: &str, random: &mut Random) -> Plan {
     let mut plan = Builder::new();
     // Now and then the two wait for each other, by less than a batch.
     plan.alignment = (random.below(2) == 0).then(|| Alignment { max_drift: Duration::from_millis(5), group: Some("both".to_owned()) });
+    let random_order = random.below(2) == 0;
     let mut parallelism = || 1 + random.below(3) as u32;
     let numbers = |more| {
         let mut numbers = json!({"keys": KEYS, "rate": 15_000, "batch": 97, "pauses": true});
@@ -141,6 +142,12 @@ fn everything(name: &str, random: &mut Random) -> Plan {
     plan.ledger("tallies", parallelism(), by_time, config(name, json!({})));
     let by_clock = plan.tally("by-clock", parallelism(), long, json!({"clock": true}));
     plan.ledger("ticks", parallelism(), by_clock, config(name, json!({})));
+    let order = if random_order { ResultOrder::Any } else { ResultOrder::Input };
+    let calls = AsyncCalls { capacity: 5, order, timeout: PATIENCE };
+    let later = plan.later("later", parallelism(), both, config(name, json!({"within_ms": 8})), calls);
+    plan.ledger("answers", parallelism(), later, config(name, json!({})));
+    let by_answers = plan.window("by-answers", parallelism(), later, Duration::from_millis(50));
+    plan.ledger("answer-windows", parallelism(), by_answers, config(name, json!({})));
     let some = plan.filter("some", long, 1_000);
     plan.collect("seen", parallelism(), some, config(name, json!({"acknowledge": "flush"})));
     plan.build()
@@ -218,6 +225,9 @@ fn check_everything(name: &str, runs: usize) {
         all.len()
     );
 
+    let answers = column(&committed("answers"), "n");
+    assert!(answers == all, "{name}: answers after {runs} runs: {} of {}", answers.len(), all.len());
+
     let mut totals: BTreeMap<(String, i64), (i64, i64)> = BTreeMap::new();
     for (key, ts, n) in rows_of(LONG).chain(rows_of(SHORT)) {
         let total = totals.entry((key, ts - ts.rem_euclid(50_000))).or_default();
@@ -233,6 +243,8 @@ fn check_everything(name: &str, runs: usize) {
         found.len(),
         totals.len()
     );
+
+    assert!(windows(&committed("answer-windows")) == totals, "{name}: windows of answers after {runs} runs");
 
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     rows_of(LONG).for_each(|row| *counts.entry(row.0).or_default() += 1);

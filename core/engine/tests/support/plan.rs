@@ -1,6 +1,6 @@
 //! Plans made by hand, node by node, as the planner would make them.
 
-use super::plugins::{Collect, Ledger, Lines, Numbers, Pass, Tally, Texts};
+use super::plugins::{Collect, Later, Ledger, Lines, Numbers, Pass, Tally, Texts};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_expr::Operator as Comparison;
 use datafusion_physical_expr::{
@@ -11,8 +11,8 @@ use datafusion_physical_expr::{
 use serde_json::{Value, json};
 use standpipe_loader::{Catalogue, NodeInput, wire};
 use standpipe_pipeline::plan::{
-    Alignment, Chain, ChangeMode, Edge, EventTime, Exchange, FilterNode, JobSettings, Node, NodeId, Operator, Output, Plan, PlanHash,
-    SinkNode, SourceNode, StateBackend, TransformNode, WindowAggregate, WindowAssigner, WindowNode,
+    Alignment, AsyncCalls, Chain, ChangeMode, Edge, EventTime, Exchange, FilterNode, JobSettings, Node, NodeId, Operator, Output, Plan,
+    PlanHash, SinkNode, SourceNode, StateBackend, TransformNode, WindowAggregate, WindowAssigner, WindowNode,
 };
 use standpipe_sdk::export::Kind;
 use std::{sync::Arc, time::Duration};
@@ -23,6 +23,7 @@ pub fn catalogue() -> Catalogue {
         Kind::source::<Numbers>(),
         Kind::source::<Texts>(),
         Kind::transform::<Pass>(),
+        Kind::transform::<Later>(),
         Kind::transform::<Tally>(),
         Kind::sink::<Collect>(),
         Kind::sink::<Ledger>(),
@@ -171,7 +172,31 @@ impl Builder {
         self.transform("pass", name, parallelism, from, config, keyed)
     }
 
+    /// The transform whose calls end later.
+    pub fn later(&mut self, name: &str, parallelism: u32, from: (NodeId, u32), config: Value, calls: AsyncCalls) -> (NodeId, u32) {
+        self.any_transform("later", name, parallelism, from, config, false, Some(calls))
+    }
+
+    /// The same one, with keys, which a planner refuses.
+    pub fn keyed_later(&mut self, name: &str, from: (NodeId, u32), config: Value) -> (NodeId, u32) {
+        self.transform("later", name, 1, from, config, true)
+    }
+
     fn transform(&mut self, kind: &str, name: &str, parallelism: u32, from: (NodeId, u32), config: Value, keyed: bool) -> (NodeId, u32) {
+        self.any_transform(kind, name, parallelism, from, config, keyed, None)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one place that makes the node")]
+    fn any_transform(
+        &mut self,
+        kind: &str,
+        name: &str,
+        parallelism: u32,
+        from: (NodeId, u32),
+        config: Value,
+        keyed: bool,
+        asynchronous: Option<AsyncCalls>,
+    ) -> (NodeId, u32) {
         let kind = catalogue().transform(kind).unwrap();
         let mut inputs = vec![self.input(from)];
         if keyed {
@@ -179,7 +204,8 @@ impl Builder {
         }
         let validation = kind.validate(name, &config, &inputs, keyed).unwrap();
         let schema = Arc::clone(&validation.outputs[0].1);
-        let transform = TransformNode { kind, config, inputs, validation, keys: if keyed { vec![0] } else { Vec::new() } };
+        let keys = if keyed { vec![0] } else { Vec::new() };
+        let transform = TransformNode { kind, config, inputs, validation, keys, asynchronous };
         let node = self.node("transforms", name, parallelism, Operator::Transform(transform), vec![("main", schema)]);
         self.edge(from, node, 0, keyed.then(|| Exchange::Hash(vec![0])));
         (node, 0)

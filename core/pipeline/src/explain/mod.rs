@@ -6,7 +6,7 @@ use crate::{
     guarantee::{self, SinkGuarantee},
     modes,
     placement::Placement,
-    plan::{Alignment, Exchange, Node, Operator, Output, Plan, SourceNode, StateBackend, WindowAssigner},
+    plan::{Alignment, AsyncCalls, Exchange, Node, Operator, Output, Plan, ResultOrder, SourceNode, StateBackend, WindowAssigner},
     units::{duration_text, size_text},
 };
 use serde_json::Value;
@@ -148,6 +148,13 @@ fn operator(plan: &Plan, node: &Node, out: &mut String) -> Result {
         Operator::Transform(transform) => {
             plugin(&transform.kind.plugin().name, &transform.kind.plugin().version, out)?;
             let states = transform.validation.states.iter().map(|(state, _)| state.name.as_str()).collect::<Vec<_>>();
+            if let Some(AsyncCalls { capacity, order, timeout }) = &transform.asynchronous {
+                let order = match order {
+                    ResultOrder::Input => "in the order of the input",
+                    ResultOrder::Any => "in any order",
+                };
+                writeln!(out, "  asynchronous, {capacity} calls at the same time, results {order}, timeout {}", duration_text(*timeout))?;
+            }
             if states.is_empty() { Ok(()) } else { writeln!(out, "  keyed state {}", states.join(", ")) }
         }
         Operator::Window(window) => {

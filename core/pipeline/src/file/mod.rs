@@ -15,7 +15,7 @@ pub(crate) use job::EngineSettings;
 pub use job::{Checkpoint, DiskState, Restart, RestartStrategy, StateBackend};
 pub(crate) use nodes::{InputName, Name, SinkBlock, SourceBlock, With};
 pub use settings::{EngineSetting, Overridden};
-pub(crate) use verbs::{NamedExpression, SelectItem, TransformBlock, Verb, WindowBlock};
+pub(crate) use verbs::{AsyncBlock, NamedExpression, SelectItem, TransformBlock, Verb, WindowBlock};
 
 use crate::{
     deployment::Setting,

@@ -364,10 +364,6 @@ fn alignment(section: &Section<'_>) -> Option<Option<AlignmentBlock>> {
     });
     let group = section.optional("alignment_group", |item| {
         let name = item.text()?;
-        if name.value.is_empty() {
-            item.error("is empty; write one name at all sources that wait for each other");
-            return None;
-        }
         if section.get("max_drift").is_none() {
             item.error("needs \"max_drift\": how far this source may be ahead of the others of its group");
             return None;

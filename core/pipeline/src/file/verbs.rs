@@ -6,14 +6,17 @@ use super::{
 };
 use crate::{
     diagnostic::{At, Span},
-    plan::Emit,
+    plan::{Emit, ResultOrder},
     text::Text,
     yaml::{Data, Value},
 };
 use std::time::Duration;
 
-pub(crate) const TRANSFORM_KEYS: [&str; 12] =
-    ["input", "inputs", "filter", "select", "union", "transform", "aggregate", "with", "key_by", "window", "emit", "parallelism"];
+pub(crate) const TRANSFORM_KEYS: [&str; 13] =
+    ["input", "inputs", "filter", "select", "union", "transform", "aggregate", "with", "async", "key_by", "window", "emit", "parallelism"];
+pub(crate) const ASYNC_KEYS: [&str; 3] = ["capacity", "order", "timeout"];
+/// More calls of a subtask than anything outside of it would take at the same time.
+pub(crate) const MOST_PENDING: u32 = 65_536;
 pub(crate) const WINDOW_KEYS: [&str; 2] = ["tumbling", "allowed_lateness"];
 /// Windows of the design that a later release brings.
 const LATER_WINDOWS: [&str; 3] = ["sliding", "session", "cumulate"];
@@ -36,7 +39,7 @@ pub(crate) enum Verb {
     Filter(Text),
     Select(Vec<SelectItem>),
     Union,
-    Transform { kind: Text, with: With },
+    Transform { kind: Text, with: With, asynchronous: Option<AsyncBlock> },
     Aggregate { columns: Vec<NamedExpression>, window: Option<WindowBlock>, emit: Option<At<Emit>> },
 }
 
@@ -55,6 +58,15 @@ pub(crate) struct NamedExpression {
     pub(crate) name: At<String>,
     pub(crate) expression: Text,
     pub(crate) path: String,
+}
+
+/// `async:`
+#[derive(Debug)]
+pub(crate) struct AsyncBlock {
+    pub(crate) capacity: Option<u32>,
+    pub(crate) order: Option<At<ResultOrder>>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) span: Span,
 }
 
 /// `window:`
@@ -118,6 +130,7 @@ fn refuse_idle_qualifiers(section: &Section<'_>, verb: &str) {
     };
     if verb != "transform" {
         idle("with", "it is the configuration of a plugin's transform");
+        idle("async", "it is about the calls of a plugin's transform");
     }
     if verb != "aggregate" {
         idle("window", "only aggregate has windows");
@@ -175,7 +188,8 @@ fn verb(name: &str, item: Item<'_>, section: &Section<'_>) -> Option<Verb> {
         }
         "transform" => {
             let (kind, with) = (item.text(), nodes::with(section));
-            Some(Verb::Transform { kind: kind?, with: with? })
+            let asynchronous = section.optional("async", asynchronous);
+            Some(Verb::Transform { kind: kind?, with: with?, asynchronous: asynchronous? })
         }
         _ => {
             let columns = aggregate(item);
@@ -234,6 +248,23 @@ fn named(name: &str, item: &Item<'_>) -> Option<NamedExpression> {
 }
 
 const EMIT: [(&str, Emit); 3] = [("final", Emit::Final), ("changes", Emit::Changes), ("each", Emit::Each)];
+
+const ORDER: [(&str, ResultOrder); 2] = [("input", ResultOrder::Input), ("any", ResultOrder::Any)];
+
+/// `{capacity: 16, order: any, timeout: 30s}`
+fn asynchronous(item: Item<'_>) -> Option<AsyncBlock> {
+    let section = Section::open(item, &ASYNC_KEYS)?;
+    let capacity = section.optional("capacity", |item| item.count(MOST_PENDING));
+    let order = section.optional("order", |item| item.word(&ORDER));
+    let timeout = section.optional("timeout", |item| match item.duration()? {
+        At { value, .. } if value.is_zero() => {
+            item.error("a call needs longer than 0s");
+            None
+        }
+        timeout => Some(timeout.value),
+    });
+    Some(AsyncBlock { capacity: capacity?.map(|capacity| capacity.value), order: order?, timeout: timeout?, span: section.span })
+}
 
 fn window(item: Item<'_>) -> Option<WindowBlock> {
     if item.node.as_map().is_none() {

@@ -6,16 +6,16 @@ use super::{
 };
 use crate::{
     expression::type_name,
-    file::{TransformBlock, With},
+    file::{AsyncBlock, TransformBlock, With},
     modes,
-    plan::{ChangeMode, Exchange, Operator, Output, TransformNode},
+    plan::{AsyncCalls, ChangeMode, Exchange, Operator, Output, ResultOrder, TransformNode},
     text::Text,
 };
 use standpipe_loader::{NodeInput, TransformValidation};
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 impl Planner<'_> {
-    pub(super) fn transform(&self, block: &TransformBlock, wanted: &Text, with: &With) -> Option<Draft> {
+    pub(super) fn transform(&self, block: &TransformBlock, wanted: &Text, with: &With, asynchronous: Option<&AsyncBlock>) -> Option<Draft> {
         let name = &block.name;
         let kind = self.kind(self.catalogue.transform(&wanted.value), wanted, &format!("{}.transform", name.path));
         let streams = self.streams(&block.inputs);
@@ -37,6 +37,7 @@ impl Planner<'_> {
         let inputs: Vec<NodeInput> = streams.iter().map(told).collect();
         let validation = self.answer(kind.validate(&name.path, &config, &inputs, keyed), |answer| &answer.details, with, name)?;
         self.check_transform(block, wanted, &streams, &validation)?;
+        let calls = self.calls(block, wanted, asynchronous, &streams, &validation)?;
         let own = self.within(block.parallelism.as_ref(), name, validation.details.max_subtasks)?;
         let insists = keyed || block.parallelism.is_some();
         let parallelism = streams.iter().fold(own, |parallelism, stream| stream.fitting(parallelism, insists));
@@ -52,7 +53,7 @@ impl Planner<'_> {
             span: name.span,
             parallelism,
             outputs: outputs(&validation, &streams, &key_names),
-            operator: Operator::Transform(TransformNode { kind, config, inputs, validation, keys }),
+            operator: Operator::Transform(TransformNode { kind, config, inputs, validation, keys, asynchronous: calls }),
             inputs: inputs_of_edges,
             bounded: streams.iter().all(|stream| stream.bounded),
         })
@@ -94,6 +95,48 @@ impl Planner<'_> {
             return None;
         }
         Some(())
+    }
+
+    /// How calls that end later are held: as the file says, as the plugin wishes, by default. `Some(None)`: there are none.
+    fn calls(
+        &self,
+        block: &TransformBlock,
+        kind: &Text,
+        wanted: Option<&AsyncBlock>,
+        streams: &[Stream],
+        validation: &TransformValidation,
+    ) -> Option<Option<AsyncCalls>> {
+        let name = &block.name;
+        let Some(declared) = validation.details.asynchronous else {
+            if let Some(wanted) = wanted {
+                let message = format!("\"async\" means nothing to the transform {kind:?}: its calls end when they return");
+                self.report.error(wanted.span, &name.path, message);
+                return None;
+            }
+            return Some(None);
+        };
+        if let Some(key) = block.key_by.first() {
+            let message = format!("the transform {kind:?} is asynchronous, and such a one cannot have keys; leave key_by out");
+            self.report.error(key.span, &format!("{}.key_by", name.path), message);
+            return None;
+        }
+        let default = AsyncCalls::default();
+        let order = wanted.and_then(|wanted| wanted.order.as_ref());
+        let changes = streams.iter().find(|stream| stream.columns.mode != ChangeMode::Append);
+        if let (Some(order), Some(stream)) = (order.filter(|order| order.value == ResultOrder::Any), changes) {
+            let message =
+                format!("results in any order would swap changes of a row: {:?} is {}", stream.name, modes::described(&stream.columns));
+            self.report.error(order.span, &format!("{}.async.order", name.path), message);
+            return None;
+        }
+        let capacity = wanted.and_then(|wanted| wanted.capacity).or(declared.capacity.filter(|capacity| *capacity > 0));
+        let timeout =
+            wanted.and_then(|wanted| wanted.timeout).or(declared.timeout_ms.filter(|millis| *millis > 0).map(Duration::from_millis));
+        Some(Some(AsyncCalls {
+            capacity: capacity.unwrap_or(default.capacity),
+            order: order.map_or(default.order, |order| order.value),
+            timeout: timeout.unwrap_or(default.timeout),
+        }))
     }
 
     /// The positions of `key_by`'s columns.

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Every map of known keys: its definition here, and its table in the reader.
-fn tables() -> [(&'static str, &'static [&'static str]); 15] {
+fn tables() -> [(&'static str, &'static [&'static str]); 16] {
     [
         ("", &job::JOB_KEYS),
         ("Engine", &job::ENGINE_KEYS),
@@ -21,6 +21,7 @@ fn tables() -> [(&'static str, &'static [&'static str]); 15] {
         ("DetailedColumn", &nodes::COLUMN_KEYS),
         ("EventTime", &nodes::EVENT_TIME_KEYS),
         ("Transform", &verbs::TRANSFORM_KEYS),
+        ("Async", &verbs::ASYNC_KEYS),
         ("Window", &verbs::WINDOW_KEYS),
         ("DetailedTumbling", &verbs::TUMBLING_KEYS),
         ("Sink", &nodes::SINK_KEYS),

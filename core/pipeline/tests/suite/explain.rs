@@ -23,11 +23,9 @@ fn how_far_splits_may_be_ahead_and_of_whom() {
     assert!(explained("max_drift: 90s").contains(&format!("{time}  at most 1m30s ahead of its slowest split\n")));
     let text = with("max_drift: 90s, alignment_group: all");
     assert!(explained_with_warnings(&text).0.contains(&format!("{time}  at most 1m30s ahead of the slowest split of the group all\n")));
-    assert!(
-        explained_with_warnings(&text).1.contains(
-            &"pipeline.yaml:15:97: sources.readings.event_time.alignment_group: no other source is in the group \"all\"".to_owned()
-        )
-    );
+    assert!(explained_with_warnings(&text).1.contains(
+        &"pipeline.yaml:15:104: sources.readings.event_time.alignment_group: no other source is in the group \"all\"".to_owned()
+    ));
     // A second source that is in the group, and one that is nearly.
     let second = |group: &str| {
         let source = "  more: {connector: lines, with: {path: x}, format: json, schema: {ts: timestamp_ms}, event_time: {column: ts, max_drift: 1s, alignment_group: GROUP}}\n\ntransforms:\n";
@@ -256,4 +254,26 @@ workers: 1 slot in 1 process
             " 3 slots in 2 processes\n  0: s[0] hot[0] shaped[0] out.encode[0] out[0] broken.encode[0] broken[0]\n  1: nothing\n  2: nothing\n"
         )
     );
+}
+
+#[test]
+fn how_calls_that_end_later_are_held() {
+    let text = |calls: &str| {
+        format!(
+            "name: m\nsources: {{s: {{connector: lines, with: {{path: x}}, format: raw}}}}\ntransforms: {{t: {{input: s, transform: tag{calls}}}}}\nsinks: {{o: {{input: t, connector: records, with: {{path: x}}}}}}\n"
+        )
+    };
+    let shown = |calls: &str| {
+        let shown = explained(&crate::plans::good(&text(calls)));
+        shown.lines().find(|line| line.contains("asynchronous")).map(str::to_owned)
+    };
+    assert_eq!(shown(""), None);
+    let wished = "  asynchronous, 4 calls at the same time, results in the order of the input, timeout 2s500ms";
+    assert_eq!(shown(", with: {later: true}").as_deref(), Some(wished));
+    let said = "  asynchronous, 32 calls at the same time, results in any order, timeout 1m";
+    assert_eq!(shown(", with: {later: true}, async: {capacity: 32, order: any, timeout: 60s}").as_deref(), Some(said));
+    // The order decides what the result is, the rest does not.
+    let hash = |calls: &str| crate::plans::good(&text(&format!(", with: {{later: true}}, async: {calls}"))).hash;
+    assert_eq!(hash("{}"), hash("{capacity: 9, order: input, timeout: 1h}"));
+    assert_ne!(hash("{}"), hash("{order: any}"));
 }

@@ -36,6 +36,16 @@ fn guard(function: &'static str, error: *mut abi::Error, call: impl FnOnce() -> 
     }
 }
 
+/// Runs an author's work on a thread of its own; a panic is an error.
+pub(crate) fn caught(what: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    panic::catch(work).unwrap_or_else(|report| Err(report.error(what)))
+}
+
+/// The panic that unwinds this thread of an author's, as an error.
+pub(crate) fn panic_under_way() -> Option<Error> {
+    panic::under_way().map(|report| report.error("a thread of its own, before a call had ended"))
+}
+
 /// Writes a failure to the caller's error, if there is one: a caller that passes none, or less than 1.0 has, does not want to know.
 fn fail(error: *mut abi::Error, failure: Error) -> Status {
     // SAFETY: the caller passes null or an error that it owns, for the call.

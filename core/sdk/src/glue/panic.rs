@@ -54,19 +54,25 @@ thread_local! {
     static LAST: RefCell<Option<Report>> = const { RefCell::new(None) };
 }
 
-/// Has panics inside of guarded calls reported to their caller instead of printed. Once per library; other threads' panics go to the hook that was there before.
+/// Has panics inside of guarded calls reported to their caller instead of printed. Once per library; other threads' panics go to the hook that was there before, and are
+/// kept for the calls that they had promised to end ([`under_way`]).
 pub fn install_panic_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if GUARDS.get() == 0 {
-                return previous(info);
-            }
             let report = Report::of(info);
             LAST.with(|last| *last.borrow_mut() = Some(report));
+            if GUARDS.get() == 0 {
+                previous(info);
+            }
         }));
     });
+}
+
+/// The panic that unwinds this thread, if one does.
+pub(super) fn under_way() -> Option<Report> {
+    std::thread::panicking().then(|| LAST.with(|last| last.borrow().clone()).unwrap_or_default())
 }
 
 /// Runs a call; a panic ends it with a report.

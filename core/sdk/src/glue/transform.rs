@@ -2,8 +2,12 @@
 
 use super::{answer, answer::Answer, instance::Instance, items, out_of_range, put_bytes};
 use crate::{
-    Call, Context, Error, Keys, Result, TimeDomain, Timer, Transform, TransformInput, context::CloseReason, convert,
-    transform::InputStream, transform::OutputDeclaration, transform::StateDeclaration, wire,
+    Call, Context, Error, Keys, Result, TimeDomain, Timer, Transform, TransformInput,
+    call::Later,
+    context::CloseReason,
+    convert,
+    transform::{Asynchronous, InputStream, OutputDeclaration, StateDeclaration},
+    wire,
 };
 use arrow_schema::{Schema, SchemaRef};
 use standpipe_abi::{
@@ -11,7 +15,7 @@ use standpipe_abi::{
     state::KeyContext,
     transform::{DueTimers, TransformTable},
 };
-use std::{ffi::c_void, marker::PhantomData, sync::Arc};
+use std::{ffi::c_void, marker::PhantomData, sync::Arc, time::Duration};
 
 /// The table of `T`.
 pub struct TransformGlue<T>(PhantomData<T>);
@@ -21,8 +25,9 @@ struct Open<T> {
     transform: T,
     context: Context,
     inputs: Vec<Input>,
-    outputs: Vec<OutputDeclaration>,
+    outputs: Arc<[OutputDeclaration]>,
     states: Vec<StateDeclaration>,
+    keyed: bool,
 }
 
 struct Input {
@@ -70,6 +75,7 @@ impl<T: Transform> TransformGlue<T> {
                 types: declared.types,
                 requires_key: declared.requires_key,
                 timers: declared.timers,
+                asynchronous: declared.asynchronous.map(async_details),
                 problems: declared.problems,
                 ..Default::default()
             };
@@ -94,7 +100,7 @@ impl<T: Transform> TransformGlue<T> {
             let declared = T::declare(&config, &input)?;
             let inputs = input.inputs.iter().map(Input::of).collect::<Result<_>>()?;
             let transform = T::open(config, &input, context.clone())?;
-            Ok(Open { transform, context, inputs, outputs: declared.outputs, states: declared.states })
+            Ok(Open { transform, context, inputs, outputs: declared.outputs.into(), states: declared.states, keyed: input.keyed })
         };
         unsafe { OpenInstance::<T>::open(instance, error, open) }
     }
@@ -104,7 +110,7 @@ impl<T: Transform> TransformGlue<T> {
         input: u32,
         batch: *mut Batch,
         keys: *const KeyContext,
-        _: u64,
+        token: u64,
         error: *mut abi::Error,
     ) -> Status {
         // Taken before anything can fail: the batch is moved in any case.
@@ -112,9 +118,15 @@ impl<T: Transform> TransformGlue<T> {
         let process = |open: &mut Open<T>| {
             let array = array.map_err(Error::unusable("the host's batch"))?;
             let batch = unsafe { convert::import_batch(array, &open.input(input)?.schema) }?;
+            let later = match token {
+                0 if open.keyed => Later::Keyed,
+                0 => Later::Undeclared,
+                token => Later::May(token),
+            };
             let (transform, mut call) = open.call(input, keys)?;
+            call.later = later;
             transform.process(batch, &mut call)?;
-            Ok(Status::OK)
+            Ok(if matches!(call.later, Later::Will) { Status::PENDING } else { Status::OK })
         };
         unsafe { OpenInstance::<T>::call("process", instance, error, process) }
     }
@@ -152,9 +164,9 @@ impl<T: Transform> TransformGlue<T> {
         unsafe { OpenInstance::<T>::call("on_watermark", instance, error, on_watermark) }
     }
 
-    /// Nothing is ever pending: this SDK has no asynchronous transforms.
-    unsafe extern "C" fn drain(instance: *mut c_void, _: u64, error: *mut abi::Error) -> Status {
-        unsafe { OpenInstance::<T>::call("drain", instance, error, |_| Ok(Status::OK)) }
+    unsafe extern "C" fn drain(instance: *mut c_void, checkpoint: u64, error: *mut abi::Error) -> Status {
+        let drain = |open: &mut Open<T>| open.transform.drain((checkpoint != 0).then_some(checkpoint)).map(|()| Status::OK);
+        unsafe { OpenInstance::<T>::call("drain", instance, error, drain) }
     }
 
     unsafe extern "C" fn snapshot(instance: *mut c_void, out: *mut Buffer, error: *mut abi::Error) -> Status {
@@ -200,7 +212,7 @@ impl<T> Open<T> {
         let keys = unsafe { Keys::from_abi(keys, &schema) }?;
         let watermark = self.inputs.iter().map(|input| input.watermark).min().flatten();
         let (outputs, states, host) = (&self.outputs, &self.states, &self.context.host);
-        Ok((&mut self.transform, Call { input: input as usize, watermark, host, outputs, states, keys }))
+        Ok((&mut self.transform, Call { input: input as usize, watermark, host, outputs, states, keys, later: Later::NotHere }))
     }
 }
 
@@ -214,6 +226,11 @@ impl Input {
 fn details(state: &StateDeclaration) -> wire::StateDetails {
     let time_to_live_ms = state.time_to_live.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     wire::StateDetails { name: state.name.clone(), kind: state.kind, version: state.version, time_to_live_ms }
+}
+
+fn async_details(wishes: Asynchronous) -> wire::AsyncDetails {
+    let millis = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    wire::AsyncDetails { capacity: wishes.capacity, timeout_ms: wishes.timeout.map(millis) }
 }
 
 /// The inputs as an author sees them.

@@ -3,7 +3,7 @@
 use super::{
     HostServices, InstanceContext, Origin, PluginError,
     kind::{broken, sensible},
-    services::Served,
+    services::{Gate, Served},
 };
 use crate::{Error, Result};
 use arrow_schema::SchemaRef;
@@ -21,6 +21,7 @@ pub(super) struct Instance {
     pointer: *mut c_void,
     destroy: unsafe extern "C" fn(*mut c_void),
     pub(super) served: Arc<Served>,
+    gate: &'static Gate,
     pub(super) origin: Arc<Origin>,
     pub(super) node: String,
 }
@@ -62,14 +63,15 @@ impl Instance {
         host: Arc<dyn HostServices>,
         create: impl FnOnce(*const HostTable, *mut *mut c_void, *mut abi::Error) -> Status,
     ) -> Result<Self, PluginError> {
-        // It lives until `destroy` has returned.
         let served = Served::new(host, outputs);
+        let gate = Gate::to(&served);
         let (mut pointer, mut error) = (std::ptr::null_mut(), abi::Error::empty());
-        let status = create(&raw const served.table, &raw mut pointer, &raw mut error);
+        let status = create(&raw const gate.table, &raw mut pointer, &raw mut error);
         if status != Status::OK {
+            gate.close();
             return Err(PluginError::read(&origin, node, &error));
         }
-        Ok(Self { pointer, destroy, served, origin, node: node.to_owned() })
+        Ok(Self { pointer, destroy, served, gate, origin, node: node.to_owned() })
     }
 
     /// Calls a function of the plugin's; a negative status is a failure.
@@ -135,8 +137,9 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // SAFETY: made by `create`, destroyed once. `served` is dropped afterwards.
+        // SAFETY: made by `create`, destroyed once.
         unsafe { (self.destroy)(self.pointer) }
+        self.gate.close();
     }
 }
 

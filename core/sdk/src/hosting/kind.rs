@@ -259,6 +259,35 @@ impl SinkKind {
     }
 }
 
+macro_rules! validate_bytes {
+    ($Name:ident, |$table:ident| $validate:expr) => {
+        impl $Name {
+            /// As `validate`, with a configuration that may be any bytes, and so may be the JSON that tells of the inputs; none: as it is. What a plugin does with nonsense.
+            ///
+            /// # Errors
+            /// When the plugin cannot say anything; wrong values are in `problems`.
+            pub fn validate_bytes(
+                &self,
+                config: &[u8],
+                inputs: &[NodeInput],
+                told: Option<&[u8]>,
+            ) -> Result<wire::ValidationDetails, PluginError> {
+                let keyed = inputs.iter().any(|input| !input.details.key.is_empty());
+                let mut question = Question::new("node", inputs, keyed).map_err(|error| self.failure("node", error))?;
+                if let Some(told) = told {
+                    question.details = told.to_vec();
+                }
+                let $table = &self.0.table;
+                Ok(question.ask_bytes(&self.0.origin, "node", $validate, config)?.details)
+            }
+        }
+    };
+}
+
+validate_bytes!(SourceKind, |tables| tables.reader.validate);
+validate_bytes!(TransformKind, |table| table.validate);
+validate_bytes!(SinkKind, |table| table.validate);
+
 impl DeploymentKind {
     /// The mode of this table.
     ///
@@ -273,10 +302,17 @@ impl DeploymentKind {
     /// # Errors
     /// When the plugin cannot say anything; wrong values are in `problems`.
     pub fn validate(&self, config: &Value) -> Result<wire::DeploymentDetails, PluginError> {
-        let config = config.to_string();
+        self.validate_bytes(config.to_string().as_bytes())
+    }
+
+    /// As `validate`, of any bytes: what a plugin does with nonsense.
+    ///
+    /// # Errors
+    /// As `validate`.
+    pub fn validate_bytes(&self, config: &[u8]) -> Result<wire::DeploymentDetails, PluginError> {
         let (mut out, mut error) = (Buffer::EMPTY, abi::Error::empty());
         // SAFETY: the plugin's function, called as its contract says.
-        let status = unsafe { (self.0.table.validate)(Slice::new(config.as_bytes()), &raw mut out, &raw mut error) };
+        let status = unsafe { (self.0.table.validate)(Slice::new(config), &raw mut out, &raw mut error) };
         if status != Status::OK {
             return Err(PluginError::read(&self.0.origin, "", &error));
         }
@@ -296,6 +332,7 @@ impl DeploymentKind {
 /// What `validate` and `open` are asked: schemas and details of the inputs in their C form.
 pub(super) struct Question {
     pub(super) node: String,
+    pub(super) keyed: bool,
     pub(super) schemas: Vec<SchemaRef>,
     exported: Vec<ArrowSchema>,
     details: Vec<u8>,
@@ -317,6 +354,7 @@ impl Question {
         };
         Ok(Self {
             node: node.to_owned(),
+            keyed,
             schemas: inputs.iter().map(|input| input.schema.clone()).collect(),
             exported: inputs.iter().map(|input| convert::export_schema(&input.schema)).collect::<Result<_>>()?,
             details: serde_json::to_vec(&details)?,
@@ -335,11 +373,14 @@ impl Question {
     }
 
     fn ask(&self, origin: &Arc<Origin>, node: &str, validate: ValidateFn, config: &Value) -> Result<Answer, PluginError> {
-        let config = config.to_string();
+        self.ask_bytes(origin, node, validate, config.to_string().as_bytes())
+    }
+
+    fn ask_bytes(&self, origin: &Arc<Origin>, node: &str, validate: ValidateFn, config: &[u8]) -> Result<Answer, PluginError> {
         let (mut out, mut error) = (Validation::empty(), abi::Error::empty());
         let status = self.lend(|input| {
             // SAFETY: the plugin's function, called as its contract says.
-            unsafe { validate(Slice::new(config.as_bytes()), input, &raw mut out, &raw mut error) }
+            unsafe { validate(Slice::new(config), input, &raw mut out, &raw mut error) }
         });
         if status != Status::OK {
             return Err(PluginError::read(origin, node, &error));

@@ -13,6 +13,7 @@ mod error;
 mod function;
 mod instance;
 mod kind;
+mod pending;
 mod services;
 mod sink;
 mod source;
@@ -30,7 +31,7 @@ pub use sink::SinkInstance;
 pub use source::{Polled, SourceEnumerator, SourceReader, SplitPosition};
 pub use state::{KeyedCall, KeyedState, LentColumn, StateError};
 pub use table::{TableError, Tables};
-pub use transform::{Emitted, TransformInstance};
+pub use transform::{Begun, Emitted, Ended, TransformInstance};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

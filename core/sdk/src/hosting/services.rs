@@ -1,12 +1,12 @@
 //! The services of the host for one instance: the safe trait that the engine implements, and the C table that the plugin sees.
 
-use super::{Emitted, shield};
+use super::{Emitted, kind::broken, pending::PendingCalls, shield};
 use crate::{Error, LogLevel, MetricKind, Rejection, Result, convert};
 use arrow_schema::SchemaRef;
 use standpipe_abi::{self as abi, ArrowArray, Batch, Buffer, ErrorCode, HostTable, Slice, Status, growing};
 use std::{
     ffi::c_void,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
 /// What an instance may ask of the host, at any time and from any thread. Nothing here may block.
@@ -28,6 +28,8 @@ pub trait HostServices: Send + Sync {
     fn secret(&self, reference: &str) -> Result<(String, u64), String>;
     /// Processing time, microseconds since the epoch.
     fn now(&self) -> i64;
+    /// A call of a transform that was pending has ended: [`super::TransformInstance::ended`] has something.
+    fn completed(&self) {}
     /// A sink has delivered every batch up to `up_to_seq`, that included.
     fn ack(&self, up_to_seq: u64) {
         let _ = up_to_seq;
@@ -77,39 +79,61 @@ impl InstanceContext {
     }
 }
 
-/// What the host keeps for an instance. It has one place in memory: the plugin holds pointers to `table` and, as its context, to the whole.
+/// What the host keeps for an instance.
 pub(super) struct Served {
-    pub(super) table: HostTable,
     services: Arc<dyn HostServices>,
     outputs: Vec<SchemaRef>,
     /// What the call under way has emitted; `None` between calls.
     emitted: Mutex<Option<Vec<Emitted>>>,
+    /// The calls that are answered later.
+    pub(super) pending: PendingCalls,
+}
+
+/// What a plugin holds pointers to: `table`, and as its context the whole. It is never freed, for a thread of the plugin may outlive its instance and ask on: then it
+/// finds nobody. That is some hundred bytes for an instance.
+pub(super) struct Gate {
+    pub(super) table: HostTable,
+    served: RwLock<Option<Arc<Served>>>,
+}
+
+impl Gate {
+    /// A gate to what an instance is served.
+    pub(super) fn to(served: &Arc<Served>) -> &'static Self {
+        let table = HostTable {
+            size: size_of::<HostTable>() as u32,
+            abi_minor: abi::ABI_MINOR,
+            ctx: std::ptr::null_mut(),
+            log,
+            metric_register,
+            metric_update,
+            cancelled,
+            wake,
+            secret,
+            emit,
+            complete,
+            ack,
+            reject,
+            now,
+        };
+        let gate = Box::into_raw(Box::new(Self { table, served: RwLock::new(Some(Arc::clone(served))) }));
+        // SAFETY: just made, and nobody else knows of it.
+        unsafe {
+            (*gate).table.ctx = gate.cast();
+            &*gate
+        }
+    }
+
+    /// The instance is gone.
+    pub(super) fn close(&self) {
+        // Dropped behind the lock: it may be the last to know the services.
+        let _served = self.served.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
 }
 
 impl Served {
     /// A place for an instance that may emit to these outputs.
     pub(super) fn new(services: Arc<dyn HostServices>, outputs: Vec<SchemaRef>) -> Arc<Self> {
-        Arc::new_cyclic(|this: &Weak<Self>| Self {
-            table: HostTable {
-                size: size_of::<HostTable>() as u32,
-                abi_minor: abi::ABI_MINOR,
-                ctx: this.as_ptr().cast_mut().cast(),
-                log,
-                metric_register,
-                metric_update,
-                cancelled,
-                wake,
-                secret,
-                emit,
-                complete,
-                ack,
-                reject,
-                now,
-            },
-            services,
-            outputs,
-            emitted: Mutex::new(None),
-        })
+        Arc::new(Self { services, outputs, emitted: Mutex::new(None), pending: PendingCalls::default() })
     }
 
     pub(super) fn now(&self) -> i64 {
@@ -131,29 +155,42 @@ impl Served {
     }
 
     fn emit(&self, output: u32, array: ArrowArray, token: u64) -> Result<()> {
-        if token != 0 {
-            return Err(Error::unsupported("this host has no asynchronous transforms"));
-        }
         let Some(schema) = self.outputs.get(output as usize) else {
             return Err(Error::new(ErrorCode::OUT_OF_RANGE, format!("there is no output {output}, only {}", self.outputs.len())));
         };
         // SAFETY: by contract an array of the output's types.
         let batch = unsafe { convert::import_batch(array, schema) }?;
+        if token != 0 {
+            return self.pending.emit(token, Emitted { output, batch });
+        }
         match &mut *self.emitted() {
             Some(emitted) => emitted.push(Emitted { output, batch }),
             None => return Err(Error::new(ErrorCode::OUT_OF_RANGE, "emitted outside of a call")),
         }
         Ok(())
     }
+
+    fn complete(&self, token: u64, status: Status, error: Option<Error>) -> Result<()> {
+        let result = match status {
+            Status::OK => Ok(()),
+            Status(failed) if failed < 0 => Err(error.unwrap_or_else(|| Error::from_abi(&abi::Error::empty()))),
+            Status(other) => Err(broken(&format!("completes a call with the status {other}"))),
+        };
+        self.pending.complete(token, result)?;
+        self.services.completed();
+        Ok(())
+    }
 }
 
-/// What a plugin passed as its context.
+/// What is served behind what a plugin passed as its context; `None`: the instance is gone.
 ///
 /// # Safety
-/// `ctx` must be the one in the table, and the instance must live.
-unsafe fn served<'a>(ctx: *mut c_void) -> Option<&'a Served> {
-    // SAFETY: by the caller's word; the `Arc` is held until `destroy` has returned.
-    unsafe { ctx.cast::<Served>().as_ref() }
+/// `ctx` must be null or the one in a table, of whenever.
+unsafe fn served(ctx: *mut c_void) -> Option<Arc<Served>> {
+    // SAFETY: by the caller's word; a gate is never freed.
+    let gate = unsafe { ctx.cast::<Gate>().as_ref() }?;
+    // Not kept locked: what is called may call back, by a batch that is released.
+    gate.served.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// Runs a callback that cannot fail.
@@ -166,7 +203,7 @@ where
 {
     // SAFETY: passed on to the caller.
     let Some(served) = (unsafe { served(ctx) }) else { return fallback };
-    shield(fallback, || call(served))
+    shield(fallback, || call(&served))
 }
 
 /// Runs a callback that can fail.
@@ -176,8 +213,8 @@ where
 unsafe fn answer(ctx: *mut c_void, error: *mut abi::Error, call: impl FnOnce(&Served) -> Result<()>) -> Status {
     // SAFETY: passed on to the caller.
     let result = match unsafe { served(ctx) } {
-        Some(served) => shield(Err(Error::new(ErrorCode::OTHER, "the host failed inside of a callback")), || call(served)),
-        None => Err(Error::new(ErrorCode::OUT_OF_RANGE, "the context of the host table is missing")),
+        Some(served) => shield(Err(Error::new(ErrorCode::OTHER, "the host failed inside of a callback")), || call(&served)),
+        None => Err(Error::new(ErrorCode::OUT_OF_RANGE, "the instance is gone, or the context of the host table is missing")),
     };
     // SAFETY: as above.
     unsafe { report(result, error) }
@@ -243,9 +280,11 @@ unsafe extern "C" fn emit(ctx: *mut c_void, output: u32, batch: *mut Batch, toke
     unsafe { answer(ctx, error, emit) }
 }
 
-/// Nothing is pending in this host: `process` refuses `PENDING`.
-unsafe extern "C" fn complete(_: *mut c_void, _: u64, _: Status, error: *mut abi::Error) {
-    let _ = unsafe { growing::write(error, abi::Error::empty()) };
+unsafe extern "C" fn complete(ctx: *mut c_void, token: u64, status: Status, error: *mut abi::Error) -> Status {
+    // Taken before anything can fail: the error is moved in any case.
+    let error = unsafe { growing::replace(error, abi::Error::empty()) }.ok().map(|error| Error::from_abi(&error));
+    let complete = |served: &Served| if served.complete(token, status, error).is_ok() { Status::OK } else { Status::ERROR };
+    unsafe { serve(ctx, Status::ERROR, complete) }
 }
 
 unsafe extern "C" fn ack(ctx: *mut c_void, up_to_seq: u64) {

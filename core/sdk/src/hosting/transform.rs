@@ -26,6 +26,24 @@ pub struct Emitted {
     pub batch: RecordBatch,
 }
 
+/// What `process` answered.
+#[derive(Debug)]
+pub enum Begun {
+    /// It is done; what it gave.
+    Done(Vec<Emitted>),
+    /// It ends later: [`TransformInstance::ended`] has it by this token.
+    Pending(u64),
+}
+
+/// A call that was pending and has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// As [`Begun::Pending`] had it.
+    pub token: u64,
+    /// What it gave, or why it failed.
+    pub result: Result<Vec<Emitted>, PluginError>,
+}
+
 /// A transform: one per subtask, on the thread that made it.
 pub struct TransformInstance {
     instance: Instance,
@@ -34,6 +52,8 @@ pub struct TransformInstance {
     outputs: Vec<(wire::OutputDetails, SchemaRef)>,
     states: Vec<(wire::StateDetails, FieldRef)>,
     slots: Vec<LentSlot>,
+    /// Whether it has declared that its calls may end later.
+    asynchronous: bool,
 }
 
 impl TransformInstance {
@@ -49,7 +69,8 @@ impl TransformInstance {
         let schemas = validation.outputs.iter().map(|(_, schema)| schema.clone()).collect();
         let instance = Instance::create(origin, &question.node, (table.create, table.destroy), schemas, config, context, host)?;
         let slots = validation.states.iter().map(|_| LentSlot::default()).collect();
-        Ok(Self { instance, table, question, outputs: validation.outputs, states: validation.states, slots })
+        let asynchronous = validation.details.asynchronous.is_some();
+        Ok(Self { instance, table, question, outputs: validation.outputs, states: validation.states, slots, asynchronous })
     }
 
     /// The outputs that it declared.
@@ -74,21 +95,69 @@ impl TransformInstance {
         self.question.lend(|input| self.instance.done(|this, error| unsafe { (self.table.open)(this, input, error) }))
     }
 
-    /// Gives a batch of an input.
+    /// Gives a batch of an input; the call ends before this returns.
     ///
     /// # Errors
-    /// As the plugin says, and when the batch is not of the input's columns.
+    /// As the plugin says, and when the batch is not of the input's columns, or the call would end later.
     pub fn process(&mut self, input: u32, batch: &RecordBatch, keys: Option<KeyedCall<'_>>) -> Result<Vec<Emitted>, PluginError> {
-        let Some(schema) = self.question.schemas.get(input as usize) else {
-            return Err(self.instance.failure(Error::new(ErrorCode::OUT_OF_RANGE, format!("there is no input {input}"))));
-        };
-        check_columns(&"the host", schema, batch).map_err(|error| self.instance.failure(error))?;
+        self.check(input, batch)?;
         if keys.as_ref().is_some_and(|keys| keys.key_of_row.len() != batch.num_rows()) {
             return Err(self.instance.failure(Error::new(ErrorCode::OUT_OF_RANGE, "the host passed more or fewer ordinals than rows")));
         }
         let mut sent = convert::export_batch(batch.clone());
         let process = self.table.process;
         self.run(keys, |this, keys, error| unsafe { process(this, input, &raw mut sent, keys, 0, error) })
+    }
+
+    /// Gives a batch of an input, without keys; the call may end later if the transform has declared so.
+    ///
+    /// # Errors
+    /// As [`Self::process`].
+    pub fn begin(&mut self, input: u32, batch: &RecordBatch) -> Result<Begun, PluginError> {
+        if !self.asynchronous || self.question.keyed {
+            return self.process(input, batch, None).map(Begun::Done);
+        }
+        self.check(input, batch)?;
+        let served = Arc::clone(&self.instance.served);
+        let token = served.pending.begin();
+        let mut sent = convert::export_batch(batch.clone());
+        let process = self.table.process;
+        served.begin();
+        let status = self.instance.call(|this, error| unsafe { process(this, input, &raw mut sent, std::ptr::null(), token, error) });
+        let emitted = served.end();
+        if matches!(status, Ok(Status::PENDING)) {
+            served.pending.keep(token, emitted);
+            return Ok(Begun::Pending(token));
+        }
+        let was_used = served.pending.forget(token);
+        match status? {
+            Status::OK if was_used => Err(self
+                .instance
+                .broken("has emitted or completed by the token of a call that it then answered with OK instead of PENDING")),
+            Status::OK => Ok(Begun::Done(emitted)),
+            Status(other) => Err(self.unknown_answer(other)),
+        }
+    }
+
+    /// The calls that have ended since the last time, in the order in which they began.
+    #[must_use]
+    pub fn ended(&self) -> Vec<Ended> {
+        let ended = self.instance.served.pending.take_ended();
+        ended.into_iter().map(|(token, end)| Ended { token, result: end.map_err(|error| self.instance.failure(error)) }).collect()
+    }
+
+    /// A failure of the transform that the host has found.
+    #[must_use]
+    pub fn failure(&self, error: Error) -> PluginError {
+        self.instance.failure(error)
+    }
+
+    /// Whether the batch is one of the input's.
+    fn check(&self, input: u32, batch: &RecordBatch) -> Result<(), PluginError> {
+        let Some(schema) = self.question.schemas.get(input as usize) else {
+            return Err(self.instance.failure(Error::new(ErrorCode::OUT_OF_RANGE, format!("there is no input {input}"))));
+        };
+        check_columns(&"the host", schema, batch).map_err(|error| self.instance.failure(error))
     }
 
     /// Timers are due; `keys.key_of_row` is taken from their ordinals.
@@ -120,13 +189,12 @@ impl TransformInstance {
         self.run(None, |this, _, error| unsafe { on_watermark(this, input, micros, error) })
     }
 
-    /// Ends pending work before the cut of that checkpoint.
+    /// All pending calls are about to be waited for: before the cut of that checkpoint, or before an input's end.
     ///
     /// # Errors
     /// As the plugin says.
-    pub fn drain(&mut self, checkpoint: u64) -> Result<Vec<Emitted>, PluginError> {
-        let drain = self.table.drain;
-        self.run(None, |this, _, error| unsafe { drain(this, checkpoint, error) })
+    pub fn drain(&mut self, checkpoint: Option<u64>) -> Result<(), PluginError> {
+        self.instance.done(|this, error| unsafe { (self.table.drain)(this, checkpoint.unwrap_or(0), error) })
     }
 
     /// What an unkeyed transform must remember.
@@ -206,8 +274,18 @@ impl TransformInstance {
     fn finished(&mut self, call: impl FnOnce(*mut c_void, *mut AbiError) -> Status) -> Result<(), PluginError> {
         match self.instance.call(call)? {
             Status::OK => Ok(()),
-            Status::PENDING => Err(self.instance.failure(Error::unsupported("asynchronous transforms are not supported by this host"))),
-            Status(other) => Err(self.instance.broken(&format!("answers with the status {other}"))),
+            Status::PENDING if self.question.keyed => {
+                let message = "answers PENDING, which a transform of a node with key_by may not: its keyed state is of one call";
+                Err(self.instance.failure(Error::unsupported(message)))
+            }
+            Status::PENDING => {
+                Err(self.instance.broken("answers PENDING in a call without a token; process has one if `async` is declared in validate"))
+            }
+            Status(other) => Err(self.unknown_answer(other)),
         }
+    }
+
+    fn unknown_answer(&self, status: i32) -> PluginError {
+        self.instance.broken(&format!("answers with the status {status}"))
     }
 }

@@ -105,9 +105,14 @@ impl TestHost {
             if left.is_zero() {
                 return false;
             }
-            let _ = self.changed.wait_timeout(self.recorded(), left.min(Duration::from_millis(10)));
+            self.wait_for_change(left.min(Duration::from_millis(10)));
         }
         true
+    }
+
+    /// Waits until something is told, or for so long.
+    pub(super) fn wait_for_change(&self, timeout: Duration) {
+        let _ = self.changed.wait_timeout(self.recorded(), timeout);
     }
 }
 
@@ -140,6 +145,12 @@ impl HostServices for TestHost {
 
     fn wake(&self) {
         self.recorded().wakes += 1;
+        self.changed.notify_all();
+    }
+
+    fn completed(&self) {
+        // Under the lock, so that nobody who has just looked misses it.
+        let _recorded = self.recorded();
         self.changed.notify_all();
     }
 

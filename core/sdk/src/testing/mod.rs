@@ -39,7 +39,7 @@ pub use memory::{Grouped, MemoryState};
 pub use service::service;
 pub use sink::SinkHarness;
 pub use source::SourceHarness;
-pub use transform::TransformHarness;
+pub use transform::{BegunCall, TransformHarness};
 
 use crate::{
     AggregateFunction, Deployment, ScalarFunction, Sink, Source, Transform,
@@ -61,20 +61,19 @@ impl Harness {
     /// A source with its enumerator.
     #[must_use]
     pub fn source<S: Source>(config: Value) -> SourceHarness {
-        SourceHarness::new(made(Kind::source::<S>(), |description, tables| SourceKind::new("test", description, tables)), config)
+        SourceHarness::new(Self::source_kind::<S>(), config)
     }
 
     /// A transform with one input.
     #[must_use]
     pub fn transform<T: Transform>(config: Value, input: SchemaRef) -> TransformHarness {
-        let kind = made(Kind::transform::<T>(), |description, tables| TransformKind::new("test", description, tables));
-        TransformHarness::new(kind, config, input)
+        TransformHarness::new(Self::transform_kind::<T>(), config, input)
     }
 
     /// A sink for rows of that schema.
     #[must_use]
     pub fn sink<S: Sink>(config: Value, input: SchemaRef) -> SinkHarness {
-        SinkHarness::new(made(Kind::sink::<S>(), |description, tables| SinkKind::new("test", description, tables)), config, input)
+        SinkHarness::new(Self::sink_kind::<S>(), config, input)
     }
 
     /// A scalar function, bound to arguments of these types. It is called with columns of the types that it wants: no host casts here.
@@ -82,8 +81,7 @@ impl Harness {
     /// # Errors
     /// As the function says.
     pub fn scalar<F: ScalarFunction>(config: &Value, arguments: &[DataType]) -> Result<hosting::ScalarFunction, PluginError> {
-        let kind = made(Kind::scalar::<F>(), |description, tables| ScalarKind::new("test", description, tables));
-        kind.bind(config, &fields(arguments))
+        Self::scalar_kind::<F>().bind(config, &fields(arguments))
     }
 
     /// An aggregate function, as [`Harness::scalar`].
@@ -91,14 +89,45 @@ impl Harness {
     /// # Errors
     /// As the function says.
     pub fn aggregate<F: AggregateFunction>(config: &Value, arguments: &[DataType]) -> Result<hosting::AggregateFunction, PluginError> {
-        let kind = made(Kind::aggregate::<F>(), |description, tables| AggregateKind::new("test", description, tables));
-        kind.bind(config, &fields(arguments))
+        Self::aggregate_kind::<F>().bind(config, &fields(arguments))
     }
 
     /// A deployment mode: its kind, which makes instances with a [`TestHost`].
     #[must_use]
     pub fn deployment<D: Deployment>() -> DeploymentKind {
         made(Kind::deployment::<D>(), |description, tables| DeploymentKind::new("test", description, tables))
+    }
+}
+
+impl Harness {
+    /// The kind of a source, as a host has it.
+    #[must_use]
+    pub fn source_kind<S: Source>() -> SourceKind {
+        made(Kind::source::<S>(), |description, tables| SourceKind::new("test", description, tables))
+    }
+
+    /// The kind of a transform.
+    #[must_use]
+    pub fn transform_kind<T: Transform>() -> TransformKind {
+        made(Kind::transform::<T>(), |description, tables| TransformKind::new("test", description, tables))
+    }
+
+    /// The kind of a sink.
+    #[must_use]
+    pub fn sink_kind<S: Sink>() -> SinkKind {
+        made(Kind::sink::<S>(), |description, tables| SinkKind::new("test", description, tables))
+    }
+
+    /// The kind of a scalar function.
+    #[must_use]
+    pub fn scalar_kind<F: ScalarFunction>() -> ScalarKind {
+        made(Kind::scalar::<F>(), |description, tables| ScalarKind::new("test", description, tables))
+    }
+
+    /// The kind of an aggregate function.
+    #[must_use]
+    pub fn aggregate_kind<F: AggregateFunction>() -> AggregateKind {
+        made(Kind::aggregate::<F>(), |description, tables| AggregateKind::new("test", description, tables))
     }
 }
 

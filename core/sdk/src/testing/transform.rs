@@ -2,13 +2,20 @@
 
 use super::{MemoryState, TestHost, context, input};
 use crate::{
-    CloseReason, TimeDomain, Timer,
-    hosting::{Emitted, KeyedCall, NodeInput, PluginError, TransformInstance, TransformKind, TransformValidation},
+    CloseReason, Error, ErrorCode, TimeDomain, Timer,
+    hosting::{Begun, Emitted, KeyedCall, NodeInput, PluginError, TransformInstance, TransformKind, TransformValidation},
 };
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use serde_json::Value;
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How long a test waits for a call to end.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A transform with keyed state in memory. Made and opened at first use.
 pub struct TransformHarness {
@@ -19,11 +26,34 @@ pub struct TransformHarness {
     inputs: Vec<NodeInput>,
     running: Option<TransformInstance>,
     state: MemoryState,
+    /// What has ended and was not asked for, by token.
+    ended: BTreeMap<u64, Result<Vec<Emitted>, PluginError>>,
+}
+
+/// A call of `process` that may not have ended.
+#[derive(Debug)]
+#[must_use = "its results are waited for"]
+pub struct BegunCall(Begun);
+
+impl BegunCall {
+    /// Whether it ends later than `process` has returned.
+    #[must_use]
+    pub const fn is_pending(&self) -> bool {
+        matches!(self.0, Begun::Pending(_))
+    }
 }
 
 impl TransformHarness {
     pub(super) fn new(kind: TransformKind, config: Value, schema: SchemaRef) -> Self {
-        Self { host: Arc::default(), kind, config, inputs: vec![input(schema)], running: None, state: MemoryState::default() }
+        Self {
+            host: Arc::default(),
+            kind,
+            config,
+            inputs: vec![input(schema)],
+            running: None,
+            state: MemoryState::default(),
+            ended: BTreeMap::new(),
+        }
     }
 
     /// Gives the node a `key_by` of these columns.
@@ -87,18 +117,18 @@ impl TransformHarness {
         &self.state
     }
 
-    /// Gives a batch to the only input; what comes out of the main output.
+    /// Gives a batch to the only input; what comes out of the main output. A call that ends later is waited for.
     ///
     /// # Errors
-    /// As the transform says.
+    /// As the transform says, and when a call does not end within half a minute.
     pub fn process(&mut self, batch: &RecordBatch) -> Result<Vec<RecordBatch>, PluginError> {
         Ok(main(self.process_input(0, batch)?))
     }
 
-    /// Gives a batch to an input; what comes out of all outputs.
+    /// Gives a batch to an input; what comes out of all outputs. A call that ends later is waited for.
     ///
     /// # Errors
-    /// As the transform says.
+    /// As [`Self::process`].
     pub fn process_input(&mut self, input: u32, batch: &RecordBatch) -> Result<Vec<Emitted>, PluginError> {
         let key: Vec<usize> = match self.inputs.get(input as usize) {
             Some(input) => input.details.key.iter().filter_map(|name| batch.schema().index_of(name).ok()).collect(),
@@ -111,8 +141,52 @@ impl TransformHarness {
                 let grouped = state.begin(&columns);
                 instance.process(input, batch, Some(KeyedCall { key_of_row: &grouped.key_of_row, keys: &grouped.keys, state }))
             }
-            _ => instance.process(input, batch, None),
+            _ => {
+                let begun = instance.begin(input, batch)?;
+                self.wait(BegunCall(begun))
+            }
         }
+    }
+
+    /// Gives a batch to an input of a transform without keys, and does not wait for the call: several may be pending, and end in any order.
+    ///
+    /// # Errors
+    /// As the transform says.
+    pub fn begin(&mut self, input: u32, batch: &RecordBatch) -> Result<BegunCall, PluginError> {
+        Ok(BegunCall(self.running()?.0.begin(input, batch)?))
+    }
+
+    /// Waits for a call; what comes out of all outputs.
+    ///
+    /// # Errors
+    /// As the transform says, and when the call does not end within half a minute.
+    pub fn wait(&mut self, call: BegunCall) -> Result<Vec<Emitted>, PluginError> {
+        let token = match call.0 {
+            Begun::Done(emitted) => return Ok(emitted),
+            Begun::Pending(token) => token,
+        };
+        let give_up = Instant::now() + PATIENCE;
+        let host = Arc::clone(&self.host);
+        loop {
+            let instance = self.running()?.0;
+            let ended = instance.ended();
+            let late = instance.failure(Error::new(ErrorCode::OTHER, format!("a call has not ended within {} s", PATIENCE.as_secs())));
+            self.ended.extend(ended.into_iter().map(|ended| (ended.token, ended.result)));
+            match self.ended.remove(&token) {
+                Some(result) => return result,
+                None if Instant::now() >= give_up => return Err(late),
+                None => host.wait_for_change(Duration::from_millis(10)),
+            }
+        }
+    }
+
+    /// As the host does before a checkpoint: has the transform begin what it has put off, then waits for these calls. What comes out of all outputs, call by call.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn drain(&mut self, checkpoint: u64, calls: Vec<BegunCall>) -> Result<Vec<Vec<Emitted>>, PluginError> {
+        self.running()?.0.drain(Some(checkpoint))?;
+        calls.into_iter().map(|call| self.wait(call)).collect()
     }
 
     /// Advances the watermark of every input: `on_watermark`, then the timers that are due, in time order. What comes out of all outputs.

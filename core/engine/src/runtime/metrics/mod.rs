@@ -186,6 +186,11 @@ impl Metrics {
         self.nodes.iter().any(|node| node.degraded().is_some())
     }
 
+    /// Whether some node cannot go on for now, or calls of one are pending.
+    pub(crate) fn waits_outside(&self) -> bool {
+        self.is_degraded() || self.nodes.iter().any(|node| node.pending_calls.load(Relaxed) > 0)
+    }
+
     /// One per node of the plan, in its order.
     #[must_use]
     pub fn nodes(&self) -> &[NodeMetrics] {

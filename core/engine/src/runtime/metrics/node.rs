@@ -76,6 +76,8 @@ pub struct NodeMetrics {
     pub unread_rows: Counter,
     /// A source: bytes on their way to the sinks. A sink: bytes not yet acknowledged.
     pub in_flight_bytes: AtomicI64,
+    /// An asynchronous transform: calls that are pending, or whose results wait for those of others.
+    pub pending_calls: AtomicI64,
     /// Time spent in calls of the plugin, or of the operator, nanoseconds.
     pub busy_nanos: Counter,
     /// Calls that took longer than the time budget.

@@ -337,7 +337,7 @@ impl Peers {
     /// Whether something in another process is slow or degraded, so that it is no wonder if something stands still.
     pub(crate) fn explains_standstill(&self, job: &Job) -> bool {
         match self.is_first() {
-            true => job.calls.is_slow() || job.metrics.is_degraded() || self.others.iter().any(|other| other.numbers.lock().is_slow()),
+            true => job.calls.is_slow() || job.metrics.waits_outside() || self.others.iter().any(|other| other.numbers.lock().is_slow()),
             false => self.explained.load(SeqCst),
         }
     }

@@ -52,6 +52,7 @@ struct NodeNumbers {
     /// In the order of [`counters`], by subtask.
     counters: Vec<Vec<u64>>,
     in_flight_bytes: i64,
+    pending_calls: i64,
     /// By subtask.
     backpressure_nanos: BTreeMap<u32, u64>,
     /// By subtask.
@@ -76,6 +77,7 @@ impl Numbers {
         let node = |node: &NodeMetrics| NodeNumbers {
             counters: counters(node).iter().map(|counter| counter.by_subtask().collect()).collect(),
             in_flight_bytes: node.in_flight_bytes.load(Relaxed),
+            pending_calls: node.pending_calls.load(Relaxed),
             backpressure_nanos: node.backpressure().into_iter().map(|(subtask, waited)| (subtask, nanos(waited))).collect(),
             event_time: node.positions().into_iter().map(time).collect(),
             drift: node.drift(),
@@ -100,6 +102,7 @@ impl Numbers {
                 (0..).zip(now).for_each(|(subtask, now)| counter.add(subtask, now.saturating_sub(before(subtask))));
             }
             node.in_flight_bytes.fetch_add(now.in_flight_bytes - before.in_flight_bytes, Relaxed);
+            node.pending_calls.fetch_add(now.pending_calls - before.pending_calls, Relaxed);
             for (subtask, (time, idle, holder)) in &now.event_time {
                 node.set_event_time(*subtask, *time, *idle, holder.as_deref().map(Into::into));
             }
@@ -139,6 +142,7 @@ mod tests {
         };
         theirs.nodes()[1].rows_in.add(0, 10);
         theirs.nodes()[1].in_flight_bytes.store(100, Relaxed);
+        theirs.nodes()[1].pending_calls.store(3, Relaxed);
         theirs.nodes()[0].set_degraded(Some("no answer".to_owned()));
         theirs.nodes()[0].set_waiting(2, true);
         theirs.nodes()[0].set_waiting(2, false);
@@ -148,16 +152,19 @@ mod tests {
         tell(&theirs);
         let [first, second] = ours.nodes() else { panic!("two nodes") };
         assert_eq!((second.rows_in.get(), second.in_flight_bytes.load(Relaxed)), (15, 100));
+        assert_eq!(second.pending_calls.load(Relaxed), 3);
         assert_eq!((first.degraded().as_deref(), first.event_time().map(|position| position.time)), (Some("no answer"), Some(77)));
         assert_eq!(first.drift()[&3], Drift { paused: 2, ahead: 5 });
         assert_eq!(first.backpressure(), theirs.nodes()[0].backpressure());
         assert!(matches!(ours.snapshot()[0].value, Value::Gauge(value) if value.is_nan()), "JSON has no word for it");
         theirs.nodes()[1].rows_in.add(0, 1);
         theirs.nodes()[1].in_flight_bytes.store(40, Relaxed);
+        theirs.nodes()[1].pending_calls.store(1, Relaxed);
         theirs.nodes()[0].set_degraded(None);
         theirs.update(gauge, 2.5);
         tell(&theirs);
         assert_eq!((second.rows_in.get(), second.in_flight_bytes.load(Relaxed), first.degraded()), (16, 40, None));
+        assert_eq!(second.pending_calls.load(Relaxed), 1);
         assert_eq!(ours.snapshot().into_iter().map(|sample| sample.value).collect::<Vec<_>>(), [Value::Gauge(2.5)]);
     }
 }

@@ -2,12 +2,14 @@
 //! things go wrong.
 
 mod collect;
+mod later;
 mod ledger;
 mod numbers;
 mod texts;
 mod transforms;
 
 pub use collect::*;
+pub use later::*;
 pub use ledger::*;
 pub use numbers::*;
 pub use texts::*;
@@ -56,6 +58,14 @@ pub struct Probe {
     pub awake: AtomicBool,
     /// What sinks have committed.
     pub book: Mutex<Book>,
+    /// Calls of a transform that wait for the test.
+    pub calls: Mutex<Vec<HeldCall>>,
+    /// Calls that were pending at the same time in a subtask, at most.
+    pub most_pending: AtomicU64,
+    /// The checkpoints before which calls were waited for; `None` before an end.
+    pub drains: Mutex<Vec<Option<u64>>>,
+    /// Rows that a transform has counted in its state, by node.
+    pub counted: Mutex<BTreeMap<String, u64>>,
     /// When a plugin failed as it was told to.
     pub failed: Mutex<Option<Instant>>,
 }

@@ -13,7 +13,7 @@ fn sources() {
         (
             "out_of_orderness: 2s",
             "max_drift: soon",
-            "pipeline.yaml:8:41: sources.readings.event_time.max_drift: \"soon\" is no duration: the number is missing",
+            "pipeline.yaml:8:41: sources.readings.event_time.max_drift: \"soon\" is no duration; write a number and a unit (ns, us, ms, s, m, h, d), such as 10s or 1h30m",
         ),
         (
             "out_of_orderness: 2s",
@@ -28,9 +28,13 @@ fn sources() {
         (
             "out_of_orderness: 2s",
             "max_drift: 30s, alignment_group: ''",
-            "pipeline.yaml:8:63: sources.readings.event_time.alignment_group: is empty; write one name at all sources that wait for each other",
+            "pipeline.yaml:8:63: sources.readings.event_time.alignment_group: expected text, found \"\"",
         ),
-        ("out_of_orderness: 2s", "max_drift: 30s, alignment_group: [all]", "?"),
+        (
+            "out_of_orderness: 2s",
+            "max_drift: 30s, alignment_group: [all]",
+            "pipeline.yaml:8:63: sources.readings.event_time.alignment_group: expected text, found a list",
+        ),
         (
             "connector: lines",
             "connectr: lines",

@@ -132,3 +132,64 @@ fn transforms() {
         ),
     ]);
 }
+
+#[test]
+fn calls_that_end_later() {
+    let filter = "filter: value > 90";
+    check(&[
+        (
+            filter,
+            "filter: value > 90, async: {}",
+            "pipeline.yaml:10:46: transforms.hot: \"async\" means nothing to \"filter\": it is about the calls of a plugin's transform",
+        ),
+        (
+            filter,
+            "transform: tag, async: {capacity: 2}",
+            "pipeline.yaml:10:42: transforms.hot: \"async\" means nothing to the transform \"tag\": its calls end when they return",
+        ),
+        (
+            filter,
+            "transform: tag, with: {later: true}, key_by: [host]",
+            "pipeline.yaml:10:72: transforms.hot.key_by: the transform \"tag\" is asynchronous, and such a one cannot have keys; leave key_by out",
+        ),
+        (
+            filter,
+            "transform: tag, with: {later: true}, async: {capacty: 2}",
+            "pipeline.yaml:10:71: transforms.hot.async: unknown key \"capacty\", did you mean \"capacity\"?",
+        ),
+        (
+            filter,
+            "transform: tag, with: {later: true}, async: {capacity: 0}",
+            "pipeline.yaml:10:81: transforms.hot.async.capacity: expected a whole number from 1 to 65536, found \"0\"",
+        ),
+        (
+            filter,
+            "transform: tag, with: {later: true}, async: {order: random}",
+            "pipeline.yaml:10:78: transforms.hot.async.order: unknown value \"random\"; possible values: input, any",
+        ),
+        (
+            filter,
+            "transform: tag, with: {later: true}, async: {timeout: 0s}",
+            "pipeline.yaml:10:80: transforms.hot.async.timeout: a call needs longer than 0s",
+        ),
+        (
+            filter,
+            "transform: tag, with: {later: true}, async: {timeout: 5}",
+            "pipeline.yaml:10:80: transforms.hot.async.timeout: \"5\" is no duration: the unit is missing; write a number and a unit (ns, us, ms, s, m, h, d), such as 10s or 1h30m",
+        ),
+        (filter, "transform: tag, with: {later: true}, async: 5", "pipeline.yaml:10:70: transforms.hot.async: expected a map, found \"5\""),
+    ]);
+    let changes = "  counts: {input: readings, key_by: [host], aggregate: {n: count(*)}, emit: changes}\n";
+    let any = "{input: counts, transform: tag, with: {later: true, changes: true}, async: {order: any}}\n";
+    let text = super::replaced("  hot: {input: readings, filter: value > 90}\n", &format!("{changes}  hot: {any}"));
+    let text = text.replace(
+        "    key_by: [host]\n    window: {tumbling: 10s}\n    aggregate: {n: count(*), mean: avg(value)}\n",
+        "    filter: n > 1\n",
+    );
+    let found = super::errors(&text);
+    assert!(
+        found.contains("transforms.hot.async.order: results in any order would swap changes of a row: \"counts\" is an upsert stream"),
+        "{found}"
+    );
+    assert_eq!(super::errors(&text.replace("order: any", "order: input")), "");
+}
