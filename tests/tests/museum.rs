@@ -42,7 +42,12 @@ fn cargo(version: &str, arguments: &[&str]) -> PathBuf {
 
 fn run(folder: &Folder, library: &Path) -> Run {
     let pipeline = room("1.0").join("pipelines/everything.yaml");
-    standpipe(["run"]).args([pipeline]).args(["--log-level", "info"]).in_directory(folder.path()).plugin_path(library).env("EXHIBIT_TOKEN", "secret")
+    standpipe(["run"])
+        .args([pipeline])
+        .args(["--log-level", "info"])
+        .in_directory(folder.path())
+        .plugin_path(library)
+        .env("EXHIBIT_TOKEN", "secret")
 }
 
 fn parts(folder: &Folder, name: &str) -> Vec<i64> {

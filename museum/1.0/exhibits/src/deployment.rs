@@ -39,7 +39,11 @@ impl Deployment for Shelf {
     }
 
     fn status(&mut self, handle: &Handle) -> Result<JobStatus> {
-        Ok(if folder(handle)?.exists() { JobStatus::new("FINISHED") } else { JobStatus { cause: Some("it was thrown away".to_owned()), ..JobStatus::new("FAILED") } })
+        Ok(if folder(handle)?.exists() {
+            JobStatus::new("FINISHED")
+        } else {
+            JobStatus { cause: Some("it was thrown away".to_owned()), ..JobStatus::new("FAILED") }
+        })
     }
 
     fn cancel(&mut self, handle: &Handle) -> Result<()> {

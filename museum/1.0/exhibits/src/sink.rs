@@ -9,7 +9,6 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-
 /// Hands records over in files: one for each checkpoint, complete when it is to be seen.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

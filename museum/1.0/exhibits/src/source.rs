@@ -4,7 +4,9 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicro
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use standpipe_sdk::source::{Capabilities, Discovery, Encoding, Enumerator, Poll, PollLimits, Source, SourceDeclaration, Split, SplitDescription};
+use standpipe_sdk::source::{
+    Capabilities, Discovery, Encoding, Enumerator, Poll, PollLimits, Source, SourceDeclaration, Split, SplitDescription,
+};
 use standpipe_sdk::wire::{Problem, SplitLag};
 use standpipe_sdk::{CloseReason, Context, Error, Host, Result, Secret};
 use std::collections::BTreeSet;
@@ -44,7 +46,12 @@ pub struct Numbers {
 fn schema() -> SchemaRef {
     let time = DataType::Timestamp(TimeUnit::Microsecond, None);
     let field = |name: &str, data_type: DataType| Field::new(name, data_type, name == "odd");
-    Arc::new(Schema::new(vec![field("split", DataType::Utf8), field("n", DataType::Int64), field("odd", DataType::Utf8), field("at", time)]))
+    Arc::new(Schema::new(vec![
+        field("split", DataType::Utf8),
+        field("n", DataType::Int64),
+        field("odd", DataType::Utf8),
+        field("at", time),
+    ]))
 }
 
 impl Source for Numbers {
@@ -122,7 +129,8 @@ impl Source for Numbers {
     }
 
     fn lag(&self) -> Vec<SplitLag> {
-        let lag = |split: &Reading| SplitLag { split: split.id.clone(), records: u64::try_from(self.count - split.next).ok(), millis: None };
+        let lag =
+            |split: &Reading| SplitLag { split: split.id.clone(), records: u64::try_from(self.count - split.next).ok(), millis: None };
         self.reading.iter().map(lag).collect()
     }
 
