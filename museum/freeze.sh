@@ -11,6 +11,7 @@ rm -rf "$room/core"
 for crate in abi sdk loader; do
     mkdir -p "$room/core/$crate"
     cp -r "$root/core/$crate/src" "$room/core/$crate/src"
+    [ ! -f "$root/core/$crate/build.rs" ] || cp "$root/core/$crate/build.rs" "$room/core/$crate/"
     # Without tests and examples, which are of the house.
     sed '/^\[dev-dependencies\]/,/^$/d; /^\[\[example\]\]/,/^$/d; /^# Plugins that the tests load/d; /^\[\[bench\]\]/,/^$/d; /^# Prints numbers/d; /^\[lints\]/,$d' \
         "$root/core/$crate/Cargo.toml" > "$room/core/$crate/Cargo.toml"
@@ -28,7 +29,7 @@ cp "$root"/examples/plugins/c/*.[ch] "$room/c/"
     echo
     sed -n '/^\[workspace.package\]/,/^$/p' "$root/Cargo.toml"
     echo '[workspace.dependencies]'
-    grep -E '^(standpipe-(abi|sdk|loader)|abi_stable|libloading|arrow-(array|buffer|data|schema|select)|base64|schemars|serde|serde_json|serde_path_to_error|sha2|strsim|tempfile|tracing|xxhash-rust|semver) ?=' "$root/Cargo.toml"
+    grep -E '^(standpipe-(abi|sdk|loader)|abi_stable|libloading|arrow-(array|buffer|data|schema|select)|base64|schemars|serde|serde_json|serde_path_to_error|ring|strsim|tempfile|tracing|xxhash-rust|semver) ?=' "$root/Cargo.toml"
     echo
     sed -n '/^\[profile.ci\]/,/^$/p; /^\[profile.ci.build-override\]/,/^$/p' "$root/Cargo.toml"
     echo '[profile.exhibit]'

@@ -167,8 +167,8 @@ struct ArrowDeviceArray {
 /* The contract's minor version: within a major it only grows, and any two minors work together. */
 #define STANDPIPE_ABI_MINOR 0
 
-/* While positive, the contract `1.0.0-rc.N` is not frozen yet and only equal candidates work together; zero once it is. */
-#define STANDPIPE_ABI_CANDIDATE 1
+/* Zero since 1.0, and for ever. Before it there were candidates, `1.0.0-rc.N`, that work with their equals only. */
+#define STANDPIPE_ABI_CANDIDATE 0
 
 /* The result of a call. Negative: failed, see the `Error`. Zero: done. Positive: a state that the function names (busy, idle, ...). */
 typedef int32_t StandpipeStatus;

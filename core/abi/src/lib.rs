@@ -43,10 +43,10 @@ pub use value::{Buffer, Slice};
 pub const ABI_MAJOR: u32 = 1;
 /// The contract's minor version: within a major it only grows, and any two minors work together.
 pub const ABI_MINOR: u32 = 0;
-/// While positive, the contract `1.0.0-rc.N` is not frozen yet and only equal candidates work together; zero once it is.
-pub const ABI_CANDIDATE: u32 = 1;
+/// Zero since 1.0, and for ever. Before it there were candidates, `1.0.0-rc.N`, that work with their equals only.
+pub const ABI_CANDIDATE: u32 = 0;
 
-/// A version of the contract for people: `1.0.0-rc.1`.
+/// A version of the contract for people: `1.0`.
 #[must_use]
 pub fn version_text(major: u32, minor: u32, candidate: u32) -> String {
     match candidate {

@@ -18,7 +18,7 @@ pub struct AbiVersion {
     pub major: u32,
     /// Any two minors work together.
     pub minor: u32,
-    /// While positive, the contract is not frozen, and only equal candidates work together.
+    /// Positive in the candidates of 1.0, which work with their equals only.
     pub candidate: u32,
 }
 

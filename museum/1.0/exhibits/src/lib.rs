@@ -4,6 +4,7 @@
 mod deployment;
 mod functions;
 mod keyed;
+mod later;
 mod sink;
 mod source;
 mod transform;
@@ -11,10 +12,11 @@ mod transform;
 use deployment::Shelf;
 use functions::{Range, Twice};
 use keyed::Summary;
+use later::Later;
 use sink::Parts;
 use source::Numbers;
 use transform::Serial;
 
 standpipe_sdk::export_plugin! {
-    sources: [Numbers], transforms: [Serial, Summary], sinks: [Parts], scalars: [Twice], aggregates: [Range], deployments: [Shelf]
+    sources: [Numbers], transforms: [Later, Serial, Summary], sinks: [Parts], scalars: [Twice], aggregates: [Range], deployments: [Shelf]
 }

@@ -85,7 +85,7 @@ fn transform(catalogue: &Catalogue, node: &Value, batches: &[RecordBatch]) -> Ou
         if number == batches.len() / 2 {
             let snapshot = instance.snapshot()?;
             instance = make()?;
-            instance.restore(&[snapshot])?;
+            instance.restore(&[&snapshot])?;
         }
         out.extend(instance.process(0, batch, None)?.into_iter().filter(|emitted| emitted.output == 0).map(|emitted| emitted.batch));
     }
