@@ -145,12 +145,21 @@ fn a_job_is_rescaled_through_a_savepoint_and_every_row_comes_once() {
     cluster.taken(&id, 2);
     // What the job itself counts for Prometheus.
     assert_eq!(cluster.job(&id)["status"]["restarts"], 0, "a rescale is no failure");
+    // By its handle, through the deployment mode.
+    let handle = json!({"deployment_mode": "session", "jobid": id, "rest.address": "127.0.0.1", "rest.port": cluster.port});
+    let handle = cluster.folder.write("handle.json", handle.to_string());
+    let by_handle = |to: &str| standpipe(["deployment", "rescale", to, "--handle"]).args([&handle]).timeout(PATIENCE).finish();
+    let refused = by_handle("9").one_error(3);
+    assert!(refused.contains("needs 9, has 5"), "{refused}");
+    by_handle("2").success();
+    cluster.wait_for(&id, "two subtasks", |job| job["attempt"] == 2 && job["state"] == "RUNNING" && job["slots"] == 2);
+    cluster.taken(&id, 2);
     // As a client of Flink's would.
     let path = format!("/v1/jobs/{id}/rescaling");
     let (status, asked) = cluster.http("PATCH", &format!("{path}?parallelism=1"), b"");
     assert_eq!(status, 202, "{asked}");
     location(&cluster.outcome(&path, &asked));
-    cluster.wait_for(&id, "one subtask", |job| job["attempt"] == 2 && job["slots"] == 1);
+    cluster.wait_for(&id, "one subtask", |job| job["attempt"] == 3 && job["slots"] == 1);
     cluster.state(&id, "FINISHED");
     assert_exactly_once(&cluster.folder);
     let (status, refused) = cluster.http("PATCH", &format!("{path}?parallelism=2"), b"");

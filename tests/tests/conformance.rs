@@ -73,7 +73,7 @@ fn bundled_transforms_and_functions_pass() {
     let always =
         ["configuration", "lifecycle", "schema", "batches", "deterministic", "batch-sizes", "snapshot", "nonsense", "cancellation"];
     let always = [&always[..], &["release", "threads", "leaks"]].concat();
-    let rows = ["--schema", "key:string, set:bool, n:int64, price:float64, at:timestamp, offset:int64, text:string"];
+    let rows = ["--schema", "key:string, set:bool, n:int64, price:float64, at:timestamp, offset:int64 not null, text:string"];
     let keyed = [&rows[..], &["--key", "key"]].concat();
     passed(examples(), &folder, "split-words", &json!({"column": "text", "keep": ["key"]}), &rows, &always);
     passed(examples(), &folder, "flag", &json!({}), &rows, &always);
@@ -210,8 +210,8 @@ fn what_cannot_be_tried_is_one_line() {
     let line = |arguments: &[&str], file: PathBuf| check(file, arguments).in_directory(folder.path()).finish().one_error(2);
     let keys = line(&["--kind", "source"], plugin("connector_file"));
     assert!(keys.starts_with("source file: it needs a configuration: \"path\" must be given (--config has"), "{keys}");
-    let refused = line(&["--kind", "source", "--config", "{\"pth\": \"a\", \"path\": \"a\"}"], plugin("connector_file"));
-    assert!(refused.contains("the configuration is refused: pth: is not known, did you mean \"path\"?"), "{refused}");
+    let refused = line(&["--kind", "source", "--config", "{\"path\": \"a\", \"metdata\": true}"], plugin("connector_file"));
+    assert!(refused.contains("the configuration is refused: metdata: is not known, did you mean \"metadata\"?"), "{refused}");
     assert!(line(&["--config", "{\"path\""], plugin("connector_file")).starts_with("--config: no JSON: "));
     assert!(line(&["--config", "7"], plugin("connector_file")).starts_with("--config: expected a JSON object"));
     assert!(

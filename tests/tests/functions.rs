@@ -189,7 +189,7 @@ fn plan_hash_and_list_know_functions() {
         (text.split("plan ").nth(1).unwrap()[..16].to_owned(), text)
     };
     let (hash, text) = explain(FUNCTIONS);
-    assert!(text.contains("\nfunctions.team: function names\n  plugin standpipe-transforms-examples "), "{text}");
+    assert!(text.contains("\nfunctions.team: function names@0.1.0\n  plugin standpipe-transforms-examples "), "{text}");
     assert_ne!(hash, explain(&FUNCTIONS.replace("Green", "Blue")).0, "another configuration is another plan");
     let list = standpipe(["plugin", "list"]).finish().success().stdout;
     assert!(list.contains("weighted_avg") && list.contains("aggregate"), "{list}");

@@ -175,6 +175,25 @@ fn the_host_of_1_0_runs_plugins_of_today() {
     }
 }
 
+/// `rescale` of `deployment/1` came with 1.1.
+#[test]
+fn a_member_of_1_1_is_absent_on_either_side() {
+    // The newer host, the older plugin: what it lacks is said to be absent, and nothing has happened.
+    for library in binaries("1.0").iter().filter(|file| !file.ends_with("c_example.so")) {
+        let folder = Folder::new();
+        let handle = json!({"deployment_mode": "exhibit-shelf", "folder": folder.at("shelf"), "exhibit-shelf.folder": folder.at("shelf")});
+        folder.write("handle.json", handle.to_string());
+        let rescale = standpipe(["deployment", "rescale", "--handle", "handle.json", "3"]).in_directory(folder.path()).plugin_path(library);
+        let expected = "exhibit-shelf: it was built for plugin ABI 1.0, in which no mode changes a job's parallelism: stop the job with a savepoint, and deploy it from there";
+        assert_eq!(rescale.finish().one_error(2), expected);
+    }
+    // The older host, the newer plugin, whose table is longer than that host knows: its functions are where they were.
+    let job = json!({"deployment": ["session", {}], "handle": {"jobid": "no id"}});
+    let said = mini_host(&Folder::new(), &job, &[plugin("deployment_session")]);
+    let refused = said.last().and_then(|said| said["refused"].as_str()).unwrap_or_default();
+    assert_eq!(refused, "session: jobid: the handle has no id of 32 hexadecimal digits");
+}
+
 /// The bundled file that has a kind of that name.
 fn plugin_of(kind: &str) -> PathBuf {
     match kind {

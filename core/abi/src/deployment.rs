@@ -49,4 +49,7 @@ pub struct DeploymentTable {
     pub cleanup: unsafe extern "C" fn(instance: *mut c_void, handle: Slice, error: *mut Error) -> Status,
     /// Frees the instance.
     pub destroy: unsafe extern "C" fn(instance: *mut c_void),
+    /// Since 1.1. The job goes on with so many subtasks of every node that does not say otherwise, at least 1, from a savepoint that is taken for it: returns when that is
+    /// durable and the job is on its way. Refused, the job runs on as it is.
+    pub rescale: Option<unsafe extern "C" fn(instance: *mut c_void, handle: Slice, parallelism: u32, error: *mut Error) -> Status>,
 }

@@ -42,7 +42,7 @@ pub use value::{Buffer, Slice};
 /// The contract's major version: only equal majors work together.
 pub const ABI_MAJOR: u32 = 1;
 /// The contract's minor version: within a major it only grows, and any two minors work together.
-pub const ABI_MINOR: u32 = 0;
+pub const ABI_MINOR: u32 = 1;
 /// Zero since 1.0, and for ever. Before it there were candidates, `1.0.0-rc.N`, that work with their equals only.
 pub const ABI_CANDIDATE: u32 = 0;
 

@@ -15,7 +15,7 @@ use standpipe_abi::{
     *,
 };
 use std::{
-    mem::MaybeUninit,
+    mem::{MaybeUninit, offset_of},
     ptr::null_mut,
     sync::atomic::{AtomicU32, Ordering::SeqCst},
 };
@@ -49,9 +49,11 @@ fn no_struct_ends_with_padding() {
     let ends =
         required!(Error Batch ValidationInput Validation Context HostTable Polled KeyContext LentValues StateTable DueTimers Binding);
     assert_eq!(sizes, ends);
-    let sizes = sizes!(SourceTable EnumeratorTable TransformTable SinkTable ScalarTable AggregateTable DeploymentTable);
-    let ends = required!(SourceTable EnumeratorTable TransformTable SinkTable ScalarTable AggregateTable DeploymentTable);
+    let sizes = sizes!(SourceTable EnumeratorTable TransformTable SinkTable ScalarTable AggregateTable);
+    let ends = required!(SourceTable EnumeratorTable TransformTable SinkTable ScalarTable AggregateTable);
     assert_eq!(sizes, ends);
+    // What has grown ends with its newest member.
+    assert_eq!(size_of::<DeploymentTable>(), offset_of!(DeploymentTable, rescale) + size_of::<usize>());
 }
 
 /// A struct of the next minor version: the one of 1.0 with one member more.
@@ -117,8 +119,8 @@ fn read_in_both_directions<T: Growing + Copy>(value: T) {
     let mut new_side = Memory::new(newer, long);
     assert!(unsafe { read::<T>(new_side.pointer()) }.is_ok());
     assert_eq!(unsafe { read::<Newer<T>>(new_side.pointer()) }.ok().unwrap().more.map(|more| more()), Some(7));
-    let mut shorter = Memory::new(value, short - 8);
-    let refused = Unusable::Short { size: short - 8, needed: short };
+    let mut shorter = Memory::new(value, T::REQUIRED - 8);
+    let refused = Unusable::Short { size: T::REQUIRED - 8, needed: T::REQUIRED };
     assert_eq!(unsafe { read::<T>(shorter.pointer()) }.err(), Some(refused));
     assert_eq!(unsafe { read::<T>(std::ptr::null()) }.err(), Some(Unusable::Missing));
 }
@@ -136,9 +138,9 @@ fn written_in_both_directions<T: Growing>(make: impl Fn() -> T) {
     assert!(new_side.is_marked() && size(&mut new_side) == long);
     let new_side = unsafe { new_side.pointer::<Newer<T>>().read() };
     assert!(new_side.more.is_none());
-    let mut shorter = Memory::new(make(), short - 8);
+    let mut shorter = Memory::new(make(), T::REQUIRED - 8);
     let before = shorter.words.clone();
-    assert_eq!(unsafe { write(shorter.pointer(), make()) }, Err(Unusable::Short { size: short - 8, needed: short }));
+    assert_eq!(unsafe { write(shorter.pointer(), make()) }, Err(Unusable::Short { size: T::REQUIRED - 8, needed: T::REQUIRED }));
     assert_eq!(shorter.words, before);
     assert_eq!(unsafe { write(null_mut(), make()) }, Err(Unusable::Missing));
 }

@@ -124,6 +124,16 @@ pub trait Deployment: Sized + Send + 'static {
         Err(Error::unsupported("this mode collects no rows"))
     }
 
+    /// Lets the job go on with so many subtasks of every node that does not say otherwise, from a savepoint that is taken for it. Returns when that is durable and the job is
+    /// on its way. A host that speaks plugin ABI 1.0 never calls it.
+    ///
+    /// # Errors
+    /// When it cannot: the job runs on as it is.
+    fn rescale(&mut self, handle: &Handle, parallelism: u32, host: &Host) -> Result<()> {
+        let _ = (handle, parallelism, host);
+        Err(Error::unsupported("this mode changes no parallelism"))
+    }
+
     /// Removes everything that the job left behind.
     ///
     /// # Errors

@@ -86,6 +86,14 @@ pub(crate) enum DeploymentCommand {
         #[arg(long, value_name = "PLACE")]
         savepoint: Option<String>,
     },
+    /// Let it go on with another parallelism, from a savepoint that is taken for it
+    Rescale {
+        #[command(flatten)]
+        job: DeployedJob,
+        /// Subtasks of every node that does not say otherwise
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=4096))]
+        parallelism: u32,
+    },
     /// Print its log so far
     Logs {
         #[command(flatten)]

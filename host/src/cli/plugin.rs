@@ -87,7 +87,7 @@ pub(crate) struct CheckArguments {
     pub(crate) set: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) plugins: PluginPath,
-    /// The columns of its input, of which rows are made up: `id:int64, name:string`; without it a schema is sought that the plugin takes
+    /// The columns of its input, of which rows are made up: `id:int64 not null, name:string`; without it a schema is sought that the plugin takes
     #[arg(long, value_name = "COLUMN:TYPE,...")]
     pub(crate) schema: Option<String>,
     /// Rows to try it with, in place of those that are made up: .parquet, or with a schema .jsonl and .csv

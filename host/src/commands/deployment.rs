@@ -1,4 +1,4 @@
-//! `deployment status`, `wait`, `cancel`, `stop`, `logs`, `collect`, `remove`: a deployed job by its handle, through the plugin that made it.
+//! `deployment status`, `wait`, `cancel`, `stop`, `rescale`, `logs`, `collect`, `remove`: a deployed job by its handle, through the plugin that made it.
 
 use super::deploy::{failure, refuse, warn};
 use crate::{
@@ -52,6 +52,11 @@ pub(super) fn deployment(command: &DeploymentCommand) -> anyhow::Result<()> {
             print(&format!("{}\n", savepoint.location))?;
             // Whoever goes on from it must not meet the job that took it.
             ended(&asked(mode.wait(handle, Some(ENDING)))?)
+        }),
+        DeploymentCommand::Rescale { job, parallelism } => with(job, |mode, handle, _| {
+            asked(mode.rescale(handle, *parallelism))?;
+            say!("it has stopped with a savepoint, and goes on from there with a parallelism of {parallelism}");
+            Ok(())
         }),
         DeploymentCommand::Logs { job } => with(job, |mode, handle, _| logs(mode, handle)),
         DeploymentCommand::Collect(arguments) => super::collect::collect(arguments),

@@ -20,11 +20,13 @@ fn usage(message: impl ToString) -> anyhow::Error {
     Failure::error(Code::Usage, message)
 }
 
-/// `id:int64, price:decimal(10, 2)`.
+/// `id:int64 not null, price:decimal(10, 2)`.
 pub(super) fn schema(text: &str) -> anyhow::Result<SchemaRef> {
     let field = |column: &str| -> anyhow::Result<Field> {
         let (name, data_type) = column.split_once(':').ok_or_else(|| usage(format!("--schema: expected COLUMN:TYPE, found {column:?}")))?;
-        parse_field(name.trim(), data_type.trim()).map_err(|error| usage(format!("--schema: {}: {error}", name.trim())))
+        let (data_type, is_nullable) = data_type.trim().strip_suffix("not null").map_or((data_type, true), |data_type| (data_type, false));
+        let field = parse_field(name.trim(), data_type.trim()).map_err(|error| usage(format!("--schema: {}: {error}", name.trim())))?;
+        Ok(field.with_nullable(is_nullable))
     };
     let fields = parts(text).into_iter().map(field).collect::<anyhow::Result<Vec<_>>>()?;
     Ok(Arc::new(Schema::new(fields)))
@@ -104,7 +106,8 @@ mod tests {
 
     #[test]
     fn columns_and_types_are_read() {
-        let schema = schema("id: int64, price:decimal(10, 2),tags:list<string>").unwrap();
+        let schema = schema("id: int64 not null, price:decimal(10, 2),tags:list<string>").unwrap();
+        assert!(!schema.field(0).is_nullable() && schema.field(1).is_nullable());
         let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         assert_eq!(names, ["id", "price", "tags"]);
         assert_eq!(schema.field(1).data_type(), &DataType::Decimal128(10, 2));

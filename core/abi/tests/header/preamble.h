@@ -9,7 +9,8 @@
  * - Calls on one instance, from `create` to `destroy`, are serial and on one thread. An Arrow `release` may be called on any thread at any time.
  * - Who allocates releases: memory that changes hands carries its own release function (StandpipeBuffer, the Arrow structs). "Moved" means that the receiver
  *   sets `release` of the given struct to NULL and calls it on its copy.
- * - Every function of a table must be there: give one that returns STANDPIPE_ERROR_UNSUPPORTED rather than NULL.
+ * - Every function that a table had in 1.0 must be there: give one that returns STANDPIPE_ERROR_UNSUPPORTED rather than NULL. A later one may be NULL, which means that it is
+ *   absent; its comment says since when it is there.
  *
  * Comments name types and constants as Rust does: `Status::IDLE` is STANDPIPE_STATUS_IDLE, `Slice` is struct StandpipeSlice.
  */

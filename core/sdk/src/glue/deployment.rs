@@ -38,6 +38,7 @@ impl<D: Deployment> DeploymentGlue<D> {
         collect: Self::collect,
         cleanup: Self::cleanup,
         destroy: Self::destroy,
+        rescale: Some(Self::rescale),
     };
 
     unsafe extern "C" fn validate(config: Slice, out: *mut Buffer, error: *mut abi::Error) -> Status {
@@ -123,6 +124,11 @@ impl<D: Deployment> DeploymentGlue<D> {
 
     unsafe extern "C" fn cleanup(instance: *mut c_void, handle: Slice, error: *mut abi::Error) -> Status {
         unsafe { Self::call("cleanup", instance, error, |open| open.deployment.cleanup(&read_handle(handle)?).map(ok)) }
+    }
+
+    unsafe extern "C" fn rescale(instance: *mut c_void, handle: Slice, parallelism: u32, error: *mut abi::Error) -> Status {
+        let rescale = |open: &mut Open<D>| open.deployment.rescale(&unsafe { read_handle(handle) }?, parallelism, &open.host).map(ok);
+        unsafe { Self::call("rescale", instance, error, rescale) }
     }
 
     unsafe extern "C" fn destroy(instance: *mut c_void) {

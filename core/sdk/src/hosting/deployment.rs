@@ -2,6 +2,7 @@
 
 use super::{HostServices, Origin, PluginError, instance::Instance};
 use crate::{
+    Error,
     deployment::{Collect, Handle},
     wire::{JobStatus, LogLines, Savepoint},
 };
@@ -117,6 +118,19 @@ impl DeploymentInstance {
         let stream: FFI_ArrowArrayStream = unsafe { arrow_c::convert(stream) };
         let reader = self.instance.read(|| Ok(ArrowArrayStreamReader::try_new(stream)?))?;
         Ok(Box::new(reader))
+    }
+
+    /// Lets the job go on with so many subtasks of every node that does not say otherwise, from a savepoint that is taken for it.
+    ///
+    /// # Errors
+    /// As the plugin says, and for one that was built for plugin ABI 1.0, which does not have this.
+    pub fn rescale(&mut self, handle: &Handle, parallelism: u32) -> Result<(), PluginError> {
+        let Some(rescale) = self.table.rescale else {
+            let old = "it was built for plugin ABI 1.0, in which no mode changes a job's parallelism: stop the job with a savepoint, and deploy it from there";
+            return Err(self.instance.failure(Error::unsupported(old)));
+        };
+        let handle = text(handle);
+        self.instance.done(|this, error| unsafe { rescale(this, Slice::new(handle.as_bytes()), parallelism, error) })
     }
 
     /// Removes everything that the job left behind.

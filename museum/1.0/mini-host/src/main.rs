@@ -1,5 +1,6 @@
 //! A host that only loads, as of plugin ABI 1.0: `mini-host JOB.json FILE...` loads the files, says what they hold, and runs the job by one thread:
-//! `{"source": ["numbers", {...}], "transforms": [["serial", {...}]], "sink": ["parts", {...}]}`. It stands for every host that was built before a plugin.
+//! `{"source": ["numbers", {...}], "transforms": [["serial", {...}]], "sink": ["parts", {...}]}`, or asks a deployment mode about a job:
+//! `{"deployment": ["shelf", {...}], "handle": {...}}`. It stands for every host that was built before a plugin.
 //!
 //! Rows go through as they are: a sink of records gets each row as the text of its number.
 #![forbid(unsafe_code)]
@@ -131,6 +132,18 @@ fn write(catalogue: &Catalogue, node: &Value, batches: &[RecordBatch]) -> Outcom
     Ok(rows)
 }
 
+/// What a deployment mode says of a job's handle.
+fn ask_deployment(catalogue: &Catalogue, node: &Value, handle: &Value) -> Outcome<()> {
+    let (name, config) = named(node)?;
+    let handle = handle.as_object().ok_or("a handle is an object")?;
+    let mut instance = catalogue.deployment(name)?.instance(config, Arc::new(TestHost::default()))?;
+    match instance.status(handle) {
+        Ok(status) => println!("{}", json!({ "state": status.state })),
+        Err(error) => println!("{}", json!({ "refused": error.to_string() })),
+    }
+    Ok(())
+}
+
 fn run() -> Outcome<()> {
     let mut arguments = std::env::args_os().skip(1);
     let job: Value = serde_json::from_slice(&std::fs::read(arguments.next().ok_or("mini-host JOB.json FILE...")?)?)?;
@@ -145,6 +158,9 @@ fn run() -> Outcome<()> {
     }
     if job.is_null() {
         return Ok(());
+    }
+    if !job["deployment"].is_null() {
+        return ask_deployment(&catalogue, &job["deployment"], &job["handle"]);
     }
     let mut batches = read(&catalogue, &job["source"])?;
     let read: usize = batches.iter().map(RecordBatch::num_rows).sum();

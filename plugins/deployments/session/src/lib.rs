@@ -100,18 +100,13 @@ impl Deployment for Session {
             request["targetDirectory"] = savepoint.into();
         }
         let asked = self.client.post(&format!("{job}/stop"), request.to_string().as_bytes())?;
-        let asked = self.client.good(asked, "the job")?;
-        let trigger = asked.get("request-id").and_then(Value::as_str).filter(|id| is_job_id(id));
-        let trigger = trigger.ok_or_else(|| self.client.strange("takes a savepoint without an id"))?;
-        let savepoint = format!("{job}/savepoints/{trigger}");
-        loop {
-            let answer = self.client.good(self.client.get(&savepoint)?, "the savepoint")?;
-            if answer.pointer("/status/id").and_then(Value::as_str) == Some("COMPLETED") {
-                return self.savepoint(&answer);
-            }
-            self.go_on()?;
-            thread::sleep(LOOK);
-        }
+        self.taken(asked, &format!("{job}/savepoints"))
+    }
+
+    fn rescale(&mut self, handle: &Handle, parallelism: u32, _: &Host) -> Result<()> {
+        let rescaling = format!("{}/rescaling", job_path(handle)?);
+        let asked = self.client.patch(&format!("{rescaling}?parallelism={parallelism}"))?;
+        self.taken(asked, &rescaling).map(|_| ())
     }
 
     /// The end of the log of each process, as the manager gives it, all at once.
@@ -205,6 +200,21 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Waits for the savepoint that was asked for; `requests` is the path of those that are like it.
+    fn taken(&self, asked: Answer, requests: &str) -> Result<Savepoint> {
+        let asked = self.client.good(asked, "the job")?;
+        let trigger = asked.get("request-id").and_then(Value::as_str).filter(|id| is_job_id(id));
+        let trigger = trigger.ok_or_else(|| self.client.strange("takes a savepoint without an id"))?;
+        loop {
+            let answer = self.client.good(self.client.get(&format!("{requests}/{trigger}"))?, "the savepoint")?;
+            if answer.pointer("/status/id").and_then(Value::as_str) == Some("COMPLETED") {
+                return self.savepoint(&answer);
+            }
+            self.go_on()?;
+            thread::sleep(LOOK);
+        }
     }
 
     /// Of a savepoint that is finished, one way or the other.
