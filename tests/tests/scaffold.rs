@@ -55,7 +55,7 @@ fn checked(folder: &Path, library: &Path) {
     let run = standpipe(["plugin", "check"]).args([library]).args(arguments).args(["--batches", "1000"]).in_directory(folder);
     let finished = run.timeout(Duration::from_secs(200)).finish();
     assert!(finished.stdout.contains(" 0 failed, "), "{}{}", finished.stdout, finished.stderr);
-    finished.code(0);
+    finished.success();
 }
 
 /// What its pipeline prints.

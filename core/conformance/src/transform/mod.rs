@@ -233,7 +233,8 @@ impl Running {
     }
 
     fn fire(&mut self, domain: TimeDomain, until: i64) -> Result<(), Stop> {
-        for _ in 0..TIMERS {
+        // Those that are there may all be of different times.
+        for _ in 0..self.state.timers().len() + TIMERS {
             let Some((time, slots, columns)) = self.state.due(domain, until) else { return Ok(()) };
             let grouped = self.state.begin(&columns);
             let timer = |(ordinal, slot): (&u32, u32)| Timer { ordinal: *ordinal, slot, time };
@@ -242,7 +243,7 @@ impl Running {
             let emitted = self.instance.on_timer(domain, &timers, keys).map_err(|error| Stop::from(error).during("on_timer"))?;
             self.take(emitted)?;
         }
-        // A timer that always sets another in what is past would never come to an end.
+        // One that always sets another in what is past would never come to an end.
         Err(Stop::fail(format!("timers that are due set others that are due, {TIMERS} times")))
     }
 
