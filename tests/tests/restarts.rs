@@ -14,7 +14,7 @@ name: copy
 checkpoint: {interval: 50ms, dir: ckpt}
 restart: {strategy: fixed-delay, attempts: 5, delay: 100ms}
 sources:
-  ticks: {connector: generator, with: {rate: 20000, count: 40000, fields: {n: {kind: sequence}}}}
+  ticks: {connector: generator, with: {rate: 8000, count: 40000, fields: {n: {kind: sequence}}}}
 sinks:
   all: {input: ticks, connector: file, with: {path: all.jsonl}, format: json}
 ";
