@@ -32,7 +32,7 @@ pub(crate) fn pipeline(root: &str, options: &Value) -> Value {
     json!({
         "name": "parts",
         "checkpoint": { "interval": "100ms", "dir": "checkpoints" },
-        "sources": { "ticks": { "connector": "generator", "with": { "rate": 20_000, "count": ROWS, "fields": fields } } },
+        "sources": { "ticks": { "connector": "generator", "with": { "rate": 8_000, "count": ROWS, "fields": fields } } },
         "sinks": {
             "text": sink("text/k={k}/", json!({ "size": "64KiB" }), json!("json")),
             "csv": sink("csv/", json!({ "interval": "200ms" }), json!({ "type": "csv", "header": true, "delimiter": ";" })),
