@@ -9,7 +9,7 @@ use crate::{
         settings,
     },
     exit::{Code, Failure},
-    output::{print, write},
+    output::{print, say, write},
     plugins,
     signals::Listener,
 };
