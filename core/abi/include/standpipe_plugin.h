@@ -9,7 +9,8 @@
  * - Calls on one instance, from `create` to `destroy`, are serial and on one thread. An Arrow `release` may be called on any thread at any time.
  * - Who allocates releases: memory that changes hands carries its own release function (StandpipeBuffer, the Arrow structs). "Moved" means that the receiver
  *   sets `release` of the given struct to NULL and calls it on its copy.
- * - Every function of a table must be there: give one that returns STANDPIPE_ERROR_UNSUPPORTED rather than NULL.
+ * - Every function that a table had in 1.0 must be there: give one that returns STANDPIPE_ERROR_UNSUPPORTED rather than NULL. A later one may be NULL, which means that it is
+ *   absent; its comment says since when it is there.
  *
  * Comments name types and constants as Rust does: `Status::IDLE` is STANDPIPE_STATUS_IDLE, `Slice` is struct StandpipeSlice.
  */
@@ -165,7 +166,7 @@ struct ArrowDeviceArray {
 #define STANDPIPE_ABI_MAJOR 1
 
 /* The contract's minor version: within a major it only grows, and any two minors work together. */
-#define STANDPIPE_ABI_MINOR 0
+#define STANDPIPE_ABI_MINOR 1
 
 /* Zero since 1.0, and for ever. Before it there were candidates, `1.0.0-rc.N`, that work with their equals only. */
 #define STANDPIPE_ABI_CANDIDATE 0
@@ -848,6 +849,9 @@ struct StandpipeDeploymentTable {
   StandpipeStatus (*cleanup)(void *instance, struct StandpipeSlice handle, struct StandpipeError *error);
   /* Frees the instance. */
   void (*destroy)(void *instance);
+  /* Since 1.1. The job goes on with so many subtasks of every node that does not say otherwise, at least 1, from a savepoint that is taken for it: returns when that is
+   * durable and the job is on its way. Refused, the job runs on as it is. */
+  StandpipeStatus (*rescale)(void *instance, struct StandpipeSlice handle, uint32_t parallelism, struct StandpipeError *error);
 };
 
 /* What a plugin file is. All strings are static, NUL-terminated UTF-8 and live as long as the library. It only grows at its end (`growing::read_manifest`). */

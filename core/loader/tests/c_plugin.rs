@@ -115,6 +115,6 @@ fn words_of_a_later_minor_version() {
     assert_eq!((known.types, known.accepts), (vec![TypeClass::View], vec![ChangeMode::Upsert]));
     let unknown = details(r#"{"outputs": [{"name": "main", "mode": "partial"}]}"#).unwrap_err();
     let expected = "transforms.n: c_negate: plugin c-fixture (later.so 1.2.3) needs a newer host: it gives the output \"main\" the change mode \"partial\", \
-                    which plugin ABI 1.0 does not have";
+                    which plugin ABI 1.1 does not have";
     assert_eq!(unknown, expected);
 }

@@ -14,8 +14,8 @@ use std::{sync::Arc, time::Duration};
 fn a_source_gets_its_secret_and_tells_logs_and_metrics() {
     let catalogue = catalogue(&[&example("loader_fixture")]);
     let source = catalogue.source("fixture_numbers").unwrap();
-    assert_eq!((source.plugin().flavour, source.plugin().abi.to_string().as_str()), (Flavour::Rust, "1.0"));
-    assert_eq!(source.plugin().description.build["sdk"], "1.0.0");
+    assert_eq!((source.plugin().flavour, source.plugin().abi.to_string().as_str()), (Flavour::Rust, "1.1"));
+    assert_eq!(source.plugin().description.build["sdk"], "1.1.0");
     let config = json!({ "rows": 3, "token": "${env:TOKEN}" });
     assert!(source.validate("in", &config).unwrap().details.problems.is_empty());
     let problems = source.validate("in", &json!({ "row": 3 })).unwrap().details.problems;

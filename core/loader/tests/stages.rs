@@ -149,7 +149,7 @@ fn manifests_that_are_wrong() {
 fn other_versions() {
     let files = Files::new();
     let version = |found: &str| {
-        format!("plugin broken 0.1.0 speaks plugin ABI {found}, this host speaks 1.0: rebuild the plugin with standpipe-sdk 1.0")
+        format!("plugin broken 0.1.0 speaks plugin ABI {found}, this host speaks 1.1: rebuild the plugin with standpipe-sdk 1.1")
     };
     assert_eq!(said(&files.manifest("major", &["-DMAJOR=2", "-DCANDIDATE=0"])), version("2.0"));
     assert_eq!(said(&files.manifest("candidate", &["-DCANDIDATE=7"])), version("1.0.0-rc.7"));
