@@ -46,7 +46,11 @@ cd "$room"
 binaries="$room/binaries/$(uname -m)-linux"
 mkdir -p "$binaries"
 # Paths of this machine would be in the messages of panics.
-export RUSTFLAGS="--remap-path-prefix=$root=standpipe --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
+RUSTFLAGS="--remap-path-prefix=$root=standpipe"
+for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do
+    RUSTFLAGS+=" --remap-path-prefix=$registry=crates"
+done
+export RUSTFLAGS
 target="${CARGO_TARGET_DIR:-$root/target}/museum-$version"
 built() { cp "$target/$1/exhibit/libexhibits.so" "$binaries/$2"; }
 CARGO_TARGET_DIR="$target/now" cargo build --profile exhibit -p exhibits

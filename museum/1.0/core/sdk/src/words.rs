@@ -93,8 +93,7 @@ mod tests {
     #[test]
     fn what_a_later_plugin_must_have_is_named() {
         let said = |json: &str| read(json).unwrap_err();
-        let line =
-            |what: &str| format!("plugin later (liblater.so 2.0) needs a newer host: it {what}, which plugin ABI 1.0 does not have");
+        let line = |what: &str| format!("plugin later (liblater.so 2.0) needs a newer host: it {what}, which plugin ABI 1.0 does not have");
         let mode = said(r#"{"outputs": [{"name": "main", "mode": "append"}, {"name": "late", "mode": "partial"}]}"#);
         assert_eq!(mode, line("gives the output \"late\" the change mode \"partial\""));
         assert_eq!(said(r#"{"encoding": "columns"}"#), line("has the encoding \"columns\""));
