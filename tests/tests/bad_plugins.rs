@@ -21,7 +21,7 @@ fn bad_files(folder: &Folder) -> Vec<(PathBuf, &'static str)> {
     let mut other_machine = whole.clone();
     other_machine[MACHINE_AT] = ELBRUS;
     files.push((folder.write("other_machine.so", other_machine), "is built for processor 175, this host runs on "));
-    files.push((other_major(folder), "speaks plugin ABI 2.0, this host speaks 1.1: rebuild the plugin with standpipe-sdk 1.1"));
+    files.push((other_major(folder), "speaks plugin ABI 2.1, this host speaks 1.1: rebuild the plugin with standpipe-sdk 1.1"));
     files.push((folder.write("empty.so", ""), "is empty"));
     files.push((folder.write("text.so", "GROUP ( libc.so.6 )\n"), "is a text file, not a shared library"));
     files

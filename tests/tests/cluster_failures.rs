@@ -169,7 +169,7 @@ fn a_bundle_that_is_none_is_refused_with_what_is_wrong() {
     compiler.args(["-fPIC", "-shared", "-DMAJOR=2", "-DCANDIDATE=0", "-I"]).arg(core.join("abi/include"));
     assert!(compiler.arg(core.join("loader/tests/c/manifest.c")).arg("-o").arg(&file).status().unwrap().success());
     let plugin = cluster.put("other_major.so", &fs::read(&file).unwrap());
-    refused(&Bundle { plugins: vec![plugin], ..bundle }, 400, "speaks plugin ABI 2.0");
+    refused(&Bundle { plugins: vec![plugin], ..bundle }, 400, "speaks plugin ABI 2.1");
     assert_eq!(cluster.get("/jobs"), json!({"jobs": []}));
     // What is no request at all, in the same form.
     for (method, path, body, expected) in [

@@ -151,8 +151,8 @@ fn other_versions() {
     let version = |found: &str| {
         format!("plugin broken 0.1.0 speaks plugin ABI {found}, this host speaks 1.1: rebuild the plugin with standpipe-sdk 1.1")
     };
-    assert_eq!(said(&files.manifest("major", &["-DMAJOR=2", "-DCANDIDATE=0"])), version("2.0"));
-    assert_eq!(said(&files.manifest("candidate", &["-DCANDIDATE=7"])), version("1.0.0-rc.7"));
+    assert_eq!(said(&files.manifest("major", &["-DMAJOR=2", "-DCANDIDATE=0"])), version("2.1"));
+    assert_eq!(said(&files.manifest("candidate", &["-DCANDIDATE=7"])), version("1.1.0-rc.7"));
     let text = said(&example("loader_mismatch"));
     let expected = "plugin loader-mismatch 0.0.1 has another layout than its plugin ABI version says: ";
     assert_eq!(text, format!("{expected}mismatched package: the host has standpipe-abi, the plugin standpipe-loader"));
