@@ -105,13 +105,12 @@ fn a_deployment_mode_of_1_0_deploys_from_this_host() {
         let deploy = standpipe(["deploy"]).args([&pipeline]).args(keys.iter().flat_map(|key| ["-D", key]));
         deploy.args(["--handle", "handle.json"]).in_directory(folder.path()).plugin_path(library).finish().success();
         assert!(folder.at("shelf").is_dir());
-        let status = standpipe(["deployment", "status", "--handle", "handle.json"])
-            .in_directory(folder.path())
-            .plugin_path(library)
-            .finish()
-            .success();
-        assert!(status.stdout.contains("FINISHED"), "{}", status.stdout);
-        standpipe(["deployment", "remove", "--handle", "handle.json"]).in_directory(folder.path()).plugin_path(library).finish().success();
+        let ask = |command: &str| {
+            let asked = standpipe(["deployment", command, "--handle", "handle.json", "-D", &keys[1]]);
+            asked.in_directory(folder.path()).plugin_path(library).finish().success().stdout
+        };
+        assert_eq!(ask("status"), "FINISHED\n");
+        ask("remove");
         assert!(!folder.at("shelf").exists());
     }
 }
