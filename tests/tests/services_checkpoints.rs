@@ -58,6 +58,8 @@ fn a_job_that_is_killed_again_and_again_counts_every_record_once() {
     }
     producer.wait().success();
     let mut job = start("2", restore);
+    // All may be there before it does anything, and a signal would find nobody.
+    job.wait_until("the start", PATIENCE, |job| job.stderr().contains("starts on"));
     job.wait_until("the last checkpoint of every record", PATIENCE, |_| {
         let counts = search.documents("totals");
         counts.iter().map(|row| row["count"].as_i64().unwrap()).sum::<i64>() == ROWS
