@@ -1,5 +1,5 @@
 //! `http-enrich`: adds columns that an HTTP service answers. The keys of each batch, every one once, are a POST; while it is under way the next batches are asked for, on
-//! threads of their own ([`workers`]), as many as the pipeline's `async.capacity` says. What is sent and read is in [`columns`], the request with its repeats in [`client`].
+//! threads of their own (`workers`), as many as the pipeline's `async.capacity` says. What is sent and read is in `columns`, the request with its repeats in `client`.
 #![deny(unsafe_code)]
 
 mod client;
