@@ -55,7 +55,7 @@ thread_local! {
 }
 
 /// Has panics inside of guarded calls reported to their caller instead of printed. Once per library; other threads' panics go to the hook that was there before, and are
-/// kept for the calls that they had promised to end ([`under_way`]).
+/// kept for the calls that they had promised to end (`under_way`).
 pub fn install_panic_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
