@@ -37,7 +37,7 @@ struct Options {
     /// Rounds; each runs every contender once, so that noise is spread
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Only what has this in its name: w1, w2, w3, w4, live; with --costs checkpoints-memory, checkpoints-disk, checkpoints-aggregate, memory-per-key, recovery-memory (-disk,
+    /// Only what has this in its name: w1, w2, w3, w4, live; with --costs plugin-calls, checkpoints-memory, checkpoints-disk, checkpoints-aggregate, memory-per-key, recovery-memory (-disk,
     /// -aggregate), snapshots, processes, cluster-submit, cluster-idle, cluster-workloads, cluster-recovery, kafka, elasticsearch
     #[arg(long)]
     only: Option<String>,

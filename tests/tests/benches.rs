@@ -58,6 +58,19 @@ fn checkpoints_are_measured_against_none() {
 }
 
 #[test]
+fn calls_of_a_plugin_are_measured_and_what_it_gives_is_right() {
+    let lines = [
+        "| 1 | 1 | ",
+        "| 20 | 8192 | ",
+        "| a number, a column lent | 1000 | ",
+        "| a text, read and written | 8192 | ",
+        "| 5 | 4000 | ",
+        "| libcalls.so | ",
+    ];
+    assert_runs(&["--costs", "--scale", "0.002", "--only", "plugin-calls"], &lines);
+}
+
+#[test]
 fn two_processes_give_what_one_gives() {
     assert_runs(
         &["--costs", "--scale", "0.002", "--only", "processes"],

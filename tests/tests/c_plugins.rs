@@ -1,10 +1,12 @@
 //! `examples/plugins/c`: a source, a keyed transform and a sink in C, built by the machine's compiler against `standpipe_plugin.h`; also with AddressSanitizer, which sees
-//! what the plugin reads, writes, frees and leaks.
+//! what the plugin reads, writes, frees and leaks, in pipelines and in the conformance suite.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
+use serde_json::{Value, json};
 use standpipe_tests::{Folder, Run, Signal, read_rows, repository, standpipe};
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -34,7 +36,7 @@ fn run(folder: &Folder, library: &Path, pipeline: &str) -> Run {
 }
 
 fn example() -> String {
-    std::fs::read_to_string(sources().join("pipeline.yaml")).unwrap()
+    fs::read_to_string(sources().join("pipeline.yaml")).unwrap()
 }
 
 /// Each row has the sum of all numbers of its parity up to its own.
@@ -90,20 +92,22 @@ fn sanitizer(name: &str) -> String {
     path
 }
 
+const SANITIZED: [&str; 4] = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"];
+
+fn sanitizers() -> String {
+    format!("{} {}", sanitizer("libasan.so"), sanitizer("libubsan.so"))
+}
+
+/// Whether the sanitizers have said something of the plugin. The host's own threads leave something behind when the process ends; what the plugin has allocated names its file.
+fn complaint(said: &str) -> bool {
+    ["runtime error", "ERROR: AddressSanitizer", "libsanitized.so+", ".c:"].iter().any(|sign| said.contains(sign))
+}
+
 #[test]
 fn it_is_clean_under_address_sanitizer() {
     let folder = Folder::new();
-    let arguments = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"];
-    let library = built(&folder, "libsanitized.so", &arguments);
-    let preload = format!("{} {}", sanitizer("libasan.so"), sanitizer("libubsan.so"));
-    let sanitized = |pipeline: &str| run(&folder, &library, pipeline).env("LD_PRELOAD", &preload).finish();
-    let complaint = |stderr: &str| {
-        // The host's own threads leave something behind when the process ends; what the plugin has allocated names its file.
-        stderr.contains("runtime error")
-            || stderr.contains("ERROR: AddressSanitizer")
-            || stderr.contains("libsanitized.so+")
-            || stderr.contains(".c:")
-    };
+    let library = built(&folder, "libsanitized.so", &SANITIZED);
+    let sanitized = |pipeline: &str| run(&folder, &library, pipeline).env("LD_PRELOAD", sanitizers()).finish();
     let well = sanitized(&example().replace("count: 10", "count: 100000"));
     assert!(!complaint(&well.stderr), "{}", well.stderr);
     assert_totals(&folder, "totals.jsonl", 100_000);
@@ -129,4 +133,70 @@ fn what_address_sanitizer_would_say() {
     let library = built(&folder, "libsanitized.so", &["-g", "-fsanitize=address", &mistake]);
     let run = run(&folder, &library, &example()).env("LD_PRELOAD", sanitizer("libasan.so")).finish();
     assert!(run.stderr.contains("ERROR: AddressSanitizer: heap-buffer-overflow"), "{}", run.stderr);
+}
+
+/// The report of `plugin check` on one kind under the sanitizers, and all that these have said: each process that was started has a file.
+fn checked(folder: &Folder, library: &Path, name: &str, config: &Value, more: &[&str]) -> (Value, String) {
+    let said = folder.at(name);
+    fs::create_dir(&said).unwrap();
+    // Leaks of the host do not end it; freed memory is not kept for long, or it would look like a leak to the suite.
+    let options = format!("log_path={}:exitcode=0:abort_on_error=1:detect_leaks=1:quarantine_size_mb=1", said.join("said").display());
+    let config = config.to_string();
+    let arguments =
+        ["plugin", "check", library.to_str().unwrap(), "--name", name, "--config", &config, "--batches", "1000", "--format", "json"];
+    let run = standpipe(arguments).args(more).in_directory(folder.path()).timeout(Duration::from_secs(300));
+    let run = run.env("LD_PRELOAD", sanitizers()).env("ASAN_OPTIONS", &options).env("UBSAN_OPTIONS", &options);
+    let finished = run.finish();
+    let report = serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("{}{}", finished.stdout, finished.stderr));
+    let files = fs::read_dir(&said).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+    (report, files.collect::<Vec<_>>().join("\n"))
+}
+
+/// What the suite tries is more than a pipeline does: batches of all shapes, calls that make no sense, state that is taken and given back, threads, all of it again and again.
+#[test]
+fn the_conformance_suite_passes_under_address_sanitizer() {
+    let folder = Folder::new();
+    let library = built(&folder, "libsanitized.so", &SANITIZED);
+    let transform = ["--schema", "n:int64, k:string", "--key", "k"];
+    for (name, config, more, needed) in [
+        ("c-numbers", json!({"count": 400}), &[][..], &["positions", "end", "nonsense", "leaks"][..]),
+        ("c-running-total", json!({}), &transform, &["batches", "snapshot", "nonsense", "release", "leaks"]),
+        ("c-lines", json!({"path": "out.txt"}), &[], &["acknowledgements", "batches", "nonsense", "release", "leaks"]),
+    ] {
+        let (report, said) = checked(&folder, &library, name, &config, more);
+        assert!(!complaint(&said), "{name}: {said}");
+        let findings = report["reports"][0]["findings"].as_array().unwrap_or_else(|| panic!("{report:#}"));
+        let verdict = |check: &str| findings.iter().find(|found| found["check"] == check).map(|found| found["verdict"].clone());
+        assert!(findings.iter().all(|found| found["verdict"] != "failed"), "{name}: {report:#}");
+        for check in needed {
+            assert_eq!(verdict(check), Some(json!("passed")), "{name}: {check}: {report:#}");
+        }
+    }
+}
+
+/// The sanitizer hears the suite's processes, too: the same plugin, which loses what it has allocated.
+#[test]
+fn what_address_sanitizer_would_say_of_a_leak() {
+    let folder = Folder::new();
+    let leak =
+        "#include <stdlib.h>\nvoid *volatile lost;\n__attribute__((constructor)) void lose(void) { lost = malloc(4321); lost = 0; }\n";
+    let leak = folder.write("leak.c", leak).display().to_string();
+    let library = built(&folder, "libsanitized.so", &[&SANITIZED[..], &[leak.as_str()]].concat());
+    let (_, said) = checked(&folder, &library, "c-numbers", &json!({"count": 400}), &["--only", "lifecycle"]);
+    assert!(said.contains("Direct leak of 4321 byte(s)") && complaint(&said), "{said}");
+}
+
+/// By itself, in each language and standard that an author may use, with all that a careful one lets the compiler say.
+#[test]
+fn the_header_is_clean_in_c_and_in_cpp() {
+    let folder = Folder::new();
+    let alone = folder.write("alone.h", "#include \"standpipe_plugin.h\"\n#include \"standpipe_plugin.h\"\n");
+    for (compiler, language, standards) in [("cc", "c", &["c99", "c11", "c17"][..]), ("c++", "c++", &["c++11", "c++17", "c++20"])] {
+        for standard in standards {
+            let mut compile = Command::new(compiler);
+            compile.args(["-x", language, &format!("-std={standard}"), "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wundef", "-Werror"]);
+            let output = compile.arg("-fsyntax-only").arg("-I").arg(repository().join("core/abi/include")).arg(&alone).output().unwrap();
+            assert!(output.status.success(), "{standard}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
 }

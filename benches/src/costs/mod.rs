@@ -1,6 +1,7 @@
-//! What it costs to lose nothing (`--costs`): checkpoints against none, recovery, snapshots against the disk, memory per key, several processes against one, a session cluster, real services.
+//! What plugins cost, and what it costs to lose nothing (`--costs`): calls, checkpoints against none, recovery, snapshots against the disk, memory per key, several processes against one, a session cluster, real services.
 //! One file per subject; each is a whole process of the binary, its output is checked, and variants take turns in the same rounds.
 
+mod calls;
 mod checkpoints;
 mod cluster;
 mod elasticsearch;
@@ -48,6 +49,9 @@ impl Costs<'_> {
     /// Runs all subjects, or those whose names have the text that is wanted, and prints their tables.
     pub(crate) fn run(&self, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
         fs::create_dir_all(self.folder())?;
+        if wanted("plugin-calls") {
+            calls::run(self)?;
+        }
         checkpoints::run(self, wanted)?;
         if wanted("memory-per-key") {
             memory::run(self)?;

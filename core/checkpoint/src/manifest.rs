@@ -118,7 +118,8 @@ impl Manifest {
     /// The bytes of all of its files, and of those that were written for it.
     #[must_use]
     pub fn sizes(&self) -> (u64, u64) {
-        let sum = |own: bool| self.files().filter(|file| !own || file.checkpoint == self.id).map(|file| file.bytes).sum();
+        let of = |own: bool| self.files().filter(move |file| !own || file.checkpoint == self.id);
+        let sum = |own: bool| of(own).fold(0, |sum: u64, file| sum.saturating_add(file.bytes));
         (sum(false), sum(true))
     }
 }

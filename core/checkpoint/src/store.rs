@@ -40,6 +40,8 @@ const CHECKPOINTS: &str = "checkpoints";
 const BASE: &str = ".base";
 /// Listings at most until one is not empty.
 const LOOKS: usize = 3;
+/// Characters of what is said of a manifest.
+const LONGEST_REASON: usize = 500;
 /// Requests at a time.
 const CONCURRENT: usize = 8;
 
@@ -347,7 +349,11 @@ impl Store {
     async fn manifest(&self, name: Name) -> Result<Manifest, CheckpointError> {
         let path = self.path(CHECKPOINTS, &name.to_string());
         let content = self.get(&path).await?;
-        parse(&content).map_err(|reason| CheckpointError::Damaged { object: path.to_string(), reason })
+        let damaged = |reason: String| CheckpointError::Damaged { object: path.to_string(), reason: on_one_line(&reason) };
+        let manifest = parse(&content).map_err(damaged)?;
+        // Where it belongs is known by its name before it is read.
+        let own = Name::of(&manifest);
+        if own == name { Ok(manifest) } else { Err(damaged(format!("it is the manifest that is called {own}"))) }
     }
 
     /// The newest checkpoint.
@@ -475,6 +481,11 @@ async fn on_disk<T: Send + 'static>(
 
 fn hash(content: &[u8]) -> String {
     format!("{:016x}", xxhash_rust::xxh3::xxh3_64(content))
+}
+
+/// What is said of a word that is not known has the word, whatever is in it.
+fn on_one_line(text: &str) -> String {
+    text.chars().take(LONGEST_REASON).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn parse(content: &[u8]) -> Result<Manifest, String> {

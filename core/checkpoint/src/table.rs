@@ -1,27 +1,21 @@
-//! Tables as Arrow IPC files, compressed by LZ4: any Arrow reads them.
+//! Tables as Arrow IPC files, compressed by LZ4: any Arrow reads them. What is read may have been damaged (`standpipe_formats::ipc`).
 
 use crate::CheckpointError;
 use arrow::{
     array::{AsArray, RecordBatch},
     compute::{max, min},
     datatypes::{DataType, SchemaRef, UInt16Type},
-    error::ArrowError,
     ipc::{
         CompressionType,
-        convert::fb_to_schema,
-        reader::{FileReader, read_footer_length},
-        root_as_footer,
         writer::{FileWriter, IpcWriteOptions},
     },
 };
 use bytes::Bytes;
-use std::{io::Cursor, ops::Range, sync::Arc};
+use standpipe_formats::ipc::{self, NotIpc, TAIL};
+use std::ops::Range;
 
 /// The column that says to which key group a row belongs.
 pub const KEY_GROUP: &str = "key_group";
-
-/// Bytes behind the footer of an Arrow file: its length and the magic.
-const TAIL: usize = 10;
 
 /// A file's content.
 ///
@@ -42,8 +36,7 @@ pub fn encode(table: &str, batch: &RecordBatch) -> Result<Bytes, CheckpointError
 /// # Errors
 /// When it is no such file. The content of columns is checked, too: a store may be writable by others.
 pub fn decode(object: &str, bytes: Bytes) -> Result<Vec<RecordBatch>, CheckpointError> {
-    let damaged = |error: ArrowError| CheckpointError::Damaged { object: object.to_owned(), reason: error.to_string() };
-    FileReader::try_new(Cursor::new(bytes), None).map_err(damaged)?.collect::<Result<_, _>>().map_err(damaged)
+    ipc::read_file(bytes).map_err(|error| CheckpointError::Damaged { object: object.to_owned(), reason: error.to_string() })
 }
 
 /// The columns of a file of that length, of which `read` gives parts.
@@ -55,18 +48,14 @@ pub async fn schema(
     length: u64,
     read: impl AsyncFn(Range<u64>) -> Result<Bytes, CheckpointError>,
 ) -> Result<SchemaRef, CheckpointError> {
-    let damaged = |reason: &str| CheckpointError::Damaged {
+    let damaged = |error: NotIpc| CheckpointError::Damaged {
         object: object.to_owned(),
-        reason: format!("its content is not what was written: {reason}"),
+        reason: format!("its content is not what was written: {error}"),
     };
-    let end = length.checked_sub(TAIL as u64).ok_or_else(|| damaged("it is too short"))?;
-    let tail: [u8; TAIL] = read(end..length).await?.as_ref().try_into().map_err(|_| damaged("it is too short"))?;
-    let footer = read_footer_length(tail).map_err(|error| damaged(&error.to_string()))?;
-    let begin = end.checked_sub(footer as u64).ok_or_else(|| damaged("it is too short"))?;
-    let footer = read(begin..end).await?;
-    let footer = root_as_footer(&footer).map_err(|error| damaged(&error.to_string()))?;
-    let schema = footer.schema().ok_or_else(|| damaged("it has no schema"))?;
-    Ok(Arc::new(fb_to_schema(schema)))
+    let begin = length.checked_sub(TAIL as u64).ok_or_else(|| damaged(NotIpc::too_short()))?;
+    let tail: [u8; TAIL] = read(begin..length).await?.as_ref().try_into().map_err(|_| damaged(NotIpc::too_short()))?;
+    let footer = read(ipc::footer_place(length, tail).map_err(damaged)?).await?;
+    ipc::schema_of(&footer).map_err(damaged)
 }
 
 /// The first and the last key group of a table that has them.

@@ -267,7 +267,7 @@ impl Bundle {
         if document.len() > LONGEST_DOCUMENT {
             return Err(vec![BundleError::Document(format!("it is longer than {LONGEST_DOCUMENT} bytes"))]);
         }
-        let bundle: Self = serde_json::from_slice(document).map_err(|error| vec![BundleError::Document(error.to_string())])?;
+        let bundle: Self = serde_json::from_slice(document).map_err(|error| vec![BundleError::Document(shortened(&error.to_string()))])?;
         let problems = bundle.check();
         if problems.is_empty() { Ok(bundle) } else { Err(problems) }
     }

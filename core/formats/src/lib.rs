@@ -12,6 +12,7 @@
 
 mod block;
 mod csv;
+pub mod ipc;
 mod json;
 mod parquet;
 mod raw;

@@ -154,7 +154,10 @@ fn placeholder(text: &str, schema: &Schema) -> Result<Part, TemplateError> {
     let wrong = |message: String, suggestion: Option<String>| TemplateError { message, suggestion };
     let Some((column, field)) = schema.column_with_name(name) else {
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let close = names.iter().map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
+        // To count the differences takes time and memory of one length times the other.
+        let is_word = |word: &str| word.len() <= types::LONGEST_WORD;
+        let near = names.iter().filter(|known| is_word(name) && is_word(known));
+        let close = near.map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
         let close = close.filter(|(distance, _)| *distance <= name.chars().count().max(3) / 3 + 1);
         return Err(match close {
             Some((_, close)) => wrong(format!("{{{text}}} names no column"), Some(format!("{{{close}}}"))),

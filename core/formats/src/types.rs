@@ -12,6 +12,9 @@ use crate::{TEXT_ISO, TEXT_KEY};
 /// The deepest nesting of a type; a text must not overflow the stack.
 const MAX_DEPTH: usize = 64;
 
+/// Bytes of a word that may be a slip of the finger.
+pub(crate) const LONGEST_WORD: usize = 400;
+
 /// The types without parameters.
 const SIMPLE: [(&str, DataType); 20] = [
     ("bool", DataType::Boolean),
@@ -182,7 +185,9 @@ impl<'a> Parser<'a> {
         let lower = word.to_lowercase();
         let alias = ALIASES.iter().find(|(alias, _)| *alias == lower).map(|(_, name)| *name);
         let names = SIMPLE.iter().map(|(name, _)| *name);
-        let scored = names.clone().chain(PARAMETERISED).map(|name| (strsim::damerau_levenshtein(&lower, name), name));
+        // To count the differences takes time and memory of the word's length times that of each name.
+        let near = names.clone().chain(PARAMETERISED).filter(|_| lower.len() <= LONGEST_WORD);
+        let scored = near.map(|name| (strsim::damerau_levenshtein(&lower, name), name));
         let most = (lower.chars().count() / 3).max(1);
         let nearest = scored.min_by_key(|(distance, _)| *distance).filter(|(distance, _)| *distance <= most).map(|(_, name)| name);
         let message = match alias.or(nearest) {

@@ -136,6 +136,7 @@ fn u64_at(header: &[u8], place: usize) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use standpipe_hostile::bytes;
     use std::{path::Path, process::Command, sync::LazyLock};
 
     /// A file in memory with some bytes changed. Whoever reads more than there is has allocated more than there is.
@@ -226,13 +227,30 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4096))]
+        #![proptest_config(standpipe_hostile::cases(4_096))]
 
         /// Whatever is damaged: an answer, no panic, and no allocation beyond the file's length (`Changed` looks).
         #[test]
         fn damaged_headers_are_answered(changes in prop::collection::vec(change(), 1..6), kept in any::<prop::sample::Index>(), cut in any::<bool>()) {
             let whole: &[u8] = if cut { &LIBRARY[..kept.index(LIBRARY.len())] } else { &LIBRARY };
             let _ = check(&Changed { whole, changes }, whole.len() as u64);
+        }
+
+        /// Parts that are gone, there twice or at another place, so that what follows is not where the headers say.
+        #[test]
+        fn a_file_that_was_turned_over_is_answered(changes in bytes::changes(&["\u{7f}ELF", "standpipe_plugin_manifest_v1\0", "\0\0\0\0\0\0\0\0"])) {
+            let whole = bytes::changed(&LIBRARY, &changes);
+            let said = check(&Changed { whole: &whole, changes: Vec::new() }, whole.len() as u64);
+            let line = said.map_or_else(|problem| problem.to_string(), |()| String::new());
+            prop_assert!(line.len() < 200 && !line.contains(char::is_control), "{line}");
+        }
+
+        #[test]
+        fn any_bytes_are_answered(noise in prop::collection::vec(any::<u8>(), 0..200), begins in any::<bool>()) {
+            let begin: &[u8] = if begins { &LIBRARY[..HEADER] } else { b"" };
+            let whole = [begin, noise.as_slice()].concat();
+            let said = check(&Changed { whole: &whole, changes: Vec::new() }, whole.len() as u64);
+            prop_assert!(said.is_err());
         }
     }
 }

@@ -18,6 +18,7 @@ mod file;
 mod kinds;
 mod library;
 mod lock;
+mod manifest;
 mod missing;
 mod reference;
 mod search;

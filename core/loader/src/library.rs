@@ -4,6 +4,7 @@
 use crate::{
     AbiVersion, Flavour, LoadError, LoadProblem, PluginFile, elf,
     file::{self, Identity},
+    manifest::{description as description_of, is_name},
 };
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use standpipe_sdk::{
@@ -15,7 +16,7 @@ use standpipe_sdk::{
         root::{InterfaceFn, PluginRef, checked_module},
     },
     hosting::{AggregateKind, DeploymentKind, ScalarKind, SinkKind, SourceKind, Tables, TransformKind},
-    wire::{Description, KindDescription},
+    wire::KindDescription,
 };
 use std::{
     collections::HashMap,
@@ -163,6 +164,7 @@ fn refused(error: &libloading::Error, path: &Path) -> LoadProblem {
     let text = text.strip_prefix(&format!("{}: ", path.display())).unwrap_or(&text);
     let text = match text.split_once(": cannot open shared object file: No such file or directory") {
         Some((library, _)) => format!("it needs the library {library}, which is not installed"),
+        None if text.ends_with("in static TLS block") => format!("{text}: jemalloc and the like are for programs, mimalloc loads"),
         None => text.to_owned(),
     };
     LoadProblem::Refused(text.lines().collect::<Vec<_>>().join(" "))
@@ -238,6 +240,9 @@ fn read_manifest(library: &'static Library, found: File) -> Result<(PluginFile, 
     let manifest = unsafe { growing::read_manifest(manifest) }.map_err(|why| damaged(&format!("it {why}")))?;
     let (name, version) = (text(manifest.name), text(manifest.version));
     let (Some(name), Some(version)) = (name, version) else { return Err(damaged("it has no name or no version")) };
+    if !is_name(&name) || !is_name(&version) {
+        return Err(damaged("its name or version is no line of 1 to 255 bytes"));
+    }
     let abi = AbiVersion { major: manifest.abi_major, minor: manifest.abi_minor, candidate: manifest.abi_candidate };
     let stated = Stated { name: name.clone(), version: version.clone(), abi };
     if !abi.works_with(AbiVersion::HOST) {
@@ -249,8 +254,7 @@ fn read_manifest(library: &'static Library, found: File) -> Result<(PluginFile, 
         other => return Err(damaged(&format!("its flavour is {other}"))),
     };
     let description = text(manifest.describe_json).ok_or_else(|| damaged("it has no description"))?;
-    let description: Description = serde_json::from_str(&description)
-        .map_err(|error| damaged(&format!("its description is no JSON that this host knows: {error}")))?;
+    let description = description_of(&description).map_err(LoadProblem::BadManifest)?;
     let content = Some(found.content);
     Ok((PluginFile { path: found.path, name, version, abi, flavour, description, content, hash: OnceLock::new() }, stated))
 }

@@ -9,27 +9,31 @@ use crate::{
     yaml::{Data, Entry, Node, Value as Scalar, join},
 };
 use serde_json::{Map, Value};
+use std::{cell::Cell, collections::HashSet};
 
 /// Reports all that the schema does not allow; `path` is that of `with` itself.
 pub(crate) fn check(with: &With, path: &str, schema: &Value, report: &Report) {
-    let checker = Checker { root: schema, report };
+    let checker = Checker { root: schema, report, left: &Cell::new(MOST_LOOKS) };
     checker.value(schema, &with.node, path, with.span, 0);
 }
 
 /// References of a schema followed at most: one that refers to itself ends there.
 pub(crate) const MAX_REFERENCES: usize = 64;
+/// Parts of a schema that are looked at: one that refers to itself twice has no end that can be waited for. What is left is the plugin's to say.
+pub(crate) const MOST_LOOKS: u32 = 1 << 20;
 
 struct Checker<'a> {
     root: &'a Value,
     report: &'a Report,
+    /// Looks.
+    left: &'a Cell<u32>,
 }
 
 impl Checker<'_> {
     fn value(&self, schema: &Value, node: &Node, path: &str, key: Span, depth: usize) {
         let Value::Object(schema) = schema else { return };
-        if depth > MAX_REFERENCES {
-            return;
-        }
+        let Some(left) = self.left.get().checked_sub(1).filter(|_| depth <= MAX_REFERENCES) else { return };
+        self.left.set(left);
         if let Some(target) = schema.get("$ref").and_then(Value::as_str).and_then(|name| self.root.pointer(name.strip_prefix('#')?)) {
             self.value(target, node, path, key, depth + 1);
         }
@@ -70,7 +74,7 @@ impl Checker<'_> {
         for choice in choices {
             let attempt = Report::new(self.report.sources().to_vec());
             let at_value = self.fits_kind(choice, node, depth);
-            Checker { root: self.root, report: &attempt }.value(choice, node, path, key, depth + 1);
+            Checker { root: self.root, report: &attempt, left: self.left }.value(choice, node, path, key, depth + 1);
             if attempt.is_clean() {
                 return;
             }
@@ -171,13 +175,15 @@ impl Checker<'_> {
         let known = schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
         let others = schema.get("additionalProperties");
         let mut meant = Vec::new();
+        // Looked for once: there may be many that are unknown.
+        let given: HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+        let free: Vec<&str> = known.keys().map(String::as_str).filter(|key| !given.contains(key)).collect();
         for entry in entries {
             match (known.get(&entry.key), others) {
                 (Some(schema), _) => self.value(schema, &entry.value, &join(path, &entry.key), entry.key_span, depth),
                 (None, Some(Value::Bool(false))) => {
-                    let free = known.keys().map(String::as_str).filter(|key| entries.iter().all(|entry| entry.key != *key));
-                    meant.extend(suggest::closest(&entry.key, free.clone()));
-                    let end = suggest::or_list(&entry.key, free, "keys");
+                    meant.extend(suggest::closest(&entry.key, free.iter().copied()));
+                    let end = suggest::or_list(&entry.key, free.iter().copied(), "keys");
                     self.report.error(entry.key_span, path, format!("unknown key {:?}{end}", entry.key));
                 }
                 (None, Some(schema)) => self.value(schema, &entry.value, &join(path, &entry.key), entry.key_span, depth),
@@ -185,7 +191,7 @@ impl Checker<'_> {
             }
         }
         let required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-        let is_missing = |name: &&str| entries.iter().all(|entry| entry.key != *name) && !meant.contains(name);
+        let is_missing = |name: &&str| !given.contains(name) && !meant.contains(name);
         for name in required.filter(is_missing) {
             self.report.error(key, path, format!("missing key {name:?}"));
         }
@@ -354,6 +360,17 @@ mod tests {
         let report = Report::new(vec!["p.yaml".to_owned()]);
         check(&with("{a: 1}"), "with", &serde_json::json!({"$ref": "#"}), &report);
         report.check().unwrap();
+    }
+
+    /// Its ends are more than 2^64.
+    #[test]
+    fn a_schema_that_refers_to_itself_twice_ends() {
+        let twice = serde_json::json!([{"$ref": "#"}, {"$ref": "#"}]);
+        for key in ["allOf", "anyOf", "oneOf"] {
+            let report = Report::new(vec!["p.yaml".to_owned()]);
+            check(&with("{a: 1}"), "with", &serde_json::json!({"type": "object", key: twice}), &report);
+            report.check().unwrap();
+        }
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn member<'a>(schema: &'a Value, key: &str) -> Option<&'a Value> {
 
 /// A schema, what it refers to and what it lets choose from.
 fn alternatives<'a>(schema: &'a Value, root: &'a Value, depth: usize, all: &mut Vec<&'a Value>) {
-    if depth > MAX_REFERENCES {
+    if depth > MAX_REFERENCES || all.iter().any(|known| std::ptr::eq(*known, schema)) {
         return;
     }
     all.push(schema);
@@ -130,6 +130,12 @@ mod tests {
         assert_eq!(checked(&text), Ok(expected));
         assert_eq!(checked(&format!("{{start: '{one}'}}")), Ok(json!({"start": "1"})), "a word is a text");
         assert_eq!(checked(&format!("{{start: {{offset: '{one}'}}}}")), Ok(json!({"start": {"offset": 1}})));
+    }
+
+    #[test]
+    fn a_schema_that_refers_to_itself_twice_ends() {
+        let schema = json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}], "properties": {"a": {"$ref": "#"}}});
+        assert_eq!(resolved(&with("{a: {a: 1}}"), &schema).node.to_json(), json!({"a": {"a": 1}}));
     }
 
     #[test]

@@ -3,7 +3,12 @@
 //! Every step of this crate takes a [`Report`] and goes on as far as it can, so that one run shows all that is wrong. The text form is
 //! `pipeline.yaml:12:5: sinks.out.with: unknown key "pth", did you mean "path"?`.
 
-use std::{cell::RefCell, collections::HashSet, fmt};
+use std::{borrow::Cow, cell::RefCell, collections::HashSet, fmt};
+
+/// Findings that are shown; whoever has mended so many sees the others.
+const MOST: usize = 1_000;
+/// Characters of a message or a path; of a longer one its beginning and its end.
+const LONGEST: usize = 4_000;
 
 /// A place in the pipeline file or in a `--set` of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
@@ -95,6 +100,21 @@ impl Diagnostics {
     }
 }
 
+/// As a terminal may have it, on one line: what the author wrote is in paths and messages, whatever it is.
+fn shown(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONGEST && !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let plain: Vec<char> = text.chars().take(LONGEST / 2).collect();
+    let count = text.chars().count();
+    let rest = text.chars().skip(plain.len().max(count.saturating_sub(LONGEST / 2)));
+    let gap = if count > LONGEST { " ... " } else { "" };
+    let escaped =
+        |text: String, c: char| if c.is_control() { text + &c.escape_default().to_string() } else { text + c.encode_utf8(&mut [0; 4]) };
+    let begin = plain.into_iter().fold(String::new(), escaped);
+    Cow::Owned(rest.fold(begin + gap, escaped))
+}
+
 fn lines(items: &[Diagnostic]) -> String {
     items.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n")
 }
@@ -143,7 +163,7 @@ impl Report {
     }
 
     fn push(&self, span: Span, class: Class, path: &str, message: String, hint: Option<String>) {
-        if self.sealed.borrow().contains(&span) {
+        if self.sealed.borrow().contains(&span) || self.errors() >= MOST {
             return;
         }
         let finding = self.diagnostic(span, path, message, hint);
@@ -154,7 +174,7 @@ impl Report {
         let file = self.sources.get(usize::from(span.source)).cloned().unwrap_or_default();
         // A `--set` is one line on the command line: its text says where.
         let (line, column) = if span.source == 0 { (span.line, span.column) } else { (0, 0) };
-        Diagnostic { file, line, column, path: path.to_owned(), message, hint }
+        Diagnostic { file, line, column, path: shown(path).into_owned(), message: shown(&message).into_owned(), hint }
     }
 
     /// What was found so far is the cause of whatever later steps find at the same places: they are not heard there.
@@ -164,8 +184,8 @@ impl Report {
 
     /// Takes over the findings of another report.
     pub(crate) fn append(&self, other: &Report) {
-        let sealed = self.sealed.borrow();
-        self.found.borrow_mut().extend(other.found.take().into_iter().filter(|(span, ..)| !sealed.contains(span)));
+        let (sealed, room) = (self.sealed.borrow(), MOST.saturating_sub(self.errors()));
+        self.found.borrow_mut().extend(other.found.take().into_iter().filter(|(span, ..)| !sealed.contains(span)).take(room));
     }
 
     /// Whether nothing has been found so far.

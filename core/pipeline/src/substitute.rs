@@ -8,7 +8,10 @@ use crate::{
     diagnostic::Report,
     yaml::{Data, Node, Value, WITH_DEPTH, join},
 };
-use std::{borrow::Cow, io::ErrorKind};
+use std::{borrow::Cow, fs::File, io::ErrorKind, io::Read};
+
+/// Bytes of a text with its references resolved, and of a file that one stands for: nobody's secret is longer, and `/dev/zero` has no end.
+const LONGEST: usize = 16 << 20;
 
 /// The text with its references resolved, and a number that changes when the values do.
 ///
@@ -51,6 +54,9 @@ fn substituted<'a>(text: &'a str, each: &mut dyn FnMut(&str, &str)) -> Result<Co
         out.push_str(before);
         let value = value_of(reference)?;
         each(&format!("${{{reference}}}"), &value);
+        if out.len().saturating_add(value.len()) > LONGEST {
+            return Err(format!("with ${{{reference}}} the text has more than {} MiB", LONGEST >> 20));
+        }
         out.push_str(&value);
         rest = after;
     }
@@ -60,8 +66,14 @@ fn substituted<'a>(text: &'a str, each: &mut dyn FnMut(&str, &str)) -> Result<Co
 
 fn value_of(reference: &str) -> Result<String, String> {
     if let Some(path) = reference.strip_prefix("file:") {
-        let content =
-            std::fs::read_to_string(path).map_err(|error| format!("${{{reference}}}: cannot read the file: {}", io_problem(&error)))?;
+        let read = || {
+            let mut content = String::new();
+            File::open(path)?.take(LONGEST as u64 + 1).read_to_string(&mut content).map(|_| content)
+        };
+        let content = read().map_err(|error| format!("${{{reference}}}: cannot read the file: {}", io_problem(&error)))?;
+        if content.len() > LONGEST {
+            return Err(format!("${{{reference}}}: the file has more than {} MiB", LONGEST >> 20));
+        }
         return Ok(content.strip_suffix('\n').map_or(content.as_str(), |line| line.strip_suffix('\r').unwrap_or(line)).to_owned());
     }
     let is_name = !reference.is_empty() && reference.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
@@ -137,6 +149,7 @@ mod tests {
     fn what_is_missing_is_named() {
         assert_eq!(resolve("${STANDPIPE_NO_SUCH}").unwrap_err(), "the environment variable STANDPIPE_NO_SUCH is not set");
         assert_eq!(resolve("${file:/no/such}").unwrap_err(), "${file:/no/such}: cannot read the file: there is none");
+        assert_eq!(resolve("${file:/dev/zero}").unwrap_err(), "${file:/dev/zero}: the file has more than 16 MiB");
         assert_eq!(resolve("${a").unwrap_err(), "a reference ${ without its closing }; write $${ for the characters themselves");
         assert_eq!(resolve("${a b}").unwrap_err(), "${a b} is neither ${NAME} nor ${file:PATH}; write $${ for the characters themselves");
     }

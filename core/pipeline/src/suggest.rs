@@ -1,8 +1,14 @@
 //! "Did you mean": the known word that is nearest to what was written. Called wherever a name is looked up.
 
+/// Bytes. A longer word is nobody's slip of the finger, and to count its differences takes time and memory of its length times that of each candidate.
+const LONGEST: usize = 400;
+
 /// The candidate that differs from `name` in the fewest letters, if that is about a third of them at most, or that is the same word with more behind it
 /// (`last`, `last_value`). Case does not count.
 pub(crate) fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > LONGEST {
+        return None;
+    }
     let name = name.to_lowercase();
     let length = name.chars().count();
     let rank = |candidate: &'a str| {
@@ -12,6 +18,9 @@ pub(crate) fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         }
         // Never all letters: x is no y.
         let allowed = (length / 3).max(1).min(length.max(other.chars().count()).saturating_sub(1));
+        if other.len() > LONGEST {
+            return None;
+        }
         let distance = strsim::damerau_levenshtein(&name, &other);
         (distance <= allowed).then_some((distance, candidate))
     };

@@ -194,9 +194,14 @@ fn unknown(path: &str, name: &str, known: &Map<String, Value>, given: &Map<Strin
     Problem { path: path.to_owned(), message, suggestion }
 }
 
-/// The candidate that differs from `name` in the fewest letters, if that is about a third of them at most.
+/// A longer word is nobody's slip of the finger, and to count its differences takes time and memory of its length times that of each candidate.
+const LONGEST_WORD: usize = 400;
+
+/// The candidate that differs from `name` in the fewest letters, if that is about a third of them at most. None for words of more than 400 bytes.
 #[must_use]
 pub fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let is_word = |word: &str| word.len() <= LONGEST_WORD;
+    let candidates = candidates.filter(|candidate| is_word(name) && is_word(candidate));
     let allowed = name.chars().count().max(3) / 3 + 1;
     let (distance, best) = candidates.map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate)).min()?;
     (distance <= allowed).then_some(best)

@@ -61,7 +61,12 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Manifest> {
     }
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        return Err(Failure::error(Code::Usage, text.trim().trim_start_matches("error: ")));
+        // The child says itself what it finds wrong, on one line.
+        if let Some(said) = text.trim().strip_prefix("error: ") {
+            return Err(Failure::error(Code::Usage, said));
+        }
+        let code = output.status.code().map_or_else(String::new, |code| format!(", with the exit code {code}"));
+        return Err(Failure::error(Code::Usage, format!("{}: its manifest function ended the process{code}", file.display())));
     }
     serde_json::from_slice(&output.stdout).map_err(|error| {
         Failure::error(Code::Usage, format!("{}: its manifest function printed something or ended the process: {error}", file.display()))
@@ -124,10 +129,20 @@ fn keys(root: &Value, schema: &Value) -> Vec<Vec<String>> {
     properties.into_iter().flatten().map(row).collect()
 }
 
+/// Parts of a schema that a type is told by.
+const MOST_PARTS: u32 = 64;
+
 /// The type of a value by its JSON Schema, in a word or two.
 fn type_text(root: &Value, schema: &Value) -> String {
+    part_text(root, schema, &mut { MOST_PARTS })
+}
+
+/// As far as `left` parts of it go: a schema may refer to itself.
+fn part_text(root: &Value, schema: &Value, left: &mut u32) -> String {
+    let Some(rest) = left.checked_sub(1) else { return "...".to_owned() };
+    *left = rest;
     if let Some(target) = schema.get("$ref").and_then(Value::as_str).and_then(|name| root.pointer(name.strip_prefix('#')?)) {
-        return type_text(root, target);
+        return part_text(root, target, left);
     }
     if let Some(words) = schema.get("enum").and_then(Value::as_array) {
         return words.iter().map(plain).collect::<Vec<_>>().join(" | ");
@@ -137,14 +152,14 @@ fn type_text(root: &Value, schema: &Value) -> String {
     }
     for choice in ["anyOf", "oneOf"] {
         if let Some(choices) = schema.get(choice).and_then(Value::as_array) {
-            let mut texts: Vec<String> = choices.iter().map(|choice| type_text(root, choice)).filter(|text| text != "null").collect();
+            let mut texts: Vec<String> = choices.iter().map(|choice| part_text(root, choice, left)).filter(|text| text != "null").collect();
             texts.dedup();
             return texts.join(" | ");
         }
     }
     match schema.get("type") {
         Some(Value::Array(types)) => types.iter().map(plain).filter(|word| word != "null").collect::<Vec<_>>().join(" | "),
-        Some(Value::String(word)) if word == "array" => match schema.get("items").map(|items| type_text(root, items)) {
+        Some(Value::String(word)) if word == "array" => match schema.get("items").map(|items| part_text(root, items, left)) {
             Some(items) if !items.is_empty() => format!("list of {items}"),
             _ => "list".to_owned(),
         },
@@ -175,5 +190,19 @@ mod tests {
         ] {
             assert_eq!(type_text(&root, &schema), expected);
         }
+    }
+
+    /// A condition is one of a column, or all of several.
+    #[test]
+    fn a_type_that_refers_to_itself_is_told_too() {
+        let root = json!({"$defs": {
+            "Itself": {"$ref": "#/$defs/Itself"},
+            "Condition": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/$defs/Condition"}}]},
+            "Twice": {"anyOf": [{"$ref": "#/$defs/Twice"}, {"$ref": "#/$defs/Twice"}]},
+        }});
+        let told = |name: &str| type_text(&root, &json!({"$ref": format!("#/$defs/{name}")}));
+        assert_eq!(told("Itself"), "...");
+        assert!(told("Condition").starts_with("string | list of string | list of string | "), "{}", told("Condition"));
+        assert!(told("Condition").len() < 1_000 && told("Twice").len() < 1_000, "{}", told("Twice"));
     }
 }

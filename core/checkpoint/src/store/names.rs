@@ -5,6 +5,13 @@ use std::{collections::BTreeMap, ops::Range};
 
 const MANIFEST: &str = ".json";
 const SAVEPOINT: &str = "-savepoint";
+/// No job counts that far: what has a larger number is not ours, and nothing is added to one that could not be larger.
+const MOST: u64 = 1 << 48;
+
+/// The number in the name of an object of ours.
+pub(super) fn number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number| *number < MOST)
+}
 
 /// What a manifest's object is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +30,7 @@ impl Name {
         let name = name.strip_suffix(MANIFEST)?;
         let (name, kind) = name.strip_suffix(SAVEPOINT).map_or((name, Kind::Checkpoint), |name| (name, Kind::Savepoint));
         let (id, generation) = name.split_once('-')?;
-        Some(Self { id: id.parse().ok()?, generation: generation.parse().ok()?, kind })
+        Some(Self { id: number(id)?, generation: number(generation)?, kind })
     }
 }
 

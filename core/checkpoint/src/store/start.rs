@@ -2,7 +2,7 @@
 
 use super::{
     BASE, CONCURRENT, GENERATIONS, Store,
-    names::{Name, Names},
+    names::{Name, Names, number},
 };
 use crate::{
     CheckpointError,
@@ -112,7 +112,7 @@ impl Store {
     pub fn has_begun(&self, job_id: &str) -> Result<bool, CheckpointError> {
         self.wait(async {
             let Some((newest, _)) = self.begun().await?.pop_last() else { return Ok(false) };
-            let mut claims: Vec<u64> = self.names(GENERATIONS).await?.iter().filter_map(|name| name.parse().ok()).collect();
+            let mut claims: Vec<u64> = self.names(GENERATIONS).await?.iter().filter_map(|name| number(name)).collect();
             claims.retain(|generation| *generation <= newest);
             claims.sort_unstable();
             for generation in claims.into_iter().rev() {
@@ -223,12 +223,12 @@ impl Store {
     }
 
     pub(super) async fn newest_generation(&self) -> Result<u64, CheckpointError> {
-        Ok(self.names(GENERATIONS).await?.iter().filter_map(|name| name.parse().ok()).max().unwrap_or(0))
+        Ok(self.names(GENERATIONS).await?.iter().filter_map(|name| number(name)).max().unwrap_or(0))
     }
 
     /// All generations that have begun.
     pub(super) async fn begun(&self) -> Result<BTreeMap<u64, Begun>, CheckpointError> {
-        let generation = |name: &String| name.strip_suffix(BASE).and_then(|number| number.parse().ok());
+        let generation = |name: &String| name.strip_suffix(BASE).and_then(number);
         let all: Vec<u64> = self.names(GENERATIONS).await?.iter().filter_map(generation).collect();
         let known = self.begun.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let read = |generation: u64| async move {

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 /// Of an error that is not ours, in bytes.
 const LONGEST_ERROR: usize = 16 << 10;
 
+/// Of what is said of a body, in characters.
+const LONGEST_SAID: usize = 500;
+
 pub(super) type Answer = Result<Response, Refusal>;
 
 /// An answer that is not what was asked for; as Flink does, with all that is wrong.
@@ -57,7 +60,11 @@ pub(super) async fn as_ours(response: Response) -> Response {
 
 /// JSON of a request's body.
 pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| Refusal::one(StatusCode::BAD_REQUEST, format!("the body is not understood: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        // It has the value that is wrong, however long that is.
+        let said: String = error.to_string().chars().take(LONGEST_SAID).collect();
+        Refusal::one(StatusCode::BAD_REQUEST, format!("the body is not understood: {said}"))
+    })
 }
 
 /// The body of a request, which may be empty.

@@ -10,6 +10,8 @@ mod collect;
 mod figures;
 mod files;
 mod flink;
+#[cfg(test)]
+mod hostile;
 mod java;
 mod jobs;
 mod metrics;

@@ -20,7 +20,7 @@ use crate::{
 };
 use arrow_array::RecordBatch;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_ipc::{reader::StreamReader, writer::StreamWriter};
+use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, SchemaRef};
 use axum::{
     extract::{Path, Query, State},
@@ -29,7 +29,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use standpipe_formats::types::type_text;
+use standpipe_formats::{ipc::read_stream, types::type_text};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
@@ -249,19 +249,18 @@ impl Rows {
 
     /// Takes as many rows as are wanted.
     fn take(&mut self, collected: Collected, limit: u64) -> Result<(), ArrowError> {
-        self.dropped += collected.dropped;
+        self.dropped = self.dropped.saturating_add(collected.dropped);
         if collected.bytes.is_empty() {
             return Ok(());
         }
         self.bytes = self.bytes.saturating_add(collected.bytes.len());
-        let reader = StreamReader::try_new(collected.bytes.as_ref(), None)?;
-        let schema = Arc::clone(self.schema.get_or_insert_with(|| reader.schema()));
-        for batch in reader {
-            let batch = batch?;
+        let (schema, batches) = read_stream(&collected.bytes).map_err(|error| ArrowError::IpcError(error.to_string()))?;
+        let schema = Arc::clone(self.schema.get_or_insert(schema));
+        for batch in batches {
             let rows = (batch.num_rows() as u64).min(limit - self.count);
             self.count += rows;
             if self.goes_on {
-                self.dropped += batch.num_rows() as u64 - rows;
+                self.dropped = self.dropped.saturating_add(batch.num_rows() as u64 - rows);
             }
             if rows > 0 {
                 let part = batch.slice(0, usize::try_from(rows).unwrap_or(usize::MAX));

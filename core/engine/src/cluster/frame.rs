@@ -181,6 +181,8 @@ pub(crate) fn read(stream: &mut impl Read) -> io::Result<Frame> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use standpipe_hostile::{bytes, cases, json::nested};
 
     #[test]
     fn frames_cross_in_order() {
@@ -196,6 +198,70 @@ mod tests {
         assert!(matches!(read(&mut stream).unwrap(), Frame::Time(u64::MAX)));
         assert_eq!(read(&mut stream).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         assert!(Told::of(ReaderCommand::Wake).is_none());
+    }
+
+    /// One of each form.
+    fn sample() -> Vec<u8> {
+        let split = ToldSplit { split: "t-3".to_owned(), details: "{}".to_owned(), position: Some(vec![0, 255]), time: -7 };
+        let file = FileRef {
+            path: "data/x".to_owned(),
+            subtask: 1,
+            checkpoint: 2,
+            rows: 3,
+            bytes: 4,
+            key_groups: Some((0, 9)),
+            hash: "ab".to_owned(),
+        };
+        let frames = [
+            Frame::Beat(true),
+            Frame::Aligned { group: 1, time: i64::MIN },
+            Frame::Reader { node: 3, subtask: 1, command: Told::Assign(vec![split]) },
+            Frame::Reader { node: 3, subtask: 1, command: Told::Committed { checkpoint: 7, positions: vec![("a".to_owned(), vec![1])] } },
+            Frame::BuildOn(ToldBase::Checkpoint(9)),
+            Frame::Written { checkpoint: 1, node: 2, subtask: 3, files: vec![("panes".to_owned(), file)] },
+            Frame::Failed { node: "sinks.out".to_owned(), class: ErrorClass::Job, message: "no".to_owned() },
+            Frame::Done,
+        ];
+        let mut bytes = Vec::new();
+        frames.iter().for_each(|frame| write(&mut bytes, frame).unwrap());
+        bytes
+    }
+
+    /// Reads to the end or to what is no frame; it is never asked for more than there is.
+    fn read_all(mut bytes: &[u8]) {
+        let most = bytes.len();
+        for _ in 0..=most {
+            match read(&mut bytes) {
+                Ok(frame) => assert!(serde_json::to_string(&frame).is_ok()),
+                Err(_) => return,
+            }
+        }
+        panic!("more frames than bytes");
+    }
+
+    const WORDS: &[&str] = &["\"Beat\"", "\"Done\"", "{", "}", "[", "]", "null", "-1", "18446744073709551616", "1e999", "\\ud800"];
+
+    proptest! {
+        #![proptest_config(cases(2_000))]
+
+        #[test]
+        fn frames_whose_bytes_are_others(changes in bytes::changes(WORDS)) {
+            read_all(&bytes::changed(&sample(), &changes));
+        }
+
+        #[test]
+        fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            read_all(&bytes);
+        }
+    }
+
+    #[test]
+    fn nesting_has_an_end() {
+        for levels in [200, 1_000_000] {
+            let text = nested("[", "1", "]", levels);
+            let bytes = [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
+            assert!(read(&mut bytes.as_slice()).unwrap_err().to_string().starts_with("what has come is no frame: "));
+        }
     }
 
     #[test]

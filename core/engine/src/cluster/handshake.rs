@@ -245,6 +245,30 @@ mod tests {
         assert_eq!(Hello::from_bytes(&other), Err("it wants what there is not"));
     }
 
+    proptest::proptest! {
+        #![proptest_config(standpipe_hostile::cases(2_000))]
+
+        /// A hello of others is refused or judged, and never welcome with another job, start, plan or number.
+        #[test]
+        fn a_hello_that_was_changed(changes in standpipe_hostile::bytes::changes(&["standpip"]), noise in proptest::arbitrary::any::<[u8; 32]>()) {
+            let own = membership(0, &Secret([1; 32]));
+            let hello = Hello::new(&membership(2, &Secret([1; 32])), Kind::Control, 0, [9; 32]).to_bytes();
+            let mut changed = standpipe_hostile::bytes::changed(&hello, &changes);
+            changed.resize(HELLO, 0);
+            let bytes: [u8; HELLO] = changed.try_into().unwrap();
+            if let Ok(found) = Hello::from_bytes(&bytes) {
+                // What is judged is between the kind of connection and the number of processes, and the receiver.
+                let is_same = bytes[16..68] == hello[16..68] && bytes[72..76] == hello[72..76];
+                proptest::prop_assert_eq!(found.judge(&own) == Verdict::Welcome, is_same);
+            }
+            let mut answer = answer(&Secret([1; 32]), &hello, noise);
+            answer[0] ^= 1;
+            let answer: [u8; ANSWER] = answer.try_into().unwrap();
+            proptest::prop_assert!(check_answer(&Secret([1; 32]), &hello, &answer).is_none());
+            proptest::prop_assert!(!check_proof(&Secret([1; 32]), &hello, &answer, &noise));
+        }
+    }
+
     #[test]
     fn both_ends_prove_that_they_know_the_secret() {
         let (ours, other) = (Secret([1; 32]), Secret([2; 32]));

@@ -8,7 +8,7 @@ pub mod aggregate;
 pub(crate) mod decode;
 pub(crate) mod stateless;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub(crate) mod transform;
 pub mod window;
 

@@ -40,15 +40,16 @@ impl<'a> Section<'a> {
     pub(crate) fn open_but(item: Item<'a>, known: &[&'static str], later: &[&str], hint: &str) -> Option<Self> {
         let mut section = Self::open_any(item)?;
         let is_unknown = |entry: &&Entry| !known.contains(&entry.key.as_str()) && !later.contains(&entry.key.as_str());
+        // Looked for once: there may be many that are unknown.
+        let absent: Vec<&'static str> = known.iter().copied().filter(|key| !section.has(key)).collect();
+        let free: Vec<&str> = absent.iter().copied().filter(|key| !later.contains(key)).collect();
         for entry in section.entries.iter().filter(is_unknown) {
-            let free = known.iter().copied().filter(|key| !section.has(key) && !later.contains(key));
-            let message = format!("unknown key {:?}{}", entry.key, suggest::or_list(&entry.key, free.clone(), "keys"));
-            match suggest::closest(&entry.key, free) {
+            let message = format!("unknown key {:?}{}", entry.key, suggest::or_list(&entry.key, free.iter().copied(), "keys"));
+            match suggest::closest(&entry.key, free.iter().copied()) {
                 None if !hint.is_empty() => section.report.error_with_hint(entry.key_span, &section.path, message, hint),
                 _ => section.report.error(entry.key_span, &section.path, message),
             }
-            let meant = suggest::closest(&entry.key, known.iter().copied().filter(|key| !section.has(key)));
-            section.meant.extend(meant);
+            section.meant.extend(suggest::closest(&entry.key, absent.iter().copied()));
         }
         Some(section)
     }

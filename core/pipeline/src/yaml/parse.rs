@@ -13,6 +13,8 @@ const MAX_DEPTH: usize = 64;
 const MAX_NODES: usize = 100_000;
 /// Bytes of keys and values, after aliases are expanded.
 const MAX_BYTES: usize = 16 << 20;
+/// Bytes of a key: YAML's own limit for most. The path of a value has all keys above it.
+const MAX_KEY: usize = 1024;
 
 /// The tree of a text; `None` if it is no YAML, which is then in the report. A key that is there twice is in the report too, and its second value is left out.
 pub(crate) fn parse(text: &str, source: u16, report: &Report) -> Option<Node> {
@@ -53,7 +55,12 @@ struct Open {
 
 enum Items {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, key: Option<Key> },
+    /// With the place of each key.
+    Map {
+        entries: Vec<Entry>,
+        known: HashMap<String, Span>,
+        key: Option<Key>,
+    },
 }
 
 /// A key whose value is yet to come.
@@ -123,7 +130,12 @@ fn build(text: &str, builder: &mut Builder) -> Result<Node, Problem> {
                 builder.start(span, anchor, tag.as_ref().map(|tag| tag.original()), Items::List(Vec::new()))?
             }
             Event::MappingStart(_, anchor, tag) => {
-                builder.start(span, anchor, tag.as_ref().map(|tag| tag.original()), Items::Map { entries: Vec::new(), key: None })?;
+                builder.start(
+                    span,
+                    anchor,
+                    tag.as_ref().map(|tag| tag.original()),
+                    Items::Map { entries: Vec::new(), known: HashMap::new(), key: None },
+                )?;
             }
             Event::SequenceEnd | Event::MappingEnd => builder.end()?,
             Event::Alias(id) => {
@@ -183,8 +195,8 @@ impl Builder {
         open.depth = open.depth.max(built.depth);
         match &mut open.items {
             Items::List(items) => items.push(built.node),
-            Items::Map { entries, key } => match key.take() {
-                None => *key = Some(as_key(&built.node, plain, entries, &mut self.doubles)?),
+            Items::Map { entries, known, key } => match key.take() {
+                None => *key = Some(as_key(&built.node, plain, known, &mut self.doubles)?),
                 Some(Key { double: true, .. }) => {}
                 Some(Key { text, span, plain, .. }) => entries.push(Entry { key: text, key_span: span, plain, value: built.node }),
             },
@@ -210,14 +222,21 @@ fn size(data: &Data) -> Size {
     all
 }
 
-fn as_key(node: &Node, plain: bool, entries: &[Entry], doubles: &mut Vec<Problem>) -> Result<Key, Problem> {
+fn as_key(node: &Node, plain: bool, known: &mut HashMap<String, Span>, doubles: &mut Vec<Problem>) -> Result<Key, Problem> {
     let Data::Scalar(scalar) = &node.data else {
         let problem = Problem::new(node.span, format!("a key must be text, not {}", node.kind()));
         return Err(Problem { hint: Some("put texts that begin with { or [ in quotes"), ..problem });
     };
-    let first = entries.iter().find(|entry| entry.key == scalar.written);
-    if let Some(Entry { key, key_span, .. }) = first {
-        doubles.push(Problem::new(node.span, format!("the key {key:?} is there twice, first at {}:{}", key_span.line, key_span.column)));
+    if scalar.written.len() > MAX_KEY {
+        return Err(Problem::new(node.span, format!("a key of more than {MAX_KEY} bytes")));
+    }
+    let first = known.get(&scalar.written).copied();
+    match first {
+        Some(at) => {
+            let message = format!("the key {:?} is there twice, first at {}:{}", scalar.written, at.line, at.column);
+            doubles.push(Problem::new(node.span, message));
+        }
+        None => _ = known.insert(scalar.written.clone(), node.span),
     }
     Ok(Key { text: scalar.written.clone(), span: node.span, plain, double: first.is_some() })
 }

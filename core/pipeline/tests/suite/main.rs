@@ -7,6 +7,7 @@ mod explain;
 mod fixture;
 mod guarantees;
 mod hash;
+mod hostile;
 mod mutations;
 mod placement;
 mod plans;

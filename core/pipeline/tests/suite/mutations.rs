@@ -134,13 +134,13 @@ fn mutated(text: &str, mutation: &Mutation) -> String {
 }
 
 /// Reads and plans; `Ok` is what `explain` says.
-fn outcome(text: &str, catalogue: &Catalogue) -> Result<String, Diagnostics> {
+pub(crate) fn outcome(text: &str, catalogue: &Catalogue) -> Result<String, Diagnostics> {
     let file = PipelineFile::parse(Path::new("p.yaml"), text, &LoadOptions::default())?;
     let planned = file.plan(catalogue, &Defaults::default())?;
     Ok(explain::text(&planned.plan, &[1, 2]))
 }
 
-fn check(text: &str, catalogue: &Catalogue) -> Result<(), TestCaseError> {
+pub(crate) fn check(text: &str, catalogue: &Catalogue) -> Result<(), TestCaseError> {
     let found = match outcome(text, catalogue) {
         Ok(explained) => {
             prop_assert!(!explained.is_empty());
@@ -171,7 +171,7 @@ fn the_examples_are_plans() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_500))]
+    #![proptest_config(standpipe_hostile::cases(1_500))]
 
     #[test]
     fn mutated_examples(which in 0..stand_ins::EXAMPLES.len(), mutations in proptest::collection::vec(mutation(), 1..5)) {

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 mod declarations;
 mod expiry;
+mod hostile;
 
 const GROUPS: u32 = 16;
 const COUNT: u32 = 0;

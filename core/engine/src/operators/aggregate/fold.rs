@@ -9,6 +9,7 @@ use arrow::{
         DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, Decimal256Type, DecimalType, Float64Type, Int64Type,
         i256,
     },
+    error::ArrowError,
 };
 use std::{cmp::Ordering, marker::PhantomData, sync::Arc};
 
@@ -194,6 +195,19 @@ impl<T: ArrowPrimitiveType, C: Combine<T::Native>> Accumulator for NumberFold<T,
     }
 }
 
+/// More rows of a key than any job has: a table that says more is damaged, and what is counted on to it would not fit.
+const MOST_ROWS: i64 = 1 << 48;
+
+/// A column of counts.
+fn restored_counts(state: &[ArrayRef]) -> Result<ArrayRef> {
+    let counts = typed(state, &DataType::Int64)?;
+    let wrong = counts.as_primitive::<Int64Type>().values().iter().copied().find(|count| !(0..=MOST_ROWS).contains(count));
+    match wrong {
+        None => Ok(counts),
+        Some(wrong) => Err(ArrowError::InvalidArgumentError(format!("no job has counted {wrong} rows")).into()),
+    }
+}
+
 /// Rows, or rows where the argument is not null.
 #[derive(Default)]
 pub(super) struct Count {
@@ -235,7 +249,7 @@ impl Accumulator for Count {
 
     fn restore(&mut self, ids: &[u32], groups: usize, state: &[ArrayRef]) -> Result<()> {
         self.counts.resize(groups, 0);
-        let counts = typed(state, &DataType::Int64)?;
+        let counts = restored_counts(state)?;
         ids.iter().zip(counts.as_primitive::<Int64Type>().values()).for_each(|(id, count)| self.counts[*id as usize] = *count);
         Ok(())
     }
@@ -306,7 +320,7 @@ impl Accumulator for Average {
 
     fn restore(&mut self, ids: &[u32], groups: usize, state: &[ArrayRef]) -> Result<()> {
         self.grow(groups);
-        let (sums, counts) = (typed(state, &DataType::Float64)?, typed(state.get(1..).unwrap_or_default(), &DataType::Int64)?);
+        let (sums, counts) = (typed(state, &DataType::Float64)?, restored_counts(state.get(1..).unwrap_or_default())?);
         let state = sums.as_primitive::<Float64Type>().values().iter().zip(counts.as_primitive::<Int64Type>().values());
         for (id, (sum, count)) in ids.iter().zip(state) {
             self.sums[*id as usize] = *sum;

@@ -253,3 +253,29 @@ fn a_row_kind_elsewhere_is_refused() {
     let error = Aggregate::new("transforms.totals", &node, &schema(), output_schema(Emit::Each), &settings()).err().unwrap().to_string();
     assert!(error.starts_with("transforms.totals: the row kind"), "{error}");
 }
+
+proptest! {
+    #![proptest_config(standpipe_hostile::cases(500))]
+
+    #[test]
+    fn damaged_tables_are_restored_or_refused(which in 0..8_usize, changes in standpipe_hostile::bytes::changes(&["n.0", "total.0", "first.1", "window_start"])) {
+        testing::survives(&boxed(Emit::Final), which, &changes);
+    }
+}
+
+/// Found by the test above: what is counted on to it would not fit.
+#[test]
+fn a_count_that_no_job_has_is_refused() {
+    let mut subtasks = Subtasks::new(1, boxed(Emit::Final));
+    subtasks.rows(batch(0, &[Row { key: Some(1), time: Some(1), value: Some(1) }]));
+    for count in [i64::MAX, -1] {
+        let mut snapshot = subtasks.snapshots().remove(0);
+        for (_, table) in snapshot.tables.iter_mut().filter(|(_, table)| table.column_by_name("n.0").is_some()) {
+            let counts = arrow::array::Int64Array::from(vec![count; table.num_rows()]);
+            *table = testing::with_column(table, "n.0", std::sync::Arc::new(counts));
+        }
+        let restored = boxed(Emit::Final)().restore(&[snapshot], standpipe_state::range_of(0, 1, testing::GROUPS));
+        let (error, expected) = (restored.unwrap_err().to_string(), format!("no job has counted {count} rows"));
+        assert!(error.contains(&expected), "{error}");
+    }
+}

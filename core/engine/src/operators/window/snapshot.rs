@@ -8,7 +8,7 @@ use crate::operator::Snapshot;
 use arrow::{
     array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array},
     compute::{concat_batches, take},
-    datatypes::{DataType, Field, FieldRef, Int64Type, Schema},
+    datatypes::{DataType, Field, FieldRef, Int64Type, Schema, UInt64Type},
 };
 use standpipe_state::{
     KeyGroupRange,
@@ -91,7 +91,9 @@ impl Window {
         for function in &self.functions {
             let fields = function.function.state_fields()?;
             let of_function = fields.iter().enumerate().map(|(at, field)| state(&rows, &state_column(function, at), field.data_type()));
-            states.push(of_function.collect::<Result<Vec<_>, _>>()?);
+            let of_function = of_function.collect::<Result<Vec<_>, _>>()?;
+            check_counts(function, &of_function)?;
+            states.push(of_function);
         }
         for (start, rows) in rows_of_pane {
             let indices = UInt32Array::from(rows);
@@ -107,6 +109,31 @@ impl Window {
         }
         Ok(())
     }
+}
+
+/// More rows of a key than any job has.
+const MOST_ROWS: u64 = 1 << 48;
+
+/// DataFusion adds to counts without a look, and asserts that none is null: a table that says what no job has counted is damaged.
+fn check_counts(function: &WindowFunction, state: &[ArrayRef]) -> Result<(), SnapshotError> {
+    if !["count", "avg"].contains(&function.function.fun().name()) {
+        return Ok(());
+    }
+    for column in state {
+        let most = match column.data_type() {
+            DataType::Int64 => {
+                let counts = column.as_primitive::<Int64Type>().values().iter();
+                counts.map(|count| u64::try_from(*count).unwrap_or(u64::MAX)).max()
+            }
+            DataType::UInt64 => column.as_primitive::<UInt64Type>().values().iter().copied().max(),
+            _ => continue,
+        };
+        let is_whole = function.function.fun().name() != "count" || column.null_count() == 0;
+        if !is_whole || most.is_some_and(|most| most > MOST_ROWS) {
+            return Err(SnapshotError::Misfit(format!("no job has counted what {:?} has", function.name)));
+        }
+    }
+    Ok(())
 }
 
 /// A state column; accumulators take any type, and panic later. Names inside of a type may differ.

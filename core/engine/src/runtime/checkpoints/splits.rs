@@ -183,10 +183,16 @@ mod tests {
         ReadSplit { split: split.into(), position: position.map(Into::into), watermark, ended }
     }
 
+    fn found(split: &str, ended: bool, start: Option<Start>) -> (String, FoundSplit) {
+        (split.to_owned(), FoundSplit { details: Some(format!("of {split}")), ended, start })
+    }
+
+    fn at(position: &[u8], time: Micros) -> Option<Start> {
+        Some((Some(position.to_vec()), time))
+    }
+
     #[test]
     fn splits_of_all_subtasks_come_back_in_one_place() {
-        let found = |split: &str, ended, start| (split.to_owned(), FoundSplit { details: Some(format!("of {split}")), ended, start });
-        let at = |position: &[u8], time| Some((Some(position.to_vec()), time));
         let found = [found("a", false, None), found("b", false, at(b"5", 5)), found("c", true, None), found("d", false, at(b"4", 4))];
         let mut state = EnumeratorState { snapshot: b"own".to_vec(), found: found.into() };
         state.found.insert("gone".to_owned(), FoundSplit { details: None, ended: false, start: at(b"9", 9) });
@@ -206,6 +212,24 @@ mod tests {
         for (split, position, time) in [("late", b"7", 30), ("gone", b"9", 9)] {
             let found = &restored.splits[split];
             assert_eq!((found.details.as_deref(), &found.start), (None, &at(position, time)));
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(standpipe_hostile::cases(500))]
+
+        #[test]
+        fn damaged_tables_are_read_or_refused(which in 0..3_usize, changes in standpipe_hostile::bytes::changes(&["position", "ended"])) {
+            let state = EnumeratorState { snapshot: b"own".to_vec(), found: [found("a", false, None), found("b", true, at(b"5", 5))].into() };
+            let mut tables = state.tables().unwrap();
+            let splits = [read("a", Some(b"1"), 10, false), read("b", None, NO_WATERMARK, true)];
+            tables.push((SPLITS.to_owned(), read_table(&splits).unwrap()));
+            if let Some(table) = crate::operators::testing::damaged(&tables[which].1, &changes) {
+                tables[which].1 = table;
+                if let Ok(restored) = RestoredSource::read(tables.iter()) {
+                    restored.known();
+                }
+            }
         }
     }
 
