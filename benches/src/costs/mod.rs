@@ -1,9 +1,11 @@
-//! What it costs to lose nothing (`--costs`): checkpoints against none, recovery, snapshots against the disk, memory per key, several processes against one, a session cluster, real services.
+//! What it costs to lose nothing (`--costs`): checkpoints against none, recovery, snapshots against the disk, memory per key, several processes against one, plugins in processes of their own, a session
+//! cluster, real services.
 //! One file per subject; each is a whole process of the binary, its output is checked, and variants take turns in the same rounds.
 
 mod checkpoints;
 mod cluster;
 mod elasticsearch;
+mod isolation;
 mod job;
 mod kafka;
 mod memory;
@@ -58,6 +60,9 @@ impl Costs<'_> {
         }
         if wanted("processes") {
             processes::run(self)?;
+        }
+        if wanted("isolation") {
+            isolation::run(self)?;
         }
         cluster::run(self, wanted)?;
         for (name, run) in [("kafka", kafka::run as fn(&Costs<'_>, &str) -> Result<()>), ("elasticsearch", elasticsearch::run)] {
