@@ -67,6 +67,7 @@ pub(super) fn listen(shared: &Arc<Shared>, mut news: Wire, stderr: ChildStderr, 
             break;
         }
     }
+    shared.death.kill(Killed::Unused);
     ears.hear_the_rest(&mut news);
     let was_expected = shared.is_ending.load(SeqCst);
     {

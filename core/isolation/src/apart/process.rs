@@ -260,6 +260,14 @@ impl Process {
         drop(self.shared.changed.wait_while(heard, |heard| heard.count < told && !heard.is_over));
     }
 
+    /// Until all is heard that the process has said before its end.
+    fn wait_for_the_end(&self) {
+        if !self.shared.death.wait(LEAVE) {
+            self.shared.death.kill(Killed::Unused);
+        }
+        drop(self.shared.changed.wait_timeout_while(self.shared.heard(), LEAVE, |heard| !heard.is_over));
+    }
+
     fn broke(&mut self, call: &str, error: &WireError) -> PluginError {
         self.is_broken = true;
         match error {
@@ -268,7 +276,7 @@ impl Process {
                 self.shared.failure(Error::cancelled())
             }
             WireError::Closed => {
-                self.shared.death.wait(LEAVE);
+                self.wait_for_the_end();
                 self.shared.lost()
             }
             error => {
@@ -341,7 +349,9 @@ fn spawn(making: &Making<'_>, calls: OwnedFd) -> io::Result<(Death, ChildStderr)
     let mut command = Command::new(&making.launcher.program);
     command.arg0("standpipe").args(&making.launcher.arguments);
     command.arg("--parent").arg(std::process::id().to_string());
-    command.arg("--of").arg(format!("{}:{}", making.node, making.origin.kind));
+    // As messages name the node.
+    let named = PluginError::new(making.origin, making.node, Error::cancelled());
+    command.arg("--of").arg(format!("{}:{}", named.node, making.origin.kind));
     command.stdin(Stdio::from(calls)).stdout(Stdio::inherit()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     let stderr = child.stderr.take().ok_or_else(|| io::Error::other("standard error is not piped"))?;

@@ -88,11 +88,14 @@ fn begin(calls: Wire, news: OwnedFd, create: Create) -> Result<(), ChildError> {
         Ok((mut instance, reply)) => {
             child.reply(Given { reply, ..Given::default() })?;
             child.serve(&mut instance)?;
-            drop(instance);
-            child.reply(Given::default())?;
         }
-        Err(failure) => child.reply(Given { reply: Reply::Failed(failure), ..Given::default() })?,
+        Err(failure) => {
+            child.reply(Given { reply: Reply::Failed(failure), ..Given::default() })?;
+            // An end that nobody has asked for would be told instead of the failure.
+            drop(child.calls.receive::<Request<'_>>(&mut patiently)?);
+        }
     }
+    child.reply(Given::default())?;
     // Runs what libraries do at the end, as the end of a program does. Whatever hangs there is killed by the parent.
     exit(0)
 }
