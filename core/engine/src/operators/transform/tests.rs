@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, Int64Array, StringArray};
 use arrow::compute::take;
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
+use standpipe_isolation::Maker;
 use standpipe_loader::{Catalogue, InstanceContext, NodeInput, wire::InputDetails};
 use standpipe_sdk::{
     Call, Context, Transform as Plugin, TransformDeclaration, TransformInput,
