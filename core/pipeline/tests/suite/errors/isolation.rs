@@ -24,7 +24,7 @@ fn isolation() {
         (
             "    format: json\n",
             "    format: json\n    isolation: {mode: process, memory: 64}\n",
-            "pipeline.yaml:7:40: sources.readings.isolation.memory: \"64\" has no unit; write 64MiB for example",
+            "pipeline.yaml:7:40: sources.readings.isolation.memory: \"64\" is no size: the unit is missing; write a number and a unit (B, KiB, MiB, GiB, TiB, kB, MB, GB, TB), such as 64MiB",
         ),
         (
             "    format: json\n",
