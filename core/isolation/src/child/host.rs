@@ -235,3 +235,73 @@ impl HostServices for Link {
         self.tell(News::Reject { seq, rejections });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    /// An instance's host, and the parent's end of it.
+    fn link() -> (Arc<Link>, Wire) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Link::start(ours.into()).unwrap(), Wire::new(theirs.into()))
+    }
+
+    fn told(parent: &mut Wire) -> News {
+        parent.receive::<News>(&mut patiently).unwrap().envelope.message
+    }
+
+    #[test]
+    fn metrics_are_added_up_and_told_at_once() {
+        let (link, mut parent) = link();
+        let counter = link.register_metric("rows", MetricKind::Counter, "{}");
+        assert!(matches!(told(&mut parent), News::Metric { id, name, .. } if id == counter && name == "rows"));
+        assert_eq!(link.register_metric("rows", MetricKind::Counter, "{}"), counter, "told once");
+        let gauge = link.register_metric("open", MetricKind::Gauge, "{}");
+        let histogram = link.register_metric("took", MetricKind::Histogram, "{}");
+        assert!(matches!((told(&mut parent), told(&mut parent)), (News::Metric { .. }, News::Metric { .. })));
+        for value in 1..=100 {
+            link.update_metric(counter, f64::from(value));
+            link.update_metric(gauge, f64::from(value));
+        }
+        link.update_metric(histogram, 7.0);
+        link.update_metric(u64::MAX, 1.0);
+        link.tell_metrics();
+        let News::Metrics(values) = told(&mut parent) else { panic!("no values") };
+        assert_eq!(values, [(counter, 5050.0), (gauge, 100.0), (histogram, 7.0)]);
+        assert_eq!(link.told(), 4);
+    }
+
+    #[test]
+    fn a_secret_and_a_cancellation_come_from_the_parent() {
+        let (link, mut parent) = link();
+        let asks = Arc::clone(&link);
+        let asked = thread::spawn(move || asks.secret("${env:TOKEN}"));
+        let News::Secret { id, reference } = told(&mut parent) else { panic!("no question") };
+        assert_eq!(reference, "${env:TOKEN}");
+        let say = |back: Back| {
+            let envelope = Envelope { released: Vec::new(), gone: Vec::new(), told: 0, message: back };
+            wire::send(parent.socket(), &envelope, &[], &[], &mut patiently).unwrap();
+        };
+        say(Back::Secret { id, value: Ok(("sesame".to_owned(), 3)) });
+        assert_eq!(asked.join().unwrap(), Ok(("sesame".to_owned(), 3)));
+        assert!(!link.cancelled());
+        say(Back::Cancelled);
+        while !link.cancelled() {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_call_that_has_ended_wakes_whoever_waits() {
+        let (link, _parent) = link();
+        let (quiet, _other) = UnixStream::pair().unwrap();
+        link.completed();
+        link.completed();
+        assert!(link.wait(quiet.as_fd(), PollFlags::IN).unwrap());
+        // Metrics that nobody else tells of are told a moment later.
+        let counter = link.register_metric("rows", MetricKind::Counter, "{}");
+        link.update_metric(counter, 1.0);
+        assert!(link.wait(quiet.as_fd(), PollFlags::IN).unwrap());
+    }
+}
