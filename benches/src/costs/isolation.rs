@@ -148,7 +148,7 @@ fn workload(costs: &Costs<'_>) -> Result<()> {
             runs.push(run);
         }
     }
-    println!("| W1 p1, apart | wall s | CPU s | peak MB |");
+    println!("| W1 p1, apart | wall s | CPU s | peak MB of the job's process |");
     println!("|---|---|---|---|");
     for (isolation, runs) in isolations.iter().zip(&runs) {
         let of = |value: fn(&Run) -> f64| median(&runs.iter().map(value).collect::<Vec<_>>());
