@@ -23,6 +23,31 @@ fn number(process: i32) -> Option<u32> {
     value("STANDPIPE_PROCESS").map_or(Some(0), |of| of.split('/').next()?.parse().ok())
 }
 
+/// The system's ids of the processes of plugins (`isolation: process`) that run below a process, of the node whose path has that text.
+#[must_use]
+pub fn plugin_processes(below: u32, node: &str) -> Vec<i32> {
+    let ids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let all: Vec<i32> = ids.filter(|id| is_plugin_process(*id, node)).collect();
+    all.into_iter().filter(|id| !has_ended(*id) && ancestors(*id).any(|ancestor| ancestor.cast_unsigned() == below)).collect()
+}
+
+fn is_plugin_process(id: i32, node: &str) -> bool {
+    let arguments = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+    let arguments: Vec<String> = arguments.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+    arguments.get(1).is_some_and(|argument| argument == "plugin-process")
+        && arguments.iter().skip(2).any(|argument| argument.contains(node))
+}
+
+/// The parent of a process, its parent, and so on.
+fn ancestors(id: i32) -> impl Iterator<Item = i32> {
+    let parent = |id: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 1)
+    };
+    std::iter::successors(parent(&id), parent)
+}
+
 /// Sends a signal to a process that a run has started. False: it has ended meanwhile.
 ///
 /// # Panics

@@ -21,7 +21,7 @@ mod wait;
 mod yaml;
 
 pub use browser::{Browser, keys};
-pub use children::{has_ended, processes, signal};
+pub use children::{has_ended, plugin_processes, processes, signal};
 pub use files::{binary, bundled_plugins, example_plugin, fixture_plugin, on_path, plugin, repository};
 pub use folder::Folder;
 pub use holding::Holding;

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// The crates that hold `unsafe` code of their own.
-const UNSAFE: [&str; 3] = ["core/abi", "core/sdk", "core/loader"];
+const UNSAFE: [&str; 4] = ["core/abi", "core/sdk", "core/loader", "core/isolation"];
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

@@ -1,10 +1,12 @@
-//! What plugins cost, and what it costs to lose nothing (`--costs`): calls, checkpoints against none, recovery, snapshots against the disk, memory per key, several processes against one, a session cluster, real services.
+//! What plugins cost, and what it costs to lose nothing (`--costs`): calls, plugins in processes of their own, checkpoints against none, recovery, snapshots against the disk, memory per key, several
+//! processes against one, a session cluster, real services.
 //! One file per subject; each is a whole process of the binary, its output is checked, and variants take turns in the same rounds.
 
 mod calls;
 mod checkpoints;
 mod cluster;
 mod elasticsearch;
+mod isolation;
 mod job;
 mod kafka;
 mod memory;
@@ -62,6 +64,9 @@ impl Costs<'_> {
         }
         if wanted("processes") {
             processes::run(self)?;
+        }
+        if wanted("isolation") {
+            isolation::run(self)?;
         }
         cluster::run(self, wanted)?;
         for (name, run) in [("kafka", kafka::run as fn(&Costs<'_>, &str) -> Result<()>), ("elasticsearch", elasticsearch::run)] {

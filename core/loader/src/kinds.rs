@@ -1,8 +1,11 @@
 //! Kinds that know which file they come from. What they can do is that of the SDK's hosting module, by [`Deref`].
 
-use crate::{PluginFile, library::AnyKind};
+use crate::{
+    LoadError, PluginFile,
+    library::{self, AnyKind, Plugin},
+};
 use standpipe_sdk::hosting;
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, path::Path, sync::Arc};
 
 /// A kind out of what was found.
 pub(crate) trait OfFile: Sized {
@@ -87,3 +90,44 @@ kind!(
     "deployment",
     Deployment
 );
+
+/// The kinds of one file, for a process that needs no other.
+pub struct FileKinds(Arc<Plugin>);
+
+impl FileKinds {
+    /// Loads a plugin file, through all stages.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        library::load(path).map(Self)
+    }
+
+    /// The plugin.
+    #[must_use]
+    pub fn plugin(&self) -> &Arc<PluginFile> {
+        &self.0.file
+    }
+
+    /// Its source of that name.
+    #[must_use]
+    pub fn source(&self, name: &str) -> Option<SourceKind> {
+        self.find(name)
+    }
+
+    /// Its transform of that name.
+    #[must_use]
+    pub fn transform(&self, name: &str) -> Option<TransformKind> {
+        self.find(name)
+    }
+
+    /// Its sink of that name.
+    #[must_use]
+    pub fn sink(&self, name: &str) -> Option<SinkKind> {
+        self.find(name)
+    }
+
+    fn find<K: OfFile>(&self, name: &str) -> Option<K> {
+        self.0.kinds.iter().filter(|kind| kind.name() == name).find_map(|kind| K::of(kind, &self.0.file))
+    }
+}

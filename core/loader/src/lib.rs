@@ -26,7 +26,7 @@ mod search;
 pub use catalogue::Catalogue;
 pub use error::{LoadError, LoadProblem};
 pub use file::{AbiVersion, Flavour, PluginFile};
-pub use kinds::{AggregateKind, DeploymentKind, ScalarKind, SinkKind, SourceKind, TransformKind};
+pub use kinds::{AggregateKind, DeploymentKind, FileKinds, ScalarKind, SinkKind, SourceKind, TransformKind};
 pub use library::inspect;
 pub use lock::{Lock, LockedPlugin, NotLocked, platform};
 pub use missing::{NoKind, NoVersion, NotInFile, Twins, UnknownKind};

@@ -9,6 +9,7 @@ pub use crate::file::{DiskState, StateBackend};
 use arrow_schema::SchemaRef;
 use datafusion_physical_expr::{PhysicalExpr, aggregate::AggregateFunctionExpr};
 use standpipe_formats::FormatSpec;
+use standpipe_isolation::Limits;
 use standpipe_loader::{
     AggregateFunction, AggregateKind, NodeInput, PluginFile, ScalarKind, SinkKind, SinkValidation, SourceKind, SourceValidation,
     TransformKind, TransformValidation,
@@ -138,6 +139,8 @@ pub struct SourceNode {
     pub decode: Option<DecodeStep>,
     /// The event time; `None`: the source has none, and its watermark is the minimum until it ends.
     pub event_time: Option<EventTime>,
+    /// `isolation`: its enumerator and readers each run in a process of their own, which may use so much. No part of the hash: it decides no result.
+    pub isolation: Option<Limits>,
 }
 
 /// Decoding: the column `value` of the source becomes `schema`'s columns; the source's other columns follow them as they are.
@@ -217,6 +220,8 @@ pub struct TransformNode {
     pub keys: Vec<usize>,
     /// Of a transform whose calls may end later than they return; never of a keyed one.
     pub asynchronous: Option<AsyncCalls>,
+    /// As that of a source; never of a keyed one. No part of the hash.
+    pub isolation: Option<Limits>,
 }
 
 /// How the calls of a transform that end later are held.
@@ -341,6 +346,17 @@ impl Node {
         };
         Some(UsedPlugin { path: self.path.clone(), kind, name, plugin })
     }
+
+    /// What each process of its plugin may use, if it is to have one; `None`: it runs in the job's.
+    #[must_use]
+    pub const fn isolation(&self) -> Option<&Limits> {
+        match &self.operator {
+            Operator::Source(source) => source.isolation.as_ref(),
+            Operator::Transform(transform) => transform.isolation.as_ref(),
+            Operator::Sink(sink) => sink.isolation.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 impl PluginFunction {
@@ -456,6 +472,8 @@ pub struct SinkNode {
     pub input: NodeInput,
     /// What it said of itself.
     pub validation: SinkValidation,
+    /// As that of a source. No part of the hash.
+    pub isolation: Option<Limits>,
 }
 
 macro_rules! debug_as_written {

@@ -257,6 +257,8 @@ struct Source {
     schema: Option<BTreeMap<String, Column>>,
     /// Which column says when a row happened; windows need it.
     event_time: Option<EventTime>,
+    /// Whether its plugin runs in processes of its own. Default none.
+    isolation: Option<Isolation>,
     /// Subtasks.
     parallelism: Option<Count>,
 }
@@ -380,6 +382,8 @@ struct Transform {
     key_by: Option<OneOrMany>,
     /// transform: how the calls of one that answers later are held.
     r#async: Option<Async>,
+    /// transform without key_by: whether its plugin runs in processes of its own. Default none.
+    isolation: Option<Isolation>,
     /// The window of aggregate.
     window: Option<Window>,
     /// When aggregate without a window gives rows: at the end of bounded inputs, when a key changes, or for each row. Default final for bounded inputs, else changes.
@@ -415,6 +419,45 @@ enum EmitName {
     Final,
     Changes,
     Each,
+}
+
+/// Where a node's plugin runs.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Isolation {
+    /// In which process.
+    Mode(IsolationMode),
+    /// In detail.
+    Detailed(DetailedIsolation),
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct DetailedIsolation {
+    /// In which process.
+    mode: IsolationMode,
+    /// process: memory of each of its own that it may have, at least 16MiB. By default as much as it likes.
+    memory: Option<Size>,
+    /// process: which files of the machine it may use; by default those that the job may.
+    sandbox: Option<Sandbox>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Sandbox {
+    /// Files and directories that it may read.
+    read: Option<OneOrMany>,
+    /// Files and directories that it may read and write.
+    write: Option<OneOrMany>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+enum IsolationMode {
+    /// That of the job.
+    None,
+    /// One of its own for each subtask.
+    Process,
 }
 
 /// The calls of a transform that answers later.
@@ -479,6 +522,8 @@ struct Sink {
     format: Option<SinkFormat>,
     /// What must hold after any failure; a pipeline that cannot hold it is refused. Default: nothing is demanded.
     guarantee: Option<GuaranteeName>,
+    /// Whether its plugin runs in processes of its own. Default none.
+    isolation: Option<Isolation>,
     /// Subtasks.
     parallelism: Option<Count>,
 }

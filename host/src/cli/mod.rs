@@ -81,6 +81,9 @@ pub(crate) enum Command {
     /// Print what a pipeline needs, as JSON: the child process of the job manager
     #[command(hide = true)]
     Plan(PipelineArguments),
+    /// Run a plugin for the process that starts this one: the child of a job
+    #[command(hide = true)]
+    PluginProcess(PluginProcessArguments),
     /// Run the metrics demo: generator -> Kafka -> windows, runs and flags -> Elasticsearch
     Demo(DemoArguments),
 }
@@ -119,6 +122,17 @@ pub(crate) struct PluginsLock {
     /// The plugin files that may be used, as `plugin lock` writes them; plugins.lock beside the pipeline file, if it is there
     #[arg(long = "plugins-lock", value_name = "FILE")]
     pub(crate) plugins_lock: Option<PathBuf>,
+}
+
+/// What a job tells a process of a plugin.
+#[derive(Debug, Args)]
+pub(crate) struct PluginProcessArguments {
+    /// The process that starts it
+    #[arg(long)]
+    pub(crate) parent: u32,
+    /// The node and its plugin, for people who look at processes
+    #[arg(long)]
+    pub(crate) of: String,
 }
 
 /// How things are printed.

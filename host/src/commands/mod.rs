@@ -44,6 +44,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Taskmanager(arguments) => crate::cluster::task_manager(&arguments),
         Command::Cluster(command) => crate::cluster::cluster(&command),
         Command::Plan(arguments) => crate::cluster::print_plan(&arguments),
+        Command::PluginProcess(arguments) => Ok(standpipe_isolation::run(arguments.parent)?),
         Command::Demo(arguments) => crate::demo::run(&arguments),
     }
 }

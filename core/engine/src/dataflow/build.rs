@@ -362,9 +362,9 @@ impl Place<'_> {
         let owned = key_groups(job, job.node(head), subtask);
         let state = restored_state(job, head, owned)?;
         let standing = state.is_some().then_some(self.rights);
-        let scratch = job.scratch.lock().clone();
+        let (scratch, launcher) = (job.scratch.lock().clone(), job.options.plugin_process.clone());
         let make = move || {
-            let mut operator = operators::transform(&plan, plan.node(head), &context, Arc::new(host), scratch)?;
+            let mut operator = operators::transform(&plan, plan.node(head), &context, Arc::new(host), &launcher, scratch)?;
             state.map_or(Ok(()), |parts| operator.restore(&parts, owned))?;
             Ok(operator)
         };

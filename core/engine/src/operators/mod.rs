@@ -19,6 +19,7 @@ use arrow::{
 };
 use datafusion_common::DataFusionError;
 use decode::Decode;
+use standpipe_isolation::{Launcher, Maker};
 use standpipe_loader::{HostServices, InstanceContext};
 use standpipe_pipeline::plan::{Node, Operator as Kind, Plan, SourceNode, StateBackend};
 use standpipe_state::{KeyGroupRange, KeyedStates, scratch::Scratch};
@@ -65,8 +66,8 @@ pub(crate) fn operator(plan: &Plan, node: &Node) -> Result<Box<dyn Operator>, Op
     })
 }
 
-/// A plugin's transform, created and opened, for the subtask that `context` names; `scratch` is for its keyed state, where the plan wants that on disk. To be called on
-/// its task thread.
+/// A plugin's transform, created and opened, for the subtask that `context` names; `scratch` is for its keyed state, where the plan wants that on disk, `launcher` for its
+/// process, where it wants one. To be called on its task thread.
 ///
 /// # Errors
 /// As the plugin says, and when its keyed state cannot be held.
@@ -75,11 +76,14 @@ pub(crate) fn transform(
     node: &Node,
     context: &InstanceContext,
     host: Arc<dyn HostServices>,
+    launcher: &Launcher,
     scratch: Option<Arc<Scratch>>,
 ) -> Result<transform::Transform, OperatorError> {
     let Kind::Transform(transform) = &node.operator else { return Err(data_error(&node.path, "it is no transform")) };
     let keyed = !transform.keys.is_empty();
-    let mut instance = transform.kind.instance(&transform.config, &node.path, &transform.inputs, keyed, context, Arc::clone(&host))?;
+    let apart = transform.isolation.as_ref().map(|limits| (launcher, limits));
+    let maker = Maker { apart, config: &transform.config, context, host: Arc::clone(&host) };
+    let mut instance = maker.transform(&transform.kind, &node.path, &transform.inputs, keyed)?;
     instance.open()?;
     let schema = if keyed { Some(input(plan, node)?) } else { None };
     let on_disk = match (&plan.state, scratch) {

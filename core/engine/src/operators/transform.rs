@@ -16,7 +16,8 @@ use arrow::{
     datatypes::{DataType, Field, Fields, Schema, SchemaRef},
 };
 use hashbrown::HashMap;
-use standpipe_loader::{Begun, CloseReason, Emitted, Ended, Error, HostServices, KeyedCall, TimeDomain, Timer, TransformInstance};
+use standpipe_isolation::Transform as TransformInstance;
+use standpipe_loader::{Begun, CloseReason, Emitted, Ended, Error, HostServices, KeyedCall, TimeDomain, Timer};
 use standpipe_state::{
     Cut, EncodedKeys, KeyGroupRange, KeyedStates, Ordinals, Tables,
     scratch::Scratch,

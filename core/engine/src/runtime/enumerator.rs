@@ -10,7 +10,8 @@ use super::{
     reader::{Assignment, ReaderCommand},
 };
 use crossbeam_channel::{Receiver, bounded};
-use standpipe_loader::{CloseReason, PluginError, SourceEnumerator, SplitDescription};
+use standpipe_isolation::Enumerator;
+use standpipe_loader::{CloseReason, PluginError, SplitDescription};
 use standpipe_pipeline::plan::{NodeId, Operator};
 use std::{
     collections::BTreeMap,
@@ -75,7 +76,8 @@ impl<A: Assignments> EnumeratorThread<A> {
     fn run(&mut self, host: Arc<InstanceHost>, restored: Option<RestoredSource>) -> Result<(), PluginError> {
         let job = Arc::clone(&self.job);
         let Operator::Source(source) = &job.node(self.node).operator else { return Ok(()) };
-        let mut enumerator = source.kind.enumerator(&source.config, &job.context(self.node, 0), host)?;
+        let context = job.context(self.node, 0);
+        let mut enumerator = job.maker(self.node, &source.config, &context, host).enumerator(&source.kind)?;
         let result = enumerator.open().and_then(|()| {
             if let Some(restored) = restored {
                 self.restore(&mut enumerator, restored)?;
@@ -94,7 +96,7 @@ impl<A: Assignments> EnumeratorThread<A> {
         result
     }
 
-    fn discover(&mut self, enumerator: &mut SourceEnumerator) -> Result<(), PluginError> {
+    fn discover(&mut self, enumerator: &mut Enumerator) -> Result<(), PluginError> {
         let mut backoff = DISCOVERY;
         // The first look is for all cases: the checkpoint that a stop takes must know what there is.
         while !self.job.cancelled() && (self.phase == Phase::Start || !self.job.stopping()) {
@@ -137,7 +139,7 @@ impl<A: Assignments> EnumeratorThread<A> {
     }
 
     /// Goes on: what a former run knew is dealt out anew, from where it was left.
-    fn restore(&mut self, enumerator: &mut SourceEnumerator, restored: RestoredSource) -> Result<(), PluginError> {
+    fn restore(&mut self, enumerator: &mut Enumerator, restored: RestoredSource) -> Result<(), PluginError> {
         if !restored.snapshot.is_empty() {
             enumerator.restore(&restored.snapshot)?;
         }
@@ -164,7 +166,7 @@ impl<A: Assignments> EnumeratorThread<A> {
     }
 
     /// Notes what a checkpoint is to hold, before the readers are told: then no split can be between the two.
-    fn remember(&self, enumerator: &mut SourceEnumerator) -> Result<(), PluginError> {
+    fn remember(&self, enumerator: &mut Enumerator) -> Result<(), PluginError> {
         if let Some(checkpoints) = &self.job.checkpoints {
             let snapshot = enumerator.snapshot()?;
             checkpoints.found(self.node, EnumeratorState { snapshot, found: self.found.clone() });

@@ -1,11 +1,12 @@
 //! The host's services for one plugin instance: logs into tracing with the job, node and subtask, metrics into the job's registry, cancellation, secrets, the
-//! clock; for a sink also its acknowledgements and rejections, which the sink's operator picks up; for an asynchronous transform that calls have ended.
+//! clock; for a sink also its acknowledgements and rejections, which the sink's operator picks up; for an asynchronous transform that calls have ended; of one in a process of
+//! its own that this is gone.
 
-use super::job::Job;
+use super::{error::Phase, job::Job};
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use serde_json::Value;
-use standpipe_loader::{HostServices, LogLevel, MetricKind, Rejected};
+use standpipe_loader::{HostServices, LogLevel, MetricKind, PluginError, Rejected};
 use standpipe_pipeline::plan::NodeId;
 use std::{
     collections::BTreeMap,
@@ -116,6 +117,10 @@ impl HostServices for InstanceHost {
 
     fn wake(&self) {
         (self.wake)();
+    }
+
+    fn lost(&self, error: PluginError) {
+        self.job.fail_node(self.node, Phase::Running, error);
     }
 
     fn completed(&self) {

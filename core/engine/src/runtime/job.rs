@@ -24,7 +24,8 @@ use crate::{
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
-use standpipe_loader::InstanceContext;
+use standpipe_isolation::{Launcher, Maker};
+use standpipe_loader::{HostServices, InstanceContext};
 use standpipe_pipeline::{
     placement::Placement,
     plan::{Node, NodeId, Operator, Plan},
@@ -74,6 +75,8 @@ pub struct RunOptions {
     pub traces: Traces,
     /// The span of the job itself: its start is a part of it, and checkpoints are linked with it.
     pub parent: Option<Context>,
+    /// How a process of a plugin is started, of a node with `isolation: process`: this program, by default, which is then to call [`standpipe_isolation::run`].
+    pub plugin_process: Launcher,
     /// For tests: at this step of that checkpoint the process ends as if it were killed.
     pub crash_at: Option<(Step, u64)>,
 }
@@ -99,6 +102,7 @@ impl RunOptions {
             checkpoints: None,
             traces: Traces::off(),
             parent: None,
+            plugin_process: Launcher::this_program(["plugin-process"]),
             crash_at: None,
         }
     }
@@ -227,6 +231,17 @@ impl Job {
             generation: self.options.generation,
             restored: self.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.options.taken_over.base.is_some()),
         }
+    }
+
+    /// What an instance of a node's plugin is made of, where the plan wants it.
+    pub(crate) fn maker<'a>(
+        &'a self,
+        node: NodeId,
+        config: &'a serde_json::Value,
+        context: &'a InstanceContext,
+        host: Arc<dyn HostServices>,
+    ) -> Maker<'a> {
+        Maker { apart: self.node(node).isolation().map(|limits| (&self.options.plugin_process, limits)), config, context, host }
     }
 
     /// Calls `wake` whenever the job is to stop, is cancelled or fails; at once if that has happened.

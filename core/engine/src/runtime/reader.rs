@@ -15,7 +15,8 @@ use crate::{dataflow::chunk::Origin, operator::Micros};
 use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 use hashbrown::{HashMap, HashSet};
-use standpipe_loader::{CloseReason, Error, ErrorCode, PluginError, Polled, SourceReader, SplitPosition};
+use standpipe_isolation::Reader;
+use standpipe_loader::{CloseReason, Error, ErrorCode, PluginError, Polled, SplitPosition};
 use standpipe_pipeline::plan::{NodeId, Operator};
 use std::{
     sync::{
@@ -172,7 +173,8 @@ impl ReaderThread {
     fn run(&mut self, host: Arc<InstanceHost>, subtask: u32) -> Result<(), PluginError> {
         let job = Arc::clone(&self.job);
         let Operator::Source(source) = &job.node(self.node).operator else { return Ok(()) };
-        let mut reader = source.kind.reader(&source.config, &job.context(self.node, subtask), host)?;
+        let context = job.context(self.node, subtask);
+        let mut reader = job.maker(self.node, &source.config, &context, host).reader(&source.kind)?;
         let read = self.timer.time("open", || reader.open()).and_then(|()| {
             job.opened_plugin(self.node);
             self.read(&mut reader)
@@ -192,7 +194,7 @@ impl ReaderThread {
     }
 
     /// Polls until all is read or the job stops.
-    fn read(&mut self, reader: &mut SourceReader) -> Result<(), PluginError> {
+    fn read(&mut self, reader: &mut Reader) -> Result<(), PluginError> {
         let settings = &self.job.plan.settings;
         let (rows, flush) = (settings.batch_rows, settings.flush_interval.clamp(Duration::from_millis(1), LONGEST_WAIT));
         let bytes = (settings.in_flight_bytes / 8).clamp(64 << 10, 8 << 20);
@@ -275,7 +277,7 @@ impl ReaderThread {
 
     fn hand_over(
         &mut self,
-        reader: &mut SourceReader,
+        reader: &mut Reader,
         split: &str,
         batch: RecordBatch,
         position: Vec<u8>,
@@ -303,7 +305,7 @@ impl ReaderThread {
     }
 
     /// Puts an event into the queue, obeying commands while it is full. False: the job has no use for it any more.
-    fn send(&mut self, reader: &mut SourceReader, event: ReaderEvent) -> Result<bool, PluginError> {
+    fn send(&mut self, reader: &mut Reader, event: ReaderEvent) -> Result<bool, PluginError> {
         let mut event = event;
         loop {
             event = match self.events.queue.try_send(event) {
@@ -331,7 +333,7 @@ impl ReaderThread {
         }
     }
 
-    fn obey_all(&mut self, reader: &mut SourceReader) -> Result<(), PluginError> {
+    fn obey_all(&mut self, reader: &mut Reader) -> Result<(), PluginError> {
         while let Ok(command) = self.commands.try_recv() {
             self.obey(reader, command)?;
         }
@@ -339,7 +341,7 @@ impl ReaderThread {
     }
 
     /// Waits for a command.
-    fn obey_next(&mut self, reader: &mut SourceReader, at_most: Option<Duration>) -> Result<(), PluginError> {
+    fn obey_next(&mut self, reader: &mut Reader, at_most: Option<Duration>) -> Result<(), PluginError> {
         let command = match at_most {
             Some(at_most) => self.commands.recv_timeout(at_most),
             None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -347,7 +349,7 @@ impl ReaderThread {
         command.map_or(Ok(()), |command| self.obey(reader, command))
     }
 
-    fn obey(&mut self, reader: &mut SourceReader, command: ReaderCommand) -> Result<(), PluginError> {
+    fn obey(&mut self, reader: &mut Reader, command: ReaderCommand) -> Result<(), PluginError> {
         match command {
             ReaderCommand::Assign(assignments) => self.assign(reader, assignments)?,
             ReaderCommand::Revoke(splits) => {
@@ -375,7 +377,7 @@ impl ReaderThread {
         Ok(())
     }
 
-    fn assign(&mut self, reader: &mut SourceReader, assignments: Vec<Assignment>) -> Result<(), PluginError> {
+    fn assign(&mut self, reader: &mut Reader, assignments: Vec<Assignment>) -> Result<(), PluginError> {
         let read = |assignment: &Assignment| ReadSplit {
             split: assignment.split.split.as_str().into(),
             position: assignment.split.position.as_deref().map(Into::into),
@@ -392,7 +394,7 @@ impl ReaderThread {
         self.send(reader, ReaderEvent::Assigned(told)).map(drop)
     }
 
-    fn pause(&mut self, reader: &mut SourceReader, splits: Vec<Arc<str>>) -> Result<(), PluginError> {
+    fn pause(&mut self, reader: &mut Reader, splits: Vec<Arc<str>>) -> Result<(), PluginError> {
         // One that it has given up in the meantime needs none.
         let ours: Vec<Arc<str>> = splits.into_iter().filter(|split| self.splits.contains_key(split)).collect();
         if ours.is_empty() {
@@ -416,7 +418,7 @@ impl ReaderThread {
         Err(reader.error(Error::unsupported(format!("cannot pause a split ({path}.event_time.max_drift) while {why}"))))
     }
 
-    fn resume(&mut self, reader: &mut SourceReader, splits: &[Arc<str>]) -> Result<(), PluginError> {
+    fn resume(&mut self, reader: &mut Reader, splits: &[Arc<str>]) -> Result<(), PluginError> {
         let ours: Vec<String> = splits.iter().filter(|split| self.paused.remove(*split)).map(|split| split.to_string()).collect();
         if ours.is_empty() {
             return Ok(());
@@ -431,7 +433,7 @@ impl ReaderThread {
     }
 
     /// After the end: nothing but what is durable and the job's end matters.
-    fn wait_for_close(&mut self, reader: &mut SourceReader) {
+    fn wait_for_close(&mut self, reader: &mut Reader) {
         while self.close.is_none() {
             match self.commands.recv() {
                 Ok(ReaderCommand::Close { reason, commit }) => self.close = Some((reason, commit)),
@@ -442,7 +444,7 @@ impl ReaderThread {
         }
     }
 
-    fn commit(&self, reader: &mut SourceReader, checkpoint: u64, positions: &[(String, Vec<u8>)]) {
+    fn commit(&self, reader: &mut Reader, checkpoint: u64, positions: &[(String, Vec<u8>)]) {
         self.job.reached(Step::Upstream, checkpoint);
         if let Err(error) = self.timer.time("checkpoint_committed", || reader.checkpoint_committed(checkpoint, positions)) {
             let operator = &self.job.node(self.node).path;
@@ -451,7 +453,7 @@ impl ReaderThread {
         self.job.reached(Step::Done, checkpoint);
     }
 
-    fn report_lag(&self, reader: &mut SourceReader) {
+    fn report_lag(&self, reader: &mut Reader) {
         let metrics = self.job.node_metrics(self.node);
         for lag in reader.lag() {
             metrics.set_lag(lag.split, SplitLag { records: lag.records, millis: lag.millis });

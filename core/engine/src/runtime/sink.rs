@@ -13,7 +13,8 @@ use super::{
 use crate::{dataflow::time::CheckpointId, operator::OperatorError};
 use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, after, at, bounded, never, select};
-use standpipe_loader::{CloseReason, Committable, Error, PluginError, Recovered, SinkInstance, Written};
+use standpipe_isolation::Sink;
+use standpipe_loader::{CloseReason, Committable, Error, PluginError, Recovered, Written};
 use standpipe_pipeline::plan::{NodeId, Operator};
 use std::{
     collections::VecDeque,
@@ -112,8 +113,9 @@ impl SinkThread {
     fn run(&mut self, host: Arc<InstanceHost>) -> Result<(), PluginError> {
         let job = Arc::clone(&self.job);
         let Operator::Sink(sink) = &job.node(self.node).operator else { return Ok(()) };
-        let mut instance =
-            sink.kind.instance(&sink.config, &job.node(self.node).name, &sink.input, &job.context(self.node, self.subtask), host)?;
+        let context = job.context(self.node, self.subtask);
+        let maker = job.maker(self.node, &sink.config, &context, host);
+        let mut instance = maker.sink(&sink.kind, &job.node(self.node).name, &sink.input)?;
         let result = self.timer.time("open", || instance.open()).and_then(|()| {
             if !self.recover(&mut instance)? {
                 return Ok(false);
@@ -142,7 +144,7 @@ impl SinkThread {
     }
 
     /// Writes until the input ends; false: the job was given up.
-    fn write_all(&mut self, instance: &mut SinkInstance) -> Result<bool, PluginError> {
+    fn write_all(&mut self, instance: &mut Sink) -> Result<bool, PluginError> {
         let cancelled = self.job.cancel_signal();
         let opened = Instant::now();
         loop {
@@ -215,7 +217,7 @@ impl SinkThread {
     }
 
     /// Writes a batch, as often as it takes; false: the job was given up.
-    fn write(&mut self, instance: &mut SinkInstance, batch: &RecordBatch) -> Result<bool, PluginError> {
+    fn write(&mut self, instance: &mut Sink, batch: &RecordBatch) -> Result<bool, PluginError> {
         let (seq, cancelled) = (self.written + 1, self.job.cancel_signal());
         let mut waited = false;
         loop {
@@ -240,7 +242,7 @@ impl SinkThread {
     }
 
     /// After a flush everything is delivered, whether the plugin says so or not. False: the job was given up.
-    fn flush(&mut self, instance: &mut SinkInstance, checkpoint: u64) -> Result<bool, PluginError> {
+    fn flush(&mut self, instance: &mut Sink, checkpoint: u64) -> Result<bool, PluginError> {
         let flushed = self.persist("flush", || instance.flush(checkpoint))?.is_some();
         if flushed {
             self.acknowledge_all();
@@ -249,7 +251,7 @@ impl SinkThread {
     }
 
     /// After a restart: what became of what former subtasks had prepared. False: the job was given up.
-    fn recover(&mut self, instance: &mut SinkInstance) -> Result<bool, PluginError> {
+    fn recover(&mut self, instance: &mut Sink) -> Result<bool, PluginError> {
         let restored = self.job.checkpoints.as_ref().and_then(|checkpoints| checkpoints.restored());
         let Some(restored) = restored else { return Ok(true) };
         let prepared = restored.sink(self.node, self.subtask, self.job.node(self.node).parallelism);
@@ -282,7 +284,7 @@ impl SinkThread {
     }
 
     /// Delivers, or prepares, what belongs to a checkpoint, and reports it. False: the job was given up.
-    fn checkpoint(&mut self, instance: &mut SinkInstance, checkpoint: CheckpointId) -> Result<bool, PluginError> {
+    fn checkpoint(&mut self, instance: &mut Sink, checkpoint: CheckpointId) -> Result<bool, PluginError> {
         let job = Arc::clone(&self.job);
         // One that was given up meanwhile: what there is belongs to the next.
         let Some(checkpoints) = job.checkpoints.as_ref().filter(|checkpoints| checkpoints.wants(checkpoint)) else { return Ok(true) };
@@ -306,7 +308,7 @@ impl SinkThread {
     }
 
     /// That checkpoint is durable. False: the job was given up.
-    fn commit(&mut self, instance: &mut SinkInstance, checkpoint: u64) -> Result<bool, PluginError> {
+    fn commit(&mut self, instance: &mut Sink, checkpoint: u64) -> Result<bool, PluginError> {
         self.job.reached(Step::Commit, checkpoint);
         let committed = self.commit_up_to(instance, checkpoint)?;
         self.job.reached(Step::Committed, checkpoint);
@@ -316,7 +318,7 @@ impl SinkThread {
         Ok(committed)
     }
 
-    fn commit_up_to(&mut self, instance: &mut SinkInstance, checkpoint: u64) -> Result<bool, PluginError> {
+    fn commit_up_to(&mut self, instance: &mut Sink, checkpoint: u64) -> Result<bool, PluginError> {
         let prepared: Vec<Committable> = self.uncommitted.extract_if(.., |committable| committable.checkpoint <= checkpoint).collect();
         Ok(prepared.is_empty() || self.persist("commit", || instance.commit(checkpoint, &prepared))?.is_some())
     }
@@ -328,7 +330,7 @@ impl SinkThread {
     }
 
     /// The end of the input: without checkpoints, the one transaction is committed here. False: the job was given up.
-    fn finish(&mut self, instance: &mut SinkInstance) -> Result<bool, PluginError> {
+    fn finish(&mut self, instance: &mut Sink) -> Result<bool, PluginError> {
         if self.transactional && self.job.checkpoints.is_none() && self.written > 0 {
             let Some(bytes) = self.persist("prepare", || instance.prepare(1))? else { return Ok(false) };
             let prepared = [Committable { checkpoint: 1, subtask: self.subtask, bytes }];

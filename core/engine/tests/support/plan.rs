@@ -96,7 +96,7 @@ impl Builder {
         let schema = Arc::clone(&validation.schema);
         let (idle_timeout, alignment) = (self.idle_timeout, self.alignment.clone());
         let event_time = EventTime { column: 1, out_of_orderness: Duration::from_millis(5), idle_timeout, alignment };
-        let source = SourceNode { kind, config, validation, decode: None, event_time: Some(event_time) };
+        let source = SourceNode { kind, config, validation, decode: None, event_time: Some(event_time), isolation: None };
         (self.node("sources", name, parallelism, Operator::Source(source), vec![("main", schema)]), 0)
     }
 
@@ -205,7 +205,7 @@ impl Builder {
         let validation = kind.validate(name, &config, &inputs, keyed).unwrap();
         let schema = Arc::clone(&validation.outputs[0].1);
         let keys = if keyed { vec![0] } else { Vec::new() };
-        let transform = TransformNode { kind, config, inputs, validation, keys, asynchronous };
+        let transform = TransformNode { kind, config, inputs, validation, keys, asynchronous, isolation: None };
         let node = self.node("transforms", name, parallelism, Operator::Transform(transform), vec![("main", schema)]);
         self.edge(from, node, 0, keyed.then(|| Exchange::Hash(vec![0])));
         (node, 0)
@@ -232,7 +232,7 @@ impl Builder {
         let validation = kind.validate(&config, &input, name).unwrap();
         let mut errors = input.schema.fields().to_vec();
         errors.push(Arc::new(Field::new("reason", DataType::Utf8, false)));
-        let sink = SinkNode { kind, config, input, validation };
+        let sink = SinkNode { kind, config, input, validation, isolation: None };
         let node = self.node("sinks", name, parallelism, Operator::Sink(sink), vec![("errors", Arc::new(Schema::new(errors)))]);
         self.edge(from, node, 0, None);
         (node, 0)

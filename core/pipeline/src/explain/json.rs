@@ -90,6 +90,7 @@ fn node(plan: &Plan, node: &Node, guarantees: &[SinkGuarantee]) -> Value {
         "operator": operator,
         "plugin": plugin,
         "parallelism": node.parallelism,
+        "isolation": node.isolation().map(|limits| json!({"mode": "process", "memory": limits.memory, "sandbox": limits.sandbox})),
         "chain": plan.chains.iter().position(|chain| chain.nodes.contains(&node.id)),
         "inputs": inputs,
         "outputs": node.outputs.iter().map(output).collect::<Vec<_>>(),

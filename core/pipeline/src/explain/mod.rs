@@ -11,10 +11,12 @@ use crate::{
 };
 use serde_json::Value;
 use standpipe_formats::{FormatSpec, OnError, OnNull, types};
+use standpipe_isolation::{Limits, Sandbox};
 use standpipe_loader::PluginFile;
 use standpipe_sdk::wire::Encoding;
 use std::{
     fmt::{Result, Write},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -64,6 +66,9 @@ fn write(plan: &Plan, slots_of_process: &[u32], out: &mut String) -> Result {
         writeln!(out, "\n{}: {}, parallelism {}, chain {chain}", node.path, title(&node.operator), node.parallelism)?;
         inputs(plan, node, out)?;
         operator(plan, node, out)?;
+        if let Some(limits) = node.isolation() {
+            isolation(limits, out)?;
+        }
         if let Some(sink) = guarantees.iter().find(|sink| sink.sink == node.id) {
             guarantee(sink, out)?;
         }
@@ -187,6 +192,21 @@ fn operator(plan: &Plan, node: &Node, out: &mut String) -> Result {
 
 fn plugin(name: &str, version: &str, out: &mut String) -> Result {
     writeln!(out, "  plugin {name} {version}")
+}
+
+/// Where a plugin runs that does not run in the job's process.
+fn isolation(limits: &Limits, out: &mut String) -> Result {
+    write!(out, "  in a process of its own")?;
+    if let Some(memory) = limits.memory {
+        write!(out, ", at most {} of memory", size_text(memory))?;
+    }
+    writeln!(out)?;
+    let Some(Sandbox { read, write }) = &limits.sandbox else { return Ok(()) };
+    let paths = |paths: &[PathBuf]| match paths {
+        [] => "nothing".to_owned(),
+        paths => paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
+    };
+    writeln!(out, "    files: reads {}; writes {}", paths(read), paths(write))
 }
 
 /// What holds of a sink, and every node that weakens it.

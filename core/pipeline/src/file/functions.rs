@@ -32,7 +32,13 @@ fn function(name: &str, item: Item<'_>) -> Option<FunctionBlock> {
         item.report.error(item.key_span, &item.path, message);
         return None;
     }
-    let section = Section::open(item, &FUNCTION_KEYS)?;
+    let section = Section::open_but(item, &FUNCTION_KEYS, &["isolation"], "")?;
+    if let Some(item) = section.get("isolation") {
+        let message =
+            "\"isolation\" means nothing to a function: it is called where its expression runs; a transform can have a process of its own";
+        section.report.error(item.key_span, &section.path, message);
+        return None;
+    }
     let function = section.required("function").and_then(|item| item.text());
     let with = nodes::with(&section);
     Some(FunctionBlock { name: nodes::node_name(name, &section), function: function?, with: with? })

@@ -4,6 +4,7 @@
 //! the catalogue of plugins. What is wrong is collected on the way and shown by the last step, [`PipelineFile::plan`], all at once.
 
 pub(crate) mod functions;
+pub(crate) mod isolation;
 pub(crate) mod job;
 pub(crate) mod nodes;
 pub(crate) mod reader;

@@ -2,6 +2,7 @@
 //! so that no later step reports what follows from it.
 
 use super::{
+    isolation,
     job::MOST_SUBTASKS,
     reader::{Item, Section},
 };
@@ -13,10 +14,11 @@ use crate::{
 };
 use arrow_schema::Field;
 use standpipe_formats::{Compression, FormatKind, FormatSpec, OnError, OnNull, types};
+use standpipe_isolation::Limits;
 use std::time::Duration;
 
-pub(crate) const SOURCE_KEYS: [&str; 6] = ["connector", "with", "format", "schema", "event_time", "parallelism"];
-pub(crate) const SINK_KEYS: [&str; 6] = ["input", "connector", "with", "format", "guarantee", "parallelism"];
+pub(crate) const SOURCE_KEYS: [&str; 7] = ["connector", "with", "format", "schema", "event_time", "isolation", "parallelism"];
+pub(crate) const SINK_KEYS: [&str; 7] = ["input", "connector", "with", "format", "guarantee", "isolation", "parallelism"];
 /// Of a source, of all formats.
 pub(crate) const FORMAT_KEYS: [&str; 7] = ["type", "on_error", "on_null", "delimiter", "quote", "null_text", "header"];
 /// Of a sink, of all formats.
@@ -80,6 +82,7 @@ pub(crate) struct SourceBlock {
     pub(crate) format: Option<At<FormatSpec>>,
     pub(crate) schema: Option<SchemaBlock>,
     pub(crate) event_time: Option<EventTimeBlock>,
+    pub(crate) isolation: Option<Limits>,
     pub(crate) parallelism: Option<At<u32>>,
 }
 
@@ -115,6 +118,7 @@ pub(crate) struct SinkBlock {
     pub(crate) format: Option<At<FormatSpec>>,
     /// What is demanded of it.
     pub(crate) guarantee: Option<At<Guarantee>>,
+    pub(crate) isolation: Option<Limits>,
     pub(crate) parallelism: Option<At<u32>>,
 }
 
@@ -128,6 +132,7 @@ pub(super) fn source(name: &str, item: Item<'_>) -> Option<SourceBlock> {
     let format = section.optional("format", |item| format(&item, &FORMAT_KEYS));
     let schema = section.optional("schema", schema);
     let event_time = section.optional("event_time", event_time);
+    let isolation = isolation::isolation(&section);
     let parallelism = parallelism(&section);
     Some(SourceBlock {
         name: node_name(name, &section),
@@ -136,6 +141,7 @@ pub(super) fn source(name: &str, item: Item<'_>) -> Option<SourceBlock> {
         format: format?,
         schema: schema?,
         event_time: event_time?,
+        isolation: isolation?,
         parallelism,
     })
 }
@@ -147,6 +153,7 @@ pub(super) fn sink(name: &str, item: Item<'_>) -> Option<SinkBlock> {
     let with = with(&section);
     let format = section.optional("format", |item| format(&item, &SINK_FORMAT_KEYS));
     let guarantee = section.optional("guarantee", |item| item.word(&guarantee::WORDS));
+    let isolation = isolation::isolation(&section);
     let parallelism = parallelism(&section);
     Some(SinkBlock {
         name: node_name(name, &section),
@@ -155,6 +162,7 @@ pub(super) fn sink(name: &str, item: Item<'_>) -> Option<SinkBlock> {
         with: with?,
         format: format?,
         guarantee: guarantee?,
+        isolation: isolation?,
         parallelism,
     })
 }

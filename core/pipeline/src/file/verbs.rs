@@ -1,6 +1,7 @@
 //! Transforms of the file: exactly one verb each, and the qualifiers that mean something to it.
 
 use super::{
+    isolation,
     nodes::{self, InputName, Name, With},
     reader::{Item, Section},
 };
@@ -10,10 +11,25 @@ use crate::{
     text::Text,
     yaml::{Data, Value},
 };
+use standpipe_isolation::Limits;
 use std::time::Duration;
 
-pub(crate) const TRANSFORM_KEYS: [&str; 13] =
-    ["input", "inputs", "filter", "select", "union", "transform", "aggregate", "with", "async", "key_by", "window", "emit", "parallelism"];
+pub(crate) const TRANSFORM_KEYS: [&str; 14] = [
+    "input",
+    "inputs",
+    "filter",
+    "select",
+    "union",
+    "transform",
+    "aggregate",
+    "with",
+    "async",
+    "isolation",
+    "key_by",
+    "window",
+    "emit",
+    "parallelism",
+];
 pub(crate) const ASYNC_KEYS: [&str; 3] = ["capacity", "order", "timeout"];
 /// More calls of a subtask than anything outside of it would take at the same time.
 pub(crate) const MOST_PENDING: u32 = 65_536;
@@ -39,7 +55,7 @@ pub(crate) enum Verb {
     Filter(Text),
     Select(Vec<SelectItem>),
     Union,
-    Transform { kind: Text, with: With, asynchronous: Option<AsyncBlock> },
+    Transform { kind: Text, with: With, asynchronous: Option<AsyncBlock>, isolation: Option<Limits> },
     Aggregate { columns: Vec<NamedExpression>, window: Option<WindowBlock>, emit: Option<At<Emit>> },
 }
 
@@ -131,6 +147,7 @@ fn refuse_idle_qualifiers(section: &Section<'_>, verb: &str) {
     if verb != "transform" {
         idle("with", "it is the configuration of a plugin's transform");
         idle("async", "it is about the calls of a plugin's transform");
+        idle("isolation", "it is about the process of a plugin, and this is no plugin's work");
     }
     if verb != "aggregate" {
         idle("window", "only aggregate has windows");
@@ -189,7 +206,8 @@ fn verb(name: &str, item: Item<'_>, section: &Section<'_>) -> Option<Verb> {
         "transform" => {
             let (kind, with) = (item.text(), nodes::with(section));
             let asynchronous = section.optional("async", asynchronous);
-            Some(Verb::Transform { kind: kind?, with: with?, asynchronous: asynchronous? })
+            let isolation = isolation::of_transform(section);
+            Some(Verb::Transform { kind: kind?, with: with?, asynchronous: asynchronous?, isolation: isolation? })
         }
         _ => {
             let columns = aggregate(item);

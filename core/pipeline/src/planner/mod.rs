@@ -145,7 +145,9 @@ impl<'a> Planner<'a> {
             Verb::Filter(predicate) => self.filter(block, predicate),
             Verb::Select(items) => self.select(block, items),
             Verb::Union => self.union(block),
-            Verb::Transform { kind, with, asynchronous } => self.transform(block, kind, with, asynchronous.as_ref()),
+            Verb::Transform { kind, with, asynchronous, isolation } => {
+                self.transform(block, kind, with, asynchronous.as_ref(), isolation.clone())
+            }
             Verb::Aggregate { columns, window: Some(window), .. } => self.window(block, columns, window),
             Verb::Aggregate { columns, window: None, emit } => self.aggregate(block, columns, emit.as_ref()),
         }

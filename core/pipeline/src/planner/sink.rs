@@ -53,7 +53,7 @@ impl Planner<'_> {
             span: name.span,
             parallelism,
             outputs: vec![rejects(&input.schema)],
-            operator: Operator::Sink(SinkNode { kind, config, input, validation }),
+            operator: Operator::Sink(SinkNode { kind, config, input, validation, isolation: block.isolation.clone() }),
             inputs: vec![edge],
             bounded: stream.bounded,
         })

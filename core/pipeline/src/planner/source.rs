@@ -42,7 +42,7 @@ impl Planner<'_> {
             span: name.span,
             parallelism: parallelism?,
             bounded: validation.details.capabilities.bounded,
-            operator: Operator::Source(SourceNode { kind, config, validation, decode, event_time }),
+            operator: Operator::Source(SourceNode { kind, config, validation, decode, event_time, isolation: block.isolation.clone() }),
             outputs,
             inputs: Vec::new(),
         })

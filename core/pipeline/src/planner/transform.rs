@@ -11,11 +11,19 @@ use crate::{
     plan::{AsyncCalls, ChangeMode, Exchange, Operator, Output, ResultOrder, TransformNode},
     text::Text,
 };
+use standpipe_isolation::Limits;
 use standpipe_loader::{NodeInput, TransformValidation};
 use std::{collections::HashSet, time::Duration};
 
 impl Planner<'_> {
-    pub(super) fn transform(&self, block: &TransformBlock, wanted: &Text, with: &With, asynchronous: Option<&AsyncBlock>) -> Option<Draft> {
+    pub(super) fn transform(
+        &self,
+        block: &TransformBlock,
+        wanted: &Text,
+        with: &With,
+        asynchronous: Option<&AsyncBlock>,
+        isolation: Option<Limits>,
+    ) -> Option<Draft> {
         let name = &block.name;
         let kind = self.kind(self.catalogue.transform(&wanted.value), wanted, &format!("{}.transform", name.path));
         let streams = self.streams(&block.inputs);
@@ -53,7 +61,7 @@ impl Planner<'_> {
             span: name.span,
             parallelism,
             outputs: outputs(&validation, &streams, &key_names),
-            operator: Operator::Transform(TransformNode { kind, config, inputs, validation, keys, asynchronous: calls }),
+            operator: Operator::Transform(TransformNode { kind, config, inputs, validation, keys, asynchronous: calls, isolation }),
             inputs: inputs_of_edges,
             bounded: streams.iter().all(|stream| stream.bounded),
         })

@@ -2,12 +2,12 @@ use super::*;
 use crate::{
     config_check,
     diagnostic::{Report, Span},
-    file::{With, functions, job, nodes, verbs},
+    file::{With, functions, isolation, job, nodes, verbs},
     yaml,
 };
 
 /// Every map of known keys: its definition here, and its table in the reader.
-fn tables() -> [(&'static str, &'static [&'static str]); 16] {
+fn tables() -> [(&'static str, &'static [&'static str]); 18] {
     [
         ("", &job::JOB_KEYS),
         ("Engine", &job::ENGINE_KEYS),
@@ -20,6 +20,8 @@ fn tables() -> [(&'static str, &'static [&'static str]); 16] {
         ("DetailedSinkFormat", &nodes::SINK_FORMAT_KEYS),
         ("DetailedColumn", &nodes::COLUMN_KEYS),
         ("EventTime", &nodes::EVENT_TIME_KEYS),
+        ("DetailedIsolation", &isolation::ISOLATION_KEYS),
+        ("Sandbox", &isolation::SANDBOX_KEYS),
         ("Transform", &verbs::TRANSFORM_KEYS),
         ("Async", &verbs::ASYNC_KEYS),
         ("Window", &verbs::WINDOW_KEYS),

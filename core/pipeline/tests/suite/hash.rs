@@ -65,6 +65,7 @@ fn what_means_the_same_has_the_same_hash() {
         ("tumbling: 10s, allowed_lateness: 5s", "allowed_lateness: 5s, tumbling: {size: 10s}"),
         ("    input: readings\n    key_by: [host, metric]\n", "    key_by:\n    - host\n    - metric\n    input: readings\n"),
         ("{path: out.jsonl, single: true}", "{single: true, path: out.jsonl}"),
+        ("    format: json\n", "    format: json\n    isolation: {mode: process, memory: 1GiB}\n"),
         // Not in the plan, because it leads to no sink.
         ("value > 90", "value > 91"),
     ] {

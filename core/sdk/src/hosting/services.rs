@@ -1,6 +1,6 @@
 //! The services of the host for one instance: the safe trait that the engine implements, and the C table that the plugin sees.
 
-use super::{Emitted, kind::broken, pending::PendingCalls, shield};
+use super::{Emitted, PluginError, kind::broken, pending::PendingCalls, shield};
 use crate::{Error, LogLevel, MetricKind, Rejection, Result, convert};
 use arrow_schema::SchemaRef;
 use standpipe_abi::{self as abi, ArrowArray, Batch, Buffer, ErrorCode, HostTable, Slice, Status, growing};
@@ -30,6 +30,10 @@ pub trait HostServices: Send + Sync {
     fn now(&self) -> i64;
     /// A call of a transform that was pending has ended: [`super::TransformInstance::ended`] has something.
     fn completed(&self) {}
+    /// The instance is gone, between two calls or in one: the next one, if there is one, says so too. Only of one that runs in a process of its own.
+    fn lost(&self, error: PluginError) {
+        let _ = error;
+    }
     /// A sink has delivered every batch up to `up_to_seq`, that included.
     fn ack(&self, up_to_seq: u64) {
         let _ = up_to_seq;

@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, Int64Array, StringArray};
 use arrow::compute::take;
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
+use standpipe_isolation::Maker;
 use standpipe_loader::{Catalogue, InstanceContext, NodeInput, wire::InputDetails};
 use standpipe_sdk::{
     Call, Context, Transform as Plugin, TransformDeclaration, TransformInput,
@@ -137,7 +138,9 @@ fn transform(kind: Kind, name: &str, keyed: bool, host: &Arc<TestHost>) -> Trans
     let input = NodeInput { schema: schema(), details: InputDetails { name: "input".to_owned(), key, ..Default::default() } };
     let context = InstanceContext { parallelism: 1, max_parallelism: GROUPS, ..Default::default() };
     let host: Arc<dyn HostServices> = host.clone();
-    let mut instance = kind.instance(&serde_json::json!({}), "transforms.t", &[input], keyed, &context, Arc::clone(&host)).unwrap();
+    let (apart, config) = (None, &serde_json::json!({}));
+    let maker = Maker { apart, config, context: &context, host: Arc::clone(&host) };
+    let mut instance = maker.transform(&kind, "transforms.t", &[input], keyed).unwrap();
     instance.open().unwrap();
     Transform::new("transforms.t", instance, keyed.then(schema), if keyed { &[1] } else { &[] }, host, GROUPS, None).unwrap()
 }

@@ -1,6 +1,7 @@
 //! What is said about files that are wrong: the whole message, with line and column.
 
 mod aggregates;
+mod isolation;
 mod job;
 mod secrets;
 mod sinks;
