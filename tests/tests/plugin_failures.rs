@@ -141,11 +141,11 @@ fn libraries_that_are_no_plugin_for_this_host() {
             "FILE: is no Standpipe plugin: it has no symbol standpipe_plugin_manifest_v1 (export_plugin! makes it)",
         ),
         (
-            compiled(&folder, "major.so", &["-DMAJOR=2", "-DCANDIDATE=0"], &[]),
+            compiled(&folder, "major.so", &["-DMAJOR=2", "-DMINOR=0", "-DCANDIDATE=0"], &[]),
             "FILE: plugin broken 0.1.0 speaks plugin ABI 2.0, this host speaks HOST: rebuild the plugin with standpipe-sdk HOST",
         ),
         (
-            compiled(&folder, "candidate.so", &["-DCANDIDATE=77"], &[]),
+            compiled(&folder, "candidate.so", &["-DMINOR=0", "-DCANDIDATE=77"], &[]),
             "FILE: plugin broken 0.1.0 speaks plugin ABI 1.0.0-rc.77, this host speaks HOST: rebuild the plugin with standpipe-sdk HOST",
         ),
         (compiled(&folder, "magic.so", &["-DMAGIC=7"], &[]), "FILE: its plugin manifest is damaged: it does not begin with STNDPIPE"),

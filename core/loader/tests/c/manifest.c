@@ -13,6 +13,9 @@
 #ifndef MAJOR
 #define MAJOR STANDPIPE_ABI_MAJOR
 #endif
+#ifndef MINOR
+#define MINOR STANDPIPE_ABI_MINOR
+#endif
 #ifndef CANDIDATE
 #define CANDIDATE STANDPIPE_ABI_CANDIDATE
 #endif
@@ -39,7 +42,7 @@ const void *standpipe_plugin_interface_v1(struct StandpipeSlice kind, struct Sta
 
 #ifndef NO_MANIFEST
 const struct StandpipeManifest *standpipe_plugin_manifest_v1(void) {
-  static const struct StandpipeManifest manifest = {MAGIC, SIZE, FLAVOUR, MAJOR, STANDPIPE_ABI_MINOR, CANDIDATE, 0, NAME, "0.1.0", DESCRIPTION};
+  static const struct StandpipeManifest manifest = {MAGIC, SIZE, FLAVOUR, MAJOR, MINOR, CANDIDATE, 0, NAME, "0.1.0", DESCRIPTION};
 #ifdef NULL_MANIFEST
   return 0;
 #endif
