@@ -155,8 +155,7 @@ fn no_more_calls_are_pending_than_may_be() {
     assert!(job.metrics().nodes()[0].in_flight_bytes.load(Relaxed) > 0, "the source's budget sees them");
     let first = probe.calls.lock().unwrap().remove(0);
     first.end();
-    until("the next one begins", || held() == 2);
-    assert_eq!(as_they_came(&probe, "out").len(), 10, "the first batch");
+    until("the next one begins, and the first batch is through", || held() == 2 && as_they_came(&probe, "out").len() == 10);
     end_all(&probe, &job).unwrap();
     assert_eq!(as_they_came(&probe, "out").len(), 1000);
     assert_eq!((probe.most_pending.load(SeqCst), shown()), (3, 0));
