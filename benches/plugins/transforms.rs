@@ -10,10 +10,10 @@ use standpipe_sdk::{
 use std::sync::Arc;
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
-pub struct NoConfig {}
+pub(super) struct NoConfig {}
 
 /// Gives each batch as it came.
-pub struct Empty;
+pub(super) struct Empty;
 
 impl Transform for Empty {
     const NAME: &'static str = "calls-empty";
@@ -33,7 +33,7 @@ impl Transform for Empty {
 }
 
 /// Adds 1 to the number of a row's key.
-pub struct Numbers;
+pub(super) struct Numbers;
 
 impl Transform for Numbers {
     const NAME: &'static str = "calls-numbers";
@@ -57,7 +57,7 @@ impl Transform for Numbers {
 }
 
 /// Reads the text of each key, and writes it longer by a character, up to ten.
-pub struct Texts;
+pub(super) struct Texts;
 
 impl Transform for Texts {
     const NAME: &'static str = "calls-texts";
@@ -80,7 +80,7 @@ impl Transform for Texts {
 }
 
 /// What [`Texts`] makes of them.
-pub fn longer(texts: &ArrayRef) -> ArrayRef {
+pub(super) fn longer(texts: &ArrayRef) -> ArrayRef {
     let texts = texts.as_string::<i32>();
     let longer = |text: Option<&str>| text.filter(|text| text.len() < 10).map_or_else(|| "x".to_owned(), |text| format!("{text}x"));
     Arc::new(StringArray::from_iter_values(texts.iter().map(longer)))
