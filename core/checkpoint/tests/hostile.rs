@@ -256,6 +256,5 @@ fn a_manifest_that_is_nested_deeply() {
     fs::write(&taken.of_manifest, json::nested("[", "1", "]", 1_000_000)).unwrap();
     assert!(taken.store.latest().unwrap_err().to_string().ends_with("invalid type: sequence, expected u32 at line 1 column 1"));
     fs::write(&taken.of_manifest, json::nested("{\"nodes\":", "1", "}", 1_000_000)).unwrap();
-    let error = taken.store.latest().unwrap_err().to_string();
-    assert!(error.contains("recursion limit exceeded"), "{error}");
+    assert!(taken.store.latest().unwrap_err().to_string().contains("missing field `format`"));
 }

@@ -15,6 +15,7 @@ use arrow_ipc::{
 use arrow_schema::{ArrowError, DataType, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     io,
     os::fd::OwnedFd,
@@ -88,29 +89,37 @@ pub(crate) struct Parcel {
 #[derive(Default)]
 struct Layout<'a> {
     at: u64,
-    slices: Vec<&'a [u8]>,
+    slices: Vec<Cow<'a, [u8]>>,
     pieces: Vec<Piece>,
 }
 
 impl<'a> Layout<'a> {
-    fn put(&mut self, bytes: &'a [u8]) -> (u64, u64) {
+    fn put(&mut self, bytes: impl Into<Cow<'a, [u8]>>) -> (u64, u64) {
+        let bytes = bytes.into();
         let (at, length) = (self.at, bytes.len() as u64);
         let end = (at + length).next_multiple_of(ALIGNMENT);
         self.slices.push(bytes);
-        self.slices.push(&ZEROS[..(end - at - length) as usize]);
+        self.slices.push(ZEROS[..(end - at - length) as usize].into());
         self.at = end;
         (at, length)
     }
 
     fn array(&mut self, data: &'a ArrayData) {
-        let buffers = data.buffers().iter().map(|buffer| self.put(buffer.as_slice())).collect();
+        // Bits that begin within a byte are moved: an array with an offset would have to have its nulls at the same one.
+        let moves = *data.data_type() == DataType::Boolean && data.offset() > 0;
+        let buffer = |buffer: &'a Buffer| match moves {
+            true => self.put(buffer.bit_slice(data.offset(), data.len()).to_vec()),
+            false => self.put(buffer.as_slice()),
+        };
+        let buffers = data.buffers().iter().map(buffer).collect();
         let nulls = data.nulls().map(|nulls| {
             let (first, bytes) = (nulls.offset() / 8, nulls.buffer().as_slice());
             let end = (nulls.offset() + nulls.len()).div_ceil(8).min(bytes.len());
             let (at, length) = self.put(bytes.get(first..end).unwrap_or_default());
             (at, (nulls.offset() % 8) as u64, length)
         });
-        self.pieces.push(Piece { rows: data.len() as u64, offset: data.offset() as u64, nulls, buffers });
+        let offset = if moves { 0 } else { data.offset() as u64 };
+        self.pieces.push(Piece { rows: data.len() as u64, offset, nulls, buffers });
         data.child_data().iter().for_each(|child| self.array(child));
     }
 }

@@ -11,6 +11,7 @@ use rustix::{
     io::pwritev,
 };
 use std::{
+    borrow::Cow,
     collections::HashMap,
     io::{self, IoSlice},
     os::fd::{AsFd, OwnedFd},
@@ -104,7 +105,7 @@ fn create(bytes: u64) -> io::Result<OwnedFd> {
 }
 
 /// Writes slices, one behind the other, from the beginning of a segment.
-pub(crate) fn write(file: &OwnedFd, slices: &[&[u8]]) -> io::Result<()> {
+pub(crate) fn write(file: &OwnedFd, slices: &[Cow<'_, [u8]>]) -> io::Result<()> {
     let mut at = 0;
     for part in slices.chunks(SLICES) {
         let mut slices: Vec<IoSlice<'_>> = part.iter().map(|slice| IoSlice::new(slice)).collect();
@@ -201,7 +202,7 @@ mod tests {
     fn a_segment_is_filled_again_when_its_last_reader_is_gone() {
         let (mut pool, mut mapped) = (Pool::default(), Mapped::default());
         let place = pool.take(100).unwrap();
-        write(&place.file, &[b"one", b"", b"two"]).unwrap();
+        write(&place.file, &[b"one", b"", b"two"].map(|part: &[u8]| part.into())).unwrap();
         let file = place.file.try_clone().unwrap();
         let bytes = mapped.read(place.segment, Some(file)).unwrap();
         assert_eq!(&bytes[..6], b"onetwo");
