@@ -202,7 +202,7 @@ mod tests {
     fn a_segment_is_filled_again_when_its_last_reader_is_gone() {
         let (mut pool, mut mapped) = (Pool::default(), Mapped::default());
         let place = pool.take(100).unwrap();
-        write(&place.file, &[b"one", b"", b"two"].map(|part: &[u8]| part.into())).unwrap();
+        write(&place.file, &["one", "", "two"].map(|part| part.as_bytes().into())).unwrap();
         let file = place.file.try_clone().unwrap();
         let bytes = mapped.read(place.segment, Some(file)).unwrap();
         assert_eq!(&bytes[..6], b"onetwo");
