@@ -20,7 +20,8 @@ pub(crate) struct Options {
 
 pub(crate) fn bench(options: &Options) -> Result<()> {
     let binary = cargo::release()?;
-    step("build the benchmark driver", &mut cargo(&["build", "--release", "--package", "standpipe-benches", "--bins", "--examples"]))?;
+    // Of the same packages as above: with others the dependencies would have other features, and be built anew.
+    step("build the benchmark driver", cargo(&cargo::RELEASE).args(["--bin", "standpipe-bench", "--example", "calls"]))?;
     let data = options.data.clone().unwrap_or_else(|| cargo::target().join("bench-data"));
     let mut command = Command::new(cargo::target().join("release/standpipe-bench"));
     command.arg("--standpipe").arg(binary).arg("--root").arg(cargo::root()).arg("--data").arg(data).args(&options.arguments);
