@@ -18,6 +18,7 @@ use std::{
     borrow::Cow,
     collections::VecDeque,
     io,
+    ops::Range,
     os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -159,8 +160,8 @@ fn compact(data: ArrayData) -> ArrayData {
         let nulls = data.nulls().map_or(0, |nulls| nulls.len().div_ceil(8));
         data.buffers().iter().map(Buffer::len).sum::<usize>() + nulls + data.child_data().iter().map(held).sum::<usize>()
     }
-    match data.get_slice_memory_size() {
-        Ok(needed) if held(&data) > 2 * needed + WORTH => {
+    match needed(&data) {
+        Some(needed) if held(&data) > 2 * needed + WORTH => {
             let mut copy = MutableArrayData::new(vec![&data], false, data.len());
             // Rows that are there can be copied: what cannot is sent as it is.
             match copy.try_extend(0, 0, data.len()) {
@@ -170,6 +171,26 @@ fn compact(data: ArrayData) -> ArrayData {
         }
         _ => data,
     }
+}
+
+/// Bytes that an array's rows take. Arrow itself counts all items that a list has at hand, whichever of them its rows have.
+fn needed(data: &ArrayData) -> Option<usize> {
+    let items = match data.data_type() {
+        DataType::List(_) | DataType::Map(..) => items(data.buffer::<i32>(0), data.len()),
+        DataType::LargeList(_) => items(data.buffer::<i64>(0), data.len()),
+        DataType::Struct(_) => return data.child_data().iter().map(needed).sum(),
+        _ => None,
+    };
+    match (items, data.child_data().first()) {
+        (Some(Range { start, end }), Some(child)) if end <= child.len() => Some(data.len() * 8 + needed(&child.slice(start, end - start))?),
+        _ => data.get_slice_memory_size().ok(),
+    }
+}
+
+/// The items of so many rows.
+fn items(offsets: &[impl Copy + Into<i64>], rows: usize) -> Option<Range<usize>> {
+    let offset = |row: usize| usize::try_from((*offsets.get(row)?).into()).ok();
+    Some(offset(0)?..offset(rows)?).filter(|items| items.start <= items.end)
 }
 
 /// Makes a batch of its description. `inline` is what came behind the message, `files` are those that came with it and are not taken yet.
