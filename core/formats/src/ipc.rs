@@ -1,5 +1,5 @@
 //! Arrow IPC, files and streams, of which nobody knows who has written them: a checkpoint that was damaged, rows that another process has sent. What is no such file or stream is an error; never a
-//! panic, and never more memory than the bytes can stand for ([`sound`]).
+//! panic, and never more memory than the bytes can stand for (`sound`).
 //!
 //! Checkpoints and the job manager read by it. Batches between the processes of one job do not come this way (the engine's `dataflow/wire`): those know each other.
 
