@@ -1,5 +1,6 @@
-//! What the cost `plugin-calls` calls: a transform that does nothing, and two that do next to nothing with keyed state. Compiled twice, into the plugin `calls` and into the driver, which calls
-//! the same functions directly too.
+//! What the cost `plugin-calls` calls: a transform that does nothing, and two that do next to nothing with keyed state. It is in the plugin `calls` and in the driver, which calls the same
+//! functions directly too. A package of its own: so the plugin is built without what the driver needs.
+#![forbid(unsafe_code)]
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray, cast::AsArray, types::Int64Type};
 use arrow_schema::{DataType, Field};
@@ -9,11 +10,12 @@ use standpipe_sdk::{
 };
 use std::sync::Arc;
 
+/// None.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
-pub(super) struct NoConfig {}
+pub struct NoConfig {}
 
 /// Gives each batch as it came.
-pub(super) struct Empty;
+pub struct Empty;
 
 impl Transform for Empty {
     const NAME: &'static str = "calls-empty";
@@ -33,7 +35,7 @@ impl Transform for Empty {
 }
 
 /// Adds 1 to the number of a row's key.
-pub(super) struct Numbers;
+pub struct Numbers;
 
 impl Transform for Numbers {
     const NAME: &'static str = "calls-numbers";
@@ -57,7 +59,7 @@ impl Transform for Numbers {
 }
 
 /// Reads the text of each key, and writes it longer by a character, up to ten.
-pub(super) struct Texts;
+pub struct Texts;
 
 impl Transform for Texts {
     const NAME: &'static str = "calls-texts";
@@ -80,7 +82,7 @@ impl Transform for Texts {
 }
 
 /// What [`Texts`] makes of them.
-pub(super) fn longer(texts: &ArrayRef) -> ArrayRef {
+pub fn longer(texts: &ArrayRef) -> ArrayRef {
     let texts = texts.as_string::<i32>();
     let longer = |text: Option<&str>| text.filter(|text| text.len() < 10).map_or_else(|| "x".to_owned(), |text| format!("{text}x"));
     Arc::new(StringArray::from_iter_values(texts.iter().map(longer)))

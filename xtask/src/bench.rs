@@ -20,8 +20,7 @@ pub(crate) struct Options {
 
 pub(crate) fn bench(options: &Options) -> Result<()> {
     let binary = cargo::release()?;
-    // Of the same packages as above: with others the dependencies would have other features, and be built anew.
-    step("build the benchmark driver", cargo(&cargo::RELEASE).args(["--bin", "standpipe-bench", "--example", "calls"]))?;
+    step("build the plugin of the benchmarks", &mut cargo(&["build", "--release", "--package", "standpipe-bench-plugins", "--examples"]))?;
     let data = options.data.clone().unwrap_or_else(|| cargo::target().join("bench-data"));
     let mut command = Command::new(cargo::target().join("release/standpipe-bench"));
     command.arg("--standpipe").arg(binary).arg("--root").arg(cargo::root()).arg("--data").arg(data).args(&options.arguments);

@@ -64,13 +64,13 @@ pub(crate) fn on_path(program: &str) -> bool {
 pub(crate) const BUILD_TOOLS: &[(&str, &str)] =
     &[("cc", "build-essential"), ("c++", "build-essential"), ("make", "build-essential"), ("cmake", "cmake"), ("perl", "perl")];
 
-/// What builds all that users get.
-pub(crate) const RELEASE: [&str; 7] = ["build", "--release", "--workspace", "--exclude", "xtask", "--exclude", "standpipe-tests"];
-
 /// Builds the release binary with all plugins beside it; gives the binary's path.
 pub(crate) fn release() -> Result<PathBuf> {
     require(BUILD_TOOLS)?;
-    step("build standpipe and its plugins (release; the first time takes some ten minutes)", &mut cargo(&RELEASE))?;
+    step(
+        "build standpipe and its plugins (release; the first time takes some ten minutes)",
+        &mut cargo(&["build", "--release", "--workspace", "--exclude", "xtask", "--exclude", "standpipe-tests"]),
+    )?;
     Ok(target().join("release").join("standpipe"))
 }
 

@@ -53,8 +53,10 @@ fn loads(costs: &Costs<'_>, file: &Path) -> Result<Vec<f64>> {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
     let load = |number: usize| {
-        let copy = folder.join(format!("lib{number}.so"));
+        // No path twice: what takes the place of a loaded file is compared with it, and copied.
+        let copy = folder.join(format!("{name}-{number}.so"));
         fs::copy(file, &copy)?;
         let begun = Instant::now();
         let found = catalogue(&copy)?;

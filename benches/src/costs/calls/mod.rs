@@ -5,12 +5,11 @@ mod batches;
 mod load;
 mod pipeline;
 mod state;
-#[path = "../../../plugins/transforms.rs"]
-mod transforms;
 
 use super::{Costs, median};
 use anyhow::{Context, Result, anyhow};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use standpipe_bench_plugins as transforms;
 use standpipe_loader::{Catalogue, InstanceContext, NodeInput, SearchEntry, SearchPath, TransformInstance, wire::InputDetails};
 use standpipe_sdk::{export::Kind, testing::TestHost};
 use std::{
@@ -43,7 +42,11 @@ pub(super) fn run(costs: &Costs<'_>) -> Result<()> {
 fn library() -> Result<PathBuf> {
     let driver = std::env::current_exe()?;
     let library = driver.with_file_name("examples").join("libcalls.so");
-    anyhow::ensure!(library.is_file(), "{} is missing: `cargo build -p standpipe-benches --examples` builds it", library.display());
+    anyhow::ensure!(
+        library.is_file(),
+        "{} is missing: `cargo build -p standpipe-bench-plugins --examples` builds it, with `--release` for this one",
+        library.display()
+    );
     Ok(library)
 }
 
