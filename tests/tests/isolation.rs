@@ -16,12 +16,15 @@ use standpipe_tests::{
 };
 use std::{
     fs,
+    sync::{Condvar, Mutex},
     time::{Duration, Instant},
 };
 
 /// Starting, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 const APART: &str = "process";
+/// How long a question waits for another one.
+const ALONE: Duration = Duration::from_millis(100);
 
 const WORDS: &str = "
 name: words
@@ -102,8 +105,13 @@ fn room(keys: &[Value]) -> server::Answer {
 #[test]
 fn an_asynchronous_transform_has_its_calls_under_way() {
     let folder = Folder::new();
-    let server = Server::start(|number, keys| {
-        std::thread::sleep(Duration::from_millis(number * 7 % 30));
+    let open = (Mutex::new(0), Condvar::new());
+    let server = Server::start(move |_, keys| {
+        // One is answered when there is another one, which so overtakes it; before a checkpoint there may be no other.
+        let mut under_way = open.0.lock().unwrap();
+        *under_way += 1;
+        open.1.notify_all();
+        *open.1.wait_timeout_while(under_way, ALONE, |under_way| *under_way < 2).unwrap().0 -= 1;
         room(keys)
     });
     folder.write("rooms.yaml", rooms(&server, "checkpoint: {interval: 50ms, dir: ckpt}\nengine: {batch_rows: 200}"));

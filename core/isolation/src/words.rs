@@ -299,6 +299,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: ErrorCode, retryable: bool, message: String, details: &serde_json::Map<String, serde_json::Value>) -> Self {
+        // A map of JSON has its text always; of an error without details none is told.
         let details = if details.is_empty() { String::new() } else { serde_json::to_string(details).unwrap_or_default() };
         Self { code: code.0, retryable, message, details }
     }
@@ -312,12 +313,13 @@ impl From<standpipe_loader::PluginError> for Failure {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
+        // None, or what a process that has damaged itself says: the message is worth telling without them.
         let details = serde_json::from_str(&failure.details).unwrap_or_default();
         Self { code: ErrorCode(failure.code), retryable: failure.retryable, message: failure.message, details }
     }
 }
 
-/// The JSON that tells of an input.
+/// The JSON that tells of an input. It has a text always; without one the process would refuse to make its instance.
 pub(crate) fn details(details: &InputDetails) -> String {
     serde_json::to_string(details).unwrap_or_default()
 }

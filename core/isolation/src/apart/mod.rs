@@ -117,6 +117,7 @@ impl Reader {
     }
 
     pub(crate) fn lag(&mut self) -> Vec<SplitLag> {
+        // A process that is gone is told of by the call that needs it, and by the thread that listens.
         self.process.json(Request::Lag).unwrap_or_default()
     }
 }
