@@ -2,11 +2,14 @@
 #![allow(unsafe_code, reason = "calls the conversions of the C data interface")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use arrow_array::{types::Int32Type, *};
-use arrow_buffer::{NullBuffer, OffsetBuffer};
+use arrow_array::{cast::AsArray, types::Int32Type, *};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use standpipe_sdk::{abi::ArrowArray, convert};
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 fn sample() -> RecordBatch {
     let ints: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]));
@@ -70,6 +73,105 @@ fn nothing_is_copied_and_the_last_reader_frees() {
     drop(batch);
     let column = column.as_any().downcast_ref::<Int64Array>().unwrap();
     assert_eq!((column.values().as_ptr(), column.value(999)), (place, 999));
+}
+
+/// Values that say when they are freed.
+fn watched(rows: i32) -> (ArrayRef, Arc<AtomicBool>) {
+    struct Watch(Vec<i32>, Arc<AtomicBool>);
+    impl Drop for Watch {
+        fn drop(&mut self) {
+            self.1.store(true, Ordering::SeqCst);
+        }
+    }
+    let freed = Arc::new(AtomicBool::new(false));
+    let watch = Watch((0..rows).collect(), Arc::clone(&freed));
+    let start = std::ptr::NonNull::from(watch.0.as_slice()).cast();
+    // SAFETY: the watch keeps them.
+    let buffer = unsafe { Buffer::from_custom_allocation(start, rows as usize * 4, Arc::new(watch)) };
+    (Arc::new(Int32Array::new(buffer.into(), None)), freed)
+}
+
+#[test]
+fn memory_is_freed_with_the_last_array_of_a_batch_and_not_before() {
+    let (numbers, freed) = watched(100);
+    let text: ArrayRef = Arc::new(StringArray::from(vec![Some("a"); 100]));
+    let list: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>((0..100).map(|n| Some([Some(n)]))));
+    let batch = RecordBatch::try_from_iter([("n", numbers), ("t", text), ("l", list)]).unwrap();
+    let is_freed = || freed.load(Ordering::SeqCst);
+    drop(convert::export_batch(batch.clone()));
+    assert!(!is_freed());
+    // Each column in turn is the last one.
+    for last in 0..3 {
+        let crossed = cross(&batch);
+        let column = crossed.column(last).clone();
+        drop(crossed);
+        assert_eq!(&column, batch.column(last));
+        std::thread::spawn(move || drop(column)).join().unwrap();
+    }
+    let column = cross(&batch).column(2).clone();
+    drop(batch);
+    assert!(!is_freed(), "a column of the batch is still there");
+    drop(column);
+    assert!(is_freed());
+}
+
+#[test]
+fn a_column_may_be_moved_out_of_a_batch() {
+    let (numbers, freed) = watched(5);
+    let flags: ArrayRef = Arc::new(BooleanArray::from(vec![true; 5]));
+    let mut exported = convert::export_batch(RecordBatch::try_from_iter([("n", numbers), ("f", flags)]).unwrap()).take();
+    // SAFETY: it has two children; the first is moved as the specification has it: its bytes, and the batch is released at once.
+    let moved = unsafe { (*(*exported.children).cast::<ArrowArray>()).take() };
+    drop(exported.take());
+    assert!(!freed.load(Ordering::SeqCst));
+    // SAFETY: it is of that type.
+    let numbers = unsafe { convert::import_array(moved, &DataType::Int32) }.unwrap();
+    assert_eq!(numbers.as_primitive::<Int32Type>().values(), &[0, 1, 2, 3, 4]);
+    drop(numbers);
+    assert!(freed.load(Ordering::SeqCst));
+}
+
+#[test]
+fn a_batch_may_begin_behind_the_first_row_of_its_columns() {
+    let batch = sample();
+    for (offset, rows) in [(1, 2), (0, 2), (2, 1), (3, 0)] {
+        let mut exported = convert::export_batch(batch.clone()).take();
+        (exported.offset, exported.length) = (offset, rows);
+        // SAFETY: exported above, with these types.
+        let crossed = unsafe { convert::import_batch(exported, &batch.schema()) }.unwrap();
+        assert_eq!(crossed, batch.slice(offset as usize, rows as usize), "{rows} from {offset}");
+    }
+}
+
+#[test]
+fn validity_that_begins_elsewhere_than_values_crosses() {
+    let nulls = NullBuffer::from(vec![true, true, false, true, false, true]).slice(2, 3);
+    let bits = BooleanBuffer::from(vec![false, true, true, false, true]).slice(1, 3);
+    let numbers = Int64Array::new(vec![7, 8, 9].into(), Some(nulls.clone()));
+    let text = StringArray::new(OffsetBuffer::from_lengths([1, 0, 2]), Buffer::from(b"abc"), Some(nulls.clone()));
+    let columns: [(&str, ArrayRef); 3] =
+        [("n", Arc::new(numbers)), ("t", Arc::new(text)), ("f", Arc::new(BooleanArray::new(bits, Some(nulls))))];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    assert_eq!(cross(&batch), batch);
+    assert_eq!(cross(&batch.slice(1, 2)), batch.slice(1, 2));
+}
+
+/// C has no such demand; the arrow crate reads only what is aligned.
+#[test]
+fn values_at_odd_addresses_are_copied() {
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["a", "bc"]));
+    let batch = RecordBatch::try_from_iter([("n", numbers), ("t", text)]).unwrap();
+    let mut exported = convert::export_batch(batch.clone()).take();
+    let odd = |bytes: Vec<u8>| [vec![0], bytes].concat();
+    let (values, offsets) =
+        (odd([1i64, 2].iter().flat_map(|n| n.to_ne_bytes()).collect()), odd([0i32, 1, 3].iter().flat_map(|n| n.to_ne_bytes()).collect()));
+    for (index, bytes) in [&values, &offsets].into_iter().enumerate() {
+        // SAFETY: there are two children, with a second buffer each; what is put there outlives them.
+        unsafe { *(*(*exported.children.add(index)).cast::<ArrowArray>()).buffers.add(1) = bytes.as_ptr().add(1).cast() };
+    }
+    // SAFETY: exported above, with these types.
+    assert_eq!(unsafe { convert::import_batch(exported.take(), &batch.schema()) }.unwrap(), batch);
 }
 
 #[test]
