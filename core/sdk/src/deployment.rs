@@ -134,6 +134,16 @@ pub trait Deployment: Sized + Send + 'static {
         Err(Error::unsupported("this mode changes no parallelism"))
     }
 
+    /// What [`Self::submit`] would do with the bundle in that folder, as a text for people and tools: `standpipe deploy --dry-run` prints it. It changes nothing anywhere. A host
+    /// that speaks plugin ABI 1.0 never calls it.
+    ///
+    /// # Errors
+    /// As `submit`, as far as it can be known without doing it.
+    fn preview(&mut self, bundle: &Path) -> Result<String> {
+        let _ = bundle;
+        Err(Error::unsupported("this mode does not say beforehand what it would do"))
+    }
+
     /// Removes everything that the job left behind.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The REST interface of a job manager, as far as a client needs it. No proxy is asked: a cluster is reached directly.
 
 use serde_json::Value;
-use standpipe_sdk::{Error, Result};
+use standpipe_sdk::{Error, Result, deployment::JobStatus};
 use std::{fmt, fs::File, io, path::Path, sync::Arc, time::Duration};
 use ureq::{
     Agent, Body, RequestBuilder,
@@ -43,6 +43,8 @@ impl Roots {
 
 /// Why a connection came to nothing, where somebody between knows better.
 type Why = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+/// How the job of a manager ended that does not answer any more.
+type Afterwards = Arc<dyn Fn() -> Option<JobStatus> + Send + Sync>;
 
 /// A job manager, and how messages name it: each mode finds it by other keys.
 #[derive(Clone)]
@@ -65,6 +67,8 @@ pub struct Peer {
     pub token_from: String,
     /// Asked when a connection came to nothing.
     pub why: Option<Why>,
+    /// Asked how the job is when the manager does not answer: one of a single job ends with it.
+    pub afterwards: Option<Afterwards>,
 }
 
 impl fmt::Debug for Peer {

@@ -8,7 +8,7 @@ use arrow_array::RecordBatchReader;
 use serde_json::{Value, json};
 use standpipe_sdk::{
     Error, Host, Result,
-    bundle::{self, Bundle},
+    bundle::{self, Bundle, BundleFile},
     deployment::{Collect, Handle, JobStatus, LogLines, Savepoint},
 };
 use std::{
@@ -111,6 +111,21 @@ impl Jobs {
         Err(Error::external(format!("{} loses the files of the job while they are sent", self.client.peer().name)).retryable())
     }
 
+    /// What `submit` would send now; the manager is asked which files it lacks, and is told nothing.
+    ///
+    /// # Errors
+    /// When the manager cannot be asked.
+    pub fn preview(&self, folder: &Path) -> Result<String> {
+        let bundle = Bundle::read(folder)?;
+        let missing = self.missing(&bundle)?;
+        let line = |file: &BundleFile| {
+            let known = if missing.contains(&file.hash) { "" } else { ", which is there already" };
+            format!("  {} ({} bytes{known})\n", file.path, file.bytes)
+        };
+        let files: Vec<String> = bundle.files().map(line).collect();
+        Ok(format!("{} to {}:\n{}", bundle.name, self.client.peer().name, files.concat()))
+    }
+
     /// How the job does.
     ///
     /// # Errors
@@ -180,19 +195,23 @@ impl Jobs {
     /// # Errors
     /// When the manager cannot be asked, or a file cannot be read.
     pub fn send_missing(&self, bundle: &Bundle, folder: &Path) -> Result<()> {
+        let missing = self.missing(bundle)?;
+        for file in bundle.files().filter(|file| missing.contains(&file.hash)) {
+            self.go_on()?;
+            let answer = self.client.put(&format!("/v1/blobs/{}", file.hash), &bundle::blob(folder, file))?;
+            self.client.good(answer, &file.path)?;
+        }
+        Ok(())
+    }
+
+    /// The hashes of the files that the manager does not have.
+    fn missing(&self, bundle: &Bundle) -> Result<BTreeSet<String>> {
         let hashes: BTreeSet<&str> = bundle.files().map(|file| file.hash.as_str()).collect();
         let asked = self.client.post("/v1/blobs/missing", json!({ "hashes": hashes }).to_string().as_bytes())?;
         let answer = self.client.good(asked, "the files of the job")?;
-        let missing =
-            answer.get("missing").and_then(Value::as_array).ok_or_else(|| self.client.strange("does not say which files it lacks"))?;
-        for file in bundle.files() {
-            if missing.iter().any(|hash| *hash == file.hash.as_str()) {
-                self.go_on()?;
-                let answer = self.client.put(&format!("/v1/blobs/{}", file.hash), &bundle::blob(folder, file))?;
-                self.client.good(answer, &file.path)?;
-            }
-        }
-        Ok(())
+        let missing = answer.get("missing").and_then(Value::as_array);
+        let missing = missing.ok_or_else(|| self.client.strange("does not say which files it lacks"))?;
+        Ok(missing.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
 
     /// Asks the manager to take the job under that id. Whether it has is not known where its answer does not come: asked again, it takes it once.
@@ -241,7 +260,10 @@ fn savepoint(answer: &Value) -> Result<Savepoint> {
 
 /// How the job does that has this path.
 pub(crate) fn status(client: &Client, job: &str) -> Result<JobStatus> {
-    let answer = client.good(client.get(job)?, "the job")?;
+    let answer = match client.get(job) {
+        Err(error) if error.retryable => return client.peer().afterwards.as_ref().and_then(|afterwards| afterwards()).ok_or(error),
+        answer => client.good(answer?, "the job")?,
+    };
     let state = answer.get("state").and_then(Value::as_str).ok_or_else(|| client.strange("tells of a job without its state"))?;
     let mut status = JobStatus::new(state);
     match state {

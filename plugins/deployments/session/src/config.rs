@@ -83,6 +83,7 @@ impl SessionConfig {
             place,
             token_from: "rest.token.file or rest.token".to_owned(),
             why: None,
+            afterwards: None,
         })
     }
 

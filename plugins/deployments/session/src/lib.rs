@@ -42,6 +42,10 @@ impl Deployment for Session {
         Ok(self.handle(&self.jobs.submit(folder)?))
     }
 
+    fn preview(&mut self, folder: &Path) -> Result<String> {
+        self.jobs.preview(folder)
+    }
+
     fn status(&mut self, handle: &Handle) -> Result<JobStatus> {
         self.jobs.status(&JobId::of(handle)?)
     }
