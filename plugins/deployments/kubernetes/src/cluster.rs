@@ -247,7 +247,7 @@ impl Cluster {
 
     /// A connection into a pod.
     pub(crate) async fn forward(&self, pod: &str, port: u16) -> Result<Portforwarder> {
-        self.ask("create", "pods/portforward", pod, self.api::<Pod>().portforward(pod, &[port])).await
+        self.ask("get", "pods/portforward", pod, self.api::<Pod>().portforward(pod, &[port])).await
     }
 
     /// The end of a pod's log.
