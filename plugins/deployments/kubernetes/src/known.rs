@@ -94,7 +94,7 @@ fn by_conditions(job: &Job) -> Option<JobStatus> {
     Some(JobStatus { cause: Some(cause), ..JobStatus::new("FAILED") })
 }
 
-/// What is known of a job; pods of its manager are the newest first, events are the Job's.
+/// What is known of a job; pods of its manager are the newest first, events are those of the first, or of the Job if there is none.
 pub(crate) fn known(job: &Job, pods: &[Pod], events: &[Event]) -> Known {
     if let Some(status) = ended(job, pods) {
         return Known::Ended(status);
@@ -103,17 +103,22 @@ pub(crate) fn known(job: &Job, pods: &[Pod], events: &[Event]) -> Known {
         return Known::Runs;
     }
     let waiting = pods.iter().find(|pod| trouble::ended(pod, MANAGER).is_none() && pod.metadata.deletion_timestamp.is_none());
-    let outlook = waiting.map_or_else(|| trouble::of_events(events), trouble::of_pod);
+    let outlook = waiting.map_or(Outlook::Fine, trouble::of_pod).or(trouble::of_events(events));
     let failures = job.status.as_ref().and_then(|status| status.failed).unwrap_or(0);
-    let was_there = failures > 0 || pods.iter().any(|pod| trouble::ended(pod, MANAGER).is_some());
+    let was_there = failures > 0 || pods.iter().any(is_going);
     let mut status = JobStatus::new(if was_there { "RESTARTING" } else { "INITIALIZING" });
     status.cause = outlook.clone().line().or_else(|| was_there.then(|| lost(pods)));
     Known::Waits(outlook, status)
 }
 
+/// Whether the pod was a manager, and is none any more.
+fn is_going(pod: &Pod) -> bool {
+    trouble::ended(pod, MANAGER).is_some() || trouble::is_disrupted(pod) || pod.metadata.deletion_timestamp.is_some()
+}
+
 /// Why there was a manager and is none.
 fn lost(pods: &[Pod]) -> String {
-    let last = pods.iter().find(|pod| trouble::ended(pod, MANAGER).is_some() || trouble::is_disrupted(pod));
+    let last = pods.iter().find(|pod| is_going(pod));
     match last.map(|pod| (pod, trouble::ended(pod, MANAGER))) {
         Some((pod, _)) if trouble::is_disrupted(pod) => {
             format!("pod {} of the job manager was taken from its node, and is replaced", trouble::name(pod))
@@ -121,7 +126,8 @@ fn lost(pods: &[Pod]) -> String {
         Some((pod, Some(ended))) => {
             format!("pod {} of the job manager ended {}, and is replaced", trouble::name(pod), trouble::exit(ended))
         }
-        _ => "the job manager's pod is replaced".to_owned(),
+        Some((pod, None)) => format!("pod {} of the job manager was deleted, and is replaced", trouble::name(pod)),
+        None => "the job manager's pod is replaced".to_owned(),
     }
 }
 
@@ -208,6 +214,9 @@ mod tests {
         );
         assert_eq!(of(json!({}), &[disrupted], &[]), "RESTARTING: pod d of the job manager was taken from its node, and is replaced");
         assert!(of(json!({"failed": 1}), &[pulled, killed.clone()], &[]).starts_with("RESTARTING: image i of pod q"));
+        let mut deleted = running.clone();
+        deleted.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+        assert_eq!(of(json!({}), &[deleted], &[]), "RESTARTING: pod r of the job manager was deleted, and is replaced");
         assert_eq!(known(&job(None, json!({})), &[running, killed], &[]), Known::Runs);
     }
 }

@@ -9,6 +9,7 @@ mod ending;
 mod forward;
 mod known;
 mod lists;
+mod look;
 mod manager;
 mod manifests;
 mod names;
@@ -31,14 +32,14 @@ pub use config::KubernetesConfig;
 use arrow_array::RecordBatchReader;
 use cluster::{Asking, Cluster, Shared};
 use content::Content;
-use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use k8s_openapi::api::core::v1::Pod;
 use known::Known;
 use manager::Manager;
-use manifests::{MANAGER, Names, Plan, PodTemplates, TASK_MANAGER};
+use manifests::{Names, Plan, PodTemplates, TASK_MANAGER};
 use secrets::Secrets;
 use serde_json::Value;
 use settings::Settings;
-use standpipe_deployment_rest::JobId;
+use standpipe_deployment_rest::{JobId, is_unknown};
 use standpipe_sdk::{
     Deployment, DeploymentDeclaration, Error, Host, Result,
     deployment::{Collect, Handle, JobStatus, LogLines, Savepoint},
@@ -125,6 +126,10 @@ impl Deployment for Kubernetes {
                 let told = self.manager(&names)?.jobs.status(&id);
                 match told {
                     Ok(status) => self.with_troubles(&names, status),
+                    Err(error) if is_unknown(&error) => Ok(JobStatus {
+                        cause: Some("its job manager has begun, and does not have the job yet".to_owned()),
+                        ..JobStatus::new("INITIALIZING")
+                    }),
                     // Its pod may have gone meanwhile.
                     Err(error) if error.retryable => match self.known(&names)? {
                         Known::Ended(status) | Known::Waits(_, status) => Ok(status),
@@ -186,9 +191,9 @@ impl Deployment for Kubernetes {
             return Ok(LogLines { lines: Vec::new(), cursor: END_OF_LOG.to_owned() });
         }
         if matches!(self.known(&names)?, Known::Runs) {
-            match self.manager(&names)?.jobs.logs(&id, cursor) {
-                Err(error) if error.retryable => {}
-                told => return told,
+            let told = self.manager(&names)?.jobs.logs(&id, cursor);
+            if told.is_ok() {
+                return told;
             }
         }
         let cluster = self.cluster(&names)?;
@@ -250,14 +255,12 @@ impl Kubernetes {
     fn known(&mut self, names: &Names) -> Result<Known> {
         let cluster = self.cluster(names)?;
         self.asking.wait(async {
-            let job: Option<Job> = cluster.get("jobs", &names.id).await?;
-            let job = job.ok_or_else(|| {
+            let seen = look::look(&cluster, names).await?;
+            let seen = seen.ok_or_else(|| {
                 let what = format!("there is no job {} in namespace {}", names.id, names.namespace);
                 Error::external(format!("{what}: it was removed, or its time to live (kubernetes.ttl) is over"))
             })?;
-            let pods = cluster.pods(names, MANAGER).await?;
-            let events = if pods.is_empty() { cluster.events("Job", &names.id).await } else { Vec::new() };
-            Ok(known::known(&job, &pods, &events))
+            Ok(seen.known())
         })
     }
 

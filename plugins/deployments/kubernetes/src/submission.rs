@@ -6,15 +6,13 @@
 use crate::{
     cluster::{Asking, Cluster, Shared},
     known::{self, Known},
+    look::{Seen, look},
     manager::Manager,
     manifests::{MANAGER, Names, Owner, Plan},
     refusals::taken,
     trouble::{self, Outlook},
 };
-use k8s_openapi::api::{
-    batch::v1::Job,
-    core::v1::{Event, Pod},
-};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{ResourceExt, api::DynamicObject};
 use serde_json::{Value, json};
 use standpipe_deployment_rest::JobId;
@@ -42,13 +40,6 @@ pub(crate) struct Submission<'a> {
     pub(crate) cluster: &'a Shared,
     pub(crate) host: &'a Host,
     pub(crate) names: &'a Names,
-}
-
-/// What was seen of a job at one look.
-struct Seen {
-    job: Job,
-    pods: Vec<Pod>,
-    events: Vec<Event>,
 }
 
 impl Submission<'_> {
@@ -118,15 +109,12 @@ impl Submission<'_> {
         loop {
             let last;
             let seen = self.asking.wait(self.look())?;
-            match known::known(&seen.job, &seen.pods, &seen.events) {
+            match seen.known() {
                 Known::Ended(status) if status.state == "FINISHED" => return Ok(()),
                 Known::Ended(_) if is_late(&seen.job) => return Err(self.late("Kubernetes has ended it meanwhile")),
                 Known::Ended(status) => {
-                    let cause = status.cause.unwrap_or_else(|| format!("it ended as {}", status.state));
-                    return Err(Error::new(
-                        ErrorCode::DATA,
-                        format!("the job failed before it ran: {cause}{}", self.last_lines(&seen.pods)),
-                    ));
+                    let cause = status.cause.unwrap_or_else(|| format!("it ended as {}{}", status.state, self.last_lines(&seen.pods)));
+                    return Err(Error::new(ErrorCode::DATA, format!("the job failed before its submission was complete: {cause}")));
                 }
                 Known::Waits(Outlook::Hopeless(line), _) => return Err(Error::external(line)),
                 Known::Waits(outlook, _) => {
@@ -158,17 +146,9 @@ impl Submission<'_> {
     }
 
     async fn look(&self) -> Result<Seen> {
-        let id = &self.names.id;
-        let job: Option<Job> = self.cluster.get("jobs", id).await?;
-        let job =
-            job.ok_or_else(|| Error::external(format!("job {id} of namespace {} was removed by somebody else", self.names.namespace)))?;
-        let pods = self.cluster.pods(self.names, MANAGER).await?;
-        let events = match pods.first() {
-            Some(pod) if trouble::runs(pod, MANAGER) => Vec::new(),
-            Some(pod) => self.cluster.events("Pod", trouble::name(pod)).await,
-            None => self.cluster.events("Job", id).await,
-        };
-        Ok(Seen { job, pods, events })
+        let Names { id, namespace } = self.names;
+        let seen = look(self.cluster, self.names).await?;
+        seen.ok_or_else(|| Error::external(format!("job {id} of namespace {namespace} was removed by somebody else")))
     }
 
     /// Sends the manager what it lacks, once to each pod of it; whether it has the job.

@@ -2,6 +2,9 @@
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Event, Pod};
 
+/// How often something is told that does not pass by itself.
+const REPEATED: i32 = 3;
+
 /// Whether waiting helps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outlook {
@@ -124,6 +127,12 @@ pub(crate) fn of_events(events: &[Event]) -> Outlook {
         Some("FailedCreate") => format!("no pod can be created: {message}"),
         _ => message.clone(),
     };
+    // What a pod needs is created after the Job: at first it may not be there.
+    let is_early =
+        last.count.unwrap_or(1) < REPEATED && (last.reason.as_deref() != Some("FailedCreate") || message.contains("serviceaccount"));
+    if is_early {
+        return Outlook::Fine;
+    }
     let settled = ["exceeded quota", "violates PodSecurity", "admission webhook", "must specify limits", "must specify requests"];
     if settled.iter().any(|refusal| message.contains(refusal)) { Outlook::Hopeless(line) } else { Outlook::Waits(line) }
 }
@@ -185,8 +194,8 @@ mod tests {
     #[test]
     fn the_last_event_counts() {
         let event = |at: &str, reason: &str, message: &str| -> Event {
-            serde_json::from_value(json!({"metadata": {}, "involvedObject": {}, "reason": reason, "message": message, "lastTimestamp": at}))
-                .unwrap()
+            let text = json!({"metadata": {}, "involvedObject": {}, "reason": reason, "message": message, "lastTimestamp": at, "count": 3});
+            serde_json::from_value(text).unwrap()
         };
         let missing = event("2026-01-01T00:00:01Z", "FailedCreate", "error looking up service account n/a: serviceaccount \"a\" not found");
         let quota = event("2026-01-01T00:00:02Z", "FailedCreate", "pods \"p\" is forbidden: exceeded quota: q");
@@ -194,6 +203,7 @@ mod tests {
         assert_eq!(of_events(&[other.clone()]), Outlook::Fine);
         let found = of_events(&[quota.clone(), missing.clone(), other]);
         assert_eq!(found, Outlook::Hopeless("no pod can be created: pods \"p\" is forbidden: exceeded quota: q".to_owned()));
+        assert_eq!(of_events(&[Event { count: Some(1), ..missing.clone() }]), Outlook::Fine, "it is created a moment later");
         assert!(matches!(of_events(&[missing]), Outlook::Waits(line) if line.ends_with("serviceaccount \"a\" not found")));
     }
 

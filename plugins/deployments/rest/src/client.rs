@@ -41,6 +41,15 @@ impl Roots {
     }
 }
 
+/// The detail of an error of a manager that does not know what is asked for.
+const UNKNOWN: &str = "unknown";
+
+/// Whether it is the error of a manager that does not know what was asked for.
+#[must_use]
+pub fn is_unknown(error: &Error) -> bool {
+    error.details.contains_key(UNKNOWN)
+}
+
 /// Why a connection came to nothing, where somebody between knows better.
 type Why = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 /// How the job of a manager ended that does not answer any more.
@@ -203,7 +212,7 @@ impl Client {
                 Err(Error::external(format!("{name} wants a token ({}): {errors}", self.peer.token_from)))
             }
             401 => Err(Error::external(format!("{name} does not take this token: {errors}"))),
-            404 => Err(Error::external(format!("{name} does not know {what}: {errors}"))),
+            404 => Err(Error::external(format!("{name} does not know {what}: {errors}")).with(UNKNOWN, true)),
             503 => Err(Error::external(format!("{name}: {errors}")).retryable()),
             _ => Err(Error::external(format!("{name} refuses: {errors}"))),
         }

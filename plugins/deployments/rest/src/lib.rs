@@ -6,5 +6,5 @@ mod client;
 mod collect;
 mod jobs;
 
-pub use client::{Answer, Client, Peer, Roots};
+pub use client::{Answer, Client, Peer, Roots, is_unknown};
 pub use jobs::{JobId, Jobs};
