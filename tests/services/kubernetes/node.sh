@@ -4,6 +4,7 @@
 
 pod_network=10.244.0.0/24
 pause=standpipe.test/pause:1
+hidden=(/run /var/lib /var/log)
 
 containerd_socket() { echo "$state/containerd.sock"; }
 
@@ -24,6 +25,12 @@ require_node() {
     require iptables iptables
     require unshare "unshare (util-linux)"
     [ -n "$(network_plugins)" ] || missing "the CNI plugins (containernetworking-plugins)"
+    local folder used
+    for folder in "${hidden[@]}"; do
+        for used in "$dir" "$cache" "$services"; do
+            case $(realpath "$used") in "$folder"/*) fail 2 "$used is below $folder, which a node does not see" ;; esac
+        done
+    done
 }
 
 # --- The machine's side: runs in the process that holds the others.
@@ -43,7 +50,7 @@ hierarchies() {
     if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
         echo /sys/fs/cgroup
     else
-        dirname /sys/fs/cgroup/*/tasks
+        dirname /sys/fs/cgroup/*/cgroup.procs
     fi
 }
 
@@ -53,9 +60,8 @@ remove_node() {
     [ -s "$state/link" ] || return 0
     link=$(cat "$state/link")
     ! [ -e "/sys/class/net/$link" ] || ip link delete "$link" 2>/dev/null || true
-    wait_until 100 remove_control_groups "$link" || echo "control groups of $link are left"
-    [ ! -s "$state/folders" ] || xargs rmdir --ignore-fail-on-non-empty <"$state/folders" 2>/dev/null || true
-    rm -f "$state/link" "$state/folders"
+    wait_until 300 remove_control_groups "$link" || echo "control groups of $link are left"
+    rm -f "$state/link"
 }
 
 remove_control_groups() {
@@ -84,7 +90,7 @@ join_networks() {
     ip link set lo up
     while :; do
         index=$((RANDOM % 16384))
-        link=standpipe-$index
+        link=kubetest-$index
         host=198.$((18 + index / 8192)).$((index / 32 % 256)).$((index % 32 * 8 + 1))
         address=${host%.*}.$((${host##*.} + 1))
         ! nsenter --net=$machine ip -4 -o address show | grep -q " ${host%.*}\." || continue
@@ -100,21 +106,13 @@ join_networks() {
     echo 1 >/proc/sys/net/ipv4/ip_forward
 }
 
-# What containerd, kubelet and the network's plugins write to fixed places stays in this namespace. The kubelet sets some of the kernel's settings, which are
-# the whole machine's: it finds them set.
+# What containerd, kubelet and the network's plugins write to fixed places stays in this namespace: the folders are empty there. The kubelet sets some of the kernel's
+# settings, which are the whole machine's: it finds them set.
 prepare_mounts() {
     local folder setting
     mount --make-rshared /
-    mount -t tmpfs standpipe /run
-    mkdir /run/netns /run/lock
-    for folder in /var/lib/cni /var/log/containers; do
-        if [ ! -d "$folder" ]; then
-            echo "$folder" >>"$state/folders"
-            mkdir -p "$folder"
-        fi
-        mount -t tmpfs standpipe "$folder"
-    done
-    mkdir "$state/settings"
+    for folder in "${hidden[@]}"; do mount -t tmpfs standpipe "$folder"; done
+    mkdir /run/netns /run/lock "$state/settings"
     for setting in vm/overcommit_memory=1 kernel/panic=10 kernel/panic_on_oops=1 kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do
         folder=$state/settings/$(basename "${setting%=*}")
         echo "${setting#*=}" >"$folder"
