@@ -176,6 +176,8 @@ build)
     ;;
 hold | inside)
     declare -A components=()
+    # All of it is on this machine.
+    unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
     dir=$3 state=$3/state node=$4
     "$1"
     ;;

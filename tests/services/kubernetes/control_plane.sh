@@ -71,19 +71,17 @@ etcd_answers() { curl --noproxy '*' -sf --max-time 5 -o /dev/null "http://127.0.
 # kubernetes NAME ARGUMENTS...: one of Kubernetes' programs as a component.
 kubernetes() { component "$1" "$kubernetes" "standpipe.service=$dir/$1" "$@"; }
 
-# A service of the name kubernetes needs an address that pods can reach: without a node there is none.
+# A node has a network of its own with all ports free. Without one there is no address that pods could reach, and no service named kubernetes. Two equal ports are one
+# in use: it starts again.
 control_plane() {
-    local etcd peer reconciler=lease
+    local etcd=2379 peer=2380 reconciler=lease
     kubernetes=$(program .)
-    etcd=$(free_port)
-    peer=$(free_port)
-    while [ "$peer" = "$etcd" ]; do peer=$(free_port); done
+    port=6443
     if [ -z "$node" ]; then
         address=127.0.0.1 reconciler=none
+        etcd=$(free_port)
+        peer=$(free_port)
         port=$(free_port)
-        while [ "$port" = "$etcd" ] || [ "$port" = "$peer" ]; do port=$(free_port); done
-    else
-        port=6443
     fi
     # It is not to last: nothing waits for a disk.
     kubernetes etcd --data-dir "$state/etcd" --unsafe-no-fsync --log-level warn \
