@@ -204,7 +204,7 @@ fn rights_are_those_of_the_role_that_is_shipped() {
     let token = api.token_of("nobody");
     let nobody = api.kubeconfig(&folder, |_, user| *user = json!({ "token": token }));
     let refused = deploy_by(&nobody, &api, &folder, &[]).finish().one_error(3);
-    assert!(refused.contains(&format!("no right to create jobs in namespace {}: ", api.namespace)), "{refused}");
+    assert!(refused.contains(&format!("no right to get jobs in namespace {}: ", api.namespace)), "{refused}");
     assert!(refused.contains("docker/kubernetes/deployer.yaml"), "{refused}");
 
     // With it everything can be created and looked at, and removed.

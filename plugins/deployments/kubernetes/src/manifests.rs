@@ -20,6 +20,8 @@ pub(crate) const EXIT_FAILED: i32 = 20;
 pub(crate) const EXIT_CANCELED: i32 = 21;
 /// The annotation of the Job that keeps how the job ended.
 pub(crate) const STATUS: &str = "standpipe.io/status";
+/// The annotation of the Job that says which job it is.
+pub(crate) const JOBID: &str = "standpipe.io/jobid";
 /// The annotation of the stateful set that says how many slots a task manager has.
 pub(crate) const SLOTS: &str = "standpipe.io/slots";
 /// How long after the submit timeout Kubernetes ends what was begun.
@@ -150,9 +152,19 @@ impl Plan<'_> {
         members.map(|(key, value)| (key.to_owned(), value)).into_iter().collect()
     }
 
+    /// With an annotation beside those of the user.
+    fn annotated(&self, mut object: Map<String, Value>, key: &str, value: &str) -> Map<String, Value> {
+        let mut annotations = self.settings.annotations.clone();
+        annotations.insert(key.to_owned(), value.to_owned());
+        if let Some(metadata) = object.get_mut("metadata") {
+            metadata["annotations"] = json!(annotations);
+        }
+        object
+    }
+
     /// The first object: the Job, whose pod is the manager. It ends by itself if nobody completes the submission.
     pub(crate) fn job(&self) -> Value {
-        let mut job = self.object("batch/v1", "Job", &self.names.id, Some(MANAGER), None);
+        let mut job = self.annotated(self.object("batch/v1", "Job", &self.names.id, Some(MANAGER), None), JOBID, self.jobid);
         let deadline = (self.settings.submit_timeout + SUBMIT_MARGIN).as_secs_f64().ceil() as i64;
         let spec = json!({
             // A pod that was lost is replaced for as long as the job is not over.
@@ -269,12 +281,8 @@ impl Plan<'_> {
 
     fn task_managers(&self, owner: Option<&Owner>) -> Result<Value> {
         let name = self.names.task_manager();
-        let mut set = self.object("apps/v1", "StatefulSet", &name, Some(TASK_MANAGER), owner);
-        if let Some(metadata) = set.get_mut("metadata") {
-            let mut annotations = self.settings.annotations.clone();
-            annotations.insert(SLOTS.to_owned(), self.settings.slots.to_string());
-            metadata["annotations"] = json!(annotations);
-        }
+        let set = self.object("apps/v1", "StatefulSet", &name, Some(TASK_MANAGER), owner);
+        let mut set = self.annotated(set, SLOTS, &self.settings.slots.to_string());
         let spec = json!({
             "serviceName": name,
             "replicas": self.replicas()?,

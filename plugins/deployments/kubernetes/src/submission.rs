@@ -8,7 +8,7 @@ use crate::{
     known::{self, Known},
     look::{Seen, look},
     manager::Manager,
-    manifests::{MANAGER, Names, Owner, Plan},
+    manifests::{JOBID, MANAGER, Names, Owner, Plan},
     refusals::taken,
     trouble::{self, Outlook},
 };
@@ -49,10 +49,25 @@ impl Submission<'_> {
     /// What is in the way; then nothing is left.
     pub(crate) fn run(&self, plan: &Plan<'_>, folder: &Path, id: &JobId) -> Result<()> {
         plan.check()?;
-        // If this fails, nothing of ours is there.
-        let job = self.asking.wait(self.cluster.create(&plan.job()))?;
+        let manifest = plan.job();
+        if self.asking.wait(self.cluster.find(&manifest))?.is_some() {
+            return Err(taken("jobs", &self.names.id, &self.names.namespace));
+        }
+        // Whatever the user says meanwhile: half a question may be a whole answer.
+        let created = self.asking.wait_for_all(self.cluster.create(&manifest));
+        let job = created.inspect_err(|error| {
+            if error.retryable && self.asking.wait_for_all(self.is_there(&manifest, id)) {
+                self.give_up();
+            }
+        })?;
         let result = self.complete(plan, &job, folder, id);
         result.inspect_err(|_| self.give_up())
+    }
+
+    /// Whether the Job is there, and of this submission, though nobody has said that it was created.
+    async fn is_there(&self, manifest: &Value, id: &JobId) -> bool {
+        let found = self.cluster.find(manifest).await.ok().flatten();
+        found.is_some_and(|job| job.annotations().get(JOBID) == Some(&id.to_string()))
     }
 
     /// Removes what was created.
