@@ -433,7 +433,7 @@ fn a22_the_reference_has_every_key_of_the_modes() {
     let keys: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
     let of_kubernetes = keys.iter().filter(|key| key.starts_with("kubernetes.")).count();
     assert!(of_kubernetes > 25, "{keys:?}");
-    let others: Vec<&&String> = keys.iter().filter(|key| !key.starts_with("kubernetes.")).collect();
+    let others: Vec<&str> = keys.iter().map(|key| key.as_str()).filter(|key| !key.starts_with("kubernetes.")).collect();
     assert_eq!(others, ["deployment_mode", "rest.address", "rest.port", "rest.tls.ca", "rest.token", "rest.token.file", "standpipe_home"]);
     let default = |key: &str| schema["properties"][key]["default"].as_str().unwrap_or_default().to_owned();
     assert_eq!(default("kubernetes.image"), "standpipe:latest");
