@@ -67,6 +67,10 @@ impl Asking {
 
     /// Waits for an answer, or until the user has had enough.
     pub(crate) fn wait<T>(&self, asked: impl Future<Output = Result<T>>) -> Result<T> {
+        // Answers may come faster than it is looked below.
+        if self.host.cancelled() {
+            return Err(Error::cancelled());
+        }
         self.runtime.block_on(async {
             let mut asked = std::pin::pin!(asked);
             loop {
