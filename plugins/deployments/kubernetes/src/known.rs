@@ -206,10 +206,13 @@ mod tests {
                 .unwrap();
         assert_eq!(of(json!({}), &[], &[]), "INITIALIZING: -");
         assert_eq!(of(json!({}), &[], &[quota]), "INITIALIZING: no pod can be created: exceeded quota: q");
-        assert_eq!(of(json!({}), &[pulled.clone()], &[]).split(" (").next(), Some("INITIALIZING: image i of pod q cannot be pulled"));
+        assert_eq!(
+            of(json!({}), std::slice::from_ref(&pulled), &[]).split(" (").next(),
+            Some("INITIALIZING: image i of pod q cannot be pulled")
+        );
         assert_eq!(of(json!({"failed": 1}), &[], &[]), "RESTARTING: the job manager's pod is replaced");
         assert_eq!(
-            of(json!({}), &[killed.clone()], &[]),
+            of(json!({}), std::slice::from_ref(&killed), &[]),
             "RESTARTING: pod p of the job manager ended with exit code 137 (OOMKilled), and is replaced"
         );
         assert_eq!(of(json!({}), &[disrupted], &[]), "RESTARTING: pod d of the job manager was taken from its node, and is replaced");

@@ -200,7 +200,7 @@ mod tests {
         let missing = event("2026-01-01T00:00:01Z", "FailedCreate", "error looking up service account n/a: serviceaccount \"a\" not found");
         let quota = event("2026-01-01T00:00:02Z", "FailedCreate", "pods \"p\" is forbidden: exceeded quota: q");
         let other = event("2026-01-01T00:00:03Z", "SuccessfulCreate", "Created pod: p");
-        assert_eq!(of_events(&[other.clone()]), Outlook::Fine);
+        assert_eq!(of_events(std::slice::from_ref(&other)), Outlook::Fine);
         let found = of_events(&[quota.clone(), missing.clone(), other]);
         assert_eq!(found, Outlook::Hopeless("no pod can be created: pods \"p\" is forbidden: exceeded quota: q".to_owned()));
         assert_eq!(of_events(&[Event { count: Some(1), ..missing.clone() }]), Outlook::Fine, "it is created a moment later");
