@@ -11,16 +11,6 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 log4j="-Dlog4j2.configurationFile=$services/kafka/log4j2.properties"
 
-# A random port on which nobody listens, below the range from which Linux takes the ports of outgoing connections.
-free_port() {
-    local port
-    while :; do
-        port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
-        (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
-    done
-    echo "$port"
-}
-
 # Replication of one, few internal partitions and a small cleaner buffer keep it light; rebalances do not wait for more members, sessions may
 # be short, timed-out transactions are aborted soon, and a broker that was killed comes back soon. Everything else is Kafka's default.
 write_properties() {

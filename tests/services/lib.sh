@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What kafka.sh, node.sh, s3.sh, flink.sh and prepare.sh share: the cache, the life of one background process, waiting for a condition.
+# What the services' scripts and prepare.sh share: the cache, the life of one background process, waiting for a condition.
 # Sourced by them only; it starts nothing by itself. A service's whole state is its DIR: DIR/pid, DIR/log, its configuration and data.
 
 services=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -182,6 +182,16 @@ parse_start() {
     if pid=$(service_pid "$dir"); then
         fail 2 "$dir already runs as process $pid"
     fi
+}
+
+# A random port on which nobody listens, below the range from which Linux takes the ports of outgoing connections.
+free_port() {
+    local port
+    while :; do
+        port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
+        (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+    done
+    echo "$port"
 }
 
 # The absolute path of DIR $1, or its own text when it does not exist.

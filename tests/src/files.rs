@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const BUNDLED: [&str; 10] = [
+const BUNDLED: [&str; 11] = [
     "connector_collect",
     "connector_elasticsearch",
     "connector_file",
@@ -13,6 +13,7 @@ const BUNDLED: [&str; 10] = [
     "connector_kafka",
     "connector_print",
     "deployment_cli",
+    "deployment_kubernetes",
     "deployment_session",
     "transforms_examples",
     "transforms_http_enrich",

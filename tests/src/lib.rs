@@ -31,6 +31,8 @@ pub use process::{Finished, Run, Running, standpipe};
 pub use random::Random;
 pub use rows::{Row, assert_same_rows, last_rows, read_rows, rows};
 pub use rustix::process::Signal;
-pub use services::{all, elasticsearch, flink, kafka, opensearch, opensearch3, python, s3, skip};
+pub use services::{
+    KubernetesNode, all, elasticsearch, flink, kafka, kubernetes, kubernetes_node, opensearch, opensearch3, python, s3, skip,
+};
 pub use wait::{free_port, wait_until};
 pub use yaml::yaml;

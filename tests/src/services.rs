@@ -1,6 +1,12 @@
 //! The real services: `cargo xtask test` starts them and gives their addresses in the environment.
 
-use std::{env, fs::OpenOptions, io::Write, thread};
+use std::{
+    env,
+    fs::{self, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    thread,
+};
 
 /// The bootstrap address of a real Kafka, `HOST:PORT`. `None`: the test is to return, it has been noted as skipped.
 pub fn kafka() -> Option<String> {
@@ -35,6 +41,34 @@ pub fn python() -> Option<String> {
 /// The folder of Flink's jars, whose command-line client `tests/services/flink.sh` runs. `None`: the test is to return, it has been noted as skipped.
 pub fn flink() -> Option<String> {
     address("STANDPIPE_TEST_FLINK", "Flink's client")
+}
+
+/// The path of an administrator's kubeconfig of a real Kubernetes, 1.33 or newer: the control plane, and a node only where [`kubernetes_node`] says so. Nobody's own
+/// cluster by accident: `KUBECONFIG` is not asked, `STANDPIPE_TEST_KUBERNETES` names one on purpose. A test takes namespaces of its own and deletes them.
+/// `None`: the test is to return, it has been noted as skipped.
+pub fn kubernetes() -> Option<String> {
+    address("STANDPIPE_TEST_KUBERNETES", "Kubernetes")
+}
+
+/// The node of that Kubernetes. `None`: the test is to return; it has been noted as skipped where what takes long is to run.
+pub fn kubernetes_node() -> Option<KubernetesNode> {
+    let node = env::var("STANDPIPE_TEST_KUBERNETES").ok().and_then(|kubeconfig| {
+        let folder = Path::new(&kubeconfig).parent()?.to_owned();
+        let host = fs::read_to_string(folder.join("host")).ok()?.trim().to_owned();
+        Some(KubernetesNode { folder, host })
+    });
+    if node.is_none() && all() {
+        skip("a Kubernetes node");
+    }
+    node
+}
+
+/// On what the pods of [`kubernetes`] run, where `tests/services/kubernetes.sh` has started it with a node.
+pub struct KubernetesNode {
+    /// The DIR of `kubernetes.sh image DIR ARCHIVE`, which alone brings an image to the node.
+    pub folder: PathBuf,
+    /// The address of this machine at which pods reach what listens there; nothing that listens on 127.0.0.1 is within their reach.
+    pub host: String,
 }
 
 /// Whether what takes long is to run, too: `cargo xtask test --all`.

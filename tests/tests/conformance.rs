@@ -110,6 +110,8 @@ fn bundled_deployment_modes_pass() {
     passed(plugin("deployment_cli"), &folder, "cli", &json!({}), &[], &always);
     let nobody = json!({"rest.address": "127.0.0.1", "rest.port": 9});
     passed(plugin("deployment_session"), &folder, "session", &nobody, &[], &always);
+    let nowhere = json!({"kubernetes.config.file": "no-such-file"});
+    passed(plugin("deployment_kubernetes"), &folder, "kubernetes-application", &nowhere, &[], &always);
     passed(example_plugin("background"), &folder, "background", &json!({"background.folder": "jobs"}), &[], &always);
 }
 

@@ -84,7 +84,7 @@ fn a1_the_mode_is_one_key_and_another_value_fails_before_anything_is_done() {
 
     let before = files(inside.path());
     let wrong = deploy(&inside, &["deployment_mode=sesion"]).finish().one_error(2);
-    let expected = "deployment_mode: there is no mode \"sesion\", did you mean \"session\"? (-D deployment_mode); modes: cli, session";
+    let expected = "deployment_mode: there is no mode \"sesion\", did you mean \"session\"? (-D deployment_mode); modes: cli, kubernetes-application, session";
     assert_eq!(wrong, expected);
     assert_eq!(files(inside.path()), before, "nothing has been written");
     let beside = folder("deployment_mode: cli\n");
@@ -93,10 +93,36 @@ fn a1_the_mode_is_one_key_and_another_value_fails_before_anything_is_done() {
 }
 
 #[test]
+fn a_preview_says_what_would_be_done_and_does_nothing() {
+    let inside = folder("");
+    let before = files(inside.path());
+    let cli = deploy(&inside, &["deployment_mode=cli"]).args(["--dry-run"]).finish().code(0).stdout;
+    assert!(cli.contains("words.bundle\n  words.yaml (") && cli.contains("standpipe run words.yaml --plugin-path plugins"), "{cli}");
+    let kubernetes = ["deployment_mode=kubernetes-application", "kubernetes.cluster.id=words", "kubernetes.config.file=no-such-file"];
+    let text = deploy(&inside, &kubernetes).args(["--dry-run"]).finish().code(0).stdout;
+    let kinds: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("kind: ")).collect();
+    let expected = ["Job", "ServiceAccount", "Role", "RoleBinding", "Secret", "ConfigMap", "Service", "Service", "StatefulSet"];
+    assert_eq!(kinds, expected, "{text}");
+    assert_eq!(files(inside.path()), before, "nothing has been written, and no cluster asked");
+    let port = free_port();
+    let session = [format!("rest.port={port}"), "rest.address=127.0.0.1".to_owned()];
+    let unreachable = deploy(&inside, &session.each_ref().map(String::as_str)).args(["--dry-run"]).finish().one_error(3);
+    assert!(unreachable.contains("no job manager can be reached"), "{unreachable}");
+    let handle = deploy(&inside, &["deployment_mode=cli"]).args(["--dry-run", "--handle", "x.json"]).finish().code(2);
+    assert!(handle.stderr.contains("cannot be used with"), "{}", handle.stderr);
+    let other = deploy(&inside, &["deployment_mode=background", "background.folder=jobs"]).plugin_path(example_plugin("background"));
+    let refused = other.args(["--dry-run"]).finish().one_error(2);
+    assert_eq!(refused, "background: this mode does not say beforehand what it would do");
+}
+
+#[test]
 fn a2_a_mode_of_somebody_else_is_found_by_its_name() {
     let folder = folder("");
     let missing = deploy(&folder, &["deployment_mode=background"]).finish().one_error(2);
-    assert!(missing.contains("there is no mode \"background\"") && missing.ends_with("modes: cli, session"), "{missing}");
+    assert!(
+        missing.contains("there is no mode \"background\"") && missing.ends_with("modes: cli, kubernetes-application, session"),
+        "{missing}"
+    );
     let place = format!("background.folder={}", folder.path().display());
     let plugin = example_plugin("background");
     let run = deploy(&folder, &["deployment_mode=background", &place]).plugin_path(&plugin).args(["--handle", "job.json"]);
@@ -353,10 +379,7 @@ fn a19_a20_engine_settings_pass_without_their_prefix_and_what_overrides_them_is_
     for (setting, expected) in [
         ("engine.batch_row=1", "-D engine.batch_row: engine: unknown key \"batch_row\", did you mean \"batch_rows\"?"),
         ("engine.parallelism=many", "-D engine.parallelism: parallelism: expected a whole number from 1 to 32768, found \"many\""),
-        (
-            "engine.=1",
-            "-D engine.: unknown key \"engine.\"; known are deployment_mode, rest.address, rest.port, rest.tls.ca, rest.token, rest.token.file, standpipe_home and engine.*",
-        ),
+        ("engine.=1", "-D engine.: unknown key \"engine.\"; known are deployment_mode, standpipe_home and engine.*"),
     ] {
         assert_eq!(deploy(&folder(""), &[cli, setting]).finish().one_error(2), expected);
     }
@@ -408,7 +431,14 @@ fn a19_a20_the_command_line_is_before_the_file_of_settings_and_that_before_the_p
 fn a22_the_reference_has_every_key_of_the_modes() {
     let schema: Value = serde_json::from_str(&standpipe(["config", "schema"]).finish().code(0).stdout).unwrap();
     let keys: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["deployment_mode", "rest.address", "rest.port", "rest.tls.ca", "rest.token", "rest.token.file", "standpipe_home"]);
+    let of_kubernetes = keys.iter().filter(|key| key.starts_with("kubernetes.")).count();
+    assert!(of_kubernetes > 25, "{keys:?}");
+    let others: Vec<&str> = keys.iter().map(|key| key.as_str()).filter(|key| !key.starts_with("kubernetes.")).collect();
+    assert_eq!(others, ["deployment_mode", "rest.address", "rest.port", "rest.tls.ca", "rest.token", "rest.token.file", "standpipe_home"]);
+    let default = |key: &str| schema["properties"][key]["default"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(default("kubernetes.image"), "standpipe:latest");
+    assert_eq!(default("kubernetes.namespace"), "default");
+    assert_eq!(default("kubernetes.config.file"), "~/.kube/config");
     assert_eq!(schema["properties"]["deployment_mode"]["default"], "session");
     let page = fs::read_to_string(standpipe_tests::repository().join("docs/deployment.md")).unwrap();
     for key in keys.into_iter().map(String::as_str).chain(["engine.*"]) {
@@ -486,7 +516,7 @@ fn a24_what_is_no_handle_is_named() {
         ("gone.json", 3, "--handle gone.json: No such file"),
         ("no.json", 2, "--handle no.json: no JSON object: "),
         ("nameless.json", 2, "nameless.json: no handle: it does not name its deployment_mode"),
-        ("other.json", 2, "deployment_mode: there is no mode \"moon\" (other.json); modes: cli, session"),
+        ("other.json", 2, "deployment_mode: there is no mode \"moon\" (other.json); modes: cli, kubernetes-application, session"),
         ("session.json", 2, "session: jobid: the handle has no id of 32 hexadecimal digits"),
         ("cli.json", 2, "cli: nothing was submitted, so nothing is known of the job"),
     ] {

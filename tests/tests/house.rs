@@ -51,8 +51,11 @@ fn a_crate_imports_only_from_those_above_it() {
         for import in imports(&manifest) {
             let place = order.iter().position(|name| *name == import).unwrap_or_else(|| panic!("{member}: {import} is not in the list"));
             assert!(place < own, "{member} imports {import}, which is not above it in the root Cargo.toml");
+            // Modes that submit to a job manager share what they say to it; itself it is held to the same.
+            let shares = member.starts_with("plugins/deployments/") && import == "standpipe-deployment-rest";
+            let is_bound = is_plugin(&manifest) || member == "plugins/deployments/rest";
             let of_plugins = ["standpipe-sdk", "standpipe-formats"];
-            assert!(!is_plugin(&manifest) || of_plugins.contains(&import.as_str()), "{member} is a plugin and imports {import}");
+            assert!(!is_bound || shares || of_plugins.contains(&import.as_str()), "{member} is a plugin and imports {import}");
             checked += 1;
         }
     }

@@ -28,11 +28,17 @@ impl Service {
 
     /// As [`Self::start`]; `None`: something that it needs is not on this machine, as the script has said.
     pub(crate) fn start_if_possible(name: &str) -> Result<Option<Self>> {
+        Self::start_with(name, &[])
+    }
+
+    /// As [`Self::start_if_possible`], with options of the script's own.
+    pub(crate) fn start_with(name: &str, options: &[&str]) -> Result<Option<Self>> {
         let script = cargo::root().join("tests/services").join(format!("{name}.sh"));
         let folder = std::env::temp_dir().join(format!("standpipe-{name}-{}", std::process::id()));
-        eprintln!("==> start {name}");
+        eprintln!("==> start {}", [&[name], options].concat().join(" "));
         let output = Command::new(&script)
             .args(["start", "--parent", &std::process::id().to_string()])
+            .args(options)
             .arg(&folder)
             .stderr(Stdio::inherit())
             .output()

@@ -8,6 +8,9 @@ use crate::{
 use anyhow::{Result, bail};
 use std::{env, fs, process::Command};
 
+/// The path of a kubeconfig.
+const KUBERNETES: &str = "STANDPIPE_TEST_KUBERNETES";
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Only what needs no service
@@ -71,7 +74,23 @@ fn start_services(required: bool, all: bool) -> Result<Vec<(&'static str, Servic
         step("fetch Flink's client", prepare().arg("flink"))?;
         services.push(("STANDPIPE_TEST_FLINK", Service::start("flink")?));
     }
+    // Who names a cluster means that one.
+    if env::var_os(KUBERNETES).is_none_or(|value| value.is_empty()) {
+        match start_kubernetes(all)? {
+            Some(cluster) => services.push((KUBERNETES, cluster)),
+            None if required => bail!("Kubernetes cannot run here"),
+            None => eprintln!("==> no Kubernetes; the tests that need it are skipped"),
+        }
+    }
     Ok(services)
+}
+
+/// A control plane, which has all that the API does; what pods do needs a node, which takes root and a container runtime.
+fn start_kubernetes(node: bool) -> Result<Option<Service>> {
+    if node && let Some(cluster) = Service::start_with("kubernetes", &["--node"])? {
+        return Ok(Some(cluster));
+    }
+    Service::start_if_possible("kubernetes")
 }
 
 /// Whether a service's tools are here; where it is required, an error if they are not.

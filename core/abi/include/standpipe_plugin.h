@@ -852,6 +852,9 @@ struct StandpipeDeploymentTable {
   /* Since 1.1. The job goes on with so many subtasks of every node that does not say otherwise, at least 1, from a savepoint that is taken for it: returns when that is
    * durable and the job is on its way. Refused, the job runs on as it is. */
   StandpipeStatus (*rescale)(void *instance, struct StandpipeSlice handle, uint32_t parallelism, struct StandpipeError *error);
+  /* Since 1.1. What `submit` would do with the bundle, and nothing of it: `out` gets a text for people and tools, such as the manifests that it would apply. It may read what it
+   * needs to know, and changes nothing anywhere. */
+  StandpipeStatus (*preview)(void *instance, struct StandpipeSlice bundle, struct StandpipeBuffer *out, struct StandpipeError *error);
 };
 
 /* What a plugin file is. All strings are static, NUL-terminated UTF-8 and live as long as the library. It only grows at its end (`growing::read_manifest`). */

@@ -52,4 +52,7 @@ pub struct DeploymentTable {
     /// Since 1.1. The job goes on with so many subtasks of every node that does not say otherwise, at least 1, from a savepoint that is taken for it: returns when that is
     /// durable and the job is on its way. Refused, the job runs on as it is.
     pub rescale: Option<unsafe extern "C" fn(instance: *mut c_void, handle: Slice, parallelism: u32, error: *mut Error) -> Status>,
+    /// Since 1.1. What `submit` would do with the bundle, and nothing of it: `out` gets a text for people and tools, such as the manifests that it would apply. It may read what it
+    /// needs to know, and changes nothing anywhere.
+    pub preview: Option<unsafe extern "C" fn(instance: *mut c_void, bundle: Slice, out: *mut Buffer, error: *mut Error) -> Status>,
 }

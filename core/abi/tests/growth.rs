@@ -53,7 +53,7 @@ fn no_struct_ends_with_padding() {
     let ends = required!(SourceTable EnumeratorTable TransformTable SinkTable ScalarTable AggregateTable);
     assert_eq!(sizes, ends);
     // What has grown ends with its newest member.
-    assert_eq!(size_of::<DeploymentTable>(), offset_of!(DeploymentTable, rescale) + size_of::<usize>());
+    assert_eq!(size_of::<DeploymentTable>(), offset_of!(DeploymentTable, preview) + size_of::<usize>());
 }
 
 /// A struct of the next minor version: the one of 1.0 with one member more.

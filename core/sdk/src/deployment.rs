@@ -66,6 +66,16 @@ pub trait Deployment: Sized + Send + 'static {
     /// `Error::config` for what is wrong with the job, `Error::external` for what is unreachable.
     fn submit(&mut self, bundle: &Path) -> Result<Handle>;
 
+    /// What [`Self::submit`] would do with the bundle in that folder, as a text for people and tools: `standpipe deploy --dry-run` prints it. It changes nothing anywhere. A host
+    /// that speaks plugin ABI 1.0 never calls it.
+    ///
+    /// # Errors
+    /// As `submit`, as far as it can be known without doing it.
+    fn preview(&mut self, bundle: &Path) -> Result<String> {
+        let _ = bundle;
+        Err(Error::unsupported("this mode does not say beforehand what it would do"))
+    }
+
     /// The job's state.
     ///
     /// # Errors

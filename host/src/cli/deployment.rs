@@ -39,6 +39,9 @@ pub(crate) struct DeployArguments {
     /// With --restore: leave behind the state of nodes that are not in the pipeline any more
     #[arg(long, requires = "restore")]
     pub(crate) allow_non_restored_state: bool,
+    /// Print what would be submitted, for Kubernetes the manifests, and submit nothing
+    #[arg(long, conflicts_with = "handle")]
+    pub(crate) dry_run: bool,
     /// Write the handle to this new file instead of stdout
     #[arg(long, value_name = "FILE")]
     pub(crate) handle: Option<PathBuf>,

@@ -64,6 +64,9 @@ fn submit(arguments: &DeployArguments, span: &mut Span, parent: Option<&Context>
     let services = Arc::new(Services::default());
     let signals = Listener::start("the submission is given up", services.canceller())?;
     let mut instance = mode.kind.instance(&mode.config, services).map_err(|error| failure(&error))?;
+    if arguments.dry_run {
+        return Ok(print(&instance.preview(folder.path()).map_err(|error| failure(&error))?)?);
+    }
     let mut handle = instance.submit(folder.path()).map_err(|error| failure(&error))?;
     drop(signals);
     handle.insert(MODE.to_owned(), mode.reference.clone().into());

@@ -101,13 +101,15 @@ impl<'a> Known<'a> {
         HIDDEN.to_owned()
     }
 
-    /// Everything that nobody knows, at once.
-    fn check(&self, settings: &Settings) -> Vec<String> {
+    /// Everything that nobody knows, at once; what is known of the chosen mode is named.
+    fn check(&self, settings: &Settings, chosen: &str) -> Vec<String> {
         let is_known = |key: &str| self.0.contains_key(key) || key.strip_prefix(ENGINE).is_some_and(|rest| !rest.is_empty());
+        let of_chosen = self.0.iter().filter(|(_, modes)| modes.is_empty() || modes.contains(chosen)).map(|(key, _)| *key);
+        let of_chosen = of_chosen.collect::<Vec<_>>().join(", ");
         let unknown = |setting: &Setting| {
             let end = match closest(&setting.key, self.0.keys().copied()) {
                 Some(meant) => format!(", did you mean {meant:?}?"),
-                None => format!("; known are {} and engine.*", self.0.keys().copied().collect::<Vec<_>>().join(", ")),
+                None => format!("; known are {of_chosen} and engine.*"),
             };
             format!("{}: unknown key {:?}{end}", setting.origin, setting.key)
         };
@@ -146,7 +148,7 @@ pub(crate) fn find(catalogue: &Catalogue, settings: &Settings) -> anyhow::Result
 /// When a key is unknown, or the plugin can say nothing.
 pub(crate) fn configure(catalogue: &Catalogue, kind: DeploymentKind, given: &Settings) -> anyhow::Result<Mode> {
     let known = Known::of(catalogue, &kind);
-    let unknown = known.check(given);
+    let unknown = known.check(given, kind.name());
     if !unknown.is_empty() {
         return Err(Failure::error(Code::Usage, unknown.join("\n")));
     }

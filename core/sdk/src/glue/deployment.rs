@@ -39,6 +39,7 @@ impl<D: Deployment> DeploymentGlue<D> {
         cleanup: Self::cleanup,
         destroy: Self::destroy,
         rescale: Some(Self::rescale),
+        preview: Some(Self::preview),
     };
 
     unsafe extern "C" fn validate(config: Slice, out: *mut Buffer, error: *mut abi::Error) -> Status {
@@ -129,6 +130,14 @@ impl<D: Deployment> DeploymentGlue<D> {
     unsafe extern "C" fn rescale(instance: *mut c_void, handle: Slice, parallelism: u32, error: *mut abi::Error) -> Status {
         let rescale = |open: &mut Open<D>| open.deployment.rescale(&unsafe { read_handle(handle) }?, parallelism, &open.host).map(ok);
         unsafe { Self::call("rescale", instance, error, rescale) }
+    }
+
+    unsafe extern "C" fn preview(instance: *mut c_void, bundle: Slice, out: *mut Buffer, error: *mut abi::Error) -> Status {
+        let preview = |open: &mut Open<D>| {
+            let bundle = unsafe { text(bundle) }?;
+            unsafe { put_bytes(out, open.deployment.preview(Path::new(&bundle))?.into_bytes()) }
+        };
+        unsafe { Self::call("preview", instance, error, preview) }
     }
 
     unsafe extern "C" fn destroy(instance: *mut c_void) {

@@ -133,6 +133,20 @@ impl DeploymentInstance {
         self.instance.done(|this, error| unsafe { rescale(this, Slice::new(handle.as_bytes()), parallelism, error) })
     }
 
+    /// What `submit` would do with the bundle in that folder; it changes nothing.
+    ///
+    /// # Errors
+    /// As the plugin says, and for one that was built for plugin ABI 1.0, which does not have this.
+    pub fn preview(&mut self, bundle: &Path) -> Result<String, PluginError> {
+        let Some(preview) = self.table.preview else {
+            let old = "it was built for plugin ABI 1.0, in which no mode says beforehand what it would do";
+            return Err(self.instance.failure(Error::unsupported(old)));
+        };
+        let bundle = bundle.to_string_lossy();
+        let text = self.instance.bytes(|this, out, error| unsafe { preview(this, Slice::new(bundle.as_bytes()), out, error) })?;
+        String::from_utf8(text).map_err(|_| self.instance.broken("answers preview with what is no text"))
+    }
+
     /// Removes everything that the job left behind.
     ///
     /// # Errors

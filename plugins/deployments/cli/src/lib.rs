@@ -54,6 +54,14 @@ impl Deployment for Cli {
         Ok([("bundle", text(&folder)), ("command", command)].map(|(key, value)| (key.to_owned(), value.into())).into_iter().collect())
     }
 
+    fn preview(&mut self, bundle: &Path) -> Result<String> {
+        let folder = env::current_dir().map_err(|error| Error::external(format!("the current directory: {error}")))?;
+        let written = Bundle::read(bundle)?;
+        let folder = folder.join(format!("{}.bundle", file_name(&written.name)));
+        let files: Vec<String> = written.places().map(|(place, file)| format!("  {} ({} bytes)\n", place.display(), file.bytes)).collect();
+        Ok(format!("{}\n{}{}\n", folder.display(), files.concat(), self.command(&written, &folder)))
+    }
+
     fn status(&mut self, handle: &Handle) -> Result<JobStatus> {
         Err(not_submitted(handle))
     }

@@ -3,8 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
+use standpipe_deployment_rest::{Peer, Roots};
 use standpipe_sdk::{Error, Result as SdkResult, Secret, deployment::Problem};
-use std::{fs, net::Ipv6Addr, path::PathBuf};
+use std::{
+    fs,
+    net::Ipv6Addr,
+    path::{Path, PathBuf},
+};
 
 /// Posts the job to the job manager of a running session cluster.
 #[derive(Deserialize, JsonSchema, Debug, Clone)]
@@ -61,11 +66,32 @@ impl SessionConfig {
         Some(Problem { path: "rest.address".to_owned(), message, suggestion: None })
     }
 
+    /// The manager that the keys name.
+    ///
+    /// # Errors
+    /// When the token or the certificates cannot be read.
+    pub(crate) fn peer(&self) -> SdkResult<Peer> {
+        let Self { address, port: Port(port), .. } = self;
+        let place = if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") };
+        Ok(Peer {
+            address: address.clone(),
+            port: *port,
+            roots: self.tls_ca.as_deref().map(roots).transpose()?,
+            token: self.read_token()?,
+            name: format!("the job manager at {place}"),
+            unreachable: format!("no job manager can be reached at {place} (rest.address, rest.port)"),
+            place,
+            token_from: "rest.token.file or rest.token".to_owned(),
+            why: None,
+            afterwards: None,
+        })
+    }
+
     /// The token, if there is one.
     ///
     /// # Errors
     /// When its file cannot be read, or it could not be in a header.
-    pub(crate) fn read_token(&self) -> SdkResult<Option<String>> {
+    fn read_token(&self) -> SdkResult<Option<String>> {
         let (key, text) = match (&self.token, &self.token_file) {
             (Some(token), _) => ("rest.token", token.expose().to_owned()),
             (None, Some(file)) => {
@@ -79,4 +105,10 @@ impl SessionConfig {
         }
         Ok(Some(text))
     }
+}
+
+/// The certificates of a file.
+fn roots(file: &Path) -> SdkResult<Roots> {
+    let pem = fs::read(file).map_err(|error| Error::external(format!("rest.tls.ca: {}: {error}", file.display())))?;
+    Roots::read(&pem).map_err(|error| Error::config("rest.tls.ca", format!("{}: {error}", file.display())))
 }

@@ -1,7 +1,7 @@
 //! Rows of a job, asked for some at a time. Of a sink `collect` none is lost: what has come is not asked for again, and a manager or task manager that is away for a moment
 //! keeps the others. Of any other node they are those that pass while they are asked for.
 
-use crate::{client::Client, status};
+use crate::{client::Client, jobs::status};
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_ipc::reader::StreamReader;
 use arrow_schema::{ArrowError, SchemaRef};

@@ -1,0 +1,110 @@
+//! What is left of a job, and how it goes: its end written down where it outlives the pods, the cluster removed, logs of pods that are no manager's any more to give.
+
+use crate::{
+    cluster::Cluster,
+    known::Ending,
+    manifests::{MANAGER, Names, STATUS, TASK_MANAGER},
+    trouble,
+};
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    batch::v1::Job,
+    core::v1::{ConfigMap, Secret, Service},
+};
+use serde_json::{Value, json};
+use standpipe_sdk::{Error, Result};
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+/// How long it is waited until a job that is removed is gone.
+const REMOVAL: Duration = Duration::from_secs(60);
+/// From one look to the next.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The end of a job, by its manager: written down, and then what it does not need any more removed. The Job and the manager's rights stay, until the time to live is over.
+///
+/// # Errors
+/// What could not be done; the rest is.
+pub(crate) async fn leave(cluster: &Cluster, names: &Names, status: &Value) -> Result<()> {
+    let written = write_down(cluster, names, &status.to_string()).await;
+    let removed = remove_cluster(cluster, names).await;
+    written.and(removed)
+}
+
+async fn write_down(cluster: &Cluster, names: &Names, status: &str) -> Result<()> {
+    let change = json!({"metadata": {"annotations": {STATUS: status}}});
+    cluster.merge::<Job>("jobs", &names.id, &change).await.map(|_| ())
+}
+
+/// Removes what a job that is over does not need.
+async fn remove_cluster(cluster: &Cluster, names: &Names) -> Result<()> {
+    let service = names.task_manager();
+    let removed = [
+        cluster.delete::<StatefulSet>("statefulsets", &names.task_manager()).await,
+        cluster.delete::<Service>("services", &service).await,
+        cluster.delete::<Service>("services", &names.id).await,
+        cluster.delete::<ConfigMap>("configmaps", &names.bundle()).await,
+        cluster.delete::<Secret>("secrets", &names.id).await,
+    ];
+    removed.into_iter().find_map(Result::err).map_or(Ok(()), Err)
+}
+
+/// Ends a job that has no manager to tell: that it was cancelled is written down, then Kubernetes ends it as of now.
+///
+/// # Errors
+/// When that cannot be done.
+pub(crate) async fn cancel(cluster: &Cluster, names: &Names) -> Result<()> {
+    let status = Ending { state: "CANCELED".to_owned(), cause: Some("it was cancelled while it had no job manager".to_owned()) };
+    write_down(cluster, names, &serde_json::to_string(&status)?).await?;
+    let change = json!({"spec": {"activeDeadlineSeconds": 1}});
+    cluster.merge::<Job>("jobs", &names.id, &change).await?;
+    remove_cluster(cluster, names).await
+}
+
+/// Removes the Job and all that it owns, and waits until it is gone.
+///
+/// # Errors
+/// When something stays.
+pub(crate) async fn remove(cluster: &Cluster, names: &Names) -> Result<()> {
+    if !cluster.delete_with_dependents(&names.id).await? {
+        return Ok(());
+    }
+    let begun = Instant::now();
+    while cluster.get::<Job>("jobs", &names.id).await?.is_some() {
+        if begun.elapsed() >= REMOVAL {
+            let Names { id, namespace } = names;
+            let message = format!(
+                "job {id} of namespace {namespace} is being removed, and is not gone yet: a pod of it may be on a node that does not answer"
+            );
+            return Err(Error::external(message).retryable());
+        }
+        sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+/// The logs of all pods that are there, each under its name.
+///
+/// # Errors
+/// When there is none.
+pub(crate) async fn logs(cluster: &Cluster, names: &Names) -> Result<Vec<String>> {
+    let (mut lines, mut failed) = (Vec::new(), None);
+    for component in [MANAGER, TASK_MANAGER] {
+        // The oldest first: a pod goes on where the one before it ended.
+        for pod in cluster.pods(names, component).await?.iter().rev() {
+            let name = trouble::name(pod);
+            match cluster.log(name, component).await {
+                Ok(text) => {
+                    lines.push(format!("==> {name} <=="));
+                    lines.extend(text.lines().map(str::to_owned));
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+    }
+    match failed {
+        Some(error) if lines.is_empty() => Err(error),
+        None if lines.is_empty() => Err(Error::external(format!("{} has no pods any more whose logs there are", names.id))),
+        _ => Ok(lines),
+    }
+}

@@ -1,0 +1,207 @@
+//! The deployment mode `kubernetes-application` on a node, with pods that run the image: `cargo xtask test --all`. Rows, ends, what is left; a task manager and a manager that are lost; another
+//! parallelism; a savepoint, and another deployment from it; files that the image does not have.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
+
+mod kubernetes_support;
+mod services_support;
+
+use kubernetes_support::{Api, PATIENCE};
+use serde_json::{Value, json};
+use services_support::Engine;
+use standpipe_tests::{Folder, Run, all, kubernetes, kubernetes_node, plugin, repository, standpipe, wait_until};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+
+const BOUNDED: &str = "\
+name: squares
+sources:
+  numbers: {connector: generator, with: {count: 1000, fields: {n: {kind: sequence}}}}
+transforms:
+  squares: {input: numbers, select: {n: n, square: 'n * n'}}
+sinks:
+  out: {input: squares, connector: collect}
+";
+const ENDLESS: &str = "\
+name: counts
+checkpoint: {interval: 500ms, dir: /mnt/checkpoints}
+restart: {strategy: fixed-delay, attempts: 100, delay: 500ms}
+sources:
+  numbers: {connector: generator, with: {rate: 200, fields: {n: {kind: sequence}}}}
+transforms:
+  counts: {input: numbers, aggregate: {n: 'count(*)', most: 'max(n)'}, emit: each}
+sinks:
+  out: {input: counts, connector: collect}
+";
+
+/// A cluster with a node that has the image.
+struct Cluster {
+    kubeconfig: String,
+    image: String,
+    _engine: Engine,
+}
+
+impl Cluster {
+    fn new() -> Option<Self> {
+        if !all() {
+            return None;
+        }
+        let (kubeconfig, node) = (kubernetes()?, kubernetes_node()?);
+        let engine = Engine::start()?;
+        let archive = engine.distribution.at("image.tar");
+        engine.docker(&["save", "--output", &archive.display().to_string(), &engine.image]);
+        let script = repository().join("tests/services/kubernetes.sh");
+        let output = Command::new(script).arg("image").args([&node.folder, &archive]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let image = text.lines().find_map(|line| line.strip_prefix("image=")).expect("the image is on the node").to_owned();
+        Some(Self { kubeconfig, image, _engine: engine })
+    }
+
+    fn deploy(&self, api: &Api, folder: &Folder, id: &str, more: &[&str]) -> Run {
+        let settings = [
+            "deployment_mode=kubernetes-application".to_owned(),
+            format!("kubernetes.config.file={}", self.kubeconfig),
+            format!("kubernetes.namespace={}", api.namespace),
+            format!("kubernetes.cluster.id={id}"),
+            format!("kubernetes.image={}", self.image),
+            "kubernetes.image.pull.policy=Never".to_owned(),
+            "kubernetes.jobmanager.cpu=50m".to_owned(),
+            "kubernetes.taskmanager.cpu=50m".to_owned(),
+            "kubernetes.linger=5s".to_owned(),
+        ];
+        let run = standpipe(["deploy", "job.yaml", "--handle", &format!("{id}.json")]).in_directory(folder.path()).timeout(2 * PATIENCE);
+        settings.iter().fold(run, |run, setting| run.args(["-D", setting])).args(more)
+    }
+}
+
+fn deployment(folder: &Folder, command: &str, id: &str) -> Run {
+    standpipe(["deployment", command, "--handle", &format!("{id}.json")]).in_directory(folder.path()).timeout(2 * PATIENCE)
+}
+
+fn status(folder: &Folder, id: &str) -> String {
+    deployment(folder, "status", id).finish().code(0).stdout.trim().to_owned()
+}
+
+/// What a pod runs, to be sure that another one runs there later.
+fn uid(pod: &Value) -> Value {
+    pod["metadata"]["uid"].clone()
+}
+
+fn a_bounded_job(cluster: &Cluster) {
+    let (api, folder) = (Api::new(&cluster.kubeconfig), Folder::new());
+    folder.write("job.yaml", BOUNDED);
+    let _ = cluster.deploy(&api, &folder, "j", &[]).finish().code(0);
+    let rows = deployment(&folder, "collect", "j").args(["--format", "csv"]).finish().code(0).stdout;
+    assert_eq!(rows.lines().count(), 1001, "{rows}");
+    assert_eq!(rows.lines().last(), Some("999,998001"));
+    assert_eq!(deployment(&folder, "wait", "j").finish().code(0).stdout, "FINISHED\n");
+    // The manager itself clears away what the job does not need any more.
+    wait_until("the cluster of the job is gone", PATIENCE, || {
+        let left: Vec<String> = api.objects("j").into_iter().map(|(name, _)| name).collect();
+        left == ["Job j", "ServiceAccount j", "Role j", "RoleBinding j"]
+    });
+    assert_eq!(status(&folder, "j"), "FINISHED");
+    let logs = deployment(&folder, "logs", "j").finish().code(0).stdout;
+    assert!(logs.contains("==> j-") && logs.contains("the job has finished"), "{logs}");
+    let late = deployment(&folder, "collect", "j").finish().one_error(3);
+    assert!(late.ends_with("the job is over: it is FINISHED"), "{late}");
+    let _ = deployment(&folder, "remove", "j").finish().code(0);
+    api.wait_until_gone("j");
+}
+
+fn files_that_the_image_lacks(cluster: &Cluster) {
+    let (api, folder) = (Api::new(&cluster.kubeconfig), Folder::new());
+    folder.write("job.yaml", BOUNDED);
+    // Another file, though it does the same; larger than a config map takes.
+    fs::create_dir(folder.at("own")).unwrap();
+    let mut bytes = fs::read(plugin("connector_generator")).unwrap();
+    bytes.extend(vec![0_u8; 1 << 20]);
+    fs::write(folder.at("own/libgenerator.so"), bytes).unwrap();
+    let _ = cluster.deploy(&api, &folder, "u", &[]).plugin_path(folder.at("own")).finish().code(0);
+    assert_eq!(deployment(&folder, "wait", "u").finish().code(0).stdout, "FINISHED\n");
+    let _ = deployment(&folder, "remove", "u").finish().code(0);
+    api.wait_until_gone("u");
+}
+
+fn a_job_that_fails_and_one_that_is_cancelled(cluster: &Cluster) {
+    let (api, folder) = (Api::new(&cluster.kubeconfig), Folder::new());
+    let broken = "name: broken\nsources:\n  rows: {connector: file, with: {path: gone.jsonl}, format: json, schema: {n: int64}}\nsinks:\n  out: {input: rows, connector: print, format: json}\n";
+    folder.write("job.yaml", broken);
+    let refused = cluster.deploy(&api, &folder, "b", &[]).finish().code(1);
+    assert!(refused.stderr.contains("cannot read gone.jsonl: No such file or directory"), "{refused:?}");
+    api.wait_until_gone("b");
+
+    folder.write("job.yaml", ENDLESS.replace("checkpoint: {interval: 500ms, dir: /mnt/checkpoints}\n", ""));
+    let _ = cluster.deploy(&api, &folder, "c", &[]).finish().code(0);
+    assert_eq!(deployment(&folder, "cancel", "c").finish().code(0).stdout, "CANCELED\n");
+    wait_until("its manager is gone", PATIENCE, || api.objects("c").len() == 4);
+    api.wait_for(&Api::path("Job", "c"), |job| {
+        job["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(|one| one["type"] == "Failed"))
+    });
+    api.delete_pod(api.managers("c")[0]["metadata"]["name"].as_str().unwrap());
+    assert_eq!(status(&folder, "c"), "CANCELED");
+    let _ = deployment(&folder, "remove", "c").finish().code(0);
+    api.wait_until_gone("c");
+}
+
+fn lost_pods_another_parallelism_and_a_savepoint(cluster: &Cluster) {
+    let (api, folder) = (Api::new(&cluster.kubeconfig), Folder::new());
+    folder.write("job.yaml", ENDLESS);
+    // The node is this machine: a folder of it is what a shared claim is on others.
+    fs::create_dir(folder.at("checkpoints")).unwrap();
+    fs::set_permissions(folder.at("checkpoints"), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let volume = json!([{"name": "checkpoints", "hostPath": {"path": folder.at("checkpoints")}}]);
+    let volumes = [
+        "-D".to_owned(),
+        format!("kubernetes.volumes={volume}"),
+        "-D".to_owned(),
+        "kubernetes.volume.mounts=checkpoints=/mnt/checkpoints".to_owned(),
+    ];
+    let volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
+    let refused = cluster.deploy(&api, &folder, "r", &[]).finish().code(2);
+    assert!(refused.stderr.contains("checkpoint.dir: \"/mnt/checkpoints\" is a folder of one pod"), "{refused:?}");
+    let _ = cluster.deploy(&api, &folder, "r", &volumes).finish().code(0);
+    let checkpoints = || fs::read_dir(folder.at("checkpoints/counts/checkpoints")).map_or(0, Iterator::count);
+    let runs_on = |what: &str| {
+        let before = checkpoints();
+        wait_until(what, PATIENCE, || status(&folder, "r") == "RUNNING" && checkpoints() != before);
+    };
+    runs_on("checkpoints");
+
+    let before = uid(&api.pod("r-taskmanager-0"));
+    api.delete_pod("r-taskmanager-0");
+    wait_until("another task manager", PATIENCE, || api.find_pod("r-taskmanager-0").is_some_and(|pod| uid(&pod) != before));
+    runs_on("after the loss of a task manager");
+
+    let manager = api.managers("r")[0].clone();
+    api.delete_pod(manager["metadata"]["name"].as_str().unwrap());
+    wait_until("another manager", PATIENCE, || api.managers("r").iter().any(|pod| uid(pod) != uid(&manager)));
+    runs_on("after the loss of the manager");
+
+    let _ = deployment(&folder, "rescale", "r").args(["2"]).finish().code(0);
+    assert!(api.find_pod("r-taskmanager-1").is_some(), "there is one task manager more");
+    runs_on("with another parallelism");
+
+    let savepoint = deployment(&folder, "stop", "r").finish().code(0).stdout;
+    let _ = deployment(&folder, "remove", "r").finish().code(0);
+    api.wait_until_gone("r");
+    let from = [volumes.as_slice(), &["--restore", savepoint.trim()]].concat();
+    let _ = cluster.deploy(&api, &folder, "s", &from).finish().code(0);
+    let rows = deployment(&folder, "collect", "s").args(["--limit", "1", "--format", "csv"]).finish().code(0).stdout;
+    let row: Vec<u64> = rows.lines().nth(1).unwrap().split(',').filter_map(|value| value.parse().ok()).collect();
+    assert!(row[0] > 200 && row[0] == row[1] + 1, "each number was counted once: {rows}");
+    let _ = deployment(&folder, "cancel", "s").finish().code(0);
+    let _ = deployment(&folder, "remove", "s").finish().code(0);
+    api.wait_until_gone("s");
+}
+
+/// One after another: they share the node, and the image.
+#[test]
+fn jobs_on_a_node() {
+    let Some(cluster) = Cluster::new() else { return };
+    a_bounded_job(&cluster);
+    files_that_the_image_lacks(&cluster);
+    a_job_that_fails_and_one_that_is_cancelled(&cluster);
+    lost_pods_another_parallelism_and_a_savepoint(&cluster);
+}
