@@ -232,7 +232,7 @@ mod tests {
     };
 
     fn attempt(number: u32) -> Attempt {
-        Attempt { job: "j".to_owned(), number }
+        Attempt { job: "j".to_owned(), term: 1, number }
     }
 
     /// With a job that runs on `tm`.
@@ -258,7 +258,7 @@ mod tests {
         let ask = || Trigger::new(attempt(0), json!({"do": "savepoint"}), 1);
         assert_eq!(triggers.ask("a".to_owned(), ask()), Ok(true));
         assert_eq!(triggers.ask("a".to_owned(), ask()), Ok(false));
-        let other = Trigger { attempt: Attempt { job: "other".to_owned(), number: 0 }, ..ask() };
+        let other = Trigger { attempt: Attempt { job: "other".to_owned(), term: 1, number: 0 }, ..ask() };
         assert_eq!(triggers.ask("a".to_owned(), other), Err(TriggerError::Taken));
         assert_eq!((triggers.requests(&manager, "tm").len(), triggers.requests(&manager, "another").len()), (1, 0));
         assert_eq!(triggers.changed().len(), 1);

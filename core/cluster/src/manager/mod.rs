@@ -10,7 +10,7 @@
 
 mod job;
 
-pub use job::{AttemptRecord, Job, Killed, Member, Millis, Outcome, Planned, PlannedNode, PlannedPlugin, Rescale, Setting, Stage};
+pub use job::{AttemptRecord, Job, Killed, Member, Millis, Outcome, Past, Planned, PlannedNode, PlannedPlugin, Rescale, Setting, Stage};
 
 use crate::{
     ends::Ended,
@@ -71,12 +71,15 @@ pub struct TaskManager {
     pub heard: Millis,
     /// It has been heard of since this manager was started.
     pub known: bool,
+    /// It came with orders of another start of the manager, or of another manager.
+    pub has_followed_another: bool,
 }
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Manager {
     settings: Settings,
+    begun: Millis,
     version: Version,
     task_managers: BTreeMap<TaskManagerId, TaskManager>,
     /// Those that have said farewell, and when: whoever comes back has another id.
@@ -90,7 +93,7 @@ impl Manager {
     pub fn new(settings: Settings, generation: u64, jobs: impl IntoIterator<Item = Job>, now: Millis) -> (Self, Vec<Action>) {
         let version = Version { generation, number: 1 };
         let jobs = jobs.into_iter().map(|job| (job.id.clone(), job)).collect();
-        let mut manager = Self { settings, version, task_managers: BTreeMap::new(), left: BTreeMap::new(), jobs };
+        let mut manager = Self { settings, begun: now, version, task_managers: BTreeMap::new(), left: BTreeMap::new(), jobs };
         let mut actions = Vec::new();
         for job in manager.jobs.values_mut() {
             job.status = job.last_status.clone();
@@ -103,7 +106,15 @@ impl Manager {
             let Stage::Deployed { members, running, killed, .. } = &mut job.stage else { continue };
             for member in members.iter_mut() {
                 member.ordered = version;
-                let unheard = TaskManager { slots: 0, host: member.host.clone(), pid: 0, since: now, heard: now, known: false };
+                let unheard = TaskManager {
+                    slots: 0,
+                    host: member.host.clone(),
+                    pid: 0,
+                    since: now,
+                    heard: now,
+                    known: false,
+                    has_followed_another: false,
+                };
                 manager.task_managers.entry(member.task_manager.clone()).or_insert(unheard);
             }
             if !*running && killed.is_none() && members.len() > 1 {
@@ -163,7 +174,15 @@ impl Manager {
             for (process, _) in (0_u32..).zip(members).filter(|(_, member)| of_it(member)) {
                 let go = go.get(process as usize).cloned();
                 let (attempt, bundle) = (job.attempt(), job.bundle.clone());
-                workers.push(Order { attempt, restarts: job.restarts, process, slots: slots.clone(), bundle, go });
+                workers.push(Order {
+                    attempt,
+                    restarts: job.restarts,
+                    resumes: job.past != Past::None,
+                    process,
+                    slots: slots.clone(),
+                    bundle,
+                    go,
+                });
             }
         }
         Orders { version: self.version, lease_millis: self.settings.lease, workers, requests: Vec::new() }
@@ -182,11 +201,33 @@ impl Manager {
     }
 
     /// A job has come; its files are here.
-    pub fn submit(&mut self, job: Job, now: Millis) -> Vec<Action> {
+    pub fn submit(&mut self, mut job: Job, now: Millis) -> Vec<Action> {
         let mut actions = vec![Action::Save(job.id.clone())];
+        job.term = self.version.generation;
+        let was_followed = |task_manager: &TaskManager| task_manager.has_followed_another;
+        if job.past == Past::Begun || (job.past == Past::Unknown && self.task_managers.values().any(was_followed)) {
+            job.resume(self.alone_from(), now);
+        }
         self.jobs.insert(job.id.clone(), job);
         self.schedule(now, &mut actions);
         actions
+    }
+
+    /// When whatever another manager has begun, which has been ended before this one began, has ended by itself.
+    const fn alone_from(&self) -> Millis {
+        self.begun.saturating_add(self.settings.lease)
+    }
+
+    /// A task manager has followed another manager, whose data are lost: a job that came here anew may be running.
+    fn resume_unknown(&mut self, now: Millis, actions: &mut Vec<Action>) {
+        let (until, own) = (self.alone_from(), self.version.generation);
+        // Of one that was kept it is known what it has begun.
+        let is_unknown = |job: &Job| job.past == Past::Unknown && job.term == own;
+        let waits = |job: &&mut Job| is_unknown(job) && job.next_attempt == 0 && job.stage == Stage::Waiting;
+        for job in self.jobs.values_mut().filter(waits) {
+            job.resume(until, now);
+            actions.push(Action::Save(job.id.clone()));
+        }
     }
 
     /// Somebody wants the end of a job at once.
@@ -344,9 +385,17 @@ impl Manager {
         }
         let known = self.task_managers.get(id);
         let since = known.map_or(now, |known| known.since);
+        let has_followed_another = match known {
+            Some(known) => known.has_followed_another,
+            // Of the data of this one the generations only grow, and each is known from its start.
+            None => beat.seen != Version::default() && beat.seen.generation != self.version.generation,
+        };
         let host = beat.host.clone();
-        let heard = TaskManager { slots: beat.slots, host, pid: beat.pid, since, heard: now, known: true };
+        let heard = TaskManager { slots: beat.slots, host, pid: beat.pid, since, heard: now, known: true, has_followed_another };
         self.task_managers.insert(id.to_owned(), heard);
+        if has_followed_another {
+            self.resume_unknown(now, &mut actions);
+        }
         for job in self.jobs.values_mut() {
             let attempt = job.attempt();
             let Stage::Deployed { members, running, killed, .. } = &mut job.stage else { continue };

@@ -121,7 +121,7 @@ fn status() -> Value {
 
 /// What a task manager says that has the job's two processes.
 fn beat(phases: [Phase; 2]) -> Value {
-    let attempt = || Attempt { job: JOB.to_owned(), number: 0 };
+    let attempt = || Attempt { job: JOB.to_owned(), term: 1, number: 0 };
     let workers = phases.into_iter().zip(0..).map(|(phase, process)| Worker { attempt: attempt(), process, phase, status: Some(status()) });
     let answers = Ok(vec![json!({"number": 3, "place": "/ckpt/counts"})]);
     let beat = Beat {
@@ -228,7 +228,9 @@ impl World {
     async fn new() -> Self {
         let data = tempfile::tempdir().unwrap();
         let options = options(data.path());
-        let (store, kept) = Store::open(&options.data).unwrap();
+        let (store, mut kept) = Store::open(&options.data).unwrap();
+        // That of the beats.
+        kept.generation = 1;
         let blobs = Blobs::open(data.path().join("blobs")).unwrap();
         blobs.put(Hash::of(b"name: x"), b"name: x".as_slice()).unwrap();
         let shared = Shared::new(options, store, kept, blobs, data.path().join("planning"));
