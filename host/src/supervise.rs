@@ -55,6 +55,14 @@ pub(crate) const LEASE: &str = "STANDPIPE_LEASE";
 /// Set in a child of a task manager: how many of these starts have followed a failure.
 pub(crate) const RESTARTS: &str = "STANDPIPE_RESTARTS";
 
+/// Set in a child of a task manager: the job manager does not know whether the job has begun under another one.
+pub(crate) const RESUMES: &str = "STANDPIPE_RESUMES";
+
+/// Whether this process' job may have begun before, if it is a child.
+pub(crate) fn may_have_begun() -> bool {
+    attempt().is_some_and(|attempt| attempt > 0 || env::var_os(RESUMES).is_some())
+}
+
 /// How often this process' job has been started before, if it is a child.
 pub(crate) fn attempt() -> Option<u32> {
     env::var(ATTEMPT).ok()?.parse().ok()
@@ -75,7 +83,7 @@ pub(crate) fn job_id() -> Option<String> {
 /// Makes a command a child of this process: the start of a job with that number.
 pub(crate) fn be_child(command: &mut Command, attempt: u32, job_id: &str) {
     command.env(ATTEMPT, attempt.to_string()).env(SUPERVISOR, std::process::id().to_string());
-    command.env(JOB, job_id).env_remove(PROCESS).env_remove(RESTARTS).env_remove(traces::PARENT);
+    command.env(JOB, job_id).env_remove(PROCESS).env_remove(RESTARTS).env_remove(RESUMES).env_remove(traces::PARENT);
 }
 
 /// What a child does first: it dies with its supervisor.

@@ -3,6 +3,7 @@
 //!
 //! Calls block until the store has answered; whoever calls has a thread for it. What they give is durable: on this machine's disk files and folders are synced.
 
+mod aside;
 mod copy;
 mod local;
 mod names;

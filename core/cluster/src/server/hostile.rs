@@ -216,6 +216,7 @@ fn options(data: &std::path::Path) -> ManagerOptions {
         disposer: Arc::new(|_| Err("there is none".to_owned())),
         assets: |_| None,
         traces: Traces::default(),
+        application: None,
     }
 }
 
