@@ -33,7 +33,7 @@ use std::{
     ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
 };
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 const GENERATIONS: &str = "generations";
 const DATA: &str = "data";
@@ -69,7 +69,9 @@ pub struct Store {
     /// `PREFIX/JOB`.
     root: Path,
     job: String,
-    runtime: Runtime,
+    runtime: Handle,
+    /// Whoever drops the store may be asynchronous, and must not wait for its threads.
+    threads: Option<Runtime>,
     /// By checkpoint: a manifest that was read or written once is not read again.
     known: Mutex<BTreeMap<Name, Known>>,
     /// Notes that were read once.
@@ -85,6 +87,13 @@ impl std::fmt::Debug for Store {
     }
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Nothing is on its way: each call has waited for its own.
+        self.threads.take().into_iter().for_each(Runtime::shutdown_background);
+    }
+}
+
 impl Store {
     /// The checkpoints of the job of that name.
     ///
@@ -95,7 +104,8 @@ impl Store {
         let runtime =
             runtime.map_err(|error| CheckpointError::Location { url: location.as_str().to_owned(), reason: error.to_string() })?;
         let root = location.prefix.clone().join(job);
-        Ok(Self { location, root, job: job.to_owned(), runtime, known: Mutex::default(), begun: Mutex::default() })
+        let (handle, threads) = (runtime.handle().clone(), Some(runtime));
+        Ok(Self { location, root, job: job.to_owned(), runtime: handle, threads, known: Mutex::default(), begun: Mutex::default() })
     }
 
     /// For messages: the place and the job.

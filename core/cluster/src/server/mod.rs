@@ -196,34 +196,37 @@ impl Server {
         let cleaning = tokio::spawn(clean(Arc::clone(&self.shared)));
         let router = rest::router(Arc::clone(&self.shared));
         let ended = tokio::select! {
-            () = serve(self.listener, self.tls, router) => None,
+            () = serve(self.listener, self.tls, router) => Ok(None),
             ended = job_or_end(&self.shared, end) => ended,
         };
         clock.abort();
         cleaning.abort();
-        Ok(ended)
+        Ok(ended?)
     }
 }
 
 /// Waits for the end of the one job, or of the manager. A job that has ended when somebody wants the manager's end is told of all the same.
-async fn job_or_end(shared: &Arc<Shared>, end: impl Future<Output = ()>) -> Option<Ended> {
+async fn job_or_end(shared: &Arc<Shared>, end: impl Future<Output = ()>) -> io::Result<Option<Ended>> {
     let Some(alone) = &shared.alone else {
         end.await;
-        return None;
+        return Ok(None);
     };
     let mut course = tokio::spawn(application::course(Arc::clone(shared), Arc::clone(alone)));
-    let result = tokio::select! {
+    let ended = tokio::select! {
         ended = &mut course => ended,
         () = end => {
             alone.hurry();
             if !shared.look(|manager| manager.jobs().get(alone.job()).is_some_and(manager::Job::is_over)) {
                 course.abort();
-                return None;
+                return Ok(None);
             }
-            tokio::time::timeout(TELLING, course).await.ok()?
+            match tokio::time::timeout(TELLING, course).await {
+                Ok(ended) => ended,
+                Err(_) => return Ok(None),
+            }
         }
     };
-    result.inspect_err(|error| tracing::error!("it went wrong in here: {error}")).ok()
+    ended.map(Some).map_err(io::Error::other)
 }
 
 /// Takes connections for ever.
