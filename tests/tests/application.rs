@@ -147,6 +147,27 @@ fn a_manager_that_does_not_see_the_checkpoints_hears_of_the_job_from_task_manage
 }
 
 #[test]
+fn a_job_keeps_the_parallelism_that_it_was_given() {
+    let mut application = Application::new(&format!("{ENDLESS}{CHECKPOINTS}"), 1);
+    application.start("manager");
+    let _task_manager = application.cluster.task_manager("worker", 3);
+    application.taken(1);
+    let path = format!("/v1/jobs/{JOB}/rescaling");
+    let (status, asked) = application.cluster.http("PATCH", &path, b"{\"parallelism\": 3}");
+    assert_eq!(status, 202, "{asked}");
+    application.cluster.outcome(&path, &asked);
+    application.wait_for("it goes on", |job| job["state"] == "RUNNING" && job["slots"] == 3);
+    let kept = application.folder().at(&format!("ckpt/endless/runs/{JOB}/parallelism"));
+    wait_until("it is kept", PATIENCE, || kept.exists());
+    application.running().signal(Signal::KILL);
+    drop(application.cluster.manager.take().unwrap().wait());
+    application.start("another");
+    application.wait_for("it goes on", |job| job["state"] == "RUNNING" && job["slots"] == 3);
+    application.cluster.http("PATCH", &format!("/v1/jobs/{JOB}?mode=cancel"), b"");
+    application.ends(21, "CANCELED");
+}
+
+#[test]
 fn files_that_are_missing_are_sent_and_the_next_manager_has_them() {
     let mut application = Application::new(&format!("{COUNTS}{SAFE}"), 2);
     let large: Vec<u8> = (0..3 << 20).map(|i: u32| (i % 253) as u8).collect();

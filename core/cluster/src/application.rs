@@ -56,6 +56,16 @@ pub trait Keep: Send + Sync {
     /// # Errors
     /// When nobody answers.
     fn end(&self, ended: &Ended) -> Result<(), String>;
+    /// The parallelism that the job was given while it ran, if it was.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    fn parallelism(&self) -> Result<Option<u32>, String>;
+    /// Keeps the parallelism that the job was given.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    fn keep_parallelism(&self, parallelism: u32) -> Result<(), String>;
     /// Puts a file among the blobs, if it is kept.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use crate::{
 use axum::http::StatusCode;
 use parking_lot::Mutex;
 use standpipe_trace::{Beginning, Context, Kind};
+use std::io;
 use std::{
     collections::BTreeSet,
     sync::{
@@ -29,6 +30,8 @@ use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 
 /// Between two looks at a job.
 const LOOK: Duration = Duration::from_millis(50);
+/// Before somebody who does not answer is asked again.
+const RETRY: Duration = Duration::from_secs(1);
 /// What was asked of the job is answered by then, or nobody is there to answer any more.
 const ANSWERS: Duration = Duration::from_secs(8);
 /// Whoever waits for such an answer has heard it by then.
@@ -121,21 +124,22 @@ impl Alone {
     }
 }
 
-/// From the first look for its files until nobody needs the manager any more: how the job has ended.
-pub(super) async fn course(shared: Arc<Shared>, alone: Arc<Alone>) -> Ended {
+/// From the first look for its files until nobody needs the manager any more: how the job has ended. An error is of something outside: another start may help.
+pub(super) async fn course(shared: Arc<Shared>, alone: Arc<Alone>) -> io::Result<Ended> {
     let begun = Begun { shared, alone };
     let (ended, keep) = match begun.take().await {
-        Ok(keep) => (begun.end().await, keep),
+        Ok(keep) => (begun.end(&keep).await, keep),
         Err(Early::Failed(cause, keep)) => (Ended::failed(begun.alone.job(), cause, begun.shared.clock.now()), keep),
+        Err(Early::Outside(why)) => return Err(io::Error::other(why)),
         Err(Early::Ended(ended)) => {
             tracing::info!(job = begun.alone.job(), "the job had ended already: {}", ended.state);
             begun.tell(&ended, None).await;
-            return ended;
+            return Ok(ended);
         }
     };
     begun.tell(&ended, keep).await;
     begun.linger().await;
-    ended
+    Ok(ended)
 }
 
 type Kept = Option<Arc<dyn Keep>>;
@@ -146,6 +150,8 @@ enum Early {
     Failed(String, Kept),
     /// It was over before.
     Ended(Ended),
+    /// Whether it was over before is not known.
+    Outside(String),
 }
 
 struct Begun {
@@ -183,11 +189,8 @@ impl Begun {
         blocking(move || find(&missing, &blobs)).await.map_err(failed)?;
         let mut keep = self.keeper().await.map_err(failed)?;
         if let Some(keep) = &keep {
-            let own = Arc::clone(keep);
-            match blocking(move || own.ended()).await.map_err(failed)? {
-                Ok(Some(ended)) => return Err(Early::Ended(ended)),
-                Ok(None) => {}
-                Err(why) => tracing::warn!("whether the job has ended before is not known: {why}"),
+            if let Some(ended) = self.had_ended(keep).await? {
+                return Err(Early::Ended(ended));
             }
             self.fetch(keep).await.map_err(failed)?;
         }
@@ -207,7 +210,7 @@ impl Begun {
             self.keep(keep, sent).await.map_err(failed)?;
         }
         let past = self.past(&keep).await.map_err(failed)?;
-        self.submit(past).await.map_err(|cause| Early::Failed(cause, keep.clone()))?;
+        self.submit(past, &keep).await.map_err(|cause| Early::Failed(cause, keep.clone()))?;
         Ok(keep)
     }
 
@@ -222,6 +225,22 @@ impl Begun {
             tracing::warn!("nothing can be kept where the job keeps its checkpoints: {why}");
             None
         }))
+    }
+
+    /// A job that has ended must not be begun again, whatever it takes to know that.
+    async fn had_ended(&self, keep: &Arc<dyn Keep>) -> Result<Option<Ended>, Early> {
+        let deadline = Instant::now() + self.alone.of.timeout;
+        loop {
+            let own = Arc::clone(keep);
+            match blocking(move || own.ended()).await.and_then(|known| known) {
+                Ok(ended) => return Ok(ended),
+                Err(why) if Instant::now() >= deadline => {
+                    return Err(Early::Outside(format!("whether the job has ended before cannot be known: {why}")));
+                }
+                Err(why) => tracing::warn!("whether the job has ended before is not known yet: {why}"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
     /// Gets what a former manager was sent.
@@ -277,8 +296,14 @@ impl Begun {
         })
     }
 
-    async fn submit(&self, past: Past) -> Result<(), String> {
-        let (own, bundle, id) = (Arc::clone(&self.shared), self.bundle().clone(), self.alone.job().to_owned());
+    async fn submit(&self, past: Past, keep: &Kept) -> Result<(), String> {
+        let (own, mut bundle, id) = (Arc::clone(&self.shared), self.bundle().clone(), self.alone.job().to_owned());
+        if let Some(keep) = keep.clone() {
+            match blocking(move || keep.parallelism()).await? {
+                Ok(given) => bundle.options.parallelism = given.or(bundle.options.parallelism),
+                Err(why) => tracing::warn!("the parallelism that the job was given while it ran is not known: {why}"),
+            }
+        }
         let parent = bundle.options.traceparent.as_ref().and_then(|text| text.parse::<Context>().ok());
         let submitted = blocking(move || {
             let beginning = Beginning { name: "submit", kind: Kind::Inside, parent: parent.as_ref(), link: None };
@@ -293,11 +318,20 @@ impl Begun {
         submitted.await?
     }
 
-    /// Waits for the end of the job.
-    async fn end(&self) -> Ended {
+    /// Waits for the end of the job. What it is given meanwhile is kept.
+    async fn end(&self, keep: &Kept) -> Ended {
         let mut told = self.shared.told.subscribe();
-        let mut answers_until = None;
+        let (mut answers_until, mut parallelism) = (None, self.parallelism());
         loop {
+            let given = self.parallelism();
+            if let (Some(keep), Some(given)) = (keep.clone(), given.filter(|_| given != parallelism))
+                && let Err(why) = blocking(move || keep.keep_parallelism(given)).await.and_then(|kept| kept)
+            {
+                tracing::warn!(
+                    "the parallelism that the job was given is not kept for a job manager that takes the place of this one: {why}"
+                );
+            }
+            parallelism = given;
             if let Some(ended) = self.ended(&mut answers_until) {
                 return ended;
             }
@@ -306,6 +340,10 @@ impl Begun {
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
+    }
+
+    fn parallelism(&self) -> Option<u32> {
+        self.shared.look(|manager| manager.jobs().get(self.alone.job()).and_then(|job| job.bundle.options.parallelism))
     }
 
     /// How it has ended, with the savepoint that it was stopped with: its answer may come after the end.
@@ -359,3 +397,6 @@ impl Begun {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

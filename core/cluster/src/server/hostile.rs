@@ -55,7 +55,7 @@ fn file(path: &str) -> File {
     File { path: path.to_owned(), hash: Hash::of(b"name: x"), bytes: 7 }
 }
 
-fn bundle() -> Bundle {
+pub(super) fn bundle() -> Bundle {
     Bundle {
         standpipe: env!("CARGO_PKG_VERSION").to_owned(),
         name: "counts".to_owned(),
@@ -195,7 +195,7 @@ fn planned() -> Planned {
     Planned { slots: 2, restart, checkpoints: true, bounded: false, nodes, settings: Vec::new() }
 }
 
-fn options(data: &std::path::Path) -> ManagerOptions {
+pub(super) fn options(data: &std::path::Path) -> ManagerOptions {
     ManagerOptions {
         bind: ([127, 0, 0, 1], 0).into(),
         data: data.to_owned(),

@@ -226,7 +226,7 @@ async fn job_or_end(shared: &Arc<Shared>, end: impl Future<Output = ()>) -> io::
             }
         }
     };
-    ended.map(Some).map_err(io::Error::other)
+    ended.map_err(io::Error::other)?.map(Some)
 }
 
 /// Takes connections for ever.

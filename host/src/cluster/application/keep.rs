@@ -16,6 +16,8 @@ use std::{
 
 /// How the job has ended.
 const ENDED: &str = "ended.json";
+/// What it was given while it ran.
+const PARALLELISM: &str = "parallelism";
 
 struct Kept {
     store: Store,
@@ -69,6 +71,15 @@ impl Keep for Kept {
     fn end(&self, ended: &Ended) -> Result<(), String> {
         self.store.note(&self.job, ENDED, &ended.text()).map_err(line)?;
         self.store.forget_kept(&self.job, &[ENDED]).map_err(line)
+    }
+
+    fn parallelism(&self) -> Result<Option<u32>, String> {
+        let text = self.store.noted(&self.job, PARALLELISM).map_err(line)?;
+        text.map(|text| text.parse().map_err(|_| format!("{PARALLELISM} of the job is no number"))).transpose()
+    }
+
+    fn keep_parallelism(&self, parallelism: u32) -> Result<(), String> {
+        self.store.keep(&self.job, PARALLELISM, parallelism.to_string().as_bytes()).map_err(line)
     }
 
     fn fetch(&self, hash: Hash, blobs: &Blobs) -> Result<bool, String> {
@@ -148,7 +159,10 @@ mod tests {
         assert!(blobs.has(Hash::of(b"content")));
         assert_eq!(open().fetch(Hash::of(b"never"), &blobs), Ok(false));
         assert!(open().fetch(Hash::of(b"other"), &blobs).unwrap_err().contains("what was sent as"), "damaged");
-        assert_eq!((open().has_begun(), open().ended()), (Ok(false), Ok(None)));
+        assert_eq!((open().has_begun(), open().ended(), open().parallelism()), (Ok(false), Ok(None), Ok(None)));
+        open().keep_parallelism(4).unwrap();
+        open().keep_parallelism(2).unwrap();
+        assert_eq!(open().parallelism(), Ok(Some(2)));
         let ended = Ended::failed(JOB, "it has failed".to_owned(), 7);
         open().end(&ended).unwrap();
         assert_eq!(open().ended(), Ok(Some(ended)));
