@@ -58,9 +58,14 @@ pub(crate) const RESTARTS: &str = "STANDPIPE_RESTARTS";
 /// Set in a child of a task manager: the job manager does not know whether the job has begun under another one.
 pub(crate) const RESUMES: &str = "STANDPIPE_RESUMES";
 
-/// Whether this process' job may have begun before, if it is a child.
-pub(crate) fn may_have_begun() -> bool {
-    attempt().is_some_and(|attempt| attempt > 0 || env::var_os(RESUMES).is_some())
+/// Whether that is so of this process' job.
+pub(crate) fn resumes() -> bool {
+    attempt().is_some() && env::var_os(RESUMES).is_some()
+}
+
+/// Whether this process' job has run before as far as whoever has started it knows.
+pub(crate) fn has_run() -> bool {
+    attempt().is_some_and(|attempt| attempt > 0)
 }
 
 /// How often this process' job has been started before, if it is a child.

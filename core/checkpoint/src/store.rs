@@ -70,12 +70,22 @@ pub struct Store {
     root: Path,
     job: String,
     runtime: Handle,
-    /// Whoever drops the store may be asynchronous, and must not wait for its threads.
-    threads: Option<Runtime>,
+    /// Until it is dropped.
+    _threads: Threads,
     /// By checkpoint: a manifest that was read or written once is not read again.
     known: Mutex<BTreeMap<Name, Known>>,
     /// Notes that were read once.
     begun: Mutex<BTreeMap<u64, Begun>>,
+}
+
+/// Those of a store. Whoever drops it may be asynchronous, and must not wait for them.
+struct Threads(Option<Runtime>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Nothing is on its way: each call has waited for its own.
+        self.0.take().into_iter().for_each(Runtime::shutdown_background);
+    }
 }
 
 /// The paths that a checkpoint needs.
@@ -84,13 +94,6 @@ type Known = BTreeSet<String>;
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").field("place", &self.place()).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        // Nothing is on its way: each call has waited for its own.
-        self.threads.take().into_iter().for_each(Runtime::shutdown_background);
     }
 }
 
@@ -104,8 +107,16 @@ impl Store {
         let runtime =
             runtime.map_err(|error| CheckpointError::Location { url: location.as_str().to_owned(), reason: error.to_string() })?;
         let root = location.prefix.clone().join(job);
-        let (handle, threads) = (runtime.handle().clone(), Some(runtime));
-        Ok(Self { location, root, job: job.to_owned(), runtime: handle, threads, known: Mutex::default(), begun: Mutex::default() })
+        let (handle, threads) = (runtime.handle().clone(), Threads(Some(runtime)));
+        Ok(Self {
+            location,
+            root,
+            job: job.to_owned(),
+            runtime: handle,
+            _threads: threads,
+            known: Mutex::default(),
+            begun: Mutex::default(),
+        })
     }
 
     /// For messages: the place and the job.
