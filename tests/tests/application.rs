@@ -343,6 +343,13 @@ fn rows_are_collected_after_the_end_and_then_nobody_is_waited_for() {
     numbers.sort_unstable();
     assert!(numbers.into_iter().eq(0..100), "{rows}");
     application.ends(0, "FINISHED");
+    // Who tells the manager to end does not wait for readers, and changes nothing of how the job has ended.
+    let mut application = Application::new(&collected, 1).with(&["--linger", "10m"]);
+    application.start("manager");
+    let _task_manager = application.cluster.task_manager("worker", 1);
+    wait_until("what it says at its end", PATIENCE, || application.folder().at("ended.json").exists());
+    application.running().signal(Signal::TERM);
+    application.ends(0, "FINISHED");
     // Whoever does not come is not waited for longer than that.
     let mut application = Application::new(&collected, 1).with(&["--linger", "0s"]);
     application.start("manager");

@@ -17,7 +17,9 @@ use tower::ServiceExt;
 const JOB: &str = "0123456789abcdef0123456789abcdef";
 
 /// Says what the test has it say, whenever it is asked whether the job has ended.
-struct Place(Mutex<Box<dyn FnMut() -> Result<Option<Ended>, String> + Send>>);
+struct Place(Mutex<Says>);
+
+type Says = Box<dyn FnMut() -> Result<Option<Ended>, String> + Send>;
 
 impl Keep for Place {
     fn has_begun(&self) -> Result<bool, String> {
