@@ -125,7 +125,7 @@ impl World {
         for (id, job) in std::mem::take(&mut self.lost) {
             // As is known by the claims of its processes.
             let past = if job.next_attempt > 0 { Past::Begun } else { Past::Unknown };
-            let anew = Job { past, ..Job::new(id, Bundle::clone(&job.bundle), job.planned, self.now) };
+            let anew = Job { past, strategy: job.strategy, ..Job::new(id, Bundle::clone(&job.bundle), job.planned, self.now) };
             let actions = self.manager.as_mut().map(|manager| manager.submit(anew, self.now)).unwrap_or_default();
             self.follow(actions);
         }
