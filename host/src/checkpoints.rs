@@ -19,10 +19,13 @@ pub(crate) fn take_over(plan: &Plan, job_id: &str, arguments: &RunArguments) -> 
             let message = "--restore and --fresh need checkpoints, and the pipeline takes none: add checkpoint: {interval: 10s}";
             return Err(Failure::error(Code::Usage, message));
         }
+        if supervise::resumes() && supervise::has_run() {
+            say!("{}: it has run before, and takes no checkpoints: begins with nothing", plan.name);
+        }
         return Ok(None);
     };
     let store = open(settings, &plan.name)?;
-    let again = supervise::attempt().is_some_and(|attempt| attempt > 0) && store.has_begun(job_id).map_err(|error| failure(&error))?;
+    let again = (supervise::has_run() || supervise::resumes()) && store.has_begun(job_id).map_err(|error| failure(&error))?;
     let start = match (&arguments.restore, arguments.fresh) {
         // Started again after a failure: from the newest of its own, or from nothing where there is none. Unless it failed before it had begun: then as it was told to.
         _ if again => Start::Latest,
@@ -46,6 +49,9 @@ pub(crate) fn take_over(plan: &Plan, job_id: &str, arguments: &RunArguments) -> 
     match (&taken_over.base, &taken_over.elsewhere) {
         (Some(_), Some(place)) => say!("{}: goes on from {place}; its own checkpoints are in {}", plan.name, store.place()),
         (Some(base), None) => say!("{}: goes on from checkpoint {} in {}", plan.name, base.id, store.place()),
+        (None, _) if supervise::resumes() && (again || supervise::has_run()) => {
+            say!("{}: it has run before, and there is no checkpoint of its own in {}: begins with nothing", plan.name, store.place());
+        }
         (None, _) if arguments.restore.is_some() => say!("{}: there is no checkpoint in {}: begins with nothing", plan.name, store.place()),
         (None, _) => {}
     }

@@ -14,10 +14,16 @@ pub(crate) enum Code {
     Usage = 2,
     /// Something outside: a missing file or topic, an unreachable address, no permission.
     Outside = 3,
+    /// Of the manager of one job alone: the job has failed. Others than 1 to 3, since those say that the manager could not do its work.
+    JobFailed = 20,
+    /// The same: the job was cancelled.
+    JobCanceled = 21,
     /// Of a supervised child: another process has taken over its job. Nobody else sees it: `supervise` ends with 1.
     Superseded = 76,
     /// Ended at once by a second signal.
     Interrupted = 130,
+    /// Of the manager of one job alone: it was told to end, and the job has not ended.
+    Terminated = 143,
 }
 
 impl From<Code> for ExitCode {

@@ -7,7 +7,7 @@ use crate::{
     processes,
 };
 use standpipe_cluster::{
-    exposition::{self, Exposer, Families, Render},
+    exposition::{self, Exposer, Families, IsReady, Render},
     protocol::{Beat, Phase},
     taskmanager::Observer,
 };
@@ -40,6 +40,7 @@ impl OfJob {
                     }
                     families.text()
                 }),
+                Arc::new(|| true),
             )?;
         }
         Ok(job)
@@ -57,7 +58,7 @@ impl OfJob {
 /// As of [`OfJob::start`].
 pub(crate) fn of_task_manager(address: SocketAddr) -> anyhow::Result<Observer> {
     let told: Arc<Mutex<Option<(Beat, bool)>>> = Arc::default();
-    let last = Arc::clone(&told);
+    let (last, newest) = (Arc::clone(&told), Arc::clone(&told));
     serve(
         address,
         Arc::new(move || {
@@ -67,12 +68,13 @@ pub(crate) fn of_task_manager(address: SocketAddr) -> anyhow::Result<Observer> {
             }
             families.text()
         }),
+        Arc::new(move || newest.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|(_, heard)| *heard)),
     )?;
     Ok(Box::new(move |beat, heard| *last.lock().unwrap_or_else(PoisonError::into_inner) = Some((beat.clone(), heard))))
 }
 
-fn serve(address: SocketAddr, render: Render) -> anyhow::Result<()> {
-    let started = Exposer::start(address, render);
+fn serve(address: SocketAddr, render: Render, is_ready: IsReady) -> anyhow::Result<()> {
+    let started = Exposer::start(address, render, is_ready);
     let exposer = started.map_err(|error| Failure::error(Code::Outside, format!("metrics cannot be served at {address}: {error}")))?;
     say!("metrics: http://{}/metrics", exposer.address());
     Ok(())

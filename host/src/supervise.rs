@@ -55,6 +55,19 @@ pub(crate) const LEASE: &str = "STANDPIPE_LEASE";
 /// Set in a child of a task manager: how many of these starts have followed a failure.
 pub(crate) const RESTARTS: &str = "STANDPIPE_RESTARTS";
 
+/// Set in a child of a task manager: the job manager does not know whether the job has begun under another one.
+pub(crate) const RESUMES: &str = "STANDPIPE_RESUMES";
+
+/// Whether that is so of this process' job.
+pub(crate) fn resumes() -> bool {
+    attempt().is_some() && env::var_os(RESUMES).is_some()
+}
+
+/// Whether this process' job has run before as far as whoever has started it knows.
+pub(crate) fn has_run() -> bool {
+    attempt().is_some_and(|attempt| attempt > 0)
+}
+
 /// How often this process' job has been started before, if it is a child.
 pub(crate) fn attempt() -> Option<u32> {
     env::var(ATTEMPT).ok()?.parse().ok()
@@ -75,7 +88,7 @@ pub(crate) fn job_id() -> Option<String> {
 /// Makes a command a child of this process: the start of a job with that number.
 pub(crate) fn be_child(command: &mut Command, attempt: u32, job_id: &str) {
     command.env(ATTEMPT, attempt.to_string()).env(SUPERVISOR, std::process::id().to_string());
-    command.env(JOB, job_id).env_remove(PROCESS).env_remove(RESTARTS).env_remove(traces::PARENT);
+    command.env(JOB, job_id).env_remove(PROCESS).env_remove(RESTARTS).env_remove(RESUMES).env_remove(traces::PARENT);
 }
 
 /// What a child does first: it dies with its supervisor.

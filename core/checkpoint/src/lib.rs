@@ -7,6 +7,7 @@
 //! DIR/JOB/data/000003-00000041-transforms.stats-0-panes.arrow
 //! DIR/JOB/checkpoints/00000041-000003.json              the manifest; a checkpoint exists when this does
 //! DIR/JOB/checkpoints/00000042-000003-savepoint.json    ... of one that stays until it is removed on request
+//! DIR/JOB/runs/ID/...                                   what a job manager that runs one job alone keeps of it (`store/aside.rs`)
 //! ```
 //!
 //! A table is an Arrow IPC file, so pyarrow, DuckDB or DataFusion read it. A manifest names every file that its checkpoint needs, those of former checkpoints too

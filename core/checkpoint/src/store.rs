@@ -3,6 +3,7 @@
 //!
 //! Calls block until the store has answered; whoever calls has a thread for it. What they give is durable: on this machine's disk files and folders are synced.
 
+mod aside;
 mod copy;
 mod local;
 mod names;
@@ -32,7 +33,7 @@ use std::{
     ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
 };
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 const GENERATIONS: &str = "generations";
 const DATA: &str = "data";
@@ -68,11 +69,23 @@ pub struct Store {
     /// `PREFIX/JOB`.
     root: Path,
     job: String,
-    runtime: Runtime,
+    runtime: Handle,
+    /// Until it is dropped.
+    _threads: Threads,
     /// By checkpoint: a manifest that was read or written once is not read again.
     known: Mutex<BTreeMap<Name, Known>>,
     /// Notes that were read once.
     begun: Mutex<BTreeMap<u64, Begun>>,
+}
+
+/// Those of a store. Whoever drops it may be asynchronous, and must not wait for them.
+struct Threads(Option<Runtime>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Nothing is on its way: each call has waited for its own.
+        self.0.take().into_iter().for_each(Runtime::shutdown_background);
+    }
 }
 
 /// The paths that a checkpoint needs.
@@ -94,7 +107,16 @@ impl Store {
         let runtime =
             runtime.map_err(|error| CheckpointError::Location { url: location.as_str().to_owned(), reason: error.to_string() })?;
         let root = location.prefix.clone().join(job);
-        Ok(Self { location, root, job: job.to_owned(), runtime, known: Mutex::default(), begun: Mutex::default() })
+        let (handle, threads) = (runtime.handle().clone(), Threads(Some(runtime)));
+        Ok(Self {
+            location,
+            root,
+            job: job.to_owned(),
+            runtime: handle,
+            _threads: threads,
+            known: Mutex::default(),
+            begun: Mutex::default(),
+        })
     }
 
     /// For messages: the place and the job.

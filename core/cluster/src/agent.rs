@@ -36,9 +36,11 @@ struct Held {
 #[derive(Debug, Default)]
 pub struct Agent {
     seen: Version,
+    /// The manager was not heard of for a lease, and all that ran has been ended: whichever answers next is followed.
+    is_alone: bool,
     held: BTreeMap<Attempt, Held>,
     /// The lowest number of an attempt that has not been here.
-    next: BTreeMap<JobId, u32>,
+    next: BTreeMap<(JobId, u64), u32>,
     /// When the lease ends.
     until: Option<u64>,
 }
@@ -71,7 +73,12 @@ impl Agent {
     /// The manager has heard what was sent at `sent`, and has answered it with orders.
     pub fn answered(&mut self, orders: &Orders, sent: u64) {
         let until = sent.saturating_add(orders.lease_millis / 5 * 4);
+        if self.is_alone && orders.version.generation < self.seen.generation {
+            // Of a manager whose data are new and whose clock is behind.
+            self.seen = Version { generation: orders.version.generation, number: 0 };
+        }
         if orders.version.generation >= self.seen.generation {
+            self.is_alone = false;
             self.until = Some(self.until.map_or(until, |before| before.max(until)));
         }
     }
@@ -109,7 +116,7 @@ impl Agent {
                     }
                 }
                 None => {
-                    let next = self.next.entry(attempt.job.clone()).or_default();
+                    let next = self.next.entry((attempt.job.clone(), attempt.term)).or_default();
                     if attempt.number >= *next {
                         *next = attempt.number + 1;
                         let held = Held { process: order.process, phase: Phase::Starting, status: None, dropped: false, fenced: false };
@@ -175,6 +182,7 @@ impl Agent {
         if self.until.is_none_or(|until| now < until) {
             return all;
         }
+        self.is_alone = true;
         for (attempt, held) in &mut self.held {
             if !matches!(held.phase, Phase::Ending | Phase::Ended(_)) {
                 (held.phase, held.fenced) = (Phase::Ending, true);
@@ -196,8 +204,16 @@ mod tests {
     fn a_process_that_has_ended_itself_with_its_lease_says_that_the_manager_was_silent() {
         for by_itself in [true, false] {
             let job = job_for_tests("j");
-            let attempt = Attempt { job: "j".to_owned(), number: 0 };
-            let order = Order { attempt: attempt.clone(), restarts: 0, process: 0, slots: vec![1], bundle: job.bundle.clone(), go: None };
+            let attempt = Attempt { job: "j".to_owned(), term: 0, number: 0 };
+            let order = Order {
+                attempt: attempt.clone(),
+                restarts: 0,
+                resumes: false,
+                process: 0,
+                slots: vec![1],
+                bundle: job.bundle.clone(),
+                go: None,
+            };
             let version = Version { generation: 1, number: 1 };
             let orders = Orders { version, lease_millis: 1_000, workers: vec![order], requests: Vec::new() };
             let mut agent = Agent::default();
@@ -212,5 +228,46 @@ mod tests {
             let Phase::Ended(ended) = agent.report().remove(0).phase else { panic!("it has ended") };
             assert!(ended.lost && !ended.killed && ended.said.unwrap().contains("has not heard of the job manager"));
         }
+    }
+
+    fn orders(generation: u64, workers: Vec<Order>) -> Orders {
+        Orders { version: Version { generation, number: 3 }, lease_millis: 1_000, workers, requests: Vec::new() }
+    }
+
+    fn order(term: u64, number: u32) -> Order {
+        let job = job_for_tests("j");
+        let attempt = Attempt { job: "j".to_owned(), term, number };
+        Order { attempt, restarts: 0, resumes: false, process: 0, slots: vec![1], bundle: job.bundle, go: None }
+    }
+
+    #[test]
+    fn a_manager_that_has_lost_its_data_is_followed_what_the_former_one_began_is_ended() {
+        let mut agent = Agent::default();
+        let former = orders(5, vec![order(5, 4)]);
+        agent.answered(&former, 0);
+        assert_eq!(agent.orders(&former, 0, 1).len(), 1);
+        // It counts anew, and what it orders is not taken for what runs.
+        let next = orders(6, vec![order(6, 0)]);
+        agent.answered(&next, 100);
+        let all = agent.orders(&next, 100, 101);
+        assert_eq!(all, [Do::Kill(order(5, 4).attempt), Do::Start(order(6, 0))]);
+        // What the former one has said is on its way no longer.
+        assert!(agent.orders(&former, 100, 102).is_empty());
+    }
+
+    #[test]
+    fn a_manager_whose_clock_is_behind_is_followed_once_the_former_one_is_silent_for_a_lease() {
+        let mut agent = Agent::default();
+        let former = orders(5, vec![order(5, 0)]);
+        agent.answered(&former, 0);
+        agent.orders(&former, 0, 1);
+        let next = orders(4, vec![order(4, 0)]);
+        agent.answered(&next, 100);
+        assert!(agent.orders(&next, 100, 101).is_empty() && agent.lease_ends() == Some(800));
+        assert_eq!(agent.wake(800), [Do::Kill(order(5, 0).attempt)]);
+        agent.ended(&order(5, 0).attempt, Ended::new(0, ExitStatus::from_raw(9), true));
+        agent.answered(&next, 900);
+        assert_eq!(agent.orders(&next, 900, 901), [Do::Start(order(4, 0))]);
+        assert_eq!((agent.seen(), agent.lease_ends()), (next.version, Some(1_700)));
     }
 }

@@ -1,4 +1,4 @@
-//! A session cluster: a job manager that decides where jobs run, task managers that run them in worker processes of their own, and the REST interface by which users
+//! A cluster, of a session or of one job alone: a job manager that decides where jobs run, task managers that run them in worker processes of their own, and the REST interface by which users
 //! and task managers talk with the manager.
 //!
 //! - [`bundle`]: what a job is made of, and its checks.
@@ -9,12 +9,14 @@
 //! - [`status`]: how a job does. [`exposition`]: the same for Prometheus.
 //! - [`tls`]: encryption of what is said with the manager.
 //! - [`store`]: what the manager keeps.
+//! - [`application`]: a manager that has one job alone, and ends with it.
 //! - [`server`]: the manager as a process, with its REST interface.
 //! - [`taskmanager`]: a task manager as a process, with its workers.
 //! - [`restarts`], [`ends`]: when a job that failed is started again, and what is a failure. `standpipe run` asks them too.
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod application;
 pub mod blobs;
 pub mod bundle;
 pub mod ends;

@@ -31,6 +31,9 @@ pub struct Version {
 pub struct Attempt {
     /// The job.
     pub job: JobId,
+    /// The generation of the manager that took the job: where its data are lost, the next one takes it again and counts anew.
+    #[serde(default)]
+    pub term: u64,
     /// How often it was started before.
     pub number: u32,
 }
@@ -153,6 +156,9 @@ pub struct Order {
     /// How often the job was started again after a failure; the other attempts before were given another place or parallelism.
     #[serde(default)]
     pub restarts: u32,
+    /// Another manager, whose data are lost, may have begun it before: it looks for itself, and then goes on from the newest checkpoint of its own.
+    #[serde(default)]
+    pub resumes: bool,
     /// Which process it is.
     pub process: u32,
     /// Slots of all processes of the job, in order.

@@ -140,8 +140,9 @@ impl Store {
     }
 
     fn begin(&self) -> Result<u64, StoreError> {
-        // Task managers that have heard of a manager whose data are lost follow the next one all the same.
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        // Task managers that have heard of a manager whose data are lost follow the next one all the same. It may begin within the same second.
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let clock = u64::try_from(clock).unwrap_or(u64::MAX);
         let begin = || -> Result<Result<u64, u64>, redb::Error> {
             let transaction = self.database.begin_write()?;
             let generation = {
@@ -225,7 +226,7 @@ mod tests {
         let (store, kept) = Store::open(folder.path()).unwrap();
         assert_eq!((kept.jobs, kept.triggers), (Vec::new(), Vec::new()));
         let (a, b) = (job_for_tests("a"), job_for_tests("b"));
-        let trigger = Trigger::new(Attempt { job: "a".to_owned(), number: 3 }, serde_json::json!({"do": "savepoint"}), 7);
+        let trigger = Trigger::new(Attempt { job: "a".to_owned(), term: 1, number: 3 }, serde_json::json!({"do": "savepoint"}), 7);
         save(&store, &Changes { jobs: vec![&a, &b], triggers: vec![("t", Some(&trigger)), ("u", Some(&trigger))], ..Changes::default() });
         save(&store, &Changes { forgotten: vec!["b", "nobody"], triggers: vec![("u", None)], ..Changes::default() });
         // Two managers on the same data are one too many.
@@ -237,7 +238,7 @@ mod tests {
         // Whoever has heard of this manager follows one whose data are new: its generation is not below that of the clock.
         drop(store);
         let other = tempfile::tempdir().unwrap();
-        assert!(Store::open(other.path()).unwrap().1.generation + 60 > again.generation);
+        assert!(Store::open(other.path()).unwrap().1.generation + 60_000 > again.generation);
     }
 
     #[test]

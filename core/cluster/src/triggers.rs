@@ -130,6 +130,20 @@ impl Triggers {
         Ok(true)
     }
 
+    /// Whether something was asked of a job's processes that is not answered.
+    #[must_use]
+    pub fn has_open(&self, job: &str) -> bool {
+        self.all.values().any(|one| one.answer.is_none() && !one.is_passing() && one.attempt.job == job)
+    }
+
+    /// Where the savepoint is that a job was stopped with last.
+    #[must_use]
+    pub fn stopped_with(&self, job: &str) -> Option<String> {
+        let of_job = |one: &&Trigger| one.attempt.job == job && one.ask.get("do").and_then(Value::as_str) == Some("stop");
+        let taken = self.all.values().filter(of_job).filter_map(|one| Some((one.asked, one.outcome()?.ok()?.place)));
+        taken.max().map(|(_, place)| place)
+    }
+
     /// Whether the job has been asked to stop, and has not answered.
     #[must_use]
     pub fn is_stopping(&self, job: &str) -> bool {
@@ -232,7 +246,7 @@ mod tests {
     };
 
     fn attempt(number: u32) -> Attempt {
-        Attempt { job: "j".to_owned(), number }
+        Attempt { job: "j".to_owned(), term: 1, number }
     }
 
     /// With a job that runs on `tm`.
@@ -258,7 +272,7 @@ mod tests {
         let ask = || Trigger::new(attempt(0), json!({"do": "savepoint"}), 1);
         assert_eq!(triggers.ask("a".to_owned(), ask()), Ok(true));
         assert_eq!(triggers.ask("a".to_owned(), ask()), Ok(false));
-        let other = Trigger { attempt: Attempt { job: "other".to_owned(), number: 0 }, ..ask() };
+        let other = Trigger { attempt: Attempt { job: "other".to_owned(), term: 1, number: 0 }, ..ask() };
         assert_eq!(triggers.ask("a".to_owned(), other), Err(TriggerError::Taken));
         assert_eq!((triggers.requests(&manager, "tm").len(), triggers.requests(&manager, "another").len()), (1, 0));
         assert_eq!(triggers.changed().len(), 1);

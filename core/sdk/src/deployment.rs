@@ -144,7 +144,8 @@ pub trait Deployment: Sized + Send + 'static {
         Err(Error::unsupported("this mode changes no parallelism"))
     }
 
-    /// Removes everything that the job left behind.
+    /// Removes everything that the job left behind. A handle with the member `ended` (state, cause, jobid, ended, savepoint) is of a job that has just ended: the manager that
+    /// ran it alone asks, from where it runs, and what is still to say how the job has ended may stay.
     ///
     /// # Errors
     /// When something stays.

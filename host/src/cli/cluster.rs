@@ -1,6 +1,6 @@
 //! Arguments of the processes of a session cluster.
 
-use super::values::{cpus, http, lease, memory};
+use super::values::{cpus, duration, http, job_id, lease, memory};
 use clap::{Args, Subcommand};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -27,9 +27,34 @@ pub(crate) struct JobManagerArguments {
     /// A task manager that is not heard of for so long is lost, and its work goes elsewhere
     #[arg(long, default_value = "15s", value_parser = lease)]
     pub(crate) lease: Duration,
+    #[command(flatten)]
+    pub(crate) application: ApplicationArguments,
     /// It ends with the process of that number, which has started it
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) parent: Option<i32>,
+}
+
+/// Of a manager that has one job alone and ends with it.
+#[derive(Debug, Args)]
+pub(crate) struct ApplicationArguments {
+    /// Run the job of this bundle alone, and end with it: 0 it has finished, 20 it has failed, 21 it was cancelled
+    #[arg(long, value_name = "DIR", requires = "jobid")]
+    pub(crate) application: Option<PathBuf>,
+    /// The job's id
+    #[arg(long, value_name = "HEX", requires = "application", value_parser = job_id)]
+    pub(crate) jobid: Option<String>,
+    /// Wait so long for files of the job that are not here, from when something of them has come last
+    #[arg(long, value_name = "DURATION", default_value = "120s", requires = "application", value_parser = duration)]
+    pub(crate) application_timeout: Duration,
+    /// The job's handle: when the job has ended, its deployment mode is asked to clean up
+    #[arg(long, value_name = "FILE", requires = "application")]
+    pub(crate) handle: Option<PathBuf>,
+    /// Write there how the job has ended, as JSON
+    #[arg(long, value_name = "FILE", requires = "application")]
+    pub(crate) termination_file: Option<PathBuf>,
+    /// When the job has ended, wait so long for rows of a sink collect to be read
+    #[arg(long, value_name = "DURATION", default_value = "60s", requires = "application", value_parser = duration)]
+    pub(crate) linger: Duration,
 }
 
 #[derive(Debug, Args)]

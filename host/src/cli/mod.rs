@@ -10,7 +10,7 @@ mod run;
 mod values;
 
 pub(crate) use checkpoint::{CheckpointCommand, StateCommand, StateFormat, StateQuery};
-pub(crate) use cluster::{ClusterCommand, ClusterStart, JobManagerArguments, TaskManagerArguments};
+pub(crate) use cluster::{ApplicationArguments, ClusterCommand, ClusterStart, JobManagerArguments, TaskManagerArguments};
 pub(crate) use collect::{CollectArguments, CollectFormat, CollectedRows, JobCollectArguments};
 pub(crate) use deployment::{ConfigCommand, ConfigShow, DeployArguments, DeployedJob, DeploymentCommand, DeploymentSettings};
 pub(crate) use job::{JobArguments, JobCommand, Remote};

@@ -45,6 +45,14 @@ pub(super) fn cpus(text: &str) -> Result<f64, String> {
     if (0.01..=4096.0).contains(&cpus) { Ok(cpus) } else { Err("expected 0.01 to 4096".to_owned()) }
 }
 
+pub(super) fn job_id(text: &str) -> Result<String, String> {
+    if standpipe_cluster::protocol::is_id(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 32 hexadecimal digits, in small letters".to_owned())
+    }
+}
+
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     standpipe_pipeline::units::parse_duration(text).map_err(|error| error.to_string())
 }

@@ -1,5 +1,6 @@
-//! `jobmanager` and `taskmanager`: the processes of a session cluster, with what only the binary knows: how a pipeline is planned, how a worker is started.
+//! `jobmanager` and `taskmanager`: the processes of a cluster, with what only the binary knows: how a pipeline is planned, how a worker is started.
 
+mod application;
 mod client;
 mod local;
 mod planner;
@@ -34,7 +35,7 @@ use std::{
     ffi::OsString,
     fs, io,
     net::{IpAddr, SocketAddr},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -62,8 +63,10 @@ fn token(file: Option<&Path>) -> anyhow::Result<Option<String>> {
         let message = format!("{}: a token has at least 16 characters of ASCII without spaces", file.display());
         return Err(Failure::error(Code::Usage, message));
     }
-    let mode = fs::metadata(file).map_or(0, |found| found.permissions().mode());
-    if mode & 0o077 != 0 {
+    let (mode, owner) = fs::metadata(file).map_or((0, 0), |found| (found.permissions().mode(), found.uid()));
+    // A secret that Kubernetes mounts is root's, and its group's to read: that of the pod.
+    let others = if owner == rustix::process::geteuid().as_raw() { 0o077 } else { 0o027 };
+    if mode & others != 0 {
         say!("warning: {}: others on this machine may read the token (mode {:o}); chmod 600 keeps it yours", file.display(), mode & 0o777);
     }
     Ok(Some(text.to_owned()))
@@ -94,6 +97,11 @@ fn end_with(parent: Option<i32>) -> io::Result<()> {
 pub(crate) fn job_manager(arguments: &JobManagerArguments) -> anyhow::Result<()> {
     end_with(arguments.parent)?;
     let data = arguments.data.clone().map_or_else(|| default_data("jobmanager"), Ok)?;
+    let application = match application::new(&arguments.application) {
+        Ok(application) => application,
+        Err(application::Refused::Outside(why)) => return Err(Failure::error(Code::Outside, why)),
+        Err(application::Refused::Ended(ended)) => return application::end(&arguments.application, &ended),
+    };
     let lease = u64::try_from(arguments.lease.as_millis()).unwrap_or(u64::MAX);
     let tls = arguments.tls_cert.as_ref().zip(arguments.tls_key.as_ref()).map(|(certificate, key)| tls::server(certificate, key));
     let options = ManagerOptions {
@@ -108,6 +116,7 @@ pub(crate) fn job_manager(arguments: &JobManagerArguments) -> anyhow::Result<()>
         disposer: Arc::new(dispose),
         assets: crate::dashboard::asset,
         traces: traces::traces(),
+        application,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
@@ -128,10 +137,15 @@ pub(crate) fn job_manager(arguments: &JobManagerArguments) -> anyhow::Result<()>
     });
     // A pipeline may be being planned: nobody waits for it any more.
     runtime.shutdown_timeout(LEAVING);
-    served.map_err(|error| {
-        let code = if matches!(error, ServerError::Open(_)) { Code::Usage } else { Code::Outside };
+    let ended = served.map_err(|error| {
+        let code = if matches!(error, ServerError::Open(_) | ServerError::Others { .. }) { Code::Usage } else { Code::Outside };
         Failure::error(code, error)
-    })
+    })?;
+    match (ended, &arguments.application.jobid) {
+        (Some(ended), _) => application::end(&arguments.application, &ended),
+        (None, Some(job)) => Err(Failure::error(Code::Terminated, format!("told to end: the job {job} has not ended"))),
+        (None, None) => Ok(()),
+    }
 }
 
 /// Removes a savepoint whose manifest this machine can see.
@@ -220,6 +234,9 @@ fn worker(spec: &WorkerSpec<'_>) -> io::Result<Command> {
     }
     supervise::be_child(&mut command, order.attempt.number, &order.attempt.job);
     command.env(crate::control::FOLDER, spec.sockets).env(processes::HOST, spec.host).env(supervise::LEASE, spec.lease);
+    if order.resumes {
+        command.env(supervise::RESUMES, "1");
+    }
     command.env(supervise::RESTARTS, order.restarts.to_string()).env(collect::FOLDER, collect::folder(spec.folder));
     if let Some(traceparent) = &bundle.options.traceparent {
         command.env(traces::PARENT, traceparent);

@@ -5,7 +5,7 @@ mod job;
 mod serve;
 
 pub use job::job;
-pub use serve::{Exposer, Render};
+pub use serve::{Exposer, IsReady, Render};
 
 use prometheus::{
     Encoder, TextEncoder,

@@ -1,6 +1,7 @@
-//! The port that Prometheus asks: `GET /metrics`, and nothing else. One thread, which sleeps while nobody asks.
+//! The port that Prometheus asks: `GET /metrics`, and Kubernetes: `/healthz` and `/readyz`. One thread, which sleeps while nobody asks.
 
 use super::CONTENT_TYPE;
+use crate::server::{HEALTH, READINESS};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, thread, time::Duration};
@@ -8,6 +9,8 @@ use tokio::{net::TcpListener, sync::Semaphore};
 
 /// What is told, as it is when somebody asks.
 pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
+/// Whether the process can be worked with.
+pub type IsReady = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Who has not asked by then does not ask.
 const HEADERS: Duration = Duration::from_secs(10);
@@ -15,6 +18,8 @@ const HEADERS: Duration = Duration::from_secs(10);
 const MOST_CONNECTIONS: usize = 16;
 /// Between two attempts to take a connection.
 const PAUSE: Duration = Duration::from_millis(100);
+/// What Prometheus asks.
+const METRICS: &str = "/metrics";
 
 /// A port that is served as long as the process lives.
 #[derive(Debug)]
@@ -27,7 +32,7 @@ impl Exposer {
     ///
     /// # Errors
     /// When the address is in use, or not of this machine.
-    pub fn start(address: SocketAddr, render: Render) -> io::Result<Self> {
+    pub fn start(address: SocketAddr, render: Render, is_ready: IsReady) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -35,7 +40,7 @@ impl Exposer {
         thread::Builder::new().name("metrics".to_owned()).spawn(move || {
             runtime.block_on(async {
                 match TcpListener::from_std(listener) {
-                    Ok(listener) => serve(listener, render).await,
+                    Ok(listener) => serve(listener, render, is_ready).await,
                     Err(error) => tracing::warn!("metrics cannot be served: {error}"),
                 }
             });
@@ -50,7 +55,7 @@ impl Exposer {
     }
 }
 
-async fn serve(listener: TcpListener, render: Render) {
+async fn serve(listener: TcpListener, render: Render, is_ready: IsReady) {
     let limit = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { return };
@@ -59,10 +64,10 @@ async fn serve(listener: TcpListener, render: Render) {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let render = Arc::clone(&render);
+        let (render, is_ready) = (Arc::clone(&render), Arc::clone(&is_ready));
         tokio::spawn(async move {
-            let answer = service_fn(move |request| {
-                let answer = answer(&request, &render);
+            let answer = service_fn(move |request: Request<Incoming>| {
+                let answer = answer(request.method(), request.uri().path(), &render, &is_ready);
                 async move { Ok::<_, Infallible>(answer) }
             });
             let mut http = http1::Builder::new();
@@ -74,14 +79,34 @@ async fn serve(listener: TcpListener, render: Render) {
     }
 }
 
-fn answer(request: &Request<Incoming>, render: &Render) -> Response<axum::body::Body> {
-    let (code, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, render()),
-        (_, "/metrics") => (StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned()),
-        _ => (StatusCode::NOT_FOUND, "there is /metrics, and nothing else\n".to_owned()),
+fn answer(method: &Method, path: &str, render: &Render, is_ready: &IsReady) -> Response<axum::body::Body> {
+    let (code, text) = match (method, path) {
+        (&Method::GET | &Method::HEAD, METRICS) => (StatusCode::OK, render()),
+        (&Method::GET | &Method::HEAD, HEALTH) => (StatusCode::OK, "ok\n".to_owned()),
+        (&Method::GET | &Method::HEAD, READINESS) if is_ready() => (StatusCode::OK, "ok\n".to_owned()),
+        (&Method::GET | &Method::HEAD, READINESS) => (StatusCode::SERVICE_UNAVAILABLE, "not yet\n".to_owned()),
+        (_, METRICS | HEALTH | READINESS) => (StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned()),
+        _ => (StatusCode::NOT_FOUND, format!("there are {METRICS}, {HEALTH} and {READINESS}, and nothing else\n")),
     };
     let mut response = Response::new(text.into());
     *response.status_mut() = code;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(CONTENT_TYPE));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_tell_whether_and_nothing_else() {
+        let render: Render = Arc::new(|| "figures".to_owned());
+        let ask =
+            |method: Method, path, is_ready| answer(&method, path, &render, &(Arc::new(move || is_ready) as IsReady)).status().as_u16();
+        for is_ready in [true, false] {
+            assert_eq!([ask(Method::GET, METRICS, is_ready), ask(Method::HEAD, HEALTH, is_ready)], [200, 200]);
+            assert_eq!(ask(Method::GET, READINESS, is_ready), if is_ready { 200 } else { 503 });
+            assert_eq!([ask(Method::POST, HEALTH, is_ready), ask(Method::GET, "/", is_ready)], [405, 404]);
+        }
+    }
 }

@@ -177,11 +177,29 @@ pub struct AttemptRecord {
     pub why: Option<String>,
 }
 
+/// What is known of what happened to a job before it came to this manager.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Past {
+    /// Nothing has: whoever submits it has just made its id.
+    #[default]
+    None,
+    /// Another manager, whose data are lost, may have run it.
+    Unknown,
+    /// It has run.
+    Begun,
+}
+
 /// A job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// 32 hexadecimal digits.
     pub id: JobId,
+    /// The generation of the manager that took it.
+    #[serde(default)]
+    pub term: u64,
+    /// What is known of a manager that may have run it before, and whose data are lost.
+    #[serde(default)]
+    pub past: Past,
     /// What it is made of.
     #[serde(with = "crate::bundle::shared")]
     pub bundle: Arc<Bundle>,
@@ -227,6 +245,8 @@ impl Job {
         let strategy = Restarts::new(planned.restart.clone());
         Self {
             id,
+            term: 0,
+            past: Past::None,
             bundle: Arc::new(bundle),
             planned,
             submitted: now,
@@ -245,10 +265,17 @@ impl Job {
         }
     }
 
+    /// It has run under another manager: what may still run of that has ended by itself at `until`, and it goes on from there.
+    pub(super) fn resume(&mut self, until: Millis, now: Millis) {
+        // The next attempt is not its first one.
+        (self.past, self.next_attempt) = (Past::Begun, self.next_attempt.max(1));
+        (self.stage, self.changed) = (Stage::Pausing { until }, now);
+    }
+
     /// The attempt that runs, or ran last.
     #[must_use]
     pub fn attempt(&self) -> Attempt {
-        Attempt { job: self.id.clone(), number: self.next_attempt.saturating_sub(1) }
+        Attempt { job: self.id.clone(), term: self.term, number: self.next_attempt.saturating_sub(1) }
     }
 
     /// It does not change any more.

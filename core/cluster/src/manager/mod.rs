@@ -9,8 +9,9 @@
 //! waits for a lease for the task managers that have it.
 
 mod job;
+mod scheduling;
 
-pub use job::{AttemptRecord, Job, Killed, Member, Millis, Outcome, Planned, PlannedNode, PlannedPlugin, Rescale, Setting, Stage};
+pub use job::{AttemptRecord, Job, Killed, Member, Millis, Outcome, Past, Planned, PlannedNode, PlannedPlugin, Rescale, Setting, Stage};
 
 use crate::{
     ends::Ended,
@@ -71,12 +72,15 @@ pub struct TaskManager {
     pub heard: Millis,
     /// It has been heard of since this manager was started.
     pub known: bool,
+    /// It came with orders of another start of the manager, or of another manager.
+    pub has_followed_another: bool,
 }
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Manager {
     settings: Settings,
+    begun: Millis,
     version: Version,
     task_managers: BTreeMap<TaskManagerId, TaskManager>,
     /// Those that have said farewell, and when: whoever comes back has another id.
@@ -90,7 +94,7 @@ impl Manager {
     pub fn new(settings: Settings, generation: u64, jobs: impl IntoIterator<Item = Job>, now: Millis) -> (Self, Vec<Action>) {
         let version = Version { generation, number: 1 };
         let jobs = jobs.into_iter().map(|job| (job.id.clone(), job)).collect();
-        let mut manager = Self { settings, version, task_managers: BTreeMap::new(), left: BTreeMap::new(), jobs };
+        let mut manager = Self { settings, begun: now, version, task_managers: BTreeMap::new(), left: BTreeMap::new(), jobs };
         let mut actions = Vec::new();
         for job in manager.jobs.values_mut() {
             job.status = job.last_status.clone();
@@ -103,7 +107,15 @@ impl Manager {
             let Stage::Deployed { members, running, killed, .. } = &mut job.stage else { continue };
             for member in members.iter_mut() {
                 member.ordered = version;
-                let unheard = TaskManager { slots: 0, host: member.host.clone(), pid: 0, since: now, heard: now, known: false };
+                let unheard = TaskManager {
+                    slots: 0,
+                    host: member.host.clone(),
+                    pid: 0,
+                    since: now,
+                    heard: now,
+                    known: false,
+                    has_followed_another: false,
+                };
                 manager.task_managers.entry(member.task_manager.clone()).or_insert(unheard);
             }
             if !*running && killed.is_none() && members.len() > 1 {
@@ -163,7 +175,15 @@ impl Manager {
             for (process, _) in (0_u32..).zip(members).filter(|(_, member)| of_it(member)) {
                 let go = go.get(process as usize).cloned();
                 let (attempt, bundle) = (job.attempt(), job.bundle.clone());
-                workers.push(Order { attempt, restarts: job.restarts, process, slots: slots.clone(), bundle, go });
+                workers.push(Order {
+                    attempt,
+                    restarts: job.restarts,
+                    resumes: job.past != Past::None,
+                    process,
+                    slots: slots.clone(),
+                    bundle,
+                    go,
+                });
             }
         }
         Orders { version: self.version, lease_millis: self.settings.lease, workers, requests: Vec::new() }
@@ -182,8 +202,13 @@ impl Manager {
     }
 
     /// A job has come; its files are here.
-    pub fn submit(&mut self, job: Job, now: Millis) -> Vec<Action> {
+    pub fn submit(&mut self, mut job: Job, now: Millis) -> Vec<Action> {
         let mut actions = vec![Action::Save(job.id.clone())];
+        job.term = self.version.generation;
+        let was_followed = |task_manager: &TaskManager| task_manager.has_followed_another;
+        if job.past == Past::Begun || (job.past == Past::Unknown && self.task_managers.values().any(was_followed)) {
+            job.resume(self.alone_from(), now);
+        }
         self.jobs.insert(job.id.clone(), job);
         self.schedule(now, &mut actions);
         actions
@@ -344,9 +369,17 @@ impl Manager {
         }
         let known = self.task_managers.get(id);
         let since = known.map_or(now, |known| known.since);
+        let has_followed_another = match known {
+            Some(known) => known.has_followed_another,
+            // Of the data of this one the generations only grow, and each is known from its start.
+            None => beat.seen != Version::default() && beat.seen.generation != self.version.generation,
+        };
         let host = beat.host.clone();
-        let heard = TaskManager { slots: beat.slots, host, pid: beat.pid, since, heard: now, known: true };
+        let heard = TaskManager { slots: beat.slots, host, pid: beat.pid, since, heard: now, known: true, has_followed_another };
         self.task_managers.insert(id.to_owned(), heard);
+        if has_followed_another {
+            self.resume_unknown(now, &mut actions);
+        }
         for job in self.jobs.values_mut() {
             let attempt = job.attempt();
             let Stage::Deployed { members, running, killed, .. } = &mut job.stage else { continue };
@@ -402,49 +435,6 @@ impl Manager {
                 actions.push(Action::Save(job.id.clone()));
             }
         }
-    }
-
-    /// Gives waiting jobs their slots, first come first served; one that fits is not kept waiting by one that does not.
-    fn schedule(&mut self, now: Millis, actions: &mut Vec<Action>) {
-        let mut waiting: Vec<(Millis, JobId, u32)> = Vec::new();
-        for job in self.jobs.values().filter(|job| job.stage == Stage::Waiting) {
-            waiting.push((job.submitted, job.id.clone(), job.planned.slots));
-        }
-        waiting.sort();
-        for (_, id, needed) in waiting {
-            let Some(places) = self.places(needed) else { continue };
-            self.version.number += 1;
-            let version = self.version;
-            let member = |(task_manager, slots): (TaskManagerId, u32)| {
-                let host = self.task_managers.get(&task_manager).map(|one| one.host.clone()).unwrap_or_default();
-                Member { task_manager, host, slots, gone: None, ready: None, running: false, ordered: version }
-            };
-            let members = places.into_iter().map(member).collect();
-            if let Some(job) = self.jobs.get_mut(&id) {
-                job.begin_attempt(members, now);
-                actions.push(Action::Save(id));
-            }
-        }
-    }
-
-    /// Where so many slots are, on as few task managers as may be: the one that they fill best, or else the emptiest ones. None: there are not enough.
-    fn places(&self, needed: u32) -> Option<Vec<(TaskManagerId, u32)>> {
-        let mut free: Vec<(u32, &TaskManagerId)> =
-            self.task_managers.keys().map(|id| (self.free(id), id)).filter(|(free, _)| *free > 0).collect();
-        if let Some((_, best)) = free.iter().filter(|(free, _)| *free >= needed).min() {
-            return Some(vec![((*best).clone(), needed)]);
-        }
-        free.sort_by(|a, b| b.cmp(a));
-        let (mut left, mut places) = (needed, Vec::new());
-        for (free, id) in free {
-            let taken = free.min(left);
-            places.push((id.clone(), taken));
-            left -= taken;
-            if left == 0 {
-                return Some(places);
-            }
-        }
-        None
     }
 }
 

@@ -4,6 +4,7 @@
 use super::{tests::job, *};
 use crate::{
     agent::{Agent, Do},
+    bundle::Bundle,
     protocol::Ready,
 };
 use standpipe_pipeline::RestartStrategy;
@@ -70,12 +71,16 @@ struct World {
     manager: Option<Manager>,
     generation: u64,
     kept: BTreeMap<JobId, Job>,
+    /// Of a manager whose data are gone: the next one takes them anew.
+    lost: BTreeMap<JobId, Job>,
     machines: Vec<Machine>,
     starts: u64,
     messages: Vec<Message>,
     submitted: usize,
     /// How often a job was asked to.
     rescaled: u64,
+    /// Of data.
+    losses: u64,
     log: Vec<String>,
 }
 
@@ -88,11 +93,13 @@ impl World {
             manager: None,
             generation: 0,
             kept: BTreeMap::new(),
+            lost: BTreeMap::new(),
             machines,
             starts: 0,
             messages: Vec::new(),
             submitted: 0,
             rescaled: 0,
+            losses: 0,
             log: Vec::new(),
         };
         (0..SLOTS.len()).for_each(|i| world.start_machine(i));
@@ -115,6 +122,20 @@ impl World {
         self.manager = Some(manager);
         self.follow(actions);
         self.say(format!("manager {} begins", self.generation));
+        for (id, job) in std::mem::take(&mut self.lost) {
+            // As is known by the claims of its processes.
+            let past = if job.next_attempt > 0 { Past::Begun } else { Past::Unknown };
+            let anew = Job { past, strategy: job.strategy, ..Job::new(id, Bundle::clone(&job.bundle), job.planned, self.now) };
+            let actions = self.manager.as_mut().map(|manager| manager.submit(anew, self.now)).unwrap_or_default();
+            self.follow(actions);
+        }
+    }
+
+    /// What is over is known elsewhere too.
+    fn lose_data(&mut self) {
+        self.say("its data are gone".to_owned());
+        let (over, lost) = std::mem::take(&mut self.kept).into_iter().partition(|(_, job)| job.is_over());
+        (self.kept, self.lost) = (over, lost);
     }
 
     fn follow(&mut self, actions: Vec<Action>) {
@@ -299,6 +320,10 @@ impl World {
             14 if trouble && self.random.percent(5) => {
                 self.manager = None;
                 self.say("the manager dies".to_owned());
+                if self.random.percent(30) {
+                    self.lose_data();
+                    self.losses += 1;
+                }
             }
             // A user: cancels one job, and gives another one another parallelism.
             16 if trouble && self.random.percent(20) => {
@@ -329,14 +354,14 @@ impl World {
 
     /// Processes of one attempt of a job at a time, and each of them once.
     fn check(&self) {
-        let mut seen: BTreeMap<&str, (u32, Vec<u32>)> = BTreeMap::new();
+        let mut seen: BTreeMap<&str, (&Attempt, Vec<u32>)> = BTreeMap::new();
         for machine in &self.machines {
             // One whose time is up has ended, whether or not anybody has looked.
             let alive = machine.processes.iter().filter(|(_, process)| process.killed.is_none_or(|since| self.now < since + KILLING));
             for (attempt, process) in alive {
-                let (number, processes) = seen.entry(&attempt.job).or_insert((attempt.number, Vec::new()));
+                let (only, processes) = seen.entry(&attempt.job).or_insert((attempt, Vec::new()));
                 let tail = || self.log[self.log.len().saturating_sub(60)..].join("\n");
-                assert_eq!(*number, attempt.number, "two attempts of {} run\n{}", attempt.job, tail());
+                assert_eq!(*only, attempt, "two attempts of {} run\n{}", attempt.job, tail());
                 assert!(!processes.contains(&process.number), "a process of {} runs twice\n{}", attempt.job, tail());
                 processes.push(process.number);
             }
@@ -346,7 +371,7 @@ impl World {
 
 #[test]
 fn whatever_happens_nothing_runs_twice_and_nothing_is_lost() {
-    let (mut restarts, mut generations, mut rescaled, mut cancelled) = (0, 0, 0, 0);
+    let (mut restarts, mut generations, mut rescaled, mut cancelled, mut losses) = (0, 0, 0, 0, 0);
     for seed in 0..SEEDS {
         let mut world = World::new(seed);
         let mut steps = 0;
@@ -370,8 +395,10 @@ fn whatever_happens_nothing_runs_twice_and_nothing_is_lost() {
         restarts += world.kept.values().map(|job| u64::from(job.restarts)).sum::<u64>();
         generations += world.generation;
         rescaled += world.rescaled;
+        losses += world.losses;
         cancelled += u64::from(world.kept[CANCELLED].state() == "CANCELED");
     }
     assert!(rescaled > SEEDS / 10 && cancelled > SEEDS / 10, "users did something: {rescaled} rescales, {cancelled} cancelled");
     assert!(restarts > SEEDS && generations > 2 * SEEDS, "there was trouble: {restarts} restarts, {generations} managers");
+    assert!(losses > SEEDS / 2, "managers lost their data: {losses} times");
 }

@@ -29,7 +29,7 @@ fn beat(manager: &Manager, slots: u32, workers: Vec<Worker>) -> Beat {
 }
 
 fn worker(number: u32, process: u32, phase: Phase) -> Worker {
-    Worker { attempt: Attempt { job: "j".to_owned(), number }, process, phase, status: None }
+    Worker { attempt: Attempt { job: "j".to_owned(), term: 1, number }, process, phase, status: None }
 }
 
 fn exited(process: u32, code: i32) -> Phase {
@@ -278,7 +278,7 @@ fn a_job_without_checkpoints_is_not_begun_with_nothing_again_unless_its_strategy
     assert!(manager.jobs["j"].why().unwrap().contains("the job manager was started again"), "{:?}", manager.jobs["j"].why());
     // One of its task managers is stopped.
     manager.submit(without("k"), 200);
-    let running = |process| Worker { attempt: Attempt { job: "k".to_owned(), number: 0 }, ..worker(0, process, Phase::Running) };
+    let running = |process| Worker { attempt: Attempt { job: "k".to_owned(), term: 2, number: 0 }, ..worker(0, process, Phase::Running) };
     let of = |manager: &Manager, id: &str| u32::from(manager.jobs["k"].members()[0].task_manager != id);
     for id in ["a", "b"] {
         let process = of(&manager, id);
@@ -337,4 +337,66 @@ fn a_clock_that_was_put_back_keeps_nobody_waiting() {
     assert_eq!(manager.jobs["j"].state(), "RESTARTING");
     manager.wake(1_500, 0.5);
     assert_eq!(manager.orders("a").workers.len(), 1);
+}
+
+/// Of a manager that has lost its data: a job of which it cannot know whether another one has run it.
+fn unknown(past: Past) -> (Manager, Job) {
+    let manager = Manager::new(Settings { lease: 10_000, grace: 2_000 }, 7, [], 100).0;
+    (manager, Job { past, ..job("j", 1, RestartStrategy::None, 100) })
+}
+
+#[test]
+fn a_job_that_another_manager_may_have_run_waits_for_the_end_of_what_that_one_has_begun() {
+    let followed =
+        |manager: &Manager| Beat { seen: Version { generation: 6, number: 4 }, ..beat(manager, 1, vec![worker(3, 0, Phase::Running)]) };
+    // Who has followed that one comes before the job or after it.
+    for comes_first in [true, false] {
+        let (mut manager, job) = unknown(Past::Unknown);
+        if comes_first {
+            manager.beat("tm", &followed(&manager), 200, 0.5);
+        }
+        manager.submit(job, 300);
+        if !comes_first {
+            manager.beat("tm", &followed(&manager), 400, 0.5);
+        }
+        assert_eq!((&manager.jobs["j"].stage, manager.jobs["j"].state()), (&Stage::Pausing { until: 10_100 }, "RESTARTING"));
+        assert!(manager.orders("tm").workers.is_empty(), "what runs there is ended");
+        manager.beat("tm", &beat(&manager, 1, vec![]), 10_099, 0.5);
+        assert!(manager.orders("tm").workers.is_empty());
+        manager.wake(10_100, 0.5);
+        let order = manager.orders("tm").workers.remove(0);
+        assert!(order.resumes && order.restarts == 0);
+        // Not the first start of the job, and none that the other manager has counted.
+        assert_eq!(order.attempt, Attempt { job: "j".to_owned(), term: 7, number: 1 });
+    }
+}
+
+#[test]
+fn a_job_that_nobody_has_run_begins_at_once_and_looks_for_itself() {
+    let (mut manager, job) = unknown(Past::Unknown);
+    manager.beat("tm", &Beat { seen: Version::default(), ..beat(&manager, 1, vec![]) }, 200, 0.5);
+    manager.submit(job, 300);
+    let order = manager.orders("tm").workers.remove(0);
+    assert!(order.resumes && order.attempt.number == 0);
+    // One that comes later and has followed another manager changes nothing of what runs.
+    manager.beat("other", &Beat { seen: Version { generation: 6, number: 1 }, ..beat(&manager, 1, vec![]) }, 400, 0.5);
+    assert!(matches!(manager.jobs["j"].stage, Stage::Deployed { .. }));
+    // A job that is known to have run waits, whoever is there.
+    let (mut manager, job) = unknown(Past::Begun);
+    manager.submit(job, 300);
+    assert_eq!(manager.jobs["j"].stage, Stage::Pausing { until: 10_100 });
+    // A session's jobs are of whoever submits them.
+    let (mut manager, job) = unknown(Past::None);
+    manager.beat("tm", &Beat { seen: Version { generation: 6, number: 1 }, ..beat(&manager, 1, vec![]) }, 200, 0.5);
+    manager.submit(job, 300);
+    assert!(!manager.orders("tm").workers[0].resumes);
+}
+
+#[test]
+fn of_a_job_that_was_kept_it_is_known_what_has_begun() {
+    let (mut before, job) = unknown(Past::Unknown);
+    before.submit(job, 300);
+    let mut manager = Manager::new(before.settings, 8, [before.jobs["j"].clone()], 400).0;
+    manager.beat("tm", &Beat { seen: Version { generation: 7, number: 1 }, ..beat(&manager, 1, vec![]) }, 500, 0.5);
+    assert_eq!(manager.orders("tm").workers[0].attempt, Attempt { job: "j".to_owned(), term: 7, number: 0 });
 }

@@ -4,7 +4,7 @@
 use super::{
     Shared,
     answer::{Refusal, as_ours},
-    assets,
+    assets, probes,
 };
 use crate::bundle::Hash;
 use axum::{
@@ -36,6 +36,9 @@ fn only_looks(request: &Request) -> bool {
 
 /// Whether a request may be looked at.
 pub(super) async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    if probes::is_probe(request.method(), request.uri().path()) {
+        return next.run(request).await;
+    }
     let headers = request.headers();
     let asset = assets::answer(shared.assets, request.method(), request.uri().path());
     let refusal = match &shared.token {

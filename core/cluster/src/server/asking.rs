@@ -48,7 +48,8 @@ fn refused(error: &TriggerError) -> Refusal {
     Refusal::one(code, error)
 }
 
-fn accepted(request: &str) -> Answer {
+fn accepted(shared: &Shared, request: &str) -> Answer {
+    shared.alone.iter().for_each(|alone| alone.is_asked(request));
     Ok(answer(StatusCode::ACCEPTED, &json!({"request-id": request})))
 }
 
@@ -57,6 +58,7 @@ async fn ask(shared: Arc<Shared>, id: String, wanted: Option<String>, ask: Value
     let request = id_of_request(wanted)?;
     of_job(&shared, &id, |_, _| ())?;
     let own = request.clone();
+    let of = Arc::clone(&shared);
     let asked = blocking(move || {
         let is_stop = ask.get("do").and_then(Value::as_str) == Some("stop");
         let asked = shared.decide(|manager, triggers, now| {
@@ -80,7 +82,7 @@ async fn ask(shared: Arc<Shared>, id: String, wanted: Option<String>, ask: Value
         asked
     });
     asked.await??;
-    accepted(&request)
+    accepted(&of, &request)
 }
 
 /// Where a savepoint is to be. Not whether it can be there: the job's process tries.
@@ -163,6 +165,9 @@ fn show(shared: &Shared, id: &str, request: &str, of: fn(crate::triggers::Savepo
         state.triggers.get(id, request).map(Trigger::outcome)
     };
     let outcome = outcome.ok_or_else(|| Refusal::one(StatusCode::NOT_FOUND, "there is no such request of that job"))?;
+    if outcome.is_some() {
+        shared.alone.iter().for_each(|alone| alone.is_heard(request));
+    }
     ok(&flink::operation(outcome.map(|outcome| outcome.map(of))))
 }
 
@@ -197,7 +202,7 @@ pub(super) async fn rescale(
     let request = id_of_request(asked.trigger_id)?;
     let mut bundle = of_job(&shared, &id, |_, job| crate::bundle::Bundle::clone(&job.bundle))?;
     if shared.state().triggers.get(&id, &request).is_some() {
-        return accepted(&request);
+        return accepted(&shared, &request);
     }
     bundle.options.parallelism = Some(parallelism);
     if let Some(problem) = bundle.check().first() {
@@ -228,7 +233,7 @@ pub(super) async fn rescale(
     });
     asked.await??;
     drop(turn);
-    accepted(&request)
+    accepted(&shared, &request)
 }
 
 /// Removes a savepoint that this machine can see.
@@ -247,7 +252,8 @@ pub(super) async fn dispose(State(shared): State<Arc<Shared>>, body: Bytes) -> A
     {
         let mut state = shared.state();
         if state.disposals.contains_key(&request) {
-            return accepted(&request);
+            drop(state);
+            return accepted(&shared, &request);
         }
         let done = state.disposals.iter().find(|(_, outcome)| outcome.is_some()).map(|(id, _)| id.clone());
         if state.disposals.len() >= MOST_DISPOSALS {
@@ -256,17 +262,20 @@ pub(super) async fn dispose(State(shared): State<Arc<Shared>>, body: Bytes) -> A
         }
         state.disposals.insert(request.clone(), None);
     }
-    let own = request.clone();
+    let (own, of) = (request.clone(), Arc::clone(&shared));
     tokio::task::spawn_blocking(move || {
-        let outcome = (shared.disposer)(&path);
-        shared.state().disposals.insert(own, Some(outcome));
+        let outcome = (of.disposer)(&path);
+        of.state().disposals.insert(own, Some(outcome));
     });
-    accepted(&request)
+    accepted(&shared, &request)
 }
 
 pub(super) async fn disposal(State(shared): State<Arc<Shared>>, Path(request): Path<String>) -> Answer {
     let outcome = shared.state().disposals.get(&request).cloned();
     let outcome = outcome.ok_or_else(|| Refusal::one(StatusCode::NOT_FOUND, "there is no such request"))?;
+    if outcome.is_some() {
+        shared.alone.iter().for_each(|alone| alone.is_heard(&request));
+    }
     ok(&flink::operation(outcome.map(|outcome| outcome.map(|()| json!({})))))
 }
 

@@ -111,6 +111,7 @@ pub(super) async fn collect(
     if !sink.is_placed {
         // It waits for slots, or was ended before it had any.
         sleep(Duration::from_millis(if sink.is_over { 0 } else { wait })).await;
+        note_read(&shared, &node, sink.is_over);
         return Ok(respond(None, sink.is_over));
     }
     if sink.placed.is_empty() {
@@ -134,7 +135,10 @@ pub(super) async fn collect(
     let Some((question, collected)) = found else {
         return match refused {
             Some(why) => Err(Refusal::one(StatusCode::SERVICE_UNAVAILABLE, format!("the rows of {node:?} cannot be had: {why}"))),
-            None => Ok(respond(None, sink.is_over)),
+            None => {
+                note_read(&shared, &node, sink.is_over);
+                Ok(respond(None, sink.is_over))
+            }
         };
     };
     if collected.gap && question.from > 0 {
@@ -143,7 +147,13 @@ pub(super) async fn collect(
     }
     // One that was over before has written nothing since.
     let has_all = sink.is_over && collected.next == question.from.max(1);
+    note_read(&shared, &node, has_all);
     Ok(respond(Some((&question.task_manager, collected)), has_all))
+}
+
+/// Somebody is told that nothing follows: a manager of one job alone does not stay for them any longer.
+fn note_read(shared: &Shared, node: &str, has_all: bool) {
+    shared.alone.iter().filter(|_| has_all).for_each(|alone| alone.is_read(node));
 }
 
 /// A question to a task manager, which is forgotten when nobody waits any more.

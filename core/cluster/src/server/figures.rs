@@ -161,7 +161,7 @@ mod tests {
             ..NodeStatus::default()
         };
         let status = Status { at_millis, nodes: vec![node], ..Status::default() };
-        let attempt = Attempt { job: "a".to_owned(), number: 0 };
+        let attempt = Attempt { job: "a".to_owned(), term: 0, number: 0 };
         let worker = Worker { attempt, process: 0, phase: Phase::Running, status: serde_json::to_value(status).ok() };
         let (host, seen) = (String::new(), Version::default());
         Told::of(&Beat { slots: 1, host, pid: 1, seen, workers: vec![worker], leaving: false, answers: Vec::new() })

@@ -36,6 +36,10 @@ pub(super) async fn missing(State(shared): State<Arc<Shared>>, body: Bytes) -> A
     if asked.hashes.len() > MOST_FILES {
         return Err(Refusal::one(StatusCode::BAD_REQUEST, format!("more than {MOST_FILES} hashes at once")));
     }
+    if let Some(alone) = &shared.alone {
+        // Nobody is to send what is found here.
+        alone.has_looked().await;
+    }
     let missing = blocking(move || shared.blobs.missing(asked.hashes)).await?;
     ok(&json!({"missing": missing}))
 }
@@ -51,6 +55,9 @@ fn of_blob(error: BlobError) -> Refusal {
 
 pub(super) async fn put(State(shared): State<Arc<Shared>>, Path(name): Path<String>, body: Body) -> Answer {
     let hash = hash(&name)?;
+    if let Some(alone) = &shared.alone {
+        alone.refuse_other(alone.has_file(hash))?;
+    }
     let blobs = shared.blobs.clone();
     // If it is there, it stays for a while.
     let begun = blocking(move || if blobs.missing([hash]).is_empty() { Ok(None) } else { blobs.begin(hash).map(Some) });
@@ -61,8 +68,10 @@ pub(super) async fn put(State(shared): State<Arc<Shared>>, Path(name): Path<Stri
         let Some(piece) = tokio::time::timeout(SILENCE, pieces.next()).await.map_err(silent)? else { break };
         let piece = piece.map_err(|error| Refusal::one(StatusCode::BAD_REQUEST, format!("it was cut short: {error}")))?;
         incoming = blocking(move || incoming.write(&piece).map(|()| incoming)).await?.map_err(of_blob)?;
+        shared.alone.iter().for_each(|alone| alone.has_come());
     }
     blocking(move || incoming.finish()).await?.map_err(of_blob)?;
+    shared.alone.iter().for_each(|alone| alone.has_come());
     Ok(answer(StatusCode::CREATED, &json!({})))
 }
 

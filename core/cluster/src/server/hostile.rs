@@ -55,7 +55,7 @@ fn file(path: &str) -> File {
     File { path: path.to_owned(), hash: Hash::of(b"name: x"), bytes: 7 }
 }
 
-fn bundle() -> Bundle {
+pub(super) fn bundle() -> Bundle {
     Bundle {
         standpipe: env!("CARGO_PKG_VERSION").to_owned(),
         name: "counts".to_owned(),
@@ -121,7 +121,7 @@ fn status() -> Value {
 
 /// What a task manager says that has the job's two processes.
 fn beat(phases: [Phase; 2]) -> Value {
-    let attempt = || Attempt { job: JOB.to_owned(), number: 0 };
+    let attempt = || Attempt { job: JOB.to_owned(), term: 1, number: 0 };
     let workers = phases.into_iter().zip(0..).map(|(phase, process)| Worker { attempt: attempt(), process, phase, status: Some(status()) });
     let answers = Ok(vec![json!({"number": 3, "place": "/ckpt/counts"})]);
     let beat = Beat {
@@ -195,7 +195,7 @@ fn planned() -> Planned {
     Planned { slots: 2, restart, checkpoints: true, bounded: false, nodes, settings: Vec::new() }
 }
 
-fn options(data: &std::path::Path) -> ManagerOptions {
+pub(super) fn options(data: &std::path::Path) -> ManagerOptions {
     ManagerOptions {
         bind: ([127, 0, 0, 1], 0).into(),
         data: data.to_owned(),
@@ -216,6 +216,7 @@ fn options(data: &std::path::Path) -> ManagerOptions {
         disposer: Arc::new(|_| Err("there is none".to_owned())),
         assets: |_| None,
         traces: Traces::default(),
+        application: None,
     }
 }
 
@@ -228,7 +229,9 @@ impl World {
     async fn new() -> Self {
         let data = tempfile::tempdir().unwrap();
         let options = options(data.path());
-        let (store, kept) = Store::open(&options.data).unwrap();
+        let (store, mut kept) = Store::open(&options.data).unwrap();
+        // That of the beats.
+        kept.generation = 1;
         let blobs = Blobs::open(data.path().join("blobs")).unwrap();
         blobs.put(Hash::of(b"name: x"), b"name: x".as_slice()).unwrap();
         let shared = Shared::new(options, store, kept, blobs, data.path().join("planning"));

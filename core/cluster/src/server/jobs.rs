@@ -4,7 +4,7 @@ use super::{
     Shared,
     answer::{Answer, Refusal, answer, blocking, ok},
     checkpoints, flink, metrics, settings,
-    shared::Refused,
+    shared::{Refused, Wanted},
 };
 use crate::{
     bundle::{Bundle, LONGEST_DOCUMENT},
@@ -128,6 +128,10 @@ pub(super) async fn submit(
         let why = format!("the bundle's document is longer than {LONGEST_DOCUMENT} bytes: files of a job are sent apart from it");
         return Err(Refusal::one(StatusCode::PAYLOAD_TOO_LARGE, why));
     }
+    if let Some(alone) = &shared.alone {
+        // Its own it has, or takes by itself.
+        alone.refuse_other(id.as_ref().is_some_and(|id| id == alone.job() && shared.look(|manager| manager.jobs().contains_key(id))))?;
+    }
     let mut bundle = Bundle::parse(&body).map_err(|errors| Refusal::new(StatusCode::BAD_REQUEST, &errors))?;
     let parent = asked_by(&headers, &bundle);
     // Where spans are not exported here, those of the workers go on from there all the same.
@@ -143,7 +147,7 @@ pub(super) async fn submit(
             let errors: Vec<String> = missing.iter().map(|hash| format!("blob {hash} is missing: PUT it to /v1/blobs/{hash}")).collect();
             return Err(Refusal(StatusCode::CONFLICT, json!({"errors": errors, "missing": missing})));
         }
-        let submitted = own.submit(bundle, id, &span);
+        let submitted = own.submit(bundle, Wanted { id, ..Wanted::default() }, &span);
         match &submitted {
             Ok(id) => span.set("job_id", id.as_str()),
             Err(Refused::Wrong(errors)) => span.fail(&errors.join("\n")),

@@ -3,6 +3,7 @@
 mod admit;
 mod agents;
 mod answer;
+mod application;
 mod asking;
 mod assets;
 mod checkpoints;
@@ -16,6 +17,7 @@ mod java;
 mod jobs;
 mod metrics;
 mod openapi;
+mod probes;
 mod rest;
 mod settings;
 mod shared;
@@ -23,12 +25,14 @@ mod spans;
 mod tap;
 
 pub use assets::{Asset, Assets};
+pub use probes::{HEALTH, READINESS};
 pub(crate) use shared::Shared;
 pub use shared::{Disposer, Introducer, Planner};
 
 use crate::{
+    application::{Application, Ended},
     blobs::{BlobError, Blobs},
-    manager::{Manager, Settings},
+    manager::{self, Manager, Settings},
     store::{Store, StoreError},
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -61,6 +65,8 @@ const MOST_CONNECTIONS: usize = 1_000;
 const HEADERS: Duration = Duration::from_secs(60);
 /// Who has not agreed on TLS by then does not speak it.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A manager that is to end has so long to tell of a job that has ended.
+const TELLING: Duration = Duration::from_secs(10);
 /// Between two attempts to take a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -88,6 +94,8 @@ pub struct ManagerOptions {
     pub assets: Assets,
     /// Who is told of the life of jobs.
     pub traces: Traces,
+    /// The one job that it has; none: it takes any.
+    pub application: Option<Application>,
 }
 
 /// Why a manager does not run.
@@ -103,6 +111,14 @@ pub enum ServerError {
         address: SocketAddr,
         /// What the system said.
         source: io::Error,
+    },
+    /// Of another job.
+    #[error("{data}: the job {job} is there and has not ended; give a job manager that runs one job alone a --data folder of its own")]
+    Others {
+        /// The folder.
+        data: PathBuf,
+        /// Its id.
+        job: String,
     },
     /// What it keeps.
     #[error(transparent)]
@@ -146,6 +162,11 @@ impl Server {
             return Err(ServerError::Open(options.bind));
         }
         let (store, kept) = Store::open(&options.data)?;
+        if let Some(own) = &options.application
+            && let Some(other) = kept.jobs.iter().find(|job| job.id != own.job && !job.is_over())
+        {
+            return Err(ServerError::Others { data: options.data, job: other.id.clone() });
+        }
         let blobs = Blobs::open(options.data.join("blobs"))?;
         let planning = options.data.join("planning");
         // Of a manager that was killed meanwhile.
@@ -166,22 +187,46 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until `end` is there. Jobs go on: their task managers wait for the next manager.
+    /// Serves until `end` is there, or its one job has ended: then that is given. Other jobs go on: their task managers wait for the next manager.
     ///
     /// # Errors
     /// When the port is gone.
-    pub async fn run(self, end: impl Future<Output = ()> + Send + 'static) -> Result<(), ServerError> {
+    pub async fn run(self, end: impl Future<Output = ()> + Send + 'static) -> Result<Option<Ended>, ServerError> {
         let clock = tokio::spawn(wake(Arc::clone(&self.shared)));
         let cleaning = tokio::spawn(clean(Arc::clone(&self.shared)));
         let router = rest::router(Arc::clone(&self.shared));
-        tokio::select! {
-            () = serve(self.listener, self.tls, router) => {}
-            () = end => {}
-        }
+        let ended = tokio::select! {
+            () = serve(self.listener, self.tls, router) => Ok(None),
+            ended = job_or_end(&self.shared, end) => ended,
+        };
         clock.abort();
         cleaning.abort();
-        Ok(())
+        Ok(ended?)
     }
+}
+
+/// Waits for the end of the one job, or of the manager. A job that has ended when somebody wants the manager's end is told of all the same.
+async fn job_or_end(shared: &Arc<Shared>, end: impl Future<Output = ()>) -> io::Result<Option<Ended>> {
+    let Some(alone) = &shared.alone else {
+        end.await;
+        return Ok(None);
+    };
+    let mut course = tokio::spawn(application::course(Arc::clone(shared), Arc::clone(alone)));
+    let ended = tokio::select! {
+        ended = &mut course => ended,
+        () = end => {
+            alone.hurry();
+            if !shared.look(|manager| manager.jobs().get(alone.job()).is_some_and(manager::Job::is_over)) {
+                course.abort();
+                return Ok(None);
+            }
+            match tokio::time::timeout(TELLING, course).await {
+                Ok(ended) => ended,
+                Err(_) => return Ok(None),
+            }
+        }
+    };
+    ended.map_err(io::Error::other)?.map(Some)
 }
 
 /// Takes connections for ever.

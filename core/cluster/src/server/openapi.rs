@@ -29,6 +29,12 @@ const OPERATIONS: &[Operation] = &[
     get("/overview", "How many task managers, slots and jobs there are", "Object"),
     get("/config", "What clients of Flink ask of the manager itself", "Object"),
     get("/openapi.json", "This document", "Object"),
+    get("/healthz", "Whether the process answers; without /v1 it needs no token", "Object"),
+    get(
+        "/readyz",
+        "Whether it can be worked with: 503 until one that runs one job alone has looked for its files; without /v1 it needs no token",
+        "Object",
+    ),
     get("/jobs", "Ids and states of all jobs", "Object"),
     Operation {
         method: "post",

@@ -1,6 +1,6 @@
 //! The paths of the one port: Flink's monitoring API (with and without `/v1`), blobs and submission, and what task managers say.
 
-use super::{Shared, admit::admit, agents, answer::Refusal, asking, collect, files, jobs, openapi, tap};
+use super::{Shared, admit::admit, agents, answer::Refusal, asking, collect, files, jobs, openapi, probes, tap};
 use crate::bundle::LONGEST_DOCUMENT;
 use axum::{
     Router,
@@ -45,6 +45,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/taskmanagers/{id}/beat", post(agents::beat).layer(DefaultBodyLimit::max(agents::LONGEST_BEAT)))
         .route("/taskmanagers/{id}/collected/{request}", put(collect::collected).layer(DefaultBodyLimit::max(collect::MOST_BYTES)))
         .route("/metrics", get(jobs::metrics))
+        .route("/healthz", get(probes::health))
+        .route("/readyz", get(probes::readiness))
         .route("/blobs/missing", post(files::missing))
         .route("/blobs/{hash}", put(files::put).get(files::get))
         .layer(DefaultBodyLimit::max(LONGEST_BODY));

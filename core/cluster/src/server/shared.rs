@@ -2,6 +2,7 @@
 
 use super::{
     ManagerOptions,
+    application::Alone,
     assets::Assets,
     collect::Collected,
     figures::{Figures, Told},
@@ -11,7 +12,7 @@ use super::{
 use crate::{
     blobs::{BlobError, Blobs},
     bundle::Bundle,
-    manager::{Action, Job, Manager, Millis, Planned, Settings},
+    manager::{Action, Job, Manager, Millis, Past, Planned, Settings},
     protocol::{Beat, Go, Orders, Version},
     store::{Changes, Documents, Kept, Store},
     triggers::Triggers,
@@ -53,6 +54,15 @@ pub(super) enum Refused {
     Taken,
 }
 
+/// As what a bundle is to become a job.
+#[derive(Default)]
+pub(super) struct Wanted {
+    /// With that id, which its client has chosen.
+    pub(super) id: Option<String>,
+    /// See there.
+    pub(super) past: Past,
+}
+
 /// A running manager, as its requests see it.
 pub(crate) struct Shared {
     /// Whoever decides holds it until what was decided is kept; so does whoever tells a task manager.
@@ -76,6 +86,8 @@ pub(crate) struct Shared {
     pub(super) settings: Settings,
     pub(super) assets: Assets,
     pub(super) traces: Traces,
+    /// It has no job but that one.
+    pub(super) alone: Option<Arc<Alone>>,
 }
 
 pub(super) struct State {
@@ -135,6 +147,7 @@ impl Shared {
             settings: options.settings,
             assets: options.assets,
             traces: options.traces,
+            alone: options.application.map(|application| Arc::new(Alone::new(application))),
         };
         shared.decide(|_, _, _| (actions, ()));
         shared
@@ -228,7 +241,7 @@ impl Shared {
 
     /// A bundle whose files are here becomes a job, with an id that its client may choose: the same one again is the same job, and is not begun twice. What becomes of it
     /// belongs to `span`. Blocks.
-    pub(super) fn submit(&self, mut bundle: Bundle, id: Option<String>, span: &Span) -> Result<String, Refused> {
+    pub(super) fn submit(&self, mut bundle: Bundle, Wanted { id, past }: Wanted, span: &Span) -> Result<String, Refused> {
         if let Some(known) = id.as_deref().and_then(|id| self.look(|manager| known(manager, id, &bundle))) {
             // What is known may not be kept yet: who keeps it has the store.
             drop(self.store.lock());
@@ -250,7 +263,7 @@ impl Shared {
         self.decide(|manager, _, now| match known(manager, &id, &bundle) {
             // The same request, which came while this one was planned.
             Some(known) => (Vec::new(), known),
-            None => (manager.submit(Job::new(id.clone(), bundle, planned, now), now), Ok(id)),
+            None => (manager.submit(Job { past, ..Job::new(id.clone(), bundle, planned, now) }, now), Ok(id)),
         })
     }
 

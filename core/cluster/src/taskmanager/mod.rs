@@ -254,9 +254,10 @@ impl TaskManager {
     /// True: the manager is to hear of it now.
     fn on(&mut self, event: Event) -> bool {
         match event {
-            // Without a lease nothing may run: the next beat that is answered has the same orders.
+            // Without a lease nothing may run: the next beat that is answered has the same orders. And another manager hears first what runs here of the former one.
             Event::Orders(orders, sent) => {
-                if self.agent.lease_ends().is_some_and(|until| until > millis(lease::now())) {
+                let is_known = orders.version.generation <= self.agent.seen().generation;
+                if is_known && self.agent.lease_ends().is_some_and(|until| until > millis(lease::now())) {
                     self.follow(&orders, sent);
                 }
             }

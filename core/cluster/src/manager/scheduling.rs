@@ -1,0 +1,65 @@
+//! When a job begins, and where: jobs wait for slots, and what another manager may have begun, whose data are lost, is given the time to end.
+
+use super::{Action, Job, JobId, Manager, Member, Millis, Past, Stage, TaskManagerId};
+
+impl Manager {
+    /// By then whatever a former manager has begun has ended by its lease: it has answered nobody since this one began.
+    pub(super) const fn alone_from(&self) -> Millis {
+        self.begun.saturating_add(self.settings.lease)
+    }
+
+    /// A task manager has followed another manager, whose data are lost: a job that came here anew may be running.
+    pub(super) fn resume_unknown(&mut self, now: Millis, actions: &mut Vec<Action>) {
+        let (until, own) = (self.alone_from(), self.version.generation);
+        // Of one that was kept it is known what it has begun.
+        let is_unknown = |job: &Job| job.past == Past::Unknown && job.term == own;
+        let waits = |job: &&mut Job| is_unknown(job) && job.next_attempt == 0 && job.stage == Stage::Waiting;
+        for job in self.jobs.values_mut().filter(waits) {
+            job.resume(until, now);
+            actions.push(Action::Save(job.id.clone()));
+        }
+    }
+
+    /// Gives waiting jobs their slots, first come first served; one that fits is not kept waiting by one that does not.
+    pub(super) fn schedule(&mut self, now: Millis, actions: &mut Vec<Action>) {
+        let mut waiting: Vec<(Millis, JobId, u32)> = Vec::new();
+        for job in self.jobs.values().filter(|job| job.stage == Stage::Waiting) {
+            waiting.push((job.submitted, job.id.clone(), job.planned.slots));
+        }
+        waiting.sort();
+        for (_, id, needed) in waiting {
+            let Some(places) = self.places(needed) else { continue };
+            self.version.number += 1;
+            let version = self.version;
+            let member = |(task_manager, slots): (TaskManagerId, u32)| {
+                let host = self.task_managers.get(&task_manager).map(|one| one.host.clone()).unwrap_or_default();
+                Member { task_manager, host, slots, gone: None, ready: None, running: false, ordered: version }
+            };
+            let members = places.into_iter().map(member).collect();
+            if let Some(job) = self.jobs.get_mut(&id) {
+                job.begin_attempt(members, now);
+                actions.push(Action::Save(id));
+            }
+        }
+    }
+
+    /// Where so many slots are, on as few task managers as may be: the one that they fill best, or else the emptiest ones. None: there are not enough.
+    fn places(&self, needed: u32) -> Option<Vec<(TaskManagerId, u32)>> {
+        let mut free: Vec<(u32, &TaskManagerId)> =
+            self.task_managers.keys().map(|id| (self.free(id), id)).filter(|(free, _)| *free > 0).collect();
+        if let Some((_, best)) = free.iter().filter(|(free, _)| *free >= needed).min() {
+            return Some(vec![((*best).clone(), needed)]);
+        }
+        free.sort_by(|a, b| b.cmp(a));
+        let (mut left, mut places) = (needed, Vec::new());
+        for (free, id) in free {
+            let taken = free.min(left);
+            places.push((id.clone(), taken));
+            left -= taken;
+            if left == 0 {
+                return Some(places);
+            }
+        }
+        None
+    }
+}
