@@ -112,13 +112,13 @@ fn shorten(text: &str) -> String {
     }
 }
 
-/// How often the buffers of a batch are held, by whomever: what was lent and has not come back holds them once more.
+/// How often the columns of a batch and their buffers are held, by whomever: what was lent and has not come back holds either once more.
 pub(crate) fn references(batch: &RecordBatch) -> usize {
     fn count(data: &ArrayData) -> usize {
         let own: usize = data.buffers().iter().map(arrow_buffer::Buffer::strong_count).sum();
         own + data.child_data().iter().map(count).sum::<usize>()
     }
-    batch.columns().iter().map(|column| count(&column.to_data())).sum()
+    batch.columns().iter().map(|column| Arc::strong_count(column) + count(&column.to_data())).sum()
 }
 
 /// The same rows in memory of their own, which nobody else holds.
