@@ -18,8 +18,22 @@ pub use import::{import_array, import_batch};
 use crate::{Error, Result};
 use arrow_array::ffi;
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
-use standpipe_abi::{ArrowSchema, arrow_c};
-use std::sync::Arc;
+use standpipe_abi::{ArrowArray, ArrowSchema, arrow_c};
+use std::{ffi::c_void, sync::Arc};
+
+/// `release` of an array whose `private_data` is one count of an `Arc<T>`, which keeps its memory.
+///
+/// # Safety
+/// `array` must point to such an array, which is not released yet. It may lie in what the count keeps: it is not touched after that is let go.
+unsafe extern "C" fn release_count<T>(array: *mut c_void) {
+    // SAFETY: by the caller's word.
+    unsafe {
+        let array = array.cast::<ArrowArray>();
+        let kept = (*array).private_data.cast::<T>().cast_const();
+        (*array).release = None;
+        drop(Arc::from_raw(kept));
+    }
+}
 
 /// The C form of a schema: a struct type with one child per column.
 ///

@@ -3,8 +3,14 @@
 //! A batch is one block: its columns, their C structs and the pointers to these. Every C struct holds the block by a count of its own, because a receiver may move a child
 //! out and release its parent (Arrow C data interface, "Moving child arrays").
 
+use super::release_count;
 use crate::Result;
-use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, cast::AsArray, downcast_primitive, ffi, types::ByteArrayType};
+use arrow_array::{
+    Array, ArrayRef, RecordBatch, RecordBatchOptions,
+    cast::AsArray,
+    downcast_primitive, ffi,
+    types::{BinaryType, ByteArrayType, LargeBinaryType, LargeUtf8Type, Utf8Type},
+};
 use arrow_buffer::{Buffer, NullBuffer};
 use arrow_schema::{DataType, SchemaRef};
 use standpipe_abi::{ArrowArray, Batch, arrow_c};
@@ -75,7 +81,7 @@ impl Block {
             unsafe {
                 if (*child).array.release.is_none() {
                     (*child).array.buffers = (&raw mut (*child).buffers).cast();
-                    (*child).array.release = Some(release_column);
+                    (*child).array.release = Some(release_count::<Self>);
                     (*child).array.private_data = Arc::into_raw(Arc::clone(&block)).cast_mut().cast();
                 }
             }
@@ -121,17 +127,6 @@ unsafe extern "C" fn release_batch(array: *mut c_void) {
     }
 }
 
-/// `release` of a column that [`Child::of`] described itself.
-unsafe extern "C" fn release_column(array: *mut c_void) {
-    // SAFETY: called once for each column, which holds the block by a count of its own; the struct may lie in the block, and is not touched after.
-    unsafe {
-        let array = array.cast::<ArrowArray>();
-        let block = (*array).private_data.cast::<Block>().cast_const();
-        (*array).release = None;
-        drop(Arc::from_raw(block));
-    }
-}
-
 impl Child {
     /// Describes a column: by itself where it is of one buffer of values, or of offsets and data; else as the arrow crate does, and then it has its `release` already.
     fn of(column: &ArrayRef, kept: &mut Vec<Buffer>) -> Self {
@@ -141,10 +136,10 @@ impl Child {
                 let bits = flags.values();
                 Self::plain(column, bits.offset(), [bits.inner().as_ptr(), ptr::null()], 2, kept)
             }
-            DataType::Utf8 => Self::bytes::<arrow_array::types::Utf8Type>(column, kept),
-            DataType::LargeUtf8 => Self::bytes::<arrow_array::types::LargeUtf8Type>(column, kept),
-            DataType::Binary => Self::bytes::<arrow_array::types::BinaryType>(column, kept),
-            DataType::LargeBinary => Self::bytes::<arrow_array::types::LargeBinaryType>(column, kept),
+            DataType::Utf8 => Self::bytes::<Utf8Type>(column, kept),
+            DataType::LargeUtf8 => Self::bytes::<LargeUtf8Type>(column, kept),
+            DataType::Binary => Self::bytes::<BinaryType>(column, kept),
+            DataType::LargeBinary => Self::bytes::<LargeBinaryType>(column, kept),
             data_type => {
                 macro_rules! values {
                     ($t:ty) => {

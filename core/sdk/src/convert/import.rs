@@ -1,6 +1,6 @@
 //! Batches on their way in. The sender's struct is held by every buffer that lies in its memory, and released with the last of them.
 
-use super::shape::check;
+use super::{release_count, shape::check};
 use crate::{Error, Result};
 use arrow_array::{
     Array, ArrayRef, ArrowPrimitiveType, BooleanArray, GenericByteArray, PrimitiveArray, RecordBatch, RecordBatchOptions,
@@ -10,7 +10,7 @@ use arrow_array::{
 use arrow_buffer::{ArrowNativeType, BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, SchemaRef};
 use standpipe_abi::{ArrowArray, arrow_c};
-use std::{ffi::c_void, ptr::NonNull, sync::Arc};
+use std::{ptr::NonNull, sync::Arc};
 
 /// The batch behind its C form.
 ///
@@ -53,7 +53,7 @@ struct Owner {
     array: ArrowArray,
 }
 
-// SAFETY: nothing of it is used but to be released, which Arrow's specification allows on any thread, and which `Drop` does once.
+// SAFETY: it is only read, until it is released, which Arrow's specification allows on any thread, and which `Drop` does once.
 unsafe impl Sync for Owner {}
 
 impl Owner {
@@ -67,18 +67,7 @@ impl Owner {
     }
 }
 
-/// `release` of a struct that only borrows: [`Part::nested`].
-unsafe extern "C" fn release_borrowed(array: *mut c_void) {
-    // SAFETY: called once, with the struct that `nested` has made.
-    unsafe {
-        let array = array.cast::<ArrowArray>();
-        let owner = (*array).private_data.cast::<Owner>().cast_const();
-        (*array).release = None;
-        drop(Arc::from_raw(owner));
-    }
-}
-
-/// Rows of an array: `rows` of them from the one at `at` of its buffers.
+/// Rows of an array that has been checked for its type: `rows` of them from the one at `at` of its buffers.
 #[derive(Clone, Copy)]
 struct Part<'a> {
     owner: &'a Arc<Owner>,
@@ -168,7 +157,7 @@ impl<'a> Part<'a> {
             buffers,
             children,
             dictionary,
-            release: Some(release_borrowed),
+            release: Some(release_count::<Owner>),
             private_data: Arc::into_raw(Arc::clone(self.owner)).cast_mut().cast(),
         };
         // SAFETY: both are the C struct ArrowArray; its shape is that of the type, and it moves no child out.
