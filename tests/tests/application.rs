@@ -225,11 +225,17 @@ fn plugins_are_those_of_the_distribution_whatever_they_are_called() {
     let written = folder.at(handle["bundle"].as_str().unwrap_or_else(|| panic!("{handle}")));
     let bundle: Bundle = serde_json::from_slice(&fs::read(written.join("bundle.json")).unwrap()).unwrap();
     assert!(bundle.plugins.len() >= 2, "{bundle:?}");
+    let port = format!("rest.port={}", application.cluster.port);
+    let another = standpipe(["deploy", "short.yaml", "-D", "rest.address=127.0.0.1", "-D", &port]).in_directory(folder.path());
     for file in [&bundle.pipeline].into_iter().chain(&bundle.resources) {
         assert_eq!(application.blob(&file.path, &fs::read(written.join(&file.path)).unwrap()), *file);
     }
     application.describe(&bundle);
     application.start("manager");
+    // Whoever takes it for a session cluster hears what it is, also with a job whose files it has.
+    wait_until("it has the job", PATIENCE, || application.job().is_some());
+    let refused = another.finish().one_error(3);
+    assert!(refused.ends_with(&format!("refuses: this job manager runs the job short ({JOB}) alone")), "{refused}");
     let _task_manager = application.cluster.task_manager("worker", 1);
     application.ends(0, "FINISHED");
     assert_eq!(read_rows(application.folder().at("out.jsonl")).len(), 100);

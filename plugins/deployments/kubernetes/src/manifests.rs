@@ -1,6 +1,6 @@
 //! The objects of one job, as JSON that Kubernetes takes. The first is the Job, which owns all others: whatever happens to whoever creates them, they end with it.
 
-use crate::{content::Content, lists::Texts, pods, secrets::Secrets, settings::Settings, template};
+use crate::{content::Content, lists::Texts, names, pods, secrets::Secrets, settings::Settings, template};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 use standpipe_sdk::{Error, Result};
@@ -294,14 +294,17 @@ impl Plan<'_> {
         Ok(Value::Object(set))
     }
 
-    /// A job whose checkpoints would be lost is refused.
+    /// Templates that take from pods what they are found by are refused, and a job whose checkpoints would be lost.
     ///
     /// # Errors
     /// It says what to do.
     pub(crate) fn check(&self) -> Result<()> {
         self.replicas()?;
+        let (manager, task_manager) = (pods::manager(self), pods::task_manager(self));
+        self.check_own(MANAGER, &manager, "kubernetes.pod.template.jobmanager")?;
+        self.check_own(TASK_MANAGER, &task_manager, "kubernetes.pod.template.taskmanager")?;
         let Some(folder) = &self.content.local_checkpoints else { return Ok(()) };
-        if folder.starts_with('/') && pods::is_shared(folder, &pods::manager(self), &pods::task_manager(self)) {
+        if folder.starts_with('/') && pods::is_shared(folder, &manager, &task_manager) {
             return Ok(());
         }
         let remedy = "give checkpoint.dir a URL that every pod reaches (s3://..., gs://..., az://...), or an absolute path on a claim that all of them \
@@ -310,6 +313,23 @@ impl Plan<'_> {
             "",
             format!("checkpoint.dir: {folder:?} is a folder of one pod, which ends with it and which no other pod sees: {remedy}"),
         ))
+    }
+
+    /// Whether a pod has, after its templates (the own one is in the file of `key`), its container and the labels that services, the stateful set and later commands find it by.
+    fn check_own(&self, component: &str, pod: &Value, key: &str) -> Result<()> {
+        let refused = |what: String| Err(Error::config("", format!("kubernetes.pod.template or {key}: {what}")));
+        let label = |name: &str| pod.get("metadata").and_then(|metadata| metadata.get("labels")?.get(name)?.as_str());
+        let own = self.labels(Some(component)).into_iter().filter(|(name, _)| names::free_key(name).is_err());
+        for (name, value) in own {
+            if label(&name) != Some(value.as_str()) {
+                return refused(format!("label {name} of the {component} pod is to stay {value:?}: it is found by it"));
+            }
+        }
+        let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
+        if !containers.is_some_and(|containers| containers.iter().any(|container| container["name"] == component)) {
+            return refused(format!("container {component} is not to be removed: it is the job's"));
+        }
+        Ok(())
     }
 }
 

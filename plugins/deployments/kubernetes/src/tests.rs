@@ -208,6 +208,38 @@ fn checkpoints_in_a_folder_of_a_pod_are_refused() {
 }
 
 #[test]
+fn templates_leave_pods_what_they_are_found_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pod.yaml");
+    let of = |key: &str, text: &str| {
+        fs::write(&file, text).unwrap();
+        Made::of(json!({key: file, "kubernetes.cluster.id": "j", "kubernetes.labels": "team=a"}), PIPELINE)
+            .plan()
+            .check()
+            .map_err(|error| error.message)
+    };
+    let both = "kubernetes.pod.template";
+    assert_eq!(of(both, "metadata: {labels: {team: b, more: c}}"), Ok(()), "those of the user are the user's");
+    let changed = of(both, "metadata: {labels: {app.kubernetes.io/instance: other}}").unwrap_err();
+    assert!(
+        changed.starts_with("kubernetes.pod.template or ")
+            && changed.contains("app.kubernetes.io/instance of the manager pod is to stay \"j\""),
+        "{changed}"
+    );
+    for gone in
+        ["metadata: null", "metadata: {labels: {$patch: replace, team: b}}", "metadata: {labels: {app.kubernetes.io/component: null}}"]
+    {
+        let refused = of("kubernetes.pod.template.taskmanager", gone).unwrap_err();
+        assert!(
+            refused.contains("kubernetes.pod.template.taskmanager: label app.kubernetes.io/component of the taskmanager pod"),
+            "{refused}"
+        );
+    }
+    let removed = of(both, "spec: {containers: [{name: taskmanager, $patch: delete}, {name: x, image: y}]}").unwrap_err();
+    assert!(removed.ends_with("container taskmanager is not to be removed: it is the job's"), "{removed}");
+}
+
+#[test]
 fn names_fit_what_kubernetes_makes_of_them() {
     for (name, expected) in [
         ("host-metrics", "standpipe-host-metrics-abc234"),

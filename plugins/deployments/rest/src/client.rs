@@ -102,7 +102,7 @@ pub struct Client {
 pub struct Answer {
     /// Of HTTP.
     pub status: u16,
-    body: Value,
+    pub(crate) body: Value,
 }
 
 impl Client {
