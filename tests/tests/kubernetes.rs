@@ -275,13 +275,69 @@ fn an_image_that_cannot_be_pulled_ends_the_submission_at_once() {
     let mut run = deploy_by(&kubeconfig, &api, &folder, &["kubernetes.image=no/such:1"]).start();
     run.wait_until("a pod", PATIENCE, |_| !api.managers("j").is_empty());
     let pod = api.managers("j")[0]["metadata"]["name"].as_str().unwrap().to_owned();
-    let state = json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}});
+    let state = json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"no/such:1\": no/such:1: not found"}});
     api.say_of_pod(&pod, &json!({"containerStatuses": [{"name": "manager", "image": "no/such:1", "imageID": "", "ready": false, "restartCount": 0, "state": state}]}));
     let ended = run.wait().code(3);
     let expected =
         format!("image no/such:1 of pod {pod} cannot be pulled (ImagePullBackOff; kubernetes.image, kubernetes.image.pull.secrets)");
     assert!(ended.stderr.contains(&expected), "{ended:?}");
     api.wait_until_gone("j");
+}
+
+/// Says that the manager in that pod has ended.
+fn say_ended(api: &Api, pod: &str, code: i32, words: &str) {
+    let state = json!({"terminated": {"exitCode": code, "message": words, "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:01Z"}});
+    let phase = if code == 0 { "Succeeded" } else { "Failed" };
+    let containers = json!([{"name": "manager", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state}]);
+    api.say_of_pod(pod, &json!({"phase": phase, "containerStatuses": containers}));
+}
+
+#[test]
+fn a_handle_is_of_its_own_job_and_cluster_alone() {
+    let Some(kubeconfig) = kubernetes() else { return };
+    let (api, folder) = (Api::new(&kubeconfig), folder());
+    // It ends before anybody has looked: submitted it is all the same.
+    let mut run = deploy_by(&kubeconfig, &api, &folder, &[]).args(["--handle", "job.json"]).start();
+    run.wait_until("a pod", PATIENCE, |_| !api.managers("j").is_empty() && api.objects("j").len() == OBJECTS.len());
+    say_ended(&api, api.managers("j")[0]["metadata"]["name"].as_str().unwrap(), 0, r#"{"state": "FINISHED"}"#);
+    let _ = run.wait().code(0);
+    assert!(
+        api.get(&Api::path("Job", "j")).unwrap()["spec"]["activeDeadlineSeconds"].is_null(),
+        "it is complete, and not ended by Kubernetes"
+    );
+    let handle: Value = serde_json::from_str(&folder.read("job.json")).unwrap();
+    let context = yaml(&fs::read_to_string(&kubeconfig).unwrap())["current-context"].clone();
+    assert!(context.is_string() && handle["kubernetes.context"] == context, "another one may be the current one later: {handle}");
+    assert_eq!(deployment(&folder, "status").finish().code(0).stdout, "FINISHED\n");
+    let _ = deployment(&folder, "remove").finish().code(0);
+    api.wait_until_gone("j");
+
+    // Another job has the name now.
+    let mut other = deploy_by(&kubeconfig, &api, &folder, &[]).start();
+    other.wait_until("all objects", PATIENCE, |_| api.objects("j").len() == OBJECTS.len());
+    for command in ["status", "cancel", "stop", "logs"] {
+        let line = deployment(&folder, command).finish().one_error(3);
+        assert!(line.contains(&format!("there is no job j ({})", handle["jobid"].as_str().unwrap())), "{command}: {line}");
+    }
+    let _ = deployment(&folder, "remove").finish().code(0);
+    let job = api.get(&Api::path("Job", "j")).unwrap();
+    assert!(job["metadata"]["deletionTimestamp"].is_null() && job["metadata"]["annotations"]["standpipe.io/status"].is_null(), "{job}");
+    other.signal(Signal::INT);
+    assert_ne!(other.wait().code, Some(0));
+    api.wait_until_gone("j");
+}
+
+#[test]
+fn a_template_with_a_member_that_nobody_knows_is_refused() {
+    let Some(kubeconfig) = kubernetes() else { return };
+    let (api, folder) = (Api::new(&kubeconfig), folder());
+    for component in ["jobmanager", "taskmanager"] {
+        folder.write("pod.yaml", "spec: {securityContexts: {}}");
+        let setting = format!("kubernetes.pod.template.{component}=pod.yaml");
+        let refused = deploy_by(&kubeconfig, &api, &folder, &[&setting]).finish().code(2);
+        assert!(refused.stderr.contains("securityContexts"), "{component}: {refused:?}");
+        api.wait_until_gone("j");
+    }
 }
 
 /// A job whose manager has ended with that exit code and last words; what its status is then, and when its pods are gone.
@@ -293,10 +349,7 @@ fn ended_with(kubeconfig: &str, code: i32, words: &str) -> [String; 2] {
     run.signal(Signal::KILL);
     run.wait();
     let pod = api.managers("j")[0]["metadata"]["name"].as_str().unwrap().to_owned();
-    let state = json!({"terminated": {"exitCode": code, "message": words, "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:01Z"}});
-    let phase = if code == 0 { "Succeeded" } else { "Failed" };
-    let containers = json!([{"name": "manager", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state}]);
-    api.say_of_pod(&pod, &json!({"phase": phase, "containerStatuses": containers}));
+    say_ended(&api, &pod, code, words);
     let is_over = |job: &Value| {
         let conditions = job["status"]["conditions"].as_array().cloned().unwrap_or_default();
         conditions.iter().any(|condition| ["Complete", "Failed"].iter().any(|kind| condition["type"] == *kind))

@@ -16,9 +16,11 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Config, Resource,
-    api::{DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, Portforwarder, PostParams, PropagationPolicy},
+    api::{
+        DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, Portforwarder, PostParams, Preconditions, PropagationPolicy,
+    },
     config::{KubeConfigOptions, Kubeconfig},
-    core::ApiResource,
+    core::{ApiResource, Request},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -37,10 +39,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(30);
 /// How often it is looked whether the user has had enough.
 const LOOK: Duration = Duration::from_millis(100);
-/// Lines of a pod's log at the most.
-const MOST_LOG_LINES: i64 = 10_000;
-/// Bytes of a pod's log at the most.
-const MOST_LOG_BYTES: i64 = 4 << 20;
 
 /// A namespace of a cluster.
 #[derive(Clone)]
@@ -48,6 +46,8 @@ pub(crate) struct Cluster {
     pub(crate) client: Client,
     pub(crate) namespace: String,
     pub(crate) server: String,
+    /// The context of the kubeconfig that says so; none: it is the cluster of the pod that this runs in.
+    pub(crate) context: Option<String>,
 }
 
 /// Runs what is asked of a cluster, on this thread; what goes on in between is on two of its own.
@@ -127,13 +127,13 @@ impl Cluster {
     /// # Errors
     /// When there is none, or it cannot be used.
     pub(crate) async fn connect(settings: &Settings, namespace: &str) -> Result<Self> {
-        let config = config(settings).await?;
+        let (config, context) = config(settings).await?;
         let server = config.cluster_url.to_string();
         // Of several providers in one process none is the default by itself.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let file = settings.config_file.display().to_string();
         let client = Client::try_from(config).map_err(|error| unusable(&file, &error))?;
-        Ok(Self { client, namespace: namespace.to_owned(), server })
+        Ok(Self { client, namespace: namespace.to_owned(), server, context })
     }
 
     pub(crate) fn api<K>(&self) -> Api<K>
@@ -159,12 +159,18 @@ impl Cluster {
         Api::namespaced_with(self.client.clone(), &self.namespace, resource)
     }
 
-    /// Creates an object that must not be there.
+    /// Creates an object that must not be there. A member that Kubernetes does not know is an error, as it is of what is applied; by itself it would be left out silently.
     pub(crate) async fn create(&self, manifest: &Value) -> Result<DynamicObject> {
         let (resource, api) = resource_of(manifest)?;
-        let object: DynamicObject = serde_json::from_value(manifest.clone())?;
+        let named = |why: String| Error::external(format!("{resource} {}: {why}", name_of(manifest)));
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        self.ask("create", resource, name_of(manifest), self.dynamic(&api).create(&parameters, &object)).await
+        let path = DynamicObject::url_path(&api, Some(&self.namespace));
+        let request = Request::new(path).create(&parameters, manifest.to_string().into_bytes());
+        let mut request = request.map_err(|error| named(error.to_string()))?;
+        // Not among the parameters.
+        let strict = format!("{}&fieldValidation=Strict", request.uri());
+        *request.uri_mut() = strict.parse().map_err(|error| named(format!("{strict}: {error}")))?;
+        self.ask("create", resource, name_of(manifest), self.client.request(request)).await
     }
 
     /// The object of a manifest, if it is there.
@@ -210,15 +216,21 @@ impl Cluster {
         K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
         K::DynamicType: Default,
     {
-        self.delete_by::<K>(resource, name, PropagationPolicy::Background).await
+        self.delete_by::<K>(resource, name, None, PropagationPolicy::Background).await
     }
 
-    async fn delete_by<K>(&self, resource: &str, name: &str, policy: PropagationPolicy) -> Result<bool>
+    /// Removes the Job of that name and uid; what it owns goes after it, or, if it is waited for that, before. Whether it was there.
+    pub(crate) async fn delete_job(&self, name: &str, uid: &str, policy: PropagationPolicy) -> Result<bool> {
+        self.delete_by::<Job>("jobs", name, Some(uid), policy).await
+    }
+
+    async fn delete_by<K>(&self, resource: &str, name: &str, uid: Option<&str>, policy: PropagationPolicy) -> Result<bool>
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
         K::DynamicType: Default,
     {
-        let parameters = DeleteParams { propagation_policy: Some(policy), ..DeleteParams::default() };
+        let preconditions = uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+        let parameters = DeleteParams { propagation_policy: Some(policy), preconditions, ..DeleteParams::default() };
         let api = self.api::<K>();
         let asked = async {
             match api.delete(name, &parameters).await {
@@ -230,14 +242,16 @@ impl Cluster {
         self.ask("delete", resource, name, asked).await
     }
 
-    /// Removes the Job of that name once all that it owns is gone; whether it was there.
-    pub(crate) async fn delete_with_dependents(&self, name: &str) -> Result<bool> {
-        self.delete_by::<Job>("jobs", name, PropagationPolicy::Foreground).await
+    /// The Job, if it is there and that of this job.
+    pub(crate) async fn job(&self, names: &Names) -> Result<Option<Job>> {
+        let job: Option<Job> = self.get("jobs", &names.id).await?;
+        Ok(job.filter(|job| names.is_of(&job.metadata)))
     }
 
     /// The pods of a component, the newest first.
     pub(crate) async fn pods(&self, names: &Names, component: &str) -> Result<Vec<Pod>> {
-        let parameters = ListParams::default().labels(&names.selector(component));
+        let selector: Vec<String> = names.selector(component).iter().map(|(label, value)| format!("{label}={value}")).collect();
+        let parameters = ListParams::default().labels(&selector.join(","));
         let mut pods = self.ask("list", "pods", &names.id, self.api::<Pod>().list(&parameters)).await?.items;
         pods.sort_by(|one, other| other.metadata.creation_timestamp.cmp(&one.metadata.creation_timestamp));
         Ok(pods)
@@ -254,20 +268,15 @@ impl Cluster {
         self.ask("get", "pods/portforward", pod, self.api::<Pod>().portforward(pod, &[port])).await
     }
 
-    /// The end of a pod's log.
-    pub(crate) async fn log(&self, pod: &str, container: &str) -> Result<String> {
-        let parameters = LogParams {
-            container: Some(container.to_owned()),
-            tail_lines: Some(MOST_LOG_LINES),
-            limit_bytes: Some(MOST_LOG_BYTES),
-            ..LogParams::default()
-        };
+    /// The last lines of a pod's log. Bytes are not limited: Kubernetes would leave out the newest.
+    pub(crate) async fn log(&self, pod: &str, container: &str, lines: i64) -> Result<String> {
+        let parameters = LogParams { container: Some(container.to_owned()), tail_lines: Some(lines), ..LogParams::default() };
         self.ask("get", "pods/log", pod, self.api::<Pod>().logs(pod, &parameters)).await
     }
 }
 
-/// Of the file, or of the pod that this runs in where nobody has named a file and there is none.
-async fn config(settings: &Settings) -> Result<Config> {
+/// Of the file, with the context, or of the pod that this runs in where nobody has named a file and there is none.
+async fn config(settings: &Settings) -> Result<(Config, Option<String>)> {
     let file = &settings.config_file;
     let shown = file.display().to_string();
     if settings.config_file_is_default && !file.exists() {
@@ -275,11 +284,12 @@ async fn config(settings: &Settings) -> Result<Config> {
         let mut config = Config::incluster()
             .map_err(|error| Error::external(format!("there is no {shown}, and this is no pod of a cluster ({}): {how}", chain(&error))))?;
         config.connect_timeout = Some(CONNECT);
-        return Ok(config);
+        return Ok((config, None));
     }
     let kubeconfig = Kubeconfig::read_from(file).map_err(|error| unusable(&shown, &error))?;
     let proxies: Vec<String> = kubeconfig.clusters.iter().filter_map(|named| named.cluster.as_ref()?.proxy_url.clone()).collect();
     let options = KubeConfigOptions { context: settings.context.clone(), ..KubeConfigOptions::default() };
+    let chosen = settings.context.clone().or_else(|| kubeconfig.current_context.clone()).filter(|context| !context.is_empty());
     let contexts: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
     if let Some(context) = settings.context.as_ref().filter(|context| !contexts.contains(context)) {
         let message = format!("{shown} has no context {context:?}: it has {}", contexts.join(", "));
@@ -296,7 +306,7 @@ async fn config(settings: &Settings) -> Result<Config> {
     }
     config.connect_timeout = Some(CONNECT);
     config.write_timeout = Some(ANSWER);
-    Ok(config)
+    Ok((config, chosen))
 }
 
 /// The client with what it is asked by, shared with what is forwarded.

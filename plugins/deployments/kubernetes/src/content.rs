@@ -60,8 +60,10 @@ impl Content {
             Ok(Blob { digits: digits(file).to_owned(), content })
         };
         let inside = fitting.iter().map(blob).collect::<Result<_>>()?;
-        let tree: Value = serde_saphyr::from_slice(&pipeline).unwrap_or_default();
-        let (parallelism, local_checkpoints) = (parallelism(&bundle, &tree), local_checkpoints(&bundle, &tree));
+        // The host has read it already. What only its reader understands is not known here: how many task managers it takes has to be said then.
+        let tree: Option<Value> = serde_saphyr::from_slice(&pipeline).ok();
+        let parallelism = tree.as_ref().and_then(|tree| parallelism(&bundle, tree));
+        let local_checkpoints = tree.as_ref().and_then(|tree| local_checkpoints(&bundle, tree));
         Ok(Self { description, inside, outside: rest, parallelism, local_checkpoints, bundle })
     }
 }

@@ -11,11 +11,18 @@ use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, Secret, Service},
 };
+use kube::api::PropagationPolicy;
 use serde_json::{Value, json};
 use standpipe_sdk::{Error, Result};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::sleep;
 
+/// How long the end of a job is tried to be written down, and what it had to be removed: the host that asks for it has more patience.
+const LEAVING: Duration = Duration::from_secs(30);
+/// How long after its job's end the Job may stay without one of its own: a container beside the manager's may not end, a pod that replaces the manager's has no files.
+const LEFT_SECONDS: i64 = 300;
+/// Lines of each pod's log.
+const LOG_LINES: i64 = 1000;
 /// How long it is waited until a job that is removed is gone.
 const REMOVAL: Duration = Duration::from_secs(60);
 /// From one look to the next.
@@ -26,14 +33,38 @@ const LOOK: Duration = Duration::from_millis(500);
 /// # Errors
 /// What could not be done; the rest is.
 pub(crate) async fn leave(cluster: &Cluster, names: &Names, status: &Value) -> Result<()> {
-    let written = write_down(cluster, names, &status.to_string()).await;
+    let begun = Instant::now();
+    loop {
+        let left = leave_now(cluster, names, status).await;
+        match left {
+            Err(error) if error.retryable && begun.elapsed() < LEAVING => sleep(LOOK).await,
+            left => return left,
+        }
+    }
+}
+
+async fn leave_now(cluster: &Cluster, names: &Names, status: &Value) -> Result<()> {
+    // Another job that has its name now has nothing to do with it.
+    let Some(job) = cluster.job(names).await? else { return Ok(()) };
+    let written = write_down(cluster, names, &job, &status.to_string(), seconds_since_start(&job) + LEFT_SECONDS).await;
     let removed = remove_cluster(cluster, names).await;
     written.and(removed)
 }
 
-async fn write_down(cluster: &Cluster, names: &Names, status: &str) -> Result<()> {
-    let change = json!({"metadata": {"annotations": {STATUS: status}}});
+/// How the job ended, and when Kubernetes ends its Job, in seconds since its start, if that has not ended by itself: the time to live begins with its end.
+async fn write_down(cluster: &Cluster, names: &Names, job: &Job, status: &str, deadline: i64) -> Result<()> {
+    let change = json!({
+        "metadata": {"uid": job.metadata.uid, "annotations": {STATUS: status}},
+        "spec": {"activeDeadlineSeconds": deadline}
+    });
     cluster.merge::<Job>("jobs", &names.id, &change).await.map(|_| ())
+}
+
+/// The clocks of Kubernetes and of this machine are taken to be alike; by a few minutes it does no harm if they are not.
+fn seconds_since_start(job: &Job) -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let start = job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0.as_second());
+    start.map_or(0, |start| i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(start).max(0))
 }
 
 /// Removes what a job that is over does not need.
@@ -55,24 +86,23 @@ async fn remove_cluster(cluster: &Cluster, names: &Names) -> Result<()> {
 /// When that cannot be done.
 pub(crate) async fn cancel(cluster: &Cluster, names: &Names) -> Result<()> {
     let status = Ending { state: "CANCELED".to_owned(), cause: Some("it was cancelled while it had no job manager".to_owned()) };
-    write_down(cluster, names, &serde_json::to_string(&status)?).await?;
-    let change = json!({"spec": {"activeDeadlineSeconds": 1}});
-    cluster.merge::<Job>("jobs", &names.id, &change).await?;
+    let Some(job) = cluster.job(names).await? else { return Ok(()) };
+    // At once: a manager that began in between would run a job that is told to be cancelled.
+    write_down(cluster, names, &job, &serde_json::to_string(&status)?, 1).await?;
     remove_cluster(cluster, names).await
 }
 
-/// Removes the Job and all that it owns, and waits until it is gone.
+/// Removes the Job and all that it owns, and waits until it is gone. One that has its name and is another job's stays.
 ///
 /// # Errors
 /// When something stays.
 pub(crate) async fn remove(cluster: &Cluster, names: &Names) -> Result<()> {
-    if !cluster.delete_with_dependents(&names.id).await? {
-        return Ok(());
-    }
+    let Some(uid) = cluster.job(names).await?.and_then(|job| job.metadata.uid) else { return Ok(()) };
+    cluster.delete_job(&names.id, &uid, PropagationPolicy::Foreground).await?;
     let begun = Instant::now();
-    while cluster.get::<Job>("jobs", &names.id).await?.is_some() {
+    while cluster.job(names).await?.is_some() {
         if begun.elapsed() >= REMOVAL {
-            let Names { id, namespace } = names;
+            let Names { id, namespace, .. } = names;
             let message = format!(
                 "job {id} of namespace {namespace} is being removed, and is not gone yet: a pod of it may be on a node that does not answer"
             );
@@ -93,7 +123,7 @@ pub(crate) async fn logs(cluster: &Cluster, names: &Names) -> Result<Vec<String>
         // The oldest first: a pod goes on where the one before it ended.
         for pod in cluster.pods(names, component).await?.iter().rev() {
             let name = trouble::name(pod);
-            match cluster.log(name, component).await {
+            match cluster.log(name, component, LOG_LINES).await {
                 Ok(text) => {
                     lines.push(format!("==> {name} <=="));
                     lines.extend(text.lines().map(str::to_owned));

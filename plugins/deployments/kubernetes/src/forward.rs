@@ -17,12 +17,14 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy, split},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 /// Until the port of a pod is reached.
 const REACH: Duration = Duration::from_secs(15);
 
+/// After a connection that could not be taken.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Until it is said why a connection has ended.
 const LAST_WORD: Duration = Duration::from_millis(50);
 
@@ -70,7 +72,11 @@ impl Drop for Forward {
 
 async fn listen(listener: TcpListener, cluster: Shared, names: Names, trouble: Trouble) {
     loop {
-        let Ok((mut connection, _)) = listener.accept().await else { return };
+        let Ok((mut connection, _)) = listener.accept().await else {
+            // It has no files left for now, or whoever connected is gone already: the next one may fare better.
+            sleep(AGAIN).await;
+            continue;
+        };
         let (cluster, names, trouble) = (Arc::clone(&cluster), names.clone(), Arc::clone(&trouble));
         tokio::spawn(async move {
             // Whoever sees the connection end asks why at once.

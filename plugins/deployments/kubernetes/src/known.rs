@@ -113,21 +113,26 @@ pub(crate) fn known(job: &Job, pods: &[Pod], events: &[Event]) -> Known {
 
 /// Whether the pod was a manager, and is none any more.
 fn is_going(pod: &Pod) -> bool {
-    trouble::ended(pod, MANAGER).is_some() || trouble::is_disrupted(pod) || pod.metadata.deletion_timestamp.is_some()
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    phase == Some("Failed")
+        || trouble::ended(pod, MANAGER).is_some()
+        || trouble::is_disrupted(pod)
+        || pod.metadata.deletion_timestamp.is_some()
 }
 
 /// Why there was a manager and is none.
 fn lost(pods: &[Pod]) -> String {
-    let last = pods.iter().find(|pod| is_going(pod));
-    match last.map(|pod| (pod, trouble::ended(pod, MANAGER))) {
-        Some((pod, _)) if trouble::is_disrupted(pod) => {
-            format!("pod {} of the job manager was taken from its node, and is replaced", trouble::name(pod))
+    let Some(last) = pods.iter().find(|pod| is_going(pod)) else { return "the job manager's pod is replaced".to_owned() };
+    let why = trouble::reason(last).map(|why| format!(" ({why})")).unwrap_or_default();
+    let name = trouble::name(last);
+    // Kubernetes waits longer after each of them, up to ten minutes, and for a node that does not answer until it does.
+    match trouble::ended(last, MANAGER) {
+        _ if trouble::is_disrupted(last) => format!("pod {name} of the job manager was taken from its node{why}, and is replaced"),
+        Some(ended) => format!("pod {name} of the job manager ended {}{why}, and is replaced", trouble::exit(ended)),
+        None if last.metadata.deletion_timestamp.is_some() => {
+            format!("pod {name} of the job manager was deleted{why}, and is replaced once its node says that it has ended")
         }
-        Some((pod, Some(ended))) => {
-            format!("pod {} of the job manager ended {}, and is replaced", trouble::name(pod), trouble::exit(ended))
-        }
-        Some((pod, None)) => format!("pod {} of the job manager was deleted, and is replaced", trouble::name(pod)),
-        None => "the job manager's pod is replaced".to_owned(),
+        None => format!("pod {name} of the job manager has ended{why}, and is replaced"),
     }
 }
 
@@ -197,6 +202,7 @@ mod tests {
         };
         let killed = with_state("p", json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}}));
         let pulled = with_state("q", json!({"waiting": {"reason": "ImagePullBackOff", "message": "gone"}}));
+        let evicted = pod("e", json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}));
         let running = with_state("r", json!({"running": {}}));
         let mut disrupted = with_state("d", json!({"terminated": {"exitCode": 143}}));
         disrupted.status.as_mut().unwrap().conditions =
@@ -219,7 +225,10 @@ mod tests {
         assert!(of(json!({"failed": 1}), &[pulled, killed.clone()], &[]).starts_with("RESTARTING: image i of pod q"));
         let mut deleted = running.clone();
         deleted.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
-        assert_eq!(of(json!({}), &[deleted], &[]), "RESTARTING: pod r of the job manager was deleted, and is replaced");
+        let of_deleted = "RESTARTING: pod r of the job manager was deleted, and is replaced once its node says that it has ended";
+        assert_eq!(of(json!({}), &[deleted], &[]), of_deleted);
+        let of_evicted = "RESTARTING: pod e of the job manager has ended (Evicted: The node was low on resource: memory.), and is replaced";
+        assert_eq!(of(json!({}), &[evicted], &[]), of_evicted);
         assert_eq!(known(&job(None, json!({})), &[running, killed], &[]), Known::Runs);
     }
 }

@@ -36,6 +36,7 @@ use k8s_openapi::api::core::v1::Pod;
 use known::Known;
 use manager::Manager;
 use manifests::{Names, Plan, PodTemplates, TASK_MANAGER};
+use scale::Scaling;
 use secrets::Secrets;
 use serde_json::Value;
 use settings::Settings;
@@ -92,29 +93,22 @@ impl Deployment for Kubernetes {
 
     fn submit(&mut self, folder: &Path) -> Result<Handle> {
         let content = Content::read(folder, content::MOST_BYTES)?;
-        let names = self.new_names(&content)?;
-        let (secrets, templates, id) = (Secrets::make(&names)?, PodTemplates::read(&self.settings)?, JobId::random()?);
-        let jobid = id.to_string();
-        let plan = Plan {
-            settings: &self.settings.clone(),
-            names: &names,
-            content: &content,
-            secrets: &secrets,
-            templates: &templates,
-            jobid: &jobid,
-        };
+        let id = JobId::random()?;
+        let names = self.new_names(&content, &id)?;
+        let (secrets, templates) = (Secrets::make(&names)?, PodTemplates::read(&self.settings)?);
+        let settings = self.settings.clone();
+        let plan = Plan { settings: &settings, names: &names, content: &content, secrets: &secrets, templates: &templates };
         plan.check()?;
         let cluster = self.cluster(&names)?;
         Submission { asking: &self.asking, cluster: &cluster, host: &self.host, names: &names }.run(&plan, folder, &id)?;
-        Ok(self.handle(&names, &jobid))
+        Ok(self.handle(&names, &cluster))
     }
 
     fn preview(&mut self, folder: &Path) -> Result<String> {
         let content = Content::read(folder, preview::MOST_BYTES)?;
-        let names = self.new_names(&content)?;
-        let (secrets, templates, id) = (Secrets::placeholders(), PodTemplates::read(&self.settings)?, JobId::random()?.to_string());
-        let plan =
-            Plan { settings: &self.settings, names: &names, content: &content, secrets: &secrets, templates: &templates, jobid: &id };
+        let names = self.new_names(&content, &JobId::random()?)?;
+        let (secrets, templates) = (Secrets::placeholders(), PodTemplates::read(&self.settings)?);
+        let plan = Plan { settings: &self.settings, names: &names, content: &content, secrets: &secrets, templates: &templates };
         preview::documents(&plan)
     }
 
@@ -181,8 +175,13 @@ impl Deployment for Kubernetes {
         self.running(handle)?;
         let cluster = self.cluster(&names)?;
         let manager = self.manager.as_ref().ok_or_else(|| no_manager(&names))?;
-        scale::up(&self.asking, &cluster, &names, manager, &self.host, parallelism, self.settings.submit_timeout)?;
-        manager.jobs.rescale(&id, parallelism)
+        let scaling = Scaling { asking: &self.asking, cluster: &cluster, names: &names, host: &self.host };
+        let former = scaling.up(manager, parallelism, self.settings.submit_timeout)?;
+        let rescaled = manager.jobs.rescale(&id, parallelism);
+        if let (Err(_), Some(former)) = (&rescaled, former) {
+            scaling.back(former);
+        }
+        rescaled
     }
 
     fn logs(&mut self, handle: &Handle, cursor: &str) -> Result<LogLines> {
@@ -257,7 +256,8 @@ impl Kubernetes {
         self.asking.wait(async {
             let seen = look::look(&cluster, names).await?;
             let seen = seen.ok_or_else(|| {
-                let what = format!("there is no job {} in namespace {}", names.id, names.namespace);
+                let Names { id, namespace, jobid } = names;
+                let what = format!("there is no job {id} ({jobid}) in namespace {namespace} of {}", cluster.server);
                 Error::external(format!("{what}: it was removed, or its time to live (kubernetes.ttl) is over"))
             })?;
             Ok(seen.known())
@@ -284,25 +284,25 @@ impl Kubernetes {
     }
 
     /// Of a job that is not there yet.
-    fn new_names(&self, content: &Content) -> Result<Names> {
+    fn new_names(&self, content: &Content, jobid: &JobId) -> Result<Names> {
         let id = match &self.settings.cluster_id {
             Some(id) => id.clone(),
             None => manifests::default_id(&content.bundle.name, &secrets::random_word(RANDOM)?),
         };
-        Ok(Names { id, namespace: self.settings.namespace.clone() })
+        Ok(Names { id, namespace: self.settings.namespace.clone(), jobid: jobid.to_string() })
     }
 
-    /// What all later commands need, and no secret.
-    fn handle(&self, names: &Names, jobid: &str) -> Handle {
+    /// What all later commands need, and no secret. The context is always in it: another one may be the current one by then.
+    fn handle(&self, names: &Names, cluster: &Cluster) -> Handle {
         let mut handle = Handle::new();
         let mut say = |key: &str, value: &str| drop(handle.insert(key.to_owned(), value.into()));
-        say("jobid", jobid);
+        say("jobid", &names.jobid);
         say("kubernetes.cluster.id", &names.id);
         say("kubernetes.namespace", &names.namespace);
         if !self.settings.config_file_is_default {
             say("kubernetes.config.file", &self.settings.config_file.to_string_lossy());
         }
-        if let Some(context) = &self.settings.context {
+        if let Some(context) = &cluster.context {
             say("kubernetes.context", context);
         }
         handle
@@ -316,7 +316,8 @@ fn names(handle: &Handle) -> Result<Names> {
         check(value).map_err(|why| Error::config(key, why))?;
         Ok::<_, Error>(value.to_owned())
     };
-    Ok(Names { id: text("kubernetes.cluster.id", names::cluster_id)?, namespace: text("kubernetes.namespace", names::label_name)? })
+    let jobid = JobId::of(handle)?.to_string();
+    Ok(Names { id: text("kubernetes.cluster.id", names::cluster_id)?, namespace: text("kubernetes.namespace", names::label_name)?, jobid })
 }
 
 fn no_manager(names: &Names) -> Error {

@@ -43,7 +43,15 @@ pub(crate) fn anything(_: &str) -> Checked {
 
 /// Names of objects.
 pub(crate) fn objects(text: &str) -> Result<Vec<String>, String> {
-    parts(text).map(|name| names::object_name(name).map(|()| name.to_owned())).collect()
+    let mut found = Vec::new();
+    for name in parts(text) {
+        names::object_name(name)?;
+        if found.iter().any(|other| other == name) {
+            return Err(format!("{name} is there twice"));
+        }
+        found.push(name.to_owned());
+    }
+    Ok(found)
 }
 
 /// A JSON array of objects that each have that member.

@@ -27,13 +27,13 @@ impl Seen {
     }
 }
 
-/// Looks; none: there is no such Job.
+/// Looks; none: there is no such Job, or it is another one that has its name now.
 ///
 /// # Errors
 /// When the API server cannot be asked.
 pub(crate) async fn look(cluster: &Cluster, names: &Names) -> Result<Option<Seen>> {
     let id = &names.id;
-    let Some(job) = cluster.get::<Job>("jobs", id).await? else { return Ok(None) };
+    let Some(job) = cluster.job(names).await? else { return Ok(None) };
     let pods = cluster.pods(names, MANAGER).await?;
     let events = match pods.first() {
         Some(pod) if trouble::runs(pod, MANAGER) => Vec::new(),

@@ -6,7 +6,7 @@ use crate::{
     known,
     manifests::{MANAGER, Names, REST_PORT},
 };
-use k8s_openapi::api::{batch::v1::Job, core::v1::Secret};
+use k8s_openapi::api::core::v1::Secret;
 use standpipe_deployment_rest::{Client, Jobs, Peer, Roots};
 use standpipe_sdk::{Error, Host, Result, deployment::JobStatus};
 use std::sync::Arc;
@@ -55,7 +55,7 @@ fn afterwards(asking: &Asking, cluster: &Shared, names: &Names) -> impl Fn() -> 
     let (runtime, cluster, names) = (asking.handle().clone(), Arc::clone(cluster), names.clone());
     move || {
         runtime.block_on(async {
-            let job: Job = cluster.get("jobs", &names.id).await.ok()??;
+            let job = cluster.job(&names).await.ok()??;
             let pods = cluster.pods(&names, MANAGER).await.unwrap_or_default();
             known::ended(&job, &pods)
         })

@@ -2,6 +2,7 @@
 
 use crate::{content::Content, lists::Texts, names, pods, secrets::Secrets, settings::Settings, template};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value, json};
 use standpipe_sdk::{Error, Result};
 use std::time::Duration;
@@ -20,18 +21,20 @@ pub(crate) const EXIT_FAILED: i32 = 20;
 pub(crate) const EXIT_CANCELED: i32 = 21;
 /// The annotation of the Job that keeps how the job ended.
 pub(crate) const STATUS: &str = "standpipe.io/status";
-/// The annotation of the Job that says which job it is.
+/// The label of every object that says which job it is of: a name may be another job's later.
 pub(crate) const JOBID: &str = "standpipe.io/jobid";
 /// The annotation of the stateful set that says how many slots a task manager has.
 pub(crate) const SLOTS: &str = "standpipe.io/slots";
 /// How long after the submit timeout Kubernetes ends what was begun.
 const SUBMIT_MARGIN: Duration = Duration::from_secs(60);
 
-/// What a job's objects are called.
+/// What a job's objects are called, and which job it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Names {
     pub(crate) id: String,
     pub(crate) namespace: String,
+    /// 32 hexadecimal digits.
+    pub(crate) jobid: String,
 }
 
 impl Names {
@@ -61,9 +64,14 @@ impl Names {
         ]
     }
 
-    /// What finds pods of the job.
-    pub(crate) fn selector(&self, component: &str) -> String {
-        format!("app.kubernetes.io/instance={},app.kubernetes.io/component={component}", self.id)
+    /// The labels that the pods of a component are found by: of this job, and not of another one of its name that may still be going.
+    pub(crate) fn selector<'a>(&'a self, component: &'a str) -> [(&'static str, &'a str); 3] {
+        [("app.kubernetes.io/instance", &self.id), ("app.kubernetes.io/component", component), (JOBID, &self.jobid)]
+    }
+
+    /// Whether an object has the label of this job.
+    pub(crate) fn is_of(&self, metadata: &ObjectMeta) -> bool {
+        metadata.labels.as_ref().and_then(|labels| labels.get(JOBID)) == Some(&self.jobid)
     }
 }
 
@@ -95,7 +103,6 @@ pub(crate) struct Plan<'a> {
     pub(crate) content: &'a Content,
     pub(crate) secrets: &'a Secrets,
     pub(crate) templates: &'a PodTemplates,
-    pub(crate) jobid: &'a str,
 }
 
 /// The Job that owns all others, once it is there.
@@ -114,6 +121,7 @@ impl Plan<'_> {
             ("app.kubernetes.io/instance", self.names.id.as_str()),
             ("app.kubernetes.io/managed-by", "standpipe"),
             ("app.kubernetes.io/version", env!("CARGO_PKG_VERSION")),
+            (JOBID, self.names.jobid.as_str()),
         ];
         let component = component.map(|component| ("app.kubernetes.io/component", component));
         labels.extend(own.into_iter().chain(component).map(|(key, value)| (key.to_owned(), value.to_owned())));
@@ -164,7 +172,7 @@ impl Plan<'_> {
 
     /// The first object: the Job, whose pod is the manager. It ends by itself if nobody completes the submission.
     pub(crate) fn job(&self) -> Value {
-        let mut job = self.annotated(self.object("batch/v1", "Job", &self.names.id, Some(MANAGER), None), JOBID, self.jobid);
+        let mut job = self.object("batch/v1", "Job", &self.names.id, Some(MANAGER), None);
         let deadline = (self.settings.submit_timeout + SUBMIT_MARGIN).as_secs_f64().ceil() as i64;
         let spec = json!({
             // A pod that was lost is replaced for as long as the job is not over.
@@ -241,7 +249,7 @@ impl Plan<'_> {
     fn bundle(&self, owner: Option<&Owner>) -> Result<Value> {
         let handle = json!({
             "deployment_mode": crate::MODE,
-            "jobid": self.jobid,
+            "jobid": self.names.jobid,
             "kubernetes.cluster.id": self.names.id,
             "kubernetes.namespace": self.names.namespace
         });
@@ -268,7 +276,7 @@ impl Plan<'_> {
     /// Names for the pods of a component: also before they are ready, because they find each other by them.
     fn service(&self, name: &str, component: &str, (port_name, port): (&str, u16), owner: Option<&Owner>) -> Value {
         let mut service = self.object("v1", "Service", name, Some(component), owner);
-        let selector = json!({"app.kubernetes.io/instance": self.names.id, "app.kubernetes.io/component": component});
+        let selector: Value = self.names.selector(component).into_iter().collect();
         let spec = json!({
             "clusterIP": "None",
             "publishNotReadyAddresses": true,
@@ -287,19 +295,25 @@ impl Plan<'_> {
             "serviceName": name,
             "replicas": self.replicas()?,
             "podManagementPolicy": "Parallel",
-            "selector": {"matchLabels": {"app.kubernetes.io/instance": self.names.id, "app.kubernetes.io/component": TASK_MANAGER}},
+            "selector": {"matchLabels": self.names.selector(TASK_MANAGER).into_iter().collect::<Value>()},
             "template": pods::task_manager(self)
         });
         set.insert("spec".to_owned(), spec);
         Ok(Value::Object(set))
     }
 
-    /// Templates that take from pods what they are found by are refused, and a job whose checkpoints would be lost.
+    /// Too few slots are refused, templates that take from pods what they are found by, and a job whose checkpoints would be lost.
     ///
     /// # Errors
     /// It says what to do.
     pub(crate) fn check(&self) -> Result<()> {
-        self.replicas()?;
+        let (replicas, slots) = (self.replicas()?, self.settings.slots);
+        if let Some(parallelism) = self.content.parallelism.filter(|parallelism| *parallelism > replicas.saturating_mul(slots)) {
+            let message = format!(
+                "{replicas} task managers of {slots} slots (kubernetes.taskmanager.slots) are too few for a parallelism of {parallelism}"
+            );
+            return Err(Error::config("kubernetes.taskmanager.replicas", message));
+        }
         let (manager, task_manager) = (pods::manager(self), pods::task_manager(self));
         self.check_own(MANAGER, &manager, "kubernetes.pod.template.jobmanager")?;
         self.check_own(TASK_MANAGER, &task_manager, "kubernetes.pod.template.taskmanager")?;

@@ -25,9 +25,14 @@ fn is_lower(byte: u8) -> bool {
 }
 
 fn is_label(text: &str) -> bool {
+    text.len() <= MOST_OF_LABEL && is_part(text)
+}
+
+/// A part of a name with dots, of any length.
+fn is_part(text: &str) -> bool {
     let ends = |byte: Option<&u8>| byte.copied().is_some_and(is_lower);
     let bytes = text.as_bytes();
-    bytes.len() <= MOST_OF_LABEL && ends(bytes.first()) && ends(bytes.last()) && bytes.iter().all(|byte| is_lower(*byte) || *byte == b'-')
+    ends(bytes.first()) && ends(bytes.last()) && bytes.iter().all(|byte| is_lower(*byte) || *byte == b'-')
 }
 
 /// A namespace, a volume's name.
@@ -47,7 +52,7 @@ pub(crate) fn cluster_id(text: &str) -> Checked {
 
 /// The name of a secret, claim, config map or service account.
 pub(crate) fn object_name(text: &str) -> Checked {
-    if text.len() <= MOST_OF_SUBDOMAIN && text.split('.').all(is_label) {
+    if text.len() <= MOST_OF_SUBDOMAIN && text.split('.').all(is_part) {
         return Ok(());
     }
     let rule = "lower-case letters, digits, \"-\" and \".\", at most 253, a letter or digit at both ends";

@@ -9,6 +9,10 @@ use serde_json::{Map, Value, json};
 
 /// Volumes that every pod has, or the manager's.
 pub(crate) const VOLUMES: [&str; 4] = ["data", "tmp", "bundle", "secret"];
+/// Where every container has volumes already; that of the manager also the bundle.
+pub(crate) const MOUNT_PATHS: [&str; 4] = [HOME, "/tmp", BUNDLE, SECRET];
+/// Variables that every container has already, or that of the task managers.
+pub(crate) const VARIABLES: [&str; 2] = ["HOME", "POD_IP"];
 /// The user of the image, who is not root.
 const USER: u32 = 10001;
 /// Its home: what is kept is there.
@@ -26,8 +30,10 @@ const UPLOAD_TIMEOUT: &str = "120s";
 pub(crate) fn manager(plan: &Plan<'_>) -> Value {
     let settings = plan.settings;
     let mut args: Vec<String> = ["jobmanager", "--application", BUNDLE, "--jobid"].map(str::to_owned).to_vec();
-    args.push(plan.jobid.to_owned());
-    args.extend(["--bind".to_owned(), format!("0.0.0.0:{REST_PORT}"), "--data".to_owned(), format!("{HOME}/jobmanager")]);
+    args.push(plan.names.jobid.clone());
+    args.extend(["--bind".to_owned(), format!("0.0.0.0:{REST_PORT}")]);
+    // Of this job alone: a claim may have what another one left there.
+    args.extend(["--data".to_owned(), format!("{HOME}/jobmanager/{}", plan.names.jobid)]);
     args.extend(["--token-file".to_owned(), format!("{SECRET}/token")]);
     args.extend(["--tls-cert".to_owned(), format!("{SECRET}/tls.crt"), "--tls-key".to_owned(), format!("{SECRET}/tls.key")]);
     args.extend(["--termination-file", "/dev/termination-log", "--handle"].map(str::to_owned));
@@ -58,6 +64,8 @@ pub(crate) fn manager(plan: &Plan<'_>) -> Value {
     let mut spec = pod(plan, volumes, with_common(plan, MANAGER, container, &settings.jobmanager, Vec::new(), mounts));
     spec["restartPolicy"] = "Never".into();
     spec["serviceAccountName"] = plan.service_account().into();
+    // Also of an account that gives none by itself: without it nobody clears away what the job had.
+    spec["automountServiceAccountToken"] = true.into();
     merged(plan, json!({"metadata": metadata(plan, MANAGER), "spec": spec}), plan.templates.jobmanager.as_ref())
 }
 
@@ -186,14 +194,24 @@ fn seconds(duration: std::time::Duration) -> String {
     format!("{}s", duration.as_secs_f64().ceil())
 }
 
-/// Where pods keep a folder: whether both have a volume there that outlives a pod, and the same one.
+/// Where pods keep a folder: whether both can write to a volume there that outlives a pod, and the same part of the same one.
 pub(crate) fn is_shared(folder: &str, manager: &Value, task_manager: &Value) -> bool {
-    let volume = volume_of(folder, manager, MANAGER);
-    volume.is_some() && volume == volume_of(folder, task_manager, TASK_MANAGER)
+    let place = volume_of(folder, manager, MANAGER);
+    let is_of_node = place.is_some_and(|(volume, _)| volume.contains_key("hostPath"));
+    place.is_some() && place == volume_of(folder, task_manager, TASK_MANAGER) && (!is_of_node || is_one_node(manager, task_manager))
 }
 
-/// The source of the volume that a folder is on, unless it ends with its pod or is of its node alone.
-fn volume_of<'a>(folder: &str, pod: &'a Value, container: &str) -> Option<&'a Map<String, Value>> {
+/// Whether both are on the same node, wherever they are replaced.
+fn is_one_node(manager: &Value, task_manager: &Value) -> bool {
+    let node = |pod: &Value| {
+        let selected = pod.pointer("/spec/nodeSelector/kubernetes.io~1hostname");
+        selected.or_else(|| pod.pointer("/spec/nodeName")).and_then(Value::as_str).map(str::to_owned)
+    };
+    node(manager).is_some() && node(manager) == node(task_manager)
+}
+
+/// The volume that a folder is on, and the part of it that is mounted, unless it ends with its pod or cannot be written.
+fn volume_of<'a>(folder: &str, pod: &'a Value, container: &str) -> Option<(&'a Map<String, Value>, &'a Value)> {
     let list = |value: &'a Value, name: &str| value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let spec = pod.get("spec")?;
     let container = list(spec, "containers").iter().find(|one| one["name"] == container)?;
@@ -202,5 +220,6 @@ fn volume_of<'a>(folder: &str, pod: &'a Value, container: &str) -> Option<&'a Ma
     let mount = mounts.max_by_key(|mount| mount["mountPath"].as_str().map_or(0, str::len))?;
     let volume = list(spec, "volumes").iter().find(|volume| volume["name"] == mount["name"])?.as_object()?;
     let passing = ["emptyDir", "configMap", "secret", "downwardAPI", "projected", "ephemeral"];
-    (!passing.iter().any(|kind| volume.contains_key(*kind))).then_some(volume)
+    let is_kept = mount["readOnly"] != true && !passing.iter().any(|kind| volume.contains_key(*kind));
+    is_kept.then_some((volume, &mount["subPath"]))
 }

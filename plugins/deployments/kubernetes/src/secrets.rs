@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_manager_is_known_by_every_name_that_it_is_reached_by() {
-        let names = Names { id: "job-1".to_owned(), namespace: "streams".to_owned() };
+        let names = Names { id: "job-1".to_owned(), namespace: "streams".to_owned(), jobid: String::new() };
         let (one, other) = (Secrets::make(&names).unwrap(), Secrets::make(&names).unwrap());
         assert!(one.token.len() >= 43 && one.token != other.token);
         let verifier = |secrets: &Secrets| {

@@ -8,6 +8,7 @@ use crate::{
 use serde_json::Value;
 use standpipe_sdk::deployment::Problem;
 use std::{
+    collections::BTreeSet,
     env,
     path::{self, Path, PathBuf},
     time::Duration,
@@ -98,17 +99,18 @@ impl Problems {
 
 impl Settings {
     /// # Errors
-    /// Everything that is wrong. References of a text that is not resolved yet are none of a wrong value.
+    /// Everything that is wrong.
     pub(crate) fn read(config: &KubernetesConfig) -> Result<Self, Vec<Problem>> {
         let mut problems = Problems::default();
         check_names(config, &mut problems);
         let optional = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let config_file = if config.config_file.is_empty() { config::config_file() } else { config.config_file.clone() };
         let map = lists::map;
         let settings = Self {
             image: config.image.clone(),
             namespace: config.namespace.clone(),
-            config_file: absolute(&config.config_file),
-            config_file_is_default: config.config_file == config::config_file(),
+            config_file: absolute(&config_file),
+            config_file_is_default: config_file == config::config_file(),
             context: optional(&config.context),
             cluster_id: optional(&config.cluster_id),
             image_pull_policy: optional(&config.image_pull_policy),
@@ -145,6 +147,7 @@ impl Settings {
             linger: problems.duration("kubernetes.linger", config.linger.0, Duration::ZERO, Duration::from_secs(86_400)),
         };
         settings.check_mounts(&mut problems);
+        settings.check_variables(&mut problems);
         if problems.0.is_empty() { Ok(settings) } else { Err(problems.0) }
     }
 
@@ -160,9 +163,30 @@ impl Settings {
                 problems.add("kubernetes.volumes", format!("{volume} is there twice"));
             }
         }
-        for mount in self.volume_mounts.iter().map(name) {
-            if !volumes.contains(&mount) {
-                problems.add("kubernetes.volume.mounts", format!("there is no volume {mount:?} in kubernetes.volumes"));
+        let path = |mount: &Value| mount["mountPath"].as_str().unwrap_or_default().trim_end_matches('/').to_owned();
+        let mut seen: BTreeSet<String> = crate::pods::MOUNT_PATHS.map(str::to_owned).into();
+        for mount in &self.volume_mounts {
+            let (volume, path) = (name(mount), path(mount));
+            if !volumes.contains(&volume) {
+                problems.add("kubernetes.volume.mounts", format!("there is no volume {volume:?} in kubernetes.volumes"));
+            }
+            if let Some(path) = seen.replace(path) {
+                problems.add("kubernetes.volume.mounts", format!("{path} has a volume already"));
+            }
+        }
+    }
+
+    /// Each variable has one value: of two Kubernetes takes the last, or refuses both, in words that name no key.
+    fn check_variables(&self, problems: &mut Problems) {
+        let mut seen = BTreeSet::from(crate::pods::VARIABLES);
+        let single = self.env_from.single.iter().filter_map(|variable| variable["name"].as_str());
+        let all = self.env.keys().map(|name| ("kubernetes.env", name.as_str())).chain(single.map(|name| ("kubernetes.env.from", name)));
+        for (key, name) in all {
+            if !seen.insert(name) {
+                problems.add(
+                    key,
+                    format!("variable {name} has a value already: of kubernetes.env, of kubernetes.env.from or of the mode itself"),
+                );
             }
         }
     }
@@ -278,6 +302,35 @@ mod tests {
         ] {
             assert!(found.iter().any(|found| found.starts_with(line)), "{line}: {found:#?}");
         }
+    }
+
+    #[test]
+    fn what_is_there_twice_is_told_under_its_key() {
+        let found = problems(json!({
+            "kubernetes.env": "HOME=/x,A=1",
+            "kubernetes.env.from": "A=secret/s/a,B=secret/s/b,B=secret/s/c",
+            "kubernetes.image.pull.secrets": "one,one",
+            "kubernetes.volumes": "v=empty",
+            "kubernetes.volume.mounts": "v=/tmp/,v=/a,v=/a"
+        }));
+        let taken = |key: &str, name: &str| {
+            format!("{key}: variable {name} has a value already: of kubernetes.env, of kubernetes.env.from or of the mode itself")
+        };
+        let expected = [
+            "kubernetes.image.pull.secrets: one is there twice".to_owned(),
+            "kubernetes.volume.mounts: /tmp has a volume already".to_owned(),
+            "kubernetes.volume.mounts: /a has a volume already".to_owned(),
+            taken("kubernetes.env", "HOME"),
+            taken("kubernetes.env.from", "A"),
+            taken("kubernetes.env.from", "B"),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_file_that_is_said_by_an_empty_text_is_the_default() {
+        let settings = Settings::read(&config(json!({"kubernetes.config.file": ""}))).unwrap();
+        assert!(settings.config_file_is_default && settings.config_file.ends_with(".kube/config"));
     }
 
     #[test]

@@ -5,15 +5,18 @@
 
 use crate::{
     cluster::{Asking, Cluster, Shared},
-    known::{self, Known},
+    known::Known,
     look::{Seen, look},
     manager::Manager,
-    manifests::{JOBID, MANAGER, Names, Owner, Plan},
+    manifests::{MANAGER, Names, Owner, Plan},
     refusals::taken,
     trouble::{self, Outlook},
 };
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
-use kube::{ResourceExt, api::DynamicObject};
+use kube::{
+    ResourceExt,
+    api::{DynamicObject, PropagationPolicy},
+};
 use serde_json::{Value, json};
 use standpipe_deployment_rest::JobId;
 use standpipe_sdk::{Error, ErrorCode, Host, Result, bundle::Bundle};
@@ -27,10 +30,14 @@ use std::{
 const LOOK: Duration = Duration::from_millis(500);
 /// How long an object of a job that is being removed may be in the way.
 const REMOVAL: Duration = Duration::from_secs(20);
+/// How long a change is tried again that the API server does not answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// After so many managers that ended by themselves another one does not help.
 const MOST_FAILURES: usize = 3;
 /// The exit code of a process that was started wrongly.
 const EXIT_USAGE: i32 = 2;
+/// Lines of a log in which those are looked for: some are empty.
+const LOG_LINES: i64 = 20;
 /// Lines of a log that are shown with a failure.
 const LAST_LINES: usize = 5;
 
@@ -53,52 +60,53 @@ impl Submission<'_> {
         if self.asking.wait(self.cluster.find(&manifest))?.is_some() {
             return Err(taken("jobs", &self.names.id, &self.names.namespace));
         }
+        let begun = Instant::now();
         // Whatever the user says meanwhile: half a question may be a whole answer.
-        let created = self.asking.wait_for_all(self.cluster.create(&manifest));
-        let job = created.inspect_err(|error| {
-            if error.retryable && self.asking.wait_for_all(self.is_there(&manifest, id)) {
-                self.give_up();
-            }
-        })?;
-        let result = self.complete(plan, &job, folder, id);
-        result.inspect_err(|_| self.give_up())
-    }
-
-    /// Whether the Job is there, and of this submission, though nobody has said that it was created.
-    async fn is_there(&self, manifest: &Value, id: &JobId) -> bool {
-        let found = self.cluster.find(manifest).await.ok().flatten();
-        found.is_some_and(|job| job.annotations().get(JOBID) == Some(&id.to_string()))
-    }
-
-    /// Removes what was created.
-    fn give_up(&self) {
-        let Names { id, namespace } = self.names;
-        match self.asking.wait_for_all(self.cluster.delete::<Job>("jobs", id)) {
-            Ok(_) => self.host.info(format!("what was created of {id} in namespace {namespace} is removed"), &[]),
-            Err(error) => self.host.warn(
-                format!(
-                    "job {id} of namespace {namespace} cannot be removed, and is ended and removed by Kubernetes later: {}",
-                    error.message
-                ),
-                &[],
-            ),
-        }
-    }
-
-    fn complete(&self, plan: &Plan<'_>, job: &DynamicObject, folder: &Path, id: &JobId) -> Result<()> {
-        let uid = job.metadata.uid.clone().ok_or_else(|| Error::external("the API server creates a job without a uid"))?;
+        let job = self.asking.wait_for_all(self.create(&manifest))?;
+        let uid = job.metadata.uid.ok_or_else(|| Error::external("the API server creates a job without a uid"))?;
         let owner = Owner { name: self.names.id.clone(), uid };
         self.host.info(format!("created job {} in namespace {}", self.names.id, self.names.namespace), &[]);
-        for manifest in plan.owned(Some(&owner))? {
-            self.asking.wait(self.put(&manifest, &owner))?;
+        let handed_over = self.fill(plan, &owner).and_then(|()| self.hand_over(plan, folder, id, begun));
+        handed_over.inspect_err(|_| self.give_up(&owner, "and is ended and removed by Kubernetes later"))?;
+        // Once that is asked for, Kubernetes may not end it any more.
+        self.release(&owner).inspect_err(|_| self.give_up(&owner, "and may run on: kubectl delete job removes it with all that it has"))
+    }
+
+    /// Creates the Job. One of this submission that is there though nobody has said that it was created is it: the answer to the first question was lost.
+    async fn create(&self, manifest: &Value) -> Result<DynamicObject> {
+        let created = self.cluster.create(manifest).await;
+        match created {
+            Ok(job) => Ok(job),
+            Err(error) => {
+                let found = self.cluster.find(manifest).await.ok().flatten();
+                found.filter(|job| self.names.is_of(&job.metadata)).ok_or(error)
+            }
         }
-        self.hand_over(plan, folder, id)?;
-        let change = json!({"spec": {"activeDeadlineSeconds": Value::Null}});
-        let job: Job = self.asking.wait(self.cluster.merge("jobs", &self.names.id, &change))?;
-        match known::ended(&job, &[]) {
-            Some(status) if status.state == "FAILED" && is_late(&job) => Err(self.late("Kubernetes has ended it meanwhile")),
-            _ => Ok(()),
+    }
+
+    /// Removes what was created; `otherwise`: what becomes of it if that cannot be done.
+    fn give_up(&self, owner: &Owner, otherwise: &str) {
+        let Names { id, namespace, .. } = self.names;
+        let delete = || self.cluster.delete_job(id, &owner.uid, PropagationPolicy::Background);
+        match self.asking.wait_for_all(patiently(delete)) {
+            Ok(_) => self.host.info(format!("what was created of {id} in namespace {namespace} is removed"), &[]),
+            Err(error) => {
+                self.host.warn(format!("job {id} of namespace {namespace} cannot be removed, {otherwise}: {}", error.message), &[]);
+            }
         }
+    }
+
+    /// Creates what the Job owns.
+    fn fill(&self, plan: &Plan<'_>, owner: &Owner) -> Result<()> {
+        let mut objects = plan.owned(Some(owner))?.into_iter();
+        objects.try_for_each(|manifest| self.asking.wait(patiently(|| self.put(&manifest, owner))))
+    }
+
+    /// The last step: Kubernetes does not end it any more by itself.
+    fn release(&self, owner: &Owner) -> Result<()> {
+        let change = json!({"metadata": {"uid": owner.uid}, "spec": {"activeDeadlineSeconds": Value::Null}});
+        let job: Job = self.asking.wait(patiently(|| self.cluster.merge("jobs", &self.names.id, &change)))?;
+        if is_late(&job) { Err(self.late("Kubernetes has ended it meanwhile")) } else { Ok(()) }
     }
 
     /// Applies an object that the Job owns; one of the same name that is another's stays as it is.
@@ -117,16 +125,18 @@ impl Submission<'_> {
     }
 
     /// Waits for the manager, sends it what it lacks, and waits until it has the job.
-    fn hand_over(&self, plan: &Plan<'_>, folder: &Path, id: &JobId) -> Result<()> {
+    fn hand_over(&self, plan: &Plan<'_>, folder: &Path, id: &JobId, begun: Instant) -> Result<()> {
         let manager = Manager::open(self.asking, self.cluster, self.names, self.host)?;
-        let (begun, limit) = (Instant::now(), plan.settings.submit_timeout);
+        let limit = plan.settings.submit_timeout;
         let (mut told, mut served) = (String::new(), String::new());
         loop {
             let last;
-            let seen = self.asking.wait(self.look())?;
+            let seen = self.asking.wait(patiently(|| self.look()))?;
+            if is_late(&seen.job) {
+                return Err(self.late("Kubernetes has ended it meanwhile"));
+            }
             match seen.known() {
                 Known::Ended(status) if status.state == "FINISHED" => return Ok(()),
-                Known::Ended(_) if is_late(&seen.job) => return Err(self.late("Kubernetes has ended it meanwhile")),
                 Known::Ended(status) => {
                     let cause = status.cause.unwrap_or_else(|| format!("it ended as {}{}", status.state, self.last_lines(&seen.pods)));
                     return Err(Error::new(ErrorCode::DATA, format!("the job failed before its submission was complete: {cause}")));
@@ -161,7 +171,7 @@ impl Submission<'_> {
     }
 
     async fn look(&self) -> Result<Seen> {
-        let Names { id, namespace } = self.names;
+        let Names { id, namespace, .. } = self.names;
         let seen = look(self.cluster, self.names).await?;
         seen.ok_or_else(|| Error::external(format!("job {id} of namespace {namespace} was removed by somebody else")))
     }
@@ -195,11 +205,22 @@ impl Submission<'_> {
     /// The last lines of the newest pod's log, if they can be had.
     fn last_lines(&self, pods: &[Pod]) -> String {
         let Some(pod) = pods.first() else { return String::new() };
-        let log = self.asking.wait_for_all(self.cluster.log(trouble::name(pod), MANAGER)).unwrap_or_default();
+        let log = self.asking.wait_for_all(self.cluster.log(trouble::name(pod), MANAGER, LOG_LINES)).unwrap_or_default();
         let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
         let last = lines.iter().skip(lines.len().saturating_sub(LAST_LINES));
         let text: Vec<String> = last.map(|line| format!("\n  {line}")).collect();
         if text.is_empty() { String::new() } else { format!("; its last lines:{}", text.concat()) }
+    }
+}
+
+/// Asks again for some time where the API server does not answer. What is asked may be done twice.
+async fn patiently<T, F: Future<Output = Result<T>>>(ask: impl Fn() -> F) -> Result<T> {
+    let begun = Instant::now();
+    loop {
+        match ask().await {
+            Err(error) if error.retryable && begun.elapsed() < PATIENCE => tokio::time::sleep(LOOK).await,
+            answer => return answer,
+        }
     }
 }
 

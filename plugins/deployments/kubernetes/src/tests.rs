@@ -78,14 +78,14 @@ impl Made {
         let folder = bundle_of(pipeline, &[("libconnector.so", 10)], &[("data.csv", 10)]);
         let content = Content::read(folder.path(), content::MOST_BYTES).unwrap();
         let id = settings.cluster_id.clone().unwrap_or_else(|| default_id("Host metrics", "abc234"));
-        let names = Names { id, namespace: settings.namespace.clone() };
+        let names = Names { id, namespace: settings.namespace.clone(), jobid: JOBID.to_owned() };
         let templates = PodTemplates::read(&settings).unwrap();
         Self { settings, names, content, secrets: Secrets::placeholders(), templates, _folder: folder }
     }
 
     fn plan(&self) -> Plan<'_> {
         let Self { settings, names, content, secrets, templates, .. } = self;
-        Plan { settings, names, content, secrets, templates, jobid: JOBID }
+        Plan { settings, names, content, secrets, templates }
     }
 
     fn refusal(&self) -> String {
@@ -252,7 +252,7 @@ fn names_fit_what_kubernetes_makes_of_them() {
         let id = default_id(name, "abc234");
         assert_eq!(id, expected);
         assert_eq!(names::cluster_id(&id), Ok(()));
-        let made = Names { id, namespace: "n".to_owned() };
+        let made = Names { id, namespace: "n".to_owned(), jobid: JOBID.to_owned() };
         // The revision of a stateful set, which is a label of its pods, has ten more.
         assert!(made.task_manager().len() + 11 <= 63);
     }

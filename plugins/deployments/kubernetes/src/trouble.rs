@@ -91,10 +91,11 @@ fn of_container(pod: &Pod, status: &ContainerStatus) -> Outlook {
         "ErrImageNeverPull" => Outlook::Hopeless(format!(
             "image {image} of pod {name} is not on its node, and is never pulled (kubernetes.image.pull.policy){why}"
         )),
-        reason @ "ImagePullBackOff" => Outlook::Hopeless(format!(
-            "image {image} of pod {name} cannot be pulled ({reason}; kubernetes.image, kubernetes.image.pull.secrets){why}"
-        )),
-        reason @ "ErrImagePull" => Outlook::Waits(format!("image {image} of pod {name} cannot be pulled ({reason}){why}")),
+        reason @ ("ImagePullBackOff" | "ErrImagePull") => {
+            let line =
+                format!("image {image} of pod {name} cannot be pulled ({reason}; kubernetes.image, kubernetes.image.pull.secrets){why}");
+            if is_refused_image(&why) { Outlook::Hopeless(line) } else { Outlook::Waits(line) }
+        }
         reason @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
             Outlook::Hopeless(format!("container {} of pod {name} cannot be started ({reason}){why}", status.name))
         }
@@ -104,6 +105,22 @@ fn of_container(pod: &Pod, status: &ContainerStatus) -> Outlook {
         }
         _ => Outlook::Fine,
     }
+}
+
+/// Whether a registry has answered that it has no such image, or none for these credentials. One that does not answer, or asks for patience, may do so later.
+fn is_refused_image(why: &str) -> bool {
+    let why = why.to_ascii_lowercase();
+    ["not found", "notfound", "manifest unknown", "does not exist", "unauthorized", "denied", "forbidden"]
+        .iter()
+        .any(|refusal| why.contains(refusal))
+}
+
+/// Why a pod that has ended did so, as its node says: it was evicted, there was no room for it.
+pub(crate) fn reason(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let parts = [status.reason.as_deref().unwrap_or_default().to_owned(), one_line(status.message.as_deref())];
+    let said: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    (!said.is_empty()).then(|| said.join(": "))
 }
 
 /// How a container ended.
@@ -160,12 +177,11 @@ mod tests {
         for (reason, expected) in [
             (
                 "ImagePullBackOff",
-                Outlook::Hopeless(
+                Outlook::Waits(
                     "image i:1 of pod p cannot be pulled (ImagePullBackOff; kubernetes.image, kubernetes.image.pull.secrets): why not"
                         .to_owned(),
                 ),
             ),
-            ("ErrImagePull", Outlook::Waits("image i:1 of pod p cannot be pulled (ErrImagePull): why not".to_owned())),
             ("InvalidImageName", Outlook::Hopeless("image i:1 of pod p has no name of an image (kubernetes.image): why not".to_owned())),
             (
                 "ErrImageNeverPull",
@@ -181,6 +197,21 @@ mod tests {
             ("ContainerCreating", Outlook::Fine),
         ] {
             assert_eq!(of_pod(&waiting(reason, "why\n not")), expected);
+        }
+    }
+
+    #[test]
+    fn a_registry_that_has_no_such_image_will_not_have_it_later() {
+        for (why, is_hopeless) in [
+            ("rpc error: code = NotFound desc = failed to pull and unpack image \"i:1\": not found", true),
+            ("failed to authorize: 401 Unauthorized", true),
+            ("pull access denied, repository does not exist or may require authorization", true),
+            ("toomanyrequests: You have reached your pull rate limit", false),
+            ("dial tcp: lookup registry on 10.0.0.10:53: server misbehaving", false),
+        ] {
+            for reason in ["ErrImagePull", "ImagePullBackOff"] {
+                assert_eq!(matches!(of_pod(&waiting(reason, why)), Outlook::Hopeless(_)), is_hopeless, "{why}");
+            }
         }
     }
 
