@@ -52,7 +52,7 @@ impl Names {
 
     /// Every name that the manager is reached by.
     pub(crate) fn manager_hosts(&self) -> Vec<String> {
-        let Self { id, namespace } = self;
+        let Self { id, namespace, .. } = self;
         let service = format!("{id}.{namespace}.svc");
         vec![
             id.clone(),
