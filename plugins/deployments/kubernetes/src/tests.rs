@@ -192,6 +192,8 @@ fn task_managers_are_as_many_as_the_job_needs() {
     assert_eq!(replicas(json!({}), PIPELINE), Ok(3));
     assert_eq!(replicas(json!({"kubernetes.taskmanager.slots": 2}), PIPELINE), Ok(2));
     assert_eq!(replicas(json!({"kubernetes.taskmanager.replicas": 1}), "parallelism: ${N}"), Ok(1));
+    let few = Made::of(json!({"kubernetes.taskmanager.replicas": 1, "kubernetes.taskmanager.slots": 2}), PIPELINE).refusal();
+    assert_eq!(few, "1 task managers of 2 slots (kubernetes.taskmanager.slots) are too few for a parallelism of 3");
     assert!(replicas(json!({}), "parallelism: ${N}").unwrap_err().ends_with("say how many task managers it needs"));
 }
 
@@ -204,6 +206,15 @@ fn checkpoints_in_a_folder_of_a_pod_are_refused() {
     assert!(Made::of(json!({}), local).refusal().contains("\"/mnt/checkpoints\""));
     assert!(Made::of(shared("empty"), local).refusal().contains("folder of one pod"), "it ends with its pod");
     assert!(Made::of(shared("claim/x"), local).plan().check().is_ok());
+    let with = |more: &[(&str, &str)]| {
+        let mut keys = shared("claim/x");
+        more.iter().for_each(|(key, value)| keys[*key] = (*value).into());
+        Made::of(keys, local).plan().check().is_ok()
+    };
+    assert!(!with(&[("kubernetes.volume.mounts", "c=/mnt:ro")]), "nobody can write there");
+    let of_node = ("kubernetes.volumes", r#"[{"name": "c", "hostPath": {"path": "/x"}}]"#);
+    assert!(!with(&[of_node]), "each node has its own");
+    assert!(with(&[of_node, ("kubernetes.node.selector", "kubernetes.io/hostname=n")]), "there is one node");
     assert!(Made::of(json!({}), PIPELINE).plan().check().is_ok());
 }
 
