@@ -54,6 +54,10 @@ impl Asked<'_> {
             404 => Error::external(format!("{resource} {name} of namespace {namespace} is not there: {message}")),
             409 if status.reason == "AlreadyExists" => taken(resource, name, namespace),
             400 | 422 => Error::config("", format!("the API server does not take {resource} {name}: {message}")),
+            // Kubernetes says by 500 that an applied object has a member that it does not know, or the same thing twice.
+            500 if message.starts_with("failed to create typed patch object") => {
+                Error::config("", format!("the API server does not take {resource} {name}: {message}"))
+            }
             429 | 500.. => Error::external(format!("the API server at {server} cannot {verb} {resource} now: {message}")).retryable(),
             code => Error::external(format!("the API server at {server} refuses to {verb} {resource} {name} ({code}): {message}")),
         }
@@ -144,6 +148,10 @@ mod tests {
                 "jobs j is in namespace n already, and is none of this job: choose another kubernetes.cluster.id".to_owned(),
             ),
             (line(422, "Invalid", "Job.batch \"j\" is\n invalid", "Job"), "the API server does not take jobs j: Job.batch \"j\" is invalid".to_owned()),
+            (
+                line(500, "", "failed to create typed patch object (n/j; apps/v1, Kind=StatefulSet): .spec.x: field not declared in schema", ""),
+                "the API server does not take jobs j: failed to create typed patch object (n/j; apps/v1, Kind=StatefulSet): .spec.x: field not declared in schema".to_owned(),
+            ),
             (line(503, "", "apiserver is shutting down", ""), "the API server at https://h:6443/ cannot create jobs now: apiserver is shutting down".to_owned()),
         ] {
             assert_eq!(found, expected);
