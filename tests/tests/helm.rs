@@ -1,5 +1,5 @@
-//! The Helm chart of a session cluster, and the plain manifests that are made of it: what they render, which values are refused, what a real API server takes and keeps, and that its pods, with exactly their
-//! command, environment, user and mounts, are a cluster that runs jobs.
+//! The Helm chart of a session cluster, and the plain manifests that are made of it: what they render, which values are refused, and what a real API server takes and keeps. What its pods do is
+//! in `helm_pods.rs`.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
@@ -7,23 +7,16 @@ mod helm_support;
 mod kubernetes_support;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use helm_support::{
-    CHART, Helm, Options, documents, names_of, object, path_of,
-    pod::{Namespace, Pod},
-    restricted,
-};
+use helm_support::{CHART, Helm, Options, RELEASE, documents, names_of, object, path_of, restricted, wait_for_pods};
 use kubernetes_support::{Api, PATIENCE};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Map, Value, json};
-use standpipe_tests::{Folder, Lan, Run, in_own_network_with, kubernetes, repository, standpipe, wait_until, yaml};
-use std::{env, fs, os::unix::fs::PermissionsExt};
-use ureq::Agent;
+use standpipe_tests::{kubernetes, repository, wait_until, yaml};
+use std::fs;
 
 /// Each value, set to another one than its default.
 const ALL: &str = "tests/fixtures/helm/all.yaml";
 /// What docker/kubernetes/session.yaml is rendered with, as its head says.
 const PLAIN: Options<'_> = &["--set", "token.existingSecret=standpipe-token"];
-const RELEASE: &str = "standpipe";
 
 fn read(path: &str) -> String {
     fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -213,11 +206,6 @@ fn values_reach_their_places() {
     assert!(!known.as_array().unwrap().contains(&"--ca-file".into()), "{known}");
 }
 
-/// Waits for pods, which the namespace's policy has then let in.
-fn wait_for_pods(api: &Api, names: &[&str]) {
-    wait_until("the pods", PATIENCE, || names_of(api, "Pod") == names);
-}
-
 #[test]
 fn an_api_server_takes_every_object_of_the_chart() {
     let (Some(helm), Some(kubeconfig)) = (Helm::new(), kubernetes()) else { return };
@@ -289,126 +277,4 @@ fn the_plain_manifests_are_applied_with_a_token_of_ones_own() {
         api.create(&format!("{}?fieldValidation=Strict", path_of(object["kind"].as_str().unwrap())), &object);
     }
     wait_for_pods(&api, &["standpipe-manager-0", "standpipe-taskmanager-0", "standpipe-taskmanager-1"]);
-}
-
-/// What a test in a network of its own has of the API server, which it does not reach there.
-const CLUSTER: &str = "STANDPIPE_TEST_HELM_CLUSTER";
-/// Five subtasks do not fit on one task manager, and rows go by key from each to each.
-const PIPELINE: &str = "\
-name: rests
-parallelism: 5
-sources:
-  numbers: {connector: generator, with: {count: 7000, fields: {n: {kind: sequence}}}}
-transforms:
-  rests: {input: numbers, select: {rest: 'n % 7'}}
-  counts: {input: rests, key_by: [rest], aggregate: {n: 'count(*)'}, emit: end}
-sinks:
-  out: {input: counts, connector: collect}
-";
-/// The manager's address.
-const MANAGER: &str = "10.77.0.2";
-const MACHINES: [(&str, u8); 3] = [("standpipe-manager-0", 2), ("standpipe-taskmanager-0", 3), ("standpipe-taskmanager-1", 4)];
-
-/// The pods, services and Secrets of an installed release; with a certificate the release speaks TLS.
-fn installed(helm: Helm, kubeconfig: &str, has_certificate: bool) -> String {
-    let api = restricted(kubeconfig);
-    let helm = helm.of(kubeconfig, &api);
-    if has_certificate {
-        api.create(&path_of("Secret"), &certificate(&[format!("standpipe.{}.svc", api.namespace), MANAGER.to_owned()]));
-        helm.ask(&["install", RELEASE, CHART], &["--set", "tls.secretName=certificate,jobmanager.persistence.enabled=false"]);
-    } else {
-        helm.ask(&["install", RELEASE, CHART], &[]);
-    }
-    wait_for_pods(&api, &MACHINES.map(|(name, _)| name));
-    let kinds = ["Pod", "Service", "Secret"].map(|kind| {
-        let mut items = api.get(&path_of(kind)).unwrap()["items"].take();
-        // A list does not say of each what it is.
-        items.as_array_mut().unwrap().iter_mut().for_each(|item| item["kind"] = kind.into());
-        items
-    });
-    json!({"namespace": api.namespace, "kinds": kinds}).to_string()
-}
-
-/// Runs the pods of `installed`, and a job on them.
-fn run_a_job() {
-    let cluster: Value = serde_json::from_str(&env::var(CLUSTER).unwrap()).unwrap();
-    let list = |kind: usize| cluster["kinds"][kind].as_array().unwrap().clone();
-    let (pods, services, secrets, lan) = (list(0), list(1), list(2), Lan::start());
-    let machines = MACHINES.map(|(_, number)| lan.machine(number));
-    let pods: Vec<_> = MACHINES.iter().zip(&machines).map(|((name, _), machine)| (object(&pods, "Pod", name).clone(), machine)).collect();
-    let namespace = Namespace { name: cluster["namespace"].as_str().unwrap(), services: &services, secrets: &secrets, pods: &pods };
-    let mut running: Vec<Pod> = pods.iter().map(|(pod, machine)| Pod::start(&namespace, pod, machine)).collect();
-    // A kubelet does not look at certificates either.
-    let tls = ureq::tls::TlsConfig::builder().disable_verification(true).build();
-    let agent: Agent = Agent::config_builder().proxy(None).http_status_as_error(false).tls_config(tls).build().into();
-    running.iter_mut().for_each(|pod| pod.wait_until_ready(&agent, PATIENCE));
-
-    let folder = Folder::new();
-    folder.write("job.yaml", PIPELINE);
-    let decoded = |text: &Value| BASE64_STANDARD.decode(text.as_str().unwrap()).unwrap();
-    let token = decoded(&object(&secrets, "Secret", "standpipe-token")["data"]["token"]);
-    fs::set_permissions(folder.write("token", token), fs::Permissions::from_mode(0o600)).unwrap();
-    let address = running[0].at("rest");
-    let (host, port) = address.split_once(':').unwrap();
-    let mut settings = vec![format!("rest.address={host}"), format!("rest.port={port}")];
-    assert_eq!(host, MANAGER);
-    if let Some(certificate) = secrets.iter().find(|secret| secret["metadata"]["name"] == "certificate") {
-        folder.write("ca.crt", decoded(&certificate["data"]["ca.crt"]));
-        settings.push("rest.tls.ca=ca.crt".to_owned());
-    }
-    let with = |run: Run, settings: &[String]| {
-        let run = run.in_directory(folder.path()).timeout(2 * PATIENCE);
-        settings.iter().fold(run, |run, setting| run.args(["-D", setting]))
-    };
-    let refused = with(standpipe(["deploy", "job.yaml"]), &settings).finish();
-    assert!(refused.code != Some(0) && refused.stderr.contains("token"), "nobody deploys without the token: {refused:?}");
-    settings.push("rest.token.file=token".to_owned());
-    let _ = with(standpipe(["deploy", "job.yaml", "--handle", "job.json"]), &settings).finish().code(0);
-    let deployment =
-        |command: &[&str]| with(standpipe(["deployment"]).args(command).args(["--handle", "job.json"]), &[]).finish().code(0).stdout;
-    assert_eq!(deployment(&["wait"]), "FINISHED\n");
-    let rows = deployment(&["collect", "--format", "csv"]);
-    let mut rows: Vec<&str> = rows.lines().skip(1).collect();
-    rows.sort_unstable();
-    assert_eq!(rows, ["0,1000", "1,1000", "2,1000", "3,1000", "4,1000", "5,1000", "6,1000"]);
-    for task_manager in &running[1..] {
-        let metrics =
-            agent.get(format!("http://{}/metrics", task_manager.at("metrics"))).call().unwrap().body_mut().read_to_string().unwrap();
-        assert!(metrics.contains("standpipe_taskmanager_connected 1"), "{metrics}");
-    }
-}
-
-fn pem(kind: &str, der: &[u8]) -> String {
-    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", BASE64_STANDARD.encode(der))
-}
-
-/// A Secret with an authority and a certificate by it, as cert-manager makes it.
-fn certificate(names: &[String]) -> Value {
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let own = CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap();
-    let data = json!({
-        "ca.crt": pem("CERTIFICATE", authority.der()),
-        "tls.crt": pem("CERTIFICATE", own.der()),
-        "tls.key": pem("PRIVATE KEY", &key.serialize_der())
-    });
-    json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "certificate"}, "stringData": data})
-}
-
-#[test]
-fn its_pods_are_a_cluster_that_runs_a_job() {
-    let (Some(helm), Some(kubeconfig)) = (Helm::new(), kubernetes()) else { return };
-    if in_own_network_with("its_pods_are_a_cluster_that_runs_a_job", || (CLUSTER, installed(helm, &kubeconfig, false))) {
-        run_a_job();
-    }
-}
-
-#[test]
-fn its_pods_are_a_cluster_with_a_certificate_too() {
-    let (Some(helm), Some(kubeconfig)) = (Helm::new(), kubernetes()) else { return };
-    if in_own_network_with("its_pods_are_a_cluster_with_a_certificate_too", || (CLUSTER, installed(helm, &kubeconfig, true))) {
-        run_a_job();
-    }
 }

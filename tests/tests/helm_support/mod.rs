@@ -1,10 +1,12 @@
 //! Helm and the chart, as its tests use them: what it renders, installs, upgrades and removes, with nothing of the user's own settings; and its pods, run on this machine (`pod`).
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 pub(crate) mod pod;
 
-use super::kubernetes_support::Api;
+use super::kubernetes_support::{Api, PATIENCE};
 use serde_json::Value;
-use standpipe_tests::{Folder, repository, yaml};
+use standpipe_tests::{Folder, repository, wait_until, yaml};
 use std::process::{Command, Output};
 
 /// Helm, with folders of its own for what it keeps.
@@ -66,6 +68,8 @@ impl Helm {
 
 /// The chart's folder, below the repository's root.
 pub(crate) const CHART: &str = "docker/kubernetes/chart";
+/// A release whose objects have its own name.
+pub(crate) const RELEASE: &str = "standpipe";
 
 /// The objects of a text; what is before the first `---` is none.
 pub(crate) fn documents(text: &str) -> Vec<Value> {
@@ -102,4 +106,9 @@ pub(crate) fn restricted(kubeconfig: &str) -> Api {
     let api = Api::new(kubeconfig);
     api.patch("api/v1/namespaces/{}", &serde_json::json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}));
     api
+}
+
+/// Waits for pods, which the namespace's policy has then let in.
+pub(crate) fn wait_for_pods(api: &Api, names: &[&str]) {
+    wait_until("the pods", PATIENCE, || names_of(api, "Pod") == names);
 }
