@@ -7,6 +7,7 @@
 #   kubernetes.sh image DIR ARCHIVE     gives the node the images of `docker save` (or an OCI archive; - is stdin), and prints `image=NAME` for each
 #   kubernetes.sh stop DIR              ends all, with every pod; stopping what does not run succeeds
 #   kubernetes.sh build [--node]        only builds what start would
+#   kubernetes.sh helm                  builds Helm, too, which has a version of its own (kubernetes/helm/go.mod), and prints its path
 # A node takes Linux, root, containerd with runc and ctr, the CNI plugins, ip and iptables; it has namespaces of its own for processes, mounts and the network, which
 # end with it. Everything of the cluster is in DIR/state; DIR/log says which of its logs to read.
 # Exit: 0 done, 1 the cluster failed, 2 usage, 3 something is missing.
@@ -23,11 +24,24 @@ require() { command -v "$1" >/dev/null || missing "$2"; }
 # The program that the Go package kubernetes/$1 makes; named after what it is made of, so that a new version is a new file.
 program() { echo "$cache/kubernetes-$(basename "$(realpath "$services/kubernetes/$1")")-$(cat "$services/kubernetes/go.mod" "$services/kubernetes/$1/"{*.go,go.*} 2>/dev/null | cksum | cut -d ' ' -f 1)"; }
 
+# What Go builds of kubernetes/$1: its own program, or that of the module which go.mod calls a tool, where there is none.
+source_of() {
+    local tool
+    tool=$(sed -n 's|^tool ||p' "$services/kubernetes/$1/go.mod" 2>/dev/null)
+    echo "${tool:-.}"
+}
+
+# required MODULE PACKAGE: the version without its `v` that the go.mod of kubernetes/PACKAGE takes of a module.
+required() { sed -n "s|^.*[[:space:]]$1 v\([^ ]*\).*|\1|p" "$services/kubernetes/$2/go.mod"; }
+
 # Builds each of the packages $@ that is not there, beside its place: one that is there is whole.
 build() {
-    local package program version log=$cache/kubernetes.go.log
+    local package program version client log=$cache/kubernetes.go.log
     mkdir -p "$cache" || fail 3 "cannot make the cache $cache"
-    version=$(sed -n 's|^.*k8s.io/kubernetes v||p' "$services/kubernetes/go.mod")
+    version=$(required k8s.io/kubernetes .)
+    # Helm takes a cluster that it does not know for one of its own client's release: k8s.io/client-go 0.34.2 is of 1.34.
+    client=$(required k8s.io/client-go helm)
+    client=${client#0.}
     for package in "$@"; do
         program=$(program "$package")
         [ ! -x "$program" ] || continue
@@ -40,7 +54,12 @@ build() {
             CGO_ENABLED=0 go build -trimpath -o "$program.new" -ldflags "-s -w
                 -X k8s.io/component-base/version.gitVersion=v$version
                 -X k8s.io/component-base/version.gitCommit=
-                -X k8s.io/client-go/pkg/version.gitVersion=v$version" . >"$log" 2>&1 || exit
+                -X k8s.io/client-go/pkg/version.gitVersion=v$version
+                -X helm.sh/helm/v3/internal/version.version=v$(required helm.sh/helm/v3 helm)
+                -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1
+                -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=${client%%.*}
+                -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1
+                -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=${client%%.*}" "$(source_of "$package")" >"$log" 2>&1 || exit
             mv "$program.new" "$program"
         ) 9>"$cache/kubernetes.lock" || missing "Kubernetes $version: $(tail -n 1 "$log") (the whole of it is in $log)"
     done
@@ -174,6 +193,11 @@ build)
     *) fail 2 "unknown option $2" ;;
     esac
     ;;
+helm)
+    [ $# -eq 1 ] || fail 2 "helm takes no argument"
+    build helm
+    program helm
+    ;;
 hold | inside)
     declare -A components=()
     # All of it is on this machine.
@@ -181,5 +205,5 @@ hold | inside)
     dir=$3 state=$3/state node=$4
     "$1"
     ;;
-*) fail 2 "usage: kubernetes.sh start DIR [--parent PID] [--node] | image DIR ARCHIVE | stop DIR | build [--node]" ;;
+*) fail 2 "usage: kubernetes.sh start DIR [--parent PID] [--node] | image DIR ARCHIVE | stop DIR | build [--node] | helm" ;;
 esac

@@ -25,14 +25,14 @@ pub use children::{has_ended, plugin_processes, processes, signal};
 pub use files::{binary, bundled_plugins, example_plugin, fixture_plugin, on_path, plugin, repository};
 pub use folder::Folder;
 pub use holding::Holding;
-pub use network::{Lan, Machine, has_networks, in_own_network};
+pub use network::{Lan, Machine, has_networks, in_own_network, in_own_network_with};
 pub use once::{Seen, assert_counted, assert_windows};
 pub use process::{Finished, Run, Running, standpipe};
 pub use random::Random;
 pub use rows::{Row, assert_same_rows, last_rows, read_rows, rows};
 pub use rustix::process::Signal;
 pub use services::{
-    KubernetesNode, all, elasticsearch, flink, kafka, kubernetes, kubernetes_node, opensearch, opensearch3, python, s3, skip,
+    KubernetesNode, all, elasticsearch, flink, helm, kafka, kubernetes, kubernetes_node, opensearch, opensearch3, python, s3, skip,
 };
 pub use wait::{free_port, wait_until};
 pub use yaml::yaml;

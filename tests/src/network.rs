@@ -4,6 +4,7 @@
 use crate::{Run, Running, skip};
 use std::{
     env,
+    ffi::OsStr,
     process::{Child, Command, Stdio},
 };
 
@@ -122,15 +123,25 @@ const INSIDE: &str = "STANDPIPE_TEST_NETWORK";
 /// When it fails there.
 #[must_use]
 pub fn in_own_network(test: &str) -> bool {
+    in_own_network_with(test, || (INSIDE, "1"))
+}
+
+/// As [`in_own_network`], and with an environment variable there: what only the machine's network gives, and the test is to have.
+///
+/// # Panics
+/// When it fails there.
+#[must_use]
+pub fn in_own_network_with<N: AsRef<OsStr>, V: AsRef<OsStr>>(test: &str, variable: impl FnOnce() -> (N, V)) -> bool {
     if env::var_os(INSIDE).is_some() {
         return true;
     }
     if !has_networks() {
         return false;
     }
+    let (name, value) = variable();
     let mut command = Command::new("unshare");
     command.args(["--net", "--", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"]);
-    command.arg(env::current_exe().expect("a test has a file")).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    command.arg(env::current_exe().expect("a test has a file")).args(["--exact", test, "--nocapture"]).env(name, value).env(INSIDE, "1");
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("unshare: {error}"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
@@ -196,6 +207,14 @@ pub struct Machine {
 impl Machine {
     fn namespace(&self) -> String {
         format!("--net=/proc/{}/ns/net", self.holder.id())
+    }
+
+    /// A program that is to run there.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(self.namespace()).arg("--").arg(program);
+        command
     }
 
     /// Nothing reaches it, and nothing that it sends arrives.

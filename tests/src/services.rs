@@ -43,6 +43,11 @@ pub fn flink() -> Option<String> {
     address("STANDPIPE_TEST_FLINK", "Flink's client")
 }
 
+/// The path of Helm's program. `None`: the test is to return, it has been noted as skipped.
+pub fn helm() -> Option<String> {
+    address("STANDPIPE_TEST_HELM", "Helm")
+}
+
 /// The path of an administrator's kubeconfig of a real Kubernetes, 1.33 or newer: the control plane, and a node only where [`kubernetes_node`] says so. Nobody's own
 /// cluster by accident: `KUBECONFIG` is not asked, `STANDPIPE_TEST_KUBERNETES` names one on purpose. A test takes namespaces of its own and deletes them.
 /// `None`: the test is to return, it has been noted as skipped.

@@ -84,3 +84,17 @@ pub(crate) fn python() -> Result<String> {
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
+
+/// The program that the tests of the chart run; builds it if need be. `None`: there is no Go that could, as the script has said.
+pub(crate) fn helm() -> Result<Option<String>> {
+    let script = cargo::root().join("tests/services/kubernetes.sh");
+    let output =
+        Command::new(&script).arg("helm").stderr(Stdio::inherit()).output().with_context(|| format!("cannot run {}", script.display()))?;
+    if output.status.code() == Some(MISSING) {
+        return Ok(None);
+    }
+    if !output.status.success() {
+        bail!("Helm cannot be had ({})", output.status);
+    }
+    Ok(Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()))
+}

@@ -48,6 +48,13 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     if !options.unit && can_run("Python client", require_python(), in_ci)? {
         command.env("STANDPIPE_TEST_PYTHON", services::python()?);
     }
+    if !options.unit {
+        match services::helm()? {
+            Some(helm) => _ = command.env("STANDPIPE_TEST_HELM", helm),
+            None if in_ci => bail!("Helm cannot be built here"),
+            None => eprintln!("==> no Helm; the tests that need it are skipped"),
+        }
+    }
     let result = step("tests", &mut command);
     drop(services);
     report_skipped(&skipped);

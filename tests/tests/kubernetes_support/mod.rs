@@ -148,6 +148,11 @@ impl Api {
         self.patch(&format!("api/v1/namespaces/{{}}/pods/{name}/status"), &json!({ "status": status }));
     }
 
+    /// Removes an object, if it is there.
+    pub(crate) fn delete(&self, path: &str) {
+        let _ = self.ask(Method::DELETE, path, &json!({}));
+    }
+
     /// Removes a pod at once.
     pub(crate) fn delete_pod(&self, name: &str) {
         let (status, answer) = self.ask(Method::DELETE, &format!("api/v1/namespaces/{{}}/pods/{name}"), &json!({"gracePeriodSeconds": 0}));
