@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Starts and stops one Apache Kafka broker (KRaft, combined mode) as a plain JVM, for tests and demos that claim something about Kafka.
 # Called by the end-to-end tests, by .ci/run and by hand. No security to speak of, no replication: never for data that matters.
-#   kafka.sh start DIR [--parent PID]    prints `bootstrap=127.0.0.1:PORT`, `bearer=127.0.0.1:PORT` (where SASL OAUTHBEARER is wanted, with
+#   kafka.sh start DIR [--parent PID] [--host ADDR]
+#                                        prints `bootstrap=127.0.0.1:PORT`, `bearer=127.0.0.1:PORT` (where SASL OAUTHBEARER is wanted, with
 #                                        unsecured tokens) and `pid=N` once the broker answers. A DIR that was started before keeps its
-#                                        ports and its data. With --parent, the broker ends when that process is gone.
+#                                        ports and its data. With --parent, the broker ends when that process is gone. With --host, `bootstrap=`
+#                                        is at that address of this machine in place of 127.0.0.1, and tells clients of it.
 #   kafka.sh stop DIR                    TERM, then KILL; stopping what does not run succeeds
 #   kafka.sh admin DIR TOOL ARGS...      Kafka's own tool on this broker; TOOL: topics, groups, configs, offsets, transactions, produce, consume
 # Exit: 0 done, 1 the broker or tool failed, 2 usage, 3 something is missing (prepare.sh says what).
@@ -25,8 +27,8 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:$broker,BEARER://127.0.0.1:$bearer,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$broker,BEARER://127.0.0.1:$bearer
+listeners=PLAINTEXT://$host:$broker,BEARER://127.0.0.1:$bearer,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://$host:$broker,BEARER://127.0.0.1:$bearer
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,BEARER:SASL_PLAINTEXT
 listener.name.bearer.sasl.enabled.mechanisms=OAUTHBEARER
 listener.name.bearer.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";
@@ -79,7 +81,7 @@ answers() {
 }
 
 start() {
-    local attempt
+    local attempt host=127.0.0.1
     parse_start "$@"
     classpath=$(classpath kafka) || exit 3
     trap 'stop_service "$dir"; exit 1' INT TERM
@@ -137,5 +139,5 @@ stop)
     stop_service "$(absolute "$2")"
     ;;
 admin) admin "${@:2}" ;;
-*) fail 2 "usage: kafka.sh start DIR [--parent PID] | stop DIR | admin DIR TOOL ARGS..." ;;
+*) fail 2 "usage: kafka.sh start DIR [--parent PID] [--host ADDR] | stop DIR | admin DIR TOOL ARGS..." ;;
 esac

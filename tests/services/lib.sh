@@ -157,7 +157,8 @@ report_failure() {
     fail 1 "$2 did not start"
 }
 
-# parse_start ARGUMENTS...: sets `dir` (absolute, made) and `parent` from `DIR [--parent PID]`, and refuses a DIR whose service runs.
+# parse_start ARGUMENTS...: sets `dir` (absolute, made) and `parent` from `DIR [--parent PID]`, and refuses a DIR whose service runs. One that can listen on another
+# address than loopback has set `host` to 127.0.0.1 before, which `--host ADDR` changes: an address of this machine that others reach, such as the pods of a node.
 parse_start() {
     dir='' parent=''
     while [ $# -gt 0 ]; do
@@ -165,6 +166,12 @@ parse_start() {
         --parent)
             case ${2:-} in '' | *[!0-9]*) fail 2 "--parent takes a process id" ;; esac
             parent=$2
+            shift 2
+            ;;
+        --host)
+            [ -n "${host:-}" ] || fail 2 "unknown option $1"
+            case ${2:-} in '' | *[!0-9.]*) fail 2 "--host takes an IPv4 address of this machine" ;; esac
+            host=$2
             shift 2
             ;;
         -*) fail 2 "unknown option $1" ;;

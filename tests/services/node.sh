@@ -13,6 +13,7 @@ write_configuration() {
     cat >"$dir/config/$product.yml" <<EOF
 discovery.type: single-node
 network.host: 127.0.0.1
+http.host: $host
 transport.port: 0
 node.portsfile: true
 cluster.routing.allocation.disk.threshold_enabled: false
@@ -31,12 +32,12 @@ EOF
 
 answers() {
     [ -s "$dir/logs/http.ports" ] || return 1
-    address=$(grep '^127\.' "$dir/logs/http.ports") || return 1
+    address=$(grep "^${host//./\\.}:" "$dir/logs/http.ports") || return 1
     curl --noproxy '*' -sf --max-time 5 "http://$address/_cluster/health?wait_for_status=yellow&timeout=1s" >/dev/null
 }
 
 start() {
-    local address classpath port=0
+    local address classpath port=0 host=127.0.0.1
     parse_start "$@"
     java=$(find_java "$oldest_java") || fail 3 "missing: java $oldest_java or newer (in JAVA_HOME, on PATH or in /usr/lib/jvm)"
     classpath=$(classpath "$service") || exit 3
@@ -58,5 +59,5 @@ stop)
     [ $# -eq 2 ] || fail 2 "stop takes a DIR"
     stop_service "$(absolute "$2")"
     ;;
-*) fail 2 "usage: $service.sh start DIR [--parent PID] | stop DIR" ;;
+*) fail 2 "usage: $service.sh start DIR [--parent PID] [--host ADDR] | stop DIR" ;;
 esac

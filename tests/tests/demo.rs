@@ -1,9 +1,9 @@
 //! `standpipe demo`, as a user runs it: on its stand-ins, and on a real Kafka and a real OpenSearch.
-#![allow(clippy::panic, reason = "a test fails by a panic")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use serde_json::Value;
-use standpipe_tests::{Holding, Signal, free_port, kafka, opensearch, standpipe};
-use std::time::Duration;
+use standpipe_tests::{Folder, Holding, Signal, binary, free_port, kafka, opensearch, standpipe};
+use std::{process::Command, time::Duration};
 
 const TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -86,6 +86,43 @@ fn on_real_servers_every_document_is_equal_to_the_truth() {
     assert!(!run.stderr.contains("stand-in"), "{}", run.stderr);
 }
 
+/// A session cluster of this machine, ended with the value.
+struct Cluster(Folder, u16);
+
+impl Cluster {
+    fn start() -> Self {
+        let cluster = Self(Folder::new(), free_port());
+        let run = standpipe(["cluster", "start", "--slots", "2", "--port", &cluster.1.to_string(), "--data"]).args([cluster.0.at("data")]);
+        let _ = run.timeout(TIMEOUT).finish().code(0);
+        cluster
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(Command::new(binary()).args(["cluster", "stop", "--data"]).arg(self.0.at("data")).output());
+    }
+}
+
+#[test]
+fn by_a_deployment_every_document_is_equal_to_the_truth() {
+    let (Some(kafka), Some(opensearch)) = (kafka(), opensearch()) else { return };
+    let cluster = Cluster::start();
+    let address = "rest.address=127.0.0.1".to_owned();
+    let settings =
+        [address, format!("rest.port={}", cluster.1), format!("engine.checkpoint.dir={}", cluster.0.at("checkpoints").display())];
+    let run = standpipe(["demo", "--duration", "5s", "--rate", "2000", "--speed", "20", "--kafka", &kafka, "--elasticsearch", &opensearch])
+        .args(settings.iter().flat_map(|setting| ["-D", setting]))
+        .timeout(2 * TIMEOUT)
+        .finish()
+        .success();
+    assert_whole(&run.stdout, 10_000);
+    assert!(run.stderr.contains("\"deployment_mode\":\"session\""), "{}", run.stderr);
+    let overview = ureq::get(format!("http://127.0.0.1:{}/jobs/overview", cluster.1)).call().unwrap().body_mut().read_to_string().unwrap();
+    let overview: Value = serde_json::from_str(&overview).unwrap();
+    assert_eq!(overview["jobs"][0]["state"], "FINISHED", "{overview}");
+}
+
 #[test]
 fn ctrl_c_ends_it_and_what_is_there_is_compared() {
     let mut run = standpipe(["demo", "--duration", "40s", "--rate", "1000"]).timeout(TIMEOUT).start();
@@ -121,6 +158,10 @@ fn ctrl_c_ends_it_at_once_while_it_compares() {
 fn what_cannot_be_is_one_line_and_the_right_code() {
     let too_many = standpipe(["demo", "--rate", "100000"]).finish().one_error(2);
     assert!(too_many.contains("3000000 records") && too_many.contains("--kafka"), "{too_many}");
+    for (more, why) in [(&[][..], "give --kafka and --elasticsearch"), (&["--cluster"], "leave out --cluster")] {
+        let nowhere = standpipe(["demo", "-D", "deployment_mode=session"]).args(more).finish().one_error(2);
+        assert!(nowhere.contains(why), "{nowhere}");
+    }
     let no_url = standpipe(["demo", "--elasticsearch", "localhost"]).finish().one_error(2);
     assert!(no_url.contains("expected a URL such as http://127.0.0.1:9200"), "{no_url}");
     let nobody = standpipe(["demo", "--elasticsearch", "http://127.0.0.1:1"]).timeout(TIMEOUT).finish().code(3);

@@ -1,16 +1,17 @@
 //! The deployment mode `kubernetes-application` on a node, with pods that run the image: `cargo xtask test --all`. Rows, ends, what is left; a task manager and a manager that are lost; another
-//! parallelism; a savepoint, and another deployment from it; files that the image does not have.
+//! parallelism; a savepoint, and another deployment from it; files that the image does not have; a node that is drained (`pods_support/drain`); the metrics demo between a real
+//! Kafka and a real OpenSearch (`pods_support/demo`).
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod kubernetes_support;
+mod pods_support;
 mod services_support;
 
 use kubernetes_support::{Api, PATIENCE};
-use serde_json::{Value, json};
-use services_support::Engine;
-use standpipe_tests::{Folder, Run, all, kubernetes, kubernetes_node, plugin, repository, standpipe, wait_until};
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use pods_support::{Cluster, ENDLESS, assert_counted_once, demo, deployment, drain, runs_on, shared_checkpoints, status, uid};
+use standpipe_tests::{Folder, plugin, wait_until};
+use std::fs;
 
 const BOUNDED: &str = "\
 name: squares
@@ -21,72 +22,6 @@ transforms:
 sinks:
   out: {input: squares, connector: collect}
 ";
-const ENDLESS: &str = "\
-name: counts
-checkpoint: {interval: 500ms, dir: /mnt/checkpoints}
-restart: {strategy: fixed-delay, attempts: 100, delay: 500ms}
-sources:
-  numbers: {connector: generator, with: {rate: 200, fields: {n: {kind: sequence}}}}
-transforms:
-  counts: {input: numbers, aggregate: {n: 'count(*)', most: 'max(n)'}, emit: each}
-sinks:
-  out: {input: counts, connector: collect}
-";
-
-/// A cluster with a node that has the image.
-struct Cluster {
-    kubeconfig: String,
-    image: String,
-    _engine: Engine,
-}
-
-impl Cluster {
-    fn new() -> Option<Self> {
-        if !all() {
-            return None;
-        }
-        let (kubeconfig, node) = (kubernetes()?, kubernetes_node()?);
-        let engine = Engine::start()?;
-        let archive = engine.distribution.at("image.tar");
-        engine.docker(&["save", "--output", &archive.display().to_string(), &engine.image]);
-        let script = repository().join("tests/services/kubernetes.sh");
-        let output = Command::new(script).arg("image").args([&node.folder, &archive]).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let image = text.lines().find_map(|line| line.strip_prefix("image=")).expect("the image is on the node").to_owned();
-        Some(Self { kubeconfig, image, _engine: engine })
-    }
-
-    fn deploy(&self, api: &Api, folder: &Folder, id: &str, more: &[&str]) -> Run {
-        let settings = [
-            "deployment_mode=kubernetes-application".to_owned(),
-            format!("kubernetes.config.file={}", self.kubeconfig),
-            format!("kubernetes.namespace={}", api.namespace),
-            format!("kubernetes.cluster.id={id}"),
-            format!("kubernetes.image={}", self.image),
-            "kubernetes.image.pull.policy=Never".to_owned(),
-            "kubernetes.jobmanager.cpu=50m".to_owned(),
-            "kubernetes.taskmanager.cpu=50m".to_owned(),
-            "kubernetes.linger=5s".to_owned(),
-        ];
-        let run = standpipe(["deploy", "job.yaml", "--handle", &format!("{id}.json")]).in_directory(folder.path()).timeout(2 * PATIENCE);
-        settings.iter().fold(run, |run, setting| run.args(["-D", setting])).args(more)
-    }
-}
-
-fn deployment(folder: &Folder, command: &str, id: &str) -> Run {
-    standpipe(["deployment", command, "--handle", &format!("{id}.json")]).in_directory(folder.path()).timeout(2 * PATIENCE)
-}
-
-fn status(folder: &Folder, id: &str) -> String {
-    deployment(folder, "status", id).finish().code(0).stdout.trim().to_owned()
-}
-
-/// What a pod runs, to be sure that another one runs there later.
-fn uid(pod: &Value) -> Value {
-    pod["metadata"]["uid"].clone()
-}
-
 fn a_bounded_job(cluster: &Cluster) {
     let (api, folder) = (Api::new(&cluster.kubeconfig), Folder::new());
     folder.write("job.yaml", BOUNDED);
@@ -147,26 +82,12 @@ fn a_job_that_fails_and_one_that_is_cancelled(cluster: &Cluster) {
 fn lost_pods_another_parallelism_and_a_savepoint(cluster: &Cluster) {
     let (api, folder) = (Api::new(&cluster.kubeconfig), Folder::new());
     folder.write("job.yaml", ENDLESS);
-    // The node is this machine: a folder of it is what a shared claim is on others.
-    fs::create_dir(folder.at("checkpoints")).unwrap();
-    fs::set_permissions(folder.at("checkpoints"), fs::Permissions::from_mode(0o777)).unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let volume = json!([{"name": "checkpoints", "hostPath": {"path": folder.at("checkpoints")}}]);
-    let volumes = [
-        "-D".to_owned(),
-        format!("kubernetes.volumes={volume}"),
-        "-D".to_owned(),
-        "kubernetes.volume.mounts=checkpoints=/mnt/checkpoints".to_owned(),
-    ];
+    let volumes = shared_checkpoints(&folder);
     let volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
     let refused = cluster.deploy(&api, &folder, "r", &[]).finish().code(2);
     assert!(refused.stderr.contains("checkpoint.dir: \"/mnt/checkpoints\" is a folder of one pod"), "{refused:?}");
     let _ = cluster.deploy(&api, &folder, "r", &volumes).finish().code(0);
-    let checkpoints = || fs::read_dir(folder.at("checkpoints/counts/checkpoints")).map_or(0, Iterator::count);
-    let runs_on = |what: &str| {
-        let before = checkpoints();
-        wait_until(what, PATIENCE, || status(&folder, "r") == "RUNNING" && checkpoints() != before);
-    };
+    let runs_on = |what: &str| runs_on(&folder, "r", what);
     runs_on("checkpoints");
 
     let before = uid(&api.pod("r-taskmanager-0"));
@@ -189,8 +110,7 @@ fn lost_pods_another_parallelism_and_a_savepoint(cluster: &Cluster) {
     let from = [volumes.as_slice(), &["--restore", savepoint.trim()]].concat();
     let _ = cluster.deploy(&api, &folder, "s", &from).finish().code(0);
     let rows = deployment(&folder, "collect", "s").args(["--limit", "1", "--format", "csv"]).finish().code(0).stdout;
-    let row: Vec<u64> = rows.lines().nth(1).unwrap().split(',').filter_map(|value| value.parse().ok()).collect();
-    assert!(row[0] > 200 && row[0] == row[1] + 1, "each number was counted once: {rows}");
+    assert_counted_once(&rows, 200);
     let _ = deployment(&folder, "cancel", "s").finish().code(0);
     let _ = deployment(&folder, "remove", "s").finish().code(0);
     api.wait_until_gone("s");
@@ -204,4 +124,6 @@ fn jobs_on_a_node() {
     files_that_the_image_lacks(&cluster);
     a_job_that_fails_and_one_that_is_cancelled(&cluster);
     lost_pods_another_parallelism_and_a_savepoint(&cluster);
+    drain::a_node_that_is_drained(&cluster);
+    demo::the_metrics_demo(&cluster);
 }

@@ -173,7 +173,7 @@ fn the_host_of_1_0_runs_plugins_of_today() {
     }
 }
 
-/// `rescale` and `preview` of `deployment/1` came with 1.1.
+/// `rescale` and `preview` of `deployment/1` came with 1.1, and so did `drain` in what `stop` is given.
 #[test]
 fn a_member_of_1_1_is_absent_on_either_side() {
     // The newer host, the older plugin: what it lacks is said to be absent, and nothing has happened.
@@ -184,6 +184,10 @@ fn a_member_of_1_1_is_absent_on_either_side() {
         let rescale = standpipe(["deployment", "rescale", "--handle", "handle.json", "3"]).in_directory(folder.path()).plugin_path(library);
         let expected = "exhibit-shelf: it was built for plugin ABI 1.0, in which no mode changes a job's parallelism: stop the job with a savepoint, and deploy it from there";
         assert_eq!(rescale.finish().one_error(2), expected);
+        let drain =
+            standpipe(["deployment", "stop", "--handle", "handle.json", "--drain"]).in_directory(folder.path()).plugin_path(library);
+        let expected = "exhibit-shelf: it was built for plugin ABI 1.0, in which no mode fires the open windows of a job that it stops";
+        assert_eq!(drain.finish().one_error(2), expected);
         let pipeline = "name: n\nsources:\n  n: {connector: generator, with: {count: 1, fields: {n: {kind: sequence}}}}\nsinks:\n  out: {input: n, connector: print, format: json}\n";
         folder.write("n.yaml", pipeline);
         let preview = ["deploy", "n.yaml", "--dry-run", "-D", "deployment_mode=exhibit-shelf", "-D", "exhibit-shelf.folder=shelf"];

@@ -384,6 +384,33 @@ fn a24_a_job_is_stopped_with_a_savepoint_from_which_another_goes_on() {
     assert!(late.contains("the job is FINISHED"), "{late}");
 }
 
+#[test]
+fn a_job_that_is_stopped_gives_what_it_still_holds_if_that_is_wanted() {
+    let session = Session::start(2);
+    let pipeline = "name: NAME
+checkpoint: {interval: 200ms, dir: DIR/ckpt}
+sources:
+  numbers: {connector: generator, with: {rate: 500, fields: {n: {kind: sequence}}}}
+transforms:
+  counts: {input: numbers, aggregate: {n: 'count(*)', last: 'max(n)'}, emit: final}
+sinks:
+  out: {input: counts, connector: file, with: {path: DIR/NAME.jsonl}, format: json}
+";
+    for (name, more, rows) in [("kept", &[][..], 0), ("drained", &["--drain"], 1)] {
+        session.submit(name, &pipeline.replace("NAME", name), &[]);
+        let id = session.handle(name)["jobid"].as_str().unwrap().to_owned();
+        wait_until("checkpoints", PATIENCE, || session.get(&format!("/jobs/{id}/checkpoints"))["counts"]["completed"].as_u64() > Some(1));
+        let stopped = session.job("stop", name).args(more).finish().code(0);
+        assert!(stopped.stdout.starts_with(session.folder.at("ckpt").to_str().unwrap()), "{stopped:?}");
+        let found = read_rows(session.folder.at(&format!("{name}.jsonl")));
+        assert_eq!(found.len(), rows, "{found:?}");
+        assert!(
+            found.iter().all(|row| row["n"].as_u64() > Some(1) && row["n"].as_u64() == row["last"].as_u64().map(|last| last + 1)),
+            "{found:?}"
+        );
+    }
+}
+
 const TOKEN: &str = "0123456789abcdef-a-secret";
 
 /// A job manager that wants a token; it has no task manager.

@@ -30,6 +30,8 @@ struct Held {
     dropped: bool,
     /// It was ended, or has ended itself, because the manager was silent.
     fenced: bool,
+    /// The manager has heard that it has ended.
+    known: bool,
 }
 
 /// See the module's documentation.
@@ -70,8 +72,17 @@ impl Agent {
         self.held.iter().map(worker).collect()
     }
 
-    /// The manager has heard what was sent at `sent`, and has answered it with orders.
+    /// Whether something has run here of which the manager has not heard that it has ended.
+    #[must_use]
+    pub fn has_unknown(&self) -> bool {
+        self.held.values().any(|held| !held.known)
+    }
+
+    /// The manager has heard what was sent at `sent`, which is all that is held now, and has answered it with orders.
     pub fn answered(&mut self, orders: &Orders, sent: u64) {
+        for held in self.held.values_mut() {
+            held.known = matches!(held.phase, Phase::Ended(_));
+        }
         let until = sent.saturating_add(orders.lease_millis / 5 * 4);
         if self.is_alone && orders.version.generation < self.seen.generation {
             // Of a manager whose data are new and whose clock is behind.
@@ -119,7 +130,14 @@ impl Agent {
                     let next = self.next.entry((attempt.job.clone(), attempt.term)).or_default();
                     if attempt.number >= *next {
                         *next = attempt.number + 1;
-                        let held = Held { process: order.process, phase: Phase::Starting, status: None, dropped: false, fenced: false };
+                        let held = Held {
+                            process: order.process,
+                            phase: Phase::Starting,
+                            status: None,
+                            dropped: false,
+                            fenced: false,
+                            known: false,
+                        };
                         self.held.insert(attempt.clone(), held);
                         all.push(Do::Start(order.clone()));
                     }
@@ -253,6 +271,21 @@ mod tests {
         assert_eq!(all, [Do::Kill(order(5, 4).attempt), Do::Start(order(6, 0))]);
         // What the former one has said is on its way no longer.
         assert!(agent.orders(&former, 100, 102).is_empty());
+    }
+
+    #[test]
+    fn what_the_manager_has_heard_the_end_of_it_knows() {
+        let mut agent = Agent::default();
+        assert!(!agent.has_unknown(), "nothing has run");
+        let orders = orders(1, vec![order(1, 0)]);
+        agent.answered(&orders, 0);
+        agent.orders(&orders, 0, 1);
+        agent.answered(&orders, 2);
+        assert!(agent.has_unknown(), "it runs");
+        agent.ended(&order(1, 0).attempt, Ended::new(0, ExitStatus::from_raw(0), false));
+        assert!(agent.has_unknown(), "nobody has heard it");
+        agent.answered(&orders, 3);
+        assert!(!agent.has_unknown());
     }
 
     #[test]

@@ -31,9 +31,13 @@ pub struct Application {
     /// So long the manager stays for rows that nobody has read.
     pub linger: Duration,
     /// Hears how the job has ended, as soon as it has.
-    pub ended: Arc<dyn Fn(&Ended) + Send + Sync>,
+    pub ended: Listener,
+    /// Removes what was made for the job, while the manager still answers: task managers that are ended by it say farewell. It may take long. None: nobody does.
+    pub clean: Option<Listener>,
 }
 
+/// Is told how the job has ended.
+pub type Listener = Arc<dyn Fn(&Ended) + Send + Sync>;
 /// Puts those of these files among the blobs that are on this machine.
 pub type Finder = Arc<dyn Fn(&[File], &Blobs) + Send + Sync>;
 /// What the next manager can see too, by the pipeline file; none: the job keeps nothing that this machine reaches. An error is why that is not known.

@@ -137,7 +137,7 @@ fn handles(case: &DeploymentCase) -> Outcome {
     // What would do something is asked with the first alone, which names no job.
     let mut instance = case.made()?;
     refused += usize::from(refused_or_taken("cancel of an empty handle", instance.cancel(&Handle::new()))?.is_none());
-    refused += usize::from(refused_or_taken("stop of an empty handle", instance.stop(&Handle::new(), ""))?.is_none());
+    refused += usize::from(refused_or_taken("stop of an empty handle", instance.stop(&Handle::new(), "", false))?.is_none());
     Ok(format!("14 calls about jobs that there are not: {refused} errors, no panic"))
 }
 

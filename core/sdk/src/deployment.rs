@@ -16,6 +16,15 @@ pub use crate::wire::{JobStatus, LogLines, Problem, Savepoint};
 /// What identifies a submitted job for its mode: `{"jobid": "...", "rest.address": "..."}`. The host adds `deployment_mode`.
 pub type Handle = Map<String, Value>;
 
+/// The member of a handle by which a job is stopped with its open windows fired.
+pub const DRAIN: &str = "drain";
+
+/// Whether a job that is stopped by that handle is to fire its open windows.
+#[must_use]
+pub fn drains(handle: &Handle) -> bool {
+    handle.get(DRAIN).and_then(Value::as_bool).unwrap_or(false)
+}
+
 /// From one look at a job's state to the next, in [`Deployment::wait`] as it is given.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -107,7 +116,8 @@ pub trait Deployment: Sized + Send + 'static {
     /// When it cannot be ended.
     fn cancel(&mut self, handle: &Handle) -> Result<()>;
 
-    /// Ends the job with a savepoint in that place; empty: where the job keeps its checkpoints.
+    /// Ends the job with a savepoint in that place; empty: where the job keeps its checkpoints. If the handle [`drains`], open windows and aggregates
+    /// give what they have, as if the sources had ended: a mode that takes savepoints and cannot do that refuses. A host asks no mode for it that was built for plugin ABI 1.0.
     ///
     /// # Errors
     /// When no savepoint can be taken: the job runs on.

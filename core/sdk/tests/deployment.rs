@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 use standpipe_sdk::{
     Deployment, DeploymentDeclaration, Error, ErrorCode, Host, Result,
-    deployment::{Collect, Handle, JobStatus, LogLines, Problem, Savepoint},
+    deployment::{Collect, Handle, JobStatus, LogLines, Problem, Savepoint, drains},
     hosting::{DeploymentInstance, DeploymentKind},
     testing::{Harness, TestHost},
 };
@@ -80,9 +80,10 @@ impl Deployment for Nowhere {
         Ok(())
     }
 
-    fn stop(&mut self, _: &Handle, savepoint: &str) -> Result<Savepoint> {
+    fn stop(&mut self, handle: &Handle, savepoint: &str) -> Result<Savepoint> {
         let location = if savepoint.is_empty() { String::new() } else { format!("{savepoint}/7") };
-        Ok(Savepoint { location })
+        let drained = if drains(handle) && !location.is_empty() { "-drained" } else { "" };
+        Ok(Savepoint { location: location + drained })
     }
 
     fn logs(&mut self, _: &Handle, cursor: &str) -> Result<LogLines> {
@@ -145,8 +146,10 @@ fn a_job_is_known_by_its_handle() {
     let mut mode = instance(&host);
     mode.cancel(&handle).unwrap();
     assert!(mode.status(&handle).unwrap().is_terminal());
-    assert_eq!(mode.stop(&handle, "s3://x").unwrap().location, "s3://x/7");
-    assert!(mode.stop(&handle, "").unwrap_err().message.contains("does not say where the savepoint is"));
+    for (drain, place) in [(true, "s3://x/7-drained"), (false, "s3://x/7")] {
+        assert_eq!(mode.stop(&handle, "s3://x", drain).unwrap().location, place);
+    }
+    assert!(mode.stop(&handle, "", false).unwrap_err().message.contains("does not say where the savepoint is"));
     assert_eq!(mode.logs(&handle, "").unwrap().lines, ["after \"\""]);
     mode.cleanup(&handle).unwrap();
 }

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use std::{path::PathBuf, time::Duration};
 
 /// Settings of a deployment, beside those of the pipeline's `deployment:`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct DeploymentSettings {
     /// A file of settings, a YAML map of flat dotted keys; of several the later one is stronger
     #[arg(long, value_name = "FILE")]
@@ -88,6 +88,9 @@ pub(crate) enum DeploymentCommand {
         /// Where to put the savepoint; where the job keeps its checkpoints if nothing is said
         #[arg(long, value_name = "PLACE")]
         savepoint: Option<String>,
+        /// Fire its open windows behind the savepoint, as if the sources had ended
+        #[arg(long)]
+        drain: bool,
     },
     /// Let it go on with another parallelism, from a savepoint that is taken for it
     Rescale {

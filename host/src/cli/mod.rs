@@ -109,7 +109,7 @@ pub(crate) struct PipelineArguments {
 }
 
 /// Where plugins are.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct PluginPath {
     /// A plugin file or a directory of them; searched after the pipeline's `plugins:`, before STANDPIPE_PLUGIN_PATH
     #[arg(long = "plugin-path", value_name = "PATH")]

@@ -1,7 +1,7 @@
 //! Arguments of what runs a pipeline here.
 
 use super::{
-    PipelineArguments, PluginPath,
+    DeploymentSettings, PipelineArguments, PluginPath,
     values::{duration, restore},
 };
 use clap::Args;
@@ -64,6 +64,8 @@ pub(crate) struct DemoArguments {
     /// The port of the cluster's job manager and dashboard, on 127.0.0.1
     #[arg(long, default_value_t = 8081, requires = "cluster", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
+    #[command(flatten)]
+    pub(crate) settings: DeploymentSettings,
     /// Give up when nothing has moved for so long
     #[arg(long, default_value = "60s", value_parser = duration)]
     pub(crate) patience: Duration,

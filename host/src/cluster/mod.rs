@@ -142,7 +142,7 @@ pub(crate) fn job_manager(arguments: &JobManagerArguments) -> anyhow::Result<()>
         Failure::error(code, error)
     })?;
     match (ended, &arguments.application.jobid) {
-        (Some(ended), _) => application::end(&arguments.application, &ended),
+        (Some(ended), _) => application::verdict(&ended),
         (None, Some(job)) => Err(Failure::error(Code::Terminated, format!("told to end: the job {job} has not ended"))),
         (None, None) => Ok(()),
     }

@@ -16,7 +16,7 @@ use crate::{
     traces,
 };
 use serde_json::{Value, json};
-use standpipe_loader::{Catalogue, ErrorCode, Handle, PluginError};
+use standpipe_loader::{Catalogue, DeploymentInstance, ErrorCode, Handle, PluginError};
 use standpipe_pipeline::{Defaults, LoadOptions, PipelineFile};
 use standpipe_trace::{Beginning, Context, Kind, Span};
 use std::{
@@ -25,54 +25,89 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use tempfile::TempDir;
 
-/// `standpipe deploy FILE`: a span, of which the cluster's are parts.
+/// `standpipe deploy FILE`.
 pub(super) fn deploy(arguments: &DeployArguments) -> anyhow::Result<()> {
+    traced(arguments, |ready| {
+        let place = arguments.handle.as_deref().map(HandleFile::reserve).transpose()?;
+        let services = Arc::new(Services::default());
+        let signals = Listener::start("the submission is given up", services.canceller())?;
+        let mut instance = ready.instance(services)?;
+        if arguments.dry_run {
+            return Ok(print(&instance.preview(ready.bundle.path()).map_err(|error| failure(&error))?)?);
+        }
+        let handle = ready.submit(&mut instance)?;
+        drop(signals);
+        match place {
+            Some(place) => place.write(&handle),
+            None => print_handle(&handle),
+        }
+    })
+}
+
+/// As `standpipe deploy` would, for a caller that goes on with the job itself; what cancels the services gives the submission up. Gives the handle.
+///
+/// # Errors
+/// As the command fails.
+pub(crate) fn handle(arguments: &DeployArguments, services: Arc<Services>) -> anyhow::Result<Handle> {
+    traced(arguments, |ready| ready.submit(&mut ready.instance(services)?))
+}
+
+/// A span, of which the cluster's are parts.
+fn traced<T>(arguments: &DeployArguments, deploy: impl FnOnce(&Ready) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let parent = traces::parent();
     let beginning = Beginning { name: "deploy", kind: Kind::Client, parent: parent.as_ref(), link: None };
     let mut span = traces::traces().begin(&beginning);
-    let result = submit(arguments, &mut span, parent.as_ref());
+    let result = Ready::new(arguments, &mut span, parent.as_ref()).and_then(|ready| deploy(&ready));
     traces::end(span, result)
 }
 
-fn submit(arguments: &DeployArguments, span: &mut Span, parent: Option<&Context>) -> anyhow::Result<()> {
-    let (catalogue, mut mode) = prepare(&arguments.file, arguments.parallelism, &arguments.settings, &arguments.plugins.plugin_path)?;
-    refuse(&mode.problems)?;
-    let options = LoadOptions { parallelism: arguments.parallelism, set: Vec::new(), settings: mode.engine.clone() };
-    let pipeline = load::read(&arguments.file, &options)?;
-    for lost in &pipeline.overridden {
-        let setting = mode.engine.iter().find(|setting| setting.key == lost.key);
-        let origin = setting.map(|setting| setting.origin.as_str()).unwrap_or_default();
-        mode.warnings.push(format!("{origin}: \"engine.{}\" has no effect: {} overrides it", lost.key, lost.winner));
+/// A job that only has to be submitted.
+struct Ready {
+    mode: Mode,
+    bundle: TempDir,
+}
+
+impl Ready {
+    /// Checks it all, and writes its bundle.
+    fn new(arguments: &DeployArguments, span: &mut Span, parent: Option<&Context>) -> anyhow::Result<Self> {
+        let (catalogue, mut mode) = prepare(&arguments.file, arguments.parallelism, &arguments.settings, &arguments.plugins.plugin_path)?;
+        refuse(&mode.problems)?;
+        let options = LoadOptions { parallelism: arguments.parallelism, set: Vec::new(), settings: mode.engine.clone() };
+        let pipeline = load::read(&arguments.file, &options)?;
+        for lost in &pipeline.overridden {
+            let setting = mode.engine.iter().find(|setting| setting.key == lost.key);
+            let origin = setting.map(|setting| setting.origin.as_str()).unwrap_or_default();
+            mode.warnings.push(format!("{origin}: \"engine.{}\" has no effect: {} overrides it", lost.key, lost.winner));
+        }
+        mode.engine.retain(|setting| pipeline.overridden.iter().all(|lost| lost.key != setting.key));
+        // The mode itself is no part of the job, and of no lock.
+        let catalogue = load::of_pipeline(catalogue, &pipeline, load::lock_of(&arguments.file, &arguments.lock)?);
+        let planned = pipeline.plan(&catalogue, &Defaults::default()).map_err(|problems| load::failure(&problems));
+        let planned = span.child("plan").end_as(planned)?;
+        mode.warnings.extend(planned.warnings.iter().map(ToString::to_string));
+        warn(&mode, arguments.settings.strict)?;
+        span.set("job_name", planned.plan.name.as_str());
+        span.set("mode", mode.kind.name());
+        let folder = tempfile::Builder::new().prefix("standpipe-bundle-").tempdir()?;
+        let bundling = span.child("bundle");
+        let job = Job { arguments, pipeline: &pipeline, plan: &planned.plan, catalogue: &catalogue };
+        // Where spans are not exported here, those of the cluster go on from whoever has started this.
+        let context = span.context().or(parent);
+        bundling.end_as(bundle::write(folder.path(), &job, &mode.engine, context))?;
+        Ok(Self { mode, bundle: folder })
     }
-    mode.engine.retain(|setting| pipeline.overridden.iter().all(|lost| lost.key != setting.key));
-    // The mode itself is no part of the job, and of no lock.
-    let catalogue = load::of_pipeline(catalogue, &pipeline, load::lock_of(&arguments.file, &arguments.lock)?);
-    let planned = pipeline.plan(&catalogue, &Defaults::default()).map_err(|problems| load::failure(&problems));
-    let planned = span.child("plan").end_as(planned)?;
-    mode.warnings.extend(planned.warnings.iter().map(ToString::to_string));
-    warn(&mode, arguments.settings.strict)?;
-    span.set("job_name", planned.plan.name.as_str());
-    span.set("mode", mode.kind.name());
-    let folder = tempfile::Builder::new().prefix("standpipe-bundle-").tempdir()?;
-    let bundling = span.child("bundle");
-    let job = Job { arguments, pipeline: &pipeline, plan: &planned.plan, catalogue: &catalogue };
-    // Where spans are not exported here, those of the cluster go on from whoever has started this.
-    let context = span.context().or(parent);
-    bundling.end_as(bundle::write(folder.path(), &job, &mode.engine, context))?;
-    let place = arguments.handle.as_deref().map(HandleFile::reserve).transpose()?;
-    let services = Arc::new(Services::default());
-    let signals = Listener::start("the submission is given up", services.canceller())?;
-    let mut instance = mode.kind.instance(&mode.config, services).map_err(|error| failure(&error))?;
-    if arguments.dry_run {
-        return Ok(print(&instance.preview(folder.path()).map_err(|error| failure(&error))?)?);
+
+    fn instance(&self, services: Arc<Services>) -> anyhow::Result<DeploymentInstance> {
+        self.mode.kind.instance(&self.mode.config, services).map_err(|error| failure(&error))
     }
-    let mut handle = instance.submit(folder.path()).map_err(|error| failure(&error))?;
-    drop(signals);
-    handle.insert(MODE.to_owned(), mode.reference.clone().into());
-    match place {
-        Some(place) => place.write(&handle),
-        None => print_handle(&handle),
+
+    /// Submits it: from here on it is known by its handle alone.
+    fn submit(&self, instance: &mut DeploymentInstance) -> anyhow::Result<Handle> {
+        let mut handle = instance.submit(self.bundle.path()).map_err(|error| failure(&error))?;
+        handle.insert(MODE.to_owned(), self.mode.reference.clone().into());
+        Ok(handle)
     }
 }
 
@@ -162,7 +197,7 @@ pub(super) fn warn(mode: &Mode, strict: bool) -> anyhow::Result<()> {
 }
 
 /// The exit code that a mode's failure means.
-pub(super) fn failure(error: &PluginError) -> anyhow::Error {
+pub(crate) fn failure(error: &PluginError) -> anyhow::Error {
     let code = match error.code {
         ErrorCode::CONFIG | ErrorCode::UNSUPPORTED => Code::Usage,
         ErrorCode::EXTERNAL => Code::Outside,

@@ -47,8 +47,8 @@ pub(super) fn deployment(command: &DeploymentCommand) -> anyhow::Result<()> {
             tell(&status, *format)?;
             ended(&status)
         }),
-        DeploymentCommand::Stop { job, savepoint } => with(job, |mode, handle, _| {
-            let savepoint = asked(mode.stop(handle, savepoint.as_deref().unwrap_or_default()))?;
+        DeploymentCommand::Stop { job, savepoint, drain } => with(job, |mode, handle, _| {
+            let savepoint = asked(mode.stop(handle, savepoint.as_deref().unwrap_or_default(), *drain))?;
             print(&format!("{}\n", savepoint.location))?;
             // Whoever goes on from it must not meet the job that took it.
             ended(&asked(mode.wait(handle, Some(ENDING)))?)
@@ -80,6 +80,23 @@ pub(super) fn with_handle(
     plugin_path: &PluginPath,
     call: impl FnOnce(&mut DeploymentInstance, &Handle, &Services) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    let services = Arc::new(Services::default());
+    let _signals = Listener::start("the job itself goes on", services.canceller())?;
+    let mut instance = open(handle, origin, arguments, plugin_path, Arc::clone(&services))?;
+    call(&mut instance, handle, &services)
+}
+
+/// An instance of the mode that a handle names.
+///
+/// # Errors
+/// When there is no such mode, or the handle and the settings are not what it takes.
+pub(crate) fn open(
+    handle: &Handle,
+    origin: &str,
+    arguments: &DeploymentSettings,
+    plugin_path: &PluginPath,
+    services: Arc<Services>,
+) -> anyhow::Result<DeploymentInstance> {
     let no_mode = || Failure::error(Code::Usage, format!("{origin}: no handle: it does not name its {MODE}"));
     let name = handle.get(MODE).and_then(Value::as_str).ok_or_else(no_mode)?;
     let of_handle = [settings::plain(MODE, name, origin)];
@@ -95,10 +112,7 @@ pub(super) fn with_handle(
     let mode = mode::configure(&catalogue, kind, &settings)?;
     refuse(&mode.problems)?;
     warn(&mode, arguments.strict)?;
-    let services = Arc::new(Services::default());
-    let _signals = Listener::start("the job itself goes on", services.canceller())?;
-    let mut instance = asked(mode.kind.instance(&mode.config, Arc::clone(&services) as _))?;
-    call(&mut instance, handle, &services)
+    asked(mode.kind.instance(&mode.config, services))
 }
 
 fn text(value: &Value) -> String {
@@ -114,7 +128,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Handle> {
         .map_err(|error| Failure::error(Code::Usage, format!("--handle {}: no JSON object: {error}", path.display())))
 }
 
-pub(super) fn asked<T>(answer: Result<T, PluginError>) -> anyhow::Result<T> {
+pub(crate) fn asked<T>(answer: Result<T, PluginError>) -> anyhow::Result<T> {
     answer.map_err(|error| failure(&error))
 }
 

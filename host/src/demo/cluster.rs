@@ -157,7 +157,7 @@ fn environment(arguments: &DemoArguments, elasticsearch: &Elasticsearch) -> anyh
 }
 
 /// The pipeline file of this run.
-fn pipeline(kafka: &Kafka, elasticsearch: &Elasticsearch, names: &Names) -> anyhow::Result<String> {
+pub(super) fn pipeline(kafka: &Kafka, elasticsearch: &Elasticsearch, names: &Names) -> anyhow::Result<String> {
     let mut text = MAIN.to_owned();
     let mut set = |from: &str, to: String| {
         let is_there = text.matches(from).count() == 1;

@@ -22,7 +22,8 @@ pub(super) fn differences(truth: &Truth, found: &Found, log: &[LogRecord]) -> Ve
     lines
 }
 
-fn same_window(truth: &Window, found: &Window, mean: f64) -> bool {
+/// Whether a window of the truth is the one of a document.
+pub(super) fn same_window(truth: &Window, found: &Window, mean: f64) -> bool {
     (truth.count, truth.flags) == (found.count, found.flags)
         && (truth.min, truth.max) == (found.min, found.max)
         && (truth.sum / truth.count as f64 - mean).abs() <= MEAN_TOLERANCE

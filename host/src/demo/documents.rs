@@ -1,7 +1,7 @@
 //! The documents that the pipeline wrote, fetched by `_search`.
 
 use super::{
-    jobs::Names,
+    jobs::{Names, SINKS},
     services::Elasticsearch,
     truth::{Position, Run, Window, millis},
 };
@@ -95,7 +95,7 @@ impl Found {
                 found.doubled.push(format!("run that ends at partition {}, offset {}", position.0, position.1));
             }
         }
-        for document in server.all::<FlagDocument>(&names.index("current-flag"), &["baseline_id"])? {
+        for document in server.flags(names)? {
             if found.flags.insert(document.baseline_id, (document.flag, time(&document.create_time)?)).is_some() {
                 found.doubled.push(format!("flag of baseline {}", document.baseline_id));
             }
@@ -115,6 +115,18 @@ impl WindowDocument {
     fn window(&self) -> Window {
         Window { count: self.n, sum: self.mean * self.n as f64, min: self.min.into(), max: self.max.into(), flags: self.flags }
     }
+}
+
+/// The current flag and its time in milliseconds, by baseline, as far as there are any.
+pub(super) fn flags(elasticsearch: &Elasticsearch, names: &Names) -> anyhow::Result<BTreeMap<i32, (i32, i64)>> {
+    let flag = |document: FlagDocument| Ok((document.baseline_id, (document.flag, time(&document.create_time)?)));
+    Server::new(elasticsearch).flags(names)?.into_iter().map(flag).collect()
+}
+
+/// How many documents can be found, by sink.
+pub(super) fn counts(elasticsearch: &Elasticsearch, names: &Names) -> anyhow::Result<BTreeMap<&'static str, u64>> {
+    let server = Server::new(elasticsearch);
+    SINKS.into_iter().map(|sink| Ok((sink, server.count(&names.index(sink))?))).collect()
 }
 
 /// The windows that end last.
@@ -185,6 +197,19 @@ impl<'a> Server<'a> {
             (200, answer) => Ok(serde_json::from_value(answer)?),
             (404, _) => Ok(Answer { hits: Hits { hits: Vec::new() } }),
             (status, answer) => Err(Failure::error(Code::Outside, format!("{}/{index}/_search: status {status}: {answer}", self.url))),
+        }
+    }
+
+    fn flags(&self, names: &Names) -> anyhow::Result<Vec<FlagDocument>> {
+        self.all(&names.index("current-flag"), &["baseline_id"])
+    }
+
+    /// Documents of an index. One that is not there has none, nor has one of which no part is there yet.
+    fn count(&self, index: &str) -> anyhow::Result<u64> {
+        match self.post(&format!("{index}/_count"), &json!({"query": {"match_all": {}}}))? {
+            (200, answer) => Ok(answer.get("count").and_then(Value::as_u64).unwrap_or(0)),
+            (404 | 503, _) => Ok(0),
+            (status, answer) => Err(Failure::error(Code::Outside, format!("{}/{index}/_count: status {status}: {answer}", self.url))),
         }
     }
 

@@ -1,25 +1,32 @@
 //! `standpipe demo`: the metrics demo from end to end. A producer job writes signals to Kafka, the pipeline of `examples/signal-quality.yaml` makes windows, runs and
 //! flags of them in Elasticsearch, and at the end everything that must be there is computed a second time from the Kafka log and compared.
 //!
-//! With `--cluster` the pipeline runs on a session cluster (`cluster`). This file is the order of events. Where Kafka and Elasticsearch come from is in `services`, the two jobs in `jobs`, the log in `log`, the truth in `truth`, the
-//! comparison in `compare`.
+//! With `--cluster` the pipeline runs on a session cluster (`cluster`), with settings of a deployment wherever these say (`deployed`). This file is the order of events. Where Kafka
+//! and Elasticsearch come from is in `services`, the two jobs in `jobs`, the pipeline wherever it runs in `pipeline`, the log in `log`, the truth in `truth`, what a restart may have
+//! changed of it in `replays`, the comparison in `compare`.
 
 mod cluster;
 mod compare;
+mod deployed;
 mod documents;
 mod jobs;
 mod log;
+mod pipeline;
+mod replays;
 mod services;
 mod truth;
 
 use crate::{
     cli::DemoArguments,
+    deployment::services::Services,
     exit::{Code, Failure},
     output::{print, say},
     signals::Listener,
 };
-use cluster::{Cluster, Deployed};
+use cluster::Cluster;
+use deployed::Deployed;
 use jobs::{Job, Names};
+use pipeline::Main;
 use services::{Elasticsearch, Kafka};
 use standpipe_loader::{Catalogue, SearchPath};
 use std::{
@@ -39,6 +46,7 @@ const SHOW: Duration = Duration::from_secs(5);
 /// Runs the demo; success means that every document is right.
 pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
     let count = records(arguments)?;
+    let is_deployed = deployed::is_wanted(arguments)?;
     let catalogue = Catalogue::discover(&SearchPath::new(&[], &arguments.plugins.plugin_path));
     let names = Names::of_this_run();
     let kafka = Kafka::provide(arguments.kafka.as_deref(), &catalogue, &names.topic)?;
@@ -53,10 +61,12 @@ pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
 
     let producer = Job::producer(arguments, &kafka, &names, count)?;
     let stopping = Arc::new(AtomicBool::new(false));
-    let (asked, control) = (Arc::clone(&stopping), producer.control());
+    let (asked, control, submission) = (Arc::clone(&stopping), producer.control(), Arc::new(Services::default()));
+    let give_up = submission.canceller();
     let signals = Listener::start("no more records; what is in Kafka is processed and compared", move || {
         asked.store(true, Relaxed);
         control.stop(false);
+        give_up();
     })?;
     say!(
         "{} records a second for {:?}, event time runs {} times as fast; Ctrl-C ends it sooner\n",
@@ -73,13 +83,13 @@ pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
         say!("stopped before a record was written: there is nothing to compare");
         return Ok(());
     }
+    let run = Run { kafka: &kafka, elasticsearch: &elasticsearch, names: &names, catalogue: &catalogue };
     let main = match &cluster {
         Some(cluster) => Main::There(cluster.submit(arguments, &kafka, &elasticsearch, &names)?),
+        None if is_deployed => Main::Away(Box::new(Deployed::submit(arguments, run, submission)?)),
         None => Main::Here(Box::new(Job::main(arguments, &kafka, &elasticsearch, &names)?)),
     };
-    if let Main::There(deployed) = &main {
-        say!("the pipeline:  {page}; its windows as a chart: {page}/rows/windows\n", page = deployed.page());
-    }
+    main.introduce()?;
     let produced = follow(&main, producer, &elasticsearch, &names, arguments.patience)?;
     let written = deliver(main, arguments.patience)?;
     signals.end_at_once();
@@ -92,24 +102,38 @@ pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
         return Err(Failure::error(Code::Failed, format!("{produced} records were written to {}, {} are there", names.topic, log.len())));
     }
     let found = documents::Found::fetch(&elasticsearch, &names)?;
-    let truth = truth::compute(&log, &found.late).map_err(|message| Failure::error(Code::Failed, message))?;
+    let failed = |message| Failure::error(Code::Failed, message);
+    // What runs elsewhere may have been started again meanwhile.
+    let late = if is_deployed { replays::late_at_last(&log, &found).map_err(failed)? } else { found.late.clone() };
+    let truth = truth::compute(&log, &late).map_err(failed)?;
     let differences = compare::differences(&truth, &found, &log);
     if !differences.is_empty() {
-        return Err(Failure::error(Code::Failed, compare::report(&differences)));
+        return Err(failed(compare::report(&differences)));
     }
     print(&format!(
-        "{} windows, {} runs, {} flags: all equal ({} records in Kafka, {} late, {} documents written)\n",
+        "{} windows, {} runs, {} flags: all equal ({} records in Kafka, {} late, {} documents {})\n",
         found.windows.len(),
         found.runs.len(),
         found.flags.len(),
         log.len(),
-        found.late.len(),
-        written
+        late.len(),
+        written,
+        // How often each was written, only the job's own numbers say.
+        if is_deployed { "there" } else { "written" }
     ))?;
     if !kafka.is_stand_in() || !elasticsearch.is_stand_in() {
         say!("topic {} and indices *-{} stay where they are", names.topic, names.run);
     }
     kafka.close()
+}
+
+/// What a run has, wherever its pipeline is.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    kafka: &'a Kafka,
+    elasticsearch: &'a Elasticsearch,
+    names: &'a Names,
+    catalogue: &'a Catalogue,
 }
 
 /// How many records the arguments ask for.
@@ -158,7 +182,7 @@ impl Watch {
 }
 
 /// Shows what happens until all that is produced has been read. Gives the number of records in Kafka.
-fn follow(main: &Main, producer: Job, elasticsearch: &Elasticsearch, names: &Names, patience: Duration) -> anyhow::Result<u64> {
+fn follow(main: &Main<'_>, producer: Job, elasticsearch: &Elasticsearch, names: &Names, patience: Duration) -> anyhow::Result<u64> {
     let start = Instant::now();
     let (mut shown, mut watch, mut produced) = (start, Watch::start(patience), None);
     let written = producer.metrics();
@@ -171,11 +195,14 @@ fn follow(main: &Main, producer: Job, elasticsearch: &Elasticsearch, names: &Nam
             produced = Some(written.totals().rows_out);
             producer = None;
         }
-        let (in_kafka, read) = (written.totals().rows_out, main.read()?);
-        if let Some(produced) = produced.filter(|produced| read >= *produced) {
+        let in_kafka = written.totals().rows_out;
+        if let Some(produced) = produced
+            && main.has_read(produced)?
+        {
             return Ok(produced);
         }
-        watch.look((in_kafka, read), || format!("{in_kafka} records were written to Kafka and {read} of them read"))?;
+        let moved = main.moved()?;
+        watch.look((in_kafka, moved), || format!("{in_kafka} records were written to Kafka and {}", main.has_moved(moved)))?;
         if shown.elapsed() >= SHOW {
             shown = Instant::now();
             show(start.elapsed(), in_kafka, main, elasticsearch, names);
@@ -185,7 +212,7 @@ fn follow(main: &Main, producer: Job, elasticsearch: &Elasticsearch, names: &Nam
 }
 
 /// Ends the pipeline when Elasticsearch has taken everything. Gives the number of documents that were written.
-fn deliver(main: Main, patience: Duration) -> anyhow::Result<u64> {
+fn deliver(main: Main<'_>, patience: Duration) -> anyhow::Result<u64> {
     main.drain()?;
     let mut watch = Watch::start(patience);
     while !main.ended()? {
@@ -196,74 +223,16 @@ fn deliver(main: Main, patience: Duration) -> anyhow::Result<u64> {
     main.written()
 }
 
-/// The pipeline, wherever it runs.
-enum Main {
-    Here(Box<Job>),
-    There(Deployed),
-}
-
-impl Main {
-    /// Records that it has read.
-    fn read(&self) -> anyhow::Result<u64> {
-        match self {
-            Self::Here(job) => Ok(job.metrics().totals().rows_in),
-            Self::There(job) => job.total("rows_in"),
-        }
-    }
-
-    /// Documents that it has written.
-    fn written(&self) -> anyhow::Result<u64> {
-        match self {
-            Self::Here(job) => Ok(job.metrics().totals().rows_out),
-            Self::There(job) => job.total("rows_out"),
-        }
-    }
-
-    /// Documents that a sink has written.
-    fn written_by(&self, sink: &str) -> u64 {
-        match self {
-            Self::Here(job) => job.metrics().nodes().iter().find(|node| node.path == sink).map_or(0, |node| node.rows_out.get()),
-            Self::There(job) => job.given(sink).unwrap_or(0),
-        }
-    }
-
-    /// Whether it has ended without a failure.
-    fn ended(&self) -> anyhow::Result<bool> {
-        match self {
-            Self::Here(job) => job.ended(),
-            Self::There(job) => job.ended(),
-        }
-    }
-
-    /// Fails if it has ended: it should run until it is stopped.
-    fn check(&self) -> anyhow::Result<()> {
-        if self.ended()? {
-            return Err(Failure::error(Code::Failed, "the pipeline ended by itself"));
-        }
-        Ok(())
-    }
-
-    /// Stops it; open windows fire.
-    fn drain(&self) -> anyhow::Result<()> {
-        match self {
-            Self::Here(job) => {
-                job.control().stop(true);
-                Ok(())
-            }
-            Self::There(job) => job.drain(),
-        }
-    }
-}
-
 /// One line on the jobs and the newest window of each baseline, as Elasticsearch has them.
-fn show(elapsed: Duration, in_kafka: u64, main: &Main, elasticsearch: &Elasticsearch, names: &Names) {
+fn show(elapsed: Duration, in_kafka: u64, main: &Main<'_>, elasticsearch: &Elasticsearch, names: &Names) {
     say!(
-        "{:3.0} s: {in_kafka} records in Kafka, {} read; in Elasticsearch {} windows, {} runs, {} changes of flags",
+        "{:3.0} s: {in_kafka} records in Kafka, {}; in Elasticsearch {} windows, {} runs, {} {}",
         elapsed.as_secs_f64(),
-        main.read().unwrap_or(0),
-        main.written_by("sinks.signal-windows"),
-        main.written_by("sinks.flag-runs"),
-        main.written_by("sinks.current-flag")
+        main.state(),
+        main.written_by("signal-windows"),
+        main.written_by("flag-runs"),
+        main.written_by("current-flag"),
+        if matches!(main, Main::Away(_)) { "flags" } else { "changes of flags" }
     );
     // The index may not be there yet, or be closed for a moment: the next time will do.
     let Ok(windows) = documents::newest_windows(elasticsearch, names) else { return };

@@ -38,6 +38,33 @@ struct Signal {
     value: f32,
 }
 
+/// A record, as far as the truth needs it.
+pub(super) struct Reading {
+    pub(super) baseline: i32,
+    /// Milliseconds since the epoch.
+    time: i64,
+    value: f64,
+    flag: i32,
+}
+
+impl Reading {
+    /// When the window begins that it belongs into.
+    pub(super) fn window_start(&self) -> i64 {
+        self.time - self.time.rem_euclid(WINDOW_MILLIS)
+    }
+}
+
+/// Reads a record.
+///
+/// # Errors
+/// When it is not what the producer writes.
+pub(super) fn read(record: &LogRecord) -> Result<Reading, String> {
+    let signal: Signal = serde_json::from_slice(&record.value).map_err(|error| format!("record at {:?}: {error}", record.position))?;
+    let time =
+        millis(&signal.create_time).ok_or_else(|| format!("record at {:?}: createTime {:?}", record.position, signal.create_time))?;
+    Ok(Reading { baseline: signal.baseline, time, value: f64::from(signal.value), flag: flag(record.position) })
+}
+
 /// One window of one baseline.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Window {
@@ -51,6 +78,30 @@ pub(super) struct Window {
     pub(super) max: f64,
     /// Sum of the flags.
     pub(super) flags: u64,
+}
+
+impl Default for Window {
+    /// Of no record.
+    fn default() -> Self {
+        Self { count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY, flags: 0 }
+    }
+}
+
+impl Window {
+    /// Of one record.
+    pub(super) fn of(reading: &Reading) -> Self {
+        let Reading { value, flag, .. } = *reading;
+        Self { count: 1, sum: value, min: value, max: value, flags: flag as u64 }
+    }
+
+    /// With the records of another one, too.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum += other.sum;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        self.flags += other.flags;
+    }
 }
 
 /// A row of flags 1 that a flag 0 ended.
@@ -97,39 +148,25 @@ pub(super) fn compute(log: &[LogRecord], late: &HashSet<Position>) -> Result<Tru
     let (mut newest, mut newest_late) = (i64::MIN, None);
     // A baseline is in one partition, and the log is sorted by partition and offset: its records come in order.
     for record in log {
-        let signal: Signal = serde_json::from_slice(&record.value).map_err(|error| format!("record at {:?}: {error}", record.position))?;
-        let time =
-            millis(&signal.create_time).ok_or_else(|| format!("record at {:?}: createTime {:?}", record.position, signal.create_time))?;
-        let flag = flag(record.position);
-        truth.flags.insert(signal.baseline, (flag, time));
-        let run = open.entry(signal.baseline).or_default();
+        let reading = read(record)?;
+        let Reading { baseline, time, flag, .. } = reading;
+        truth.flags.insert(baseline, (flag, time));
+        let run = open.entry(baseline).or_default();
         match (flag, *run) {
             (1, _) => *run += 1,
             (_, 0) => {}
             (_, length) => {
-                truth.runs.insert(record.position, Run { baseline: signal.baseline, length, end: time });
+                truth.runs.insert(record.position, Run { baseline, length, end: time });
                 *run = 0;
             }
         }
         newest = newest.max(time);
-        let start = time - time.rem_euclid(WINDOW_MILLIS);
+        let start = reading.window_start();
         if late.contains(&record.position) {
             newest_late = newest_late.max(Some((start, record.position)));
             continue;
         }
-        let value = f64::from(signal.value);
-        let window = truth.windows.entry((signal.baseline, start)).or_insert(Window {
-            count: 0,
-            sum: 0.0,
-            min: f64::INFINITY,
-            max: f64::NEG_INFINITY,
-            flags: 0,
-        });
-        window.count += 1;
-        window.sum += value;
-        window.min = window.min.min(value);
-        window.max = window.max.max(value);
-        window.flags += flag as u64;
+        truth.windows.entry((baseline, start)).or_default().add(&Window::of(&reading));
     }
     if let Some((start, position)) = newest_late
         && newest < start + WINDOW_MILLIS + DISORDER_MILLIS

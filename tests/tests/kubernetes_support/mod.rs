@@ -159,6 +159,12 @@ impl Api {
         assert!(status < 300, "{answer}");
     }
 
+    /// Evicts a pod, as `kubectl drain` does.
+    pub(crate) fn evict(&self, name: &str) {
+        let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": self.namespace}});
+        self.create(&format!("api/v1/namespaces/{{}}/pods/{name}/eviction"), &eviction);
+    }
+
     /// A kubeconfig of somebody else: as this one, with changes of its cluster and another user.
     pub(crate) fn kubeconfig(&self, folder: &Folder, change: impl FnOnce(&mut Value, &mut Value)) -> String {
         let mut config = self.kubeconfig.clone();

@@ -13,6 +13,8 @@ const MISSING: i32 = 3;
 pub(crate) struct OwnService {
     name: &'static str,
     folder: Folder,
+    /// Of the script's start.
+    options: Vec<String>,
     /// `HOST:PORT` or a URL; the same after another start.
     pub(crate) address: String,
     /// Of a Kafka: where it wants a bearer token.
@@ -22,7 +24,16 @@ pub(crate) struct OwnService {
 impl OwnService {
     /// Starts `tests/services/NAME.sh`. `None`: it cannot run here, the test is to return.
     pub(crate) fn start(name: &'static str) -> Option<Self> {
-        let mut service = Self { name, folder: Folder::new(), address: String::new(), bearer: String::new() };
+        Self::start_with(name, Vec::new())
+    }
+
+    /// As [`Self::start`], at another address of this machine than 127.0.0.1.
+    pub(crate) fn start_at(name: &'static str, host: &str) -> Option<Self> {
+        Self::start_with(name, vec!["--host".to_owned(), host.to_owned()])
+    }
+
+    fn start_with(name: &'static str, options: Vec<String>) -> Option<Self> {
+        let mut service = Self { name, folder: Folder::new(), options, address: String::new(), bearer: String::new() };
         if service.launch() {
             return Some(service);
         }
@@ -57,7 +68,8 @@ impl OwnService {
 
     /// False: something that it needs is missing.
     fn launch(&mut self) -> bool {
-        let output = self.script(&["start", "--parent", &std::process::id().to_string()], &[]);
+        let (parent, options) = (std::process::id().to_string(), self.options.iter().map(String::as_str));
+        let output = self.script(&["start", "--parent", &parent].into_iter().chain(options).collect::<Vec<_>>(), &[]);
         if output.status.code() == Some(MISSING) {
             // Which one.
             eprint!("{}", String::from_utf8_lossy(&output.stderr));

@@ -36,6 +36,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const ANSWERS: Duration = Duration::from_secs(8);
 /// Whoever waits for such an answer has heard it by then.
 const HEARD: Duration = Duration::from_secs(5);
+/// Task managers that end with the job have said farewell by then, or nobody ends them.
+const FAREWELLS: Duration = Duration::from_secs(3);
 
 /// How far the manager is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,6 +142,19 @@ pub(super) async fn course(shared: Arc<Shared>, alone: Arc<Alone>) -> io::Result
     begun.tell(&ended, keep).await;
     begun.linger().await;
     Ok(ended)
+}
+
+/// The job is over, and what was made for it goes. Whoever ends a task manager with it does so while there is still somebody who hears its farewell.
+pub(super) async fn part(shared: &Shared, alone: &Alone, ended: &Ended) {
+    let Some(clean) = alone.of.clean.clone() else { return };
+    let own = ended.clone();
+    if let Err(why) = blocking(move || clean(&own)).await {
+        tracing::error!("{why}");
+    }
+    let begun = Instant::now();
+    while !shared.look(|manager| manager.task_managers().is_empty()) && begun.elapsed() < FAREWELLS && !alone.hurries.load(SeqCst) {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 type Kept = Option<Arc<dyn Keep>>;

@@ -205,8 +205,17 @@ impl Server {
     }
 }
 
-/// Waits for the end of the one job, or of the manager. A job that has ended when somebody wants the manager's end is told of all the same.
+/// Waits for the end of the one job and of what was made for it, or of the manager.
 async fn job_or_end(shared: &Arc<Shared>, end: impl Future<Output = ()>) -> io::Result<Option<Ended>> {
+    let ended = course_or_end(shared, end).await?;
+    if let (Some(alone), Some(ended)) = (&shared.alone, &ended) {
+        application::part(shared, alone, ended).await;
+    }
+    Ok(ended)
+}
+
+/// Waits for the end of the one job, or of the manager. A job that has ended when somebody wants the manager's end is told of all the same.
+async fn course_or_end(shared: &Arc<Shared>, end: impl Future<Output = ()>) -> io::Result<Option<Ended>> {
     let Some(alone) = &shared.alone else {
         end.await;
         return Ok(None);

@@ -221,10 +221,12 @@ impl TaskManager {
         }
         let over: Vec<Attempt> = self.ordered.keys().cloned().collect();
         over.iter().for_each(|attempt| drop(self.forget(attempt)));
+        // A manager that had this one job ends with it.
+        let is_known = !self.agent.has_unknown();
         let (seen, host) = (self.agent.seen(), self.options.host.clone());
         let farewell =
             Beat { slots: 0, host, pid: std::process::id(), seen, workers: Vec::new(), leaving: true, answers: self.answers.clone() };
-        if self.client.beat(&farewell, PATIENCE).is_err() {
+        if self.client.beat(&farewell, PATIENCE).is_err() && !is_known {
             tracing::warn!("the job manager does not know that its work has ended here, before its lease is over");
         }
     }

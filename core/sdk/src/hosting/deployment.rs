@@ -3,7 +3,7 @@
 use super::{HostServices, Origin, PluginError, instance::Instance};
 use crate::{
     Error,
-    deployment::{Collect, Handle},
+    deployment::{Collect, DRAIN, Handle},
     wire::{JobStatus, LogLines, Savepoint},
 };
 use arrow_array::{
@@ -77,12 +77,20 @@ impl DeploymentInstance {
         self.instance.done(|this, error| unsafe { cancel(this, Slice::new(handle.as_bytes()), error) })
     }
 
-    /// Ends the job with a savepoint in that place; empty: where the job keeps its checkpoints.
+    /// Ends the job with a savepoint in that place; empty: where the job keeps its checkpoints. With `drain` its open windows fire.
     ///
     /// # Errors
-    /// As the plugin says.
-    pub fn stop(&mut self, handle: &Handle, savepoint: &str) -> Result<Savepoint, PluginError> {
-        let (handle, stop) = (text(handle), self.table.stop);
+    /// As the plugin says, and with `drain` for one that was built for plugin ABI 1.0, which does not have this.
+    pub fn stop(&mut self, handle: &Handle, savepoint: &str, drain: bool) -> Result<Savepoint, PluginError> {
+        let mut handle = handle.clone();
+        if drain {
+            if self.table.rescale.is_none() {
+                let old = "it was built for plugin ABI 1.0, in which no mode fires the open windows of a job that it stops";
+                return Err(self.instance.failure(Error::unsupported(old)));
+            }
+            handle.insert(DRAIN.to_owned(), true.into());
+        }
+        let (handle, stop) = (text(&handle), self.table.stop);
         let stop = |this, out, error| unsafe { stop(this, Slice::new(handle.as_bytes()), Slice::new(savepoint.as_bytes()), out, error) };
         let savepoint: Savepoint = self.instance.json(stop)?;
         if savepoint.location.is_empty() { Err(self.instance.broken("does not say where the savepoint is")) } else { Ok(savepoint) }

@@ -34,16 +34,30 @@ pub(super) fn tell(file: Option<&Path>, ended: &Ended) {
     }
 }
 
-/// Nothing is left to do but that: what its mode has made for the job goes.
+/// The end of a job that no manager could take: it is told, what its mode has made for it goes, and the exit code says it.
 ///
 /// # Errors
-/// Where the job has not finished: the exit code says how it has ended.
+/// As [`verdict`].
 pub(in crate::cluster) fn end(arguments: &ApplicationArguments, ended: &Ended) -> anyhow::Result<()> {
-    // Written already, unless there was no manager yet.
     tell(arguments.termination_file.as_deref(), ended);
-    if let Some(Err(error)) = arguments.handle.as_deref().map(|handle| clean_up(handle, ended)) {
+    if let Some(handle) = &arguments.handle {
+        clean(handle, ended);
+    }
+    verdict(ended)
+}
+
+/// What the job's mode has made for it goes.
+pub(super) fn clean(handle: &Path, ended: &Ended) {
+    if let Err(error) = clean_up(handle, ended) {
         say!("warning: the job's deployment mode has not cleaned up: {error:#}");
     }
+}
+
+/// The exit code says how the job has ended.
+///
+/// # Errors
+/// Where it has not finished.
+pub(in crate::cluster) fn verdict(ended: &Ended) -> anyhow::Result<()> {
     match ended.state.as_str() {
         "FINISHED" => {
             say!("the job has finished");

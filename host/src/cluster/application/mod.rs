@@ -5,7 +5,7 @@ mod end;
 mod find;
 mod keep;
 
-pub(super) use end::end;
+pub(super) use end::{end, verdict};
 
 use crate::{cli::ApplicationArguments, output::say};
 use standpipe_cluster::{
@@ -48,6 +48,7 @@ pub(super) fn new(arguments: &ApplicationArguments) -> Result<Option<application
     }
     let blobs = folder.join(BLOBS);
     let (id, of_end) = (job.clone(), arguments.termination_file.clone());
+    let clean = arguments.handle.clone().map(|handle| -> application::Listener { Arc::new(move |ended| end::clean(&handle, ended)) });
     Ok(Some(application::Application {
         job: job.clone(),
         bundle,
@@ -56,6 +57,7 @@ pub(super) fn new(arguments: &ApplicationArguments) -> Result<Option<application
         timeout: arguments.application_timeout,
         linger: arguments.linger,
         ended: Arc::new(move |ended| end::tell(of_end.as_deref(), ended)),
+        clean,
     }))
 }
 

@@ -43,7 +43,7 @@ use settings::Settings;
 use standpipe_deployment_rest::{JobId, is_unknown};
 use standpipe_sdk::{
     Deployment, DeploymentDeclaration, Error, Host, Result,
-    deployment::{Collect, Handle, JobStatus, LogLines, Savepoint},
+    deployment::{Collect, Handle, JobStatus, LogLines, Savepoint, drains},
 };
 use std::{
     path::Path,
@@ -167,7 +167,7 @@ impl Deployment for Kubernetes {
 
     fn stop(&mut self, handle: &Handle, savepoint: &str) -> Result<Savepoint> {
         let id = JobId::of(handle)?;
-        self.running(handle)?.jobs.stop(&id, savepoint)
+        self.running(handle)?.jobs.stop(&id, savepoint, drains(handle))
     }
 
     fn rescale(&mut self, handle: &Handle, parallelism: u32, _: &Host) -> Result<()> {

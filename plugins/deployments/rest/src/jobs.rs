@@ -145,12 +145,12 @@ impl Jobs {
         self.client.good(self.client.patch(&format!("{}?mode=cancel", id.path()))?, "the job").map(|_| ())
     }
 
-    /// Ends the job with a savepoint in that place; empty: where it keeps its checkpoints.
+    /// Ends the job with a savepoint in that place; empty: where it keeps its checkpoints. With `drain` its open windows fire.
     ///
     /// # Errors
     /// When none was taken: the job runs on.
-    pub fn stop(&self, id: &JobId, savepoint: &str) -> Result<Savepoint> {
-        let mut request = json!({"drain": false});
+    pub fn stop(&self, id: &JobId, savepoint: &str, drain: bool) -> Result<Savepoint> {
+        let mut request = json!({"drain": drain});
         if !savepoint.is_empty() {
             request["targetDirectory"] = savepoint.into();
         }

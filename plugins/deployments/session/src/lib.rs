@@ -10,7 +10,7 @@ use arrow_array::RecordBatchReader;
 use standpipe_deployment_rest::{Client, JobId, Jobs};
 use standpipe_sdk::{
     Deployment, DeploymentDeclaration, Error, Host, Result,
-    deployment::{Collect, Handle, JobStatus, LogLines, Savepoint},
+    deployment::{Collect, Handle, JobStatus, LogLines, Savepoint, drains},
 };
 use std::path::{self, Path};
 
@@ -55,7 +55,7 @@ impl Deployment for Session {
     }
 
     fn stop(&mut self, handle: &Handle, savepoint: &str) -> Result<Savepoint> {
-        self.jobs.stop(&JobId::of(handle)?, savepoint)
+        self.jobs.stop(&JobId::of(handle)?, savepoint, drains(handle))
     }
 
     fn rescale(&mut self, handle: &Handle, parallelism: u32, _: &Host) -> Result<()> {

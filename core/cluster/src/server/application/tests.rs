@@ -71,6 +71,7 @@ fn options(
         timeout: Duration::from_millis(10),
         linger: Duration::ZERO,
         ended: Arc::new(move |ended| tell.send(ended.clone()).unwrap()),
+        clean: None,
     };
     (ManagerOptions { application: Some(application), ..hostile::options(data) }, told)
 }
@@ -111,6 +112,23 @@ async fn what_nobody_sends_is_waited_for_from_when_something_has_come() {
     assert!(ended.state == "FAILED" && ended.cause.as_ref().unwrap().contains("nobody has sent them"), "{ended:?}");
     // That it cannot be kept, too, is no reason not to tell it.
     assert_eq!(told.try_recv().unwrap(), ended);
+}
+
+#[tokio::test]
+async fn it_answers_while_what_was_made_for_the_job_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut options, _told) = options(folder.path(), false, || Ok(None));
+    let (clean, (asked, hears)) = (Arc::new(Mutex::new(None)), mpsc::channel());
+    let own = Arc::clone(&clean);
+    options.application.as_mut().unwrap().clean = Some(Arc::new(move |ended: &Ended| {
+        let address: std::net::SocketAddr = own.lock().unwrap();
+        asked.send((ended.state.clone(), std::net::TcpStream::connect(address).is_ok())).unwrap();
+    }));
+    let server = Server::open(options).await.unwrap();
+    *clean.lock() = Some(server.address().unwrap());
+    let ended = server.run(std::future::pending()).await.unwrap().unwrap();
+    assert_eq!(hears.try_recv().unwrap(), (ended.state, true));
+    assert!(hears.try_recv().is_err(), "once");
 }
 
 #[tokio::test]
