@@ -87,15 +87,15 @@ pub(crate) fn uid(pod: &Value) -> Value {
     pod["metadata"]["uid"].clone()
 }
 
-/// Settings by which pods have the folder `checkpoints` at /mnt/checkpoints. The node is this machine: a folder of it is what a shared claim is on others.
-pub(crate) fn shared_checkpoints(folder: &Folder) -> [String; 4] {
+/// Settings by which pods have the folder `checkpoints` at /mnt/checkpoints. The node is this machine: where all pods are on it, a folder of it is what a shared claim is on others.
+pub(crate) fn shared_checkpoints(folder: &Folder) -> [String; 6] {
     fs::create_dir(folder.at("checkpoints")).unwrap();
     fs::set_permissions(folder.at("checkpoints"), fs::Permissions::from_mode(0o777)).unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let volume = json!([{"name": "checkpoints", "hostPath": {"path": folder.at("checkpoints")}}]);
-    let settings = [format!("kubernetes.volumes={volume}"), "kubernetes.volume.mounts=checkpoints=/mnt/checkpoints".to_owned()];
-    let [volumes, mounts] = settings;
-    ["-D".to_owned(), volumes, "-D".to_owned(), mounts]
+    let volumes = format!("kubernetes.volumes={volume}");
+    let [mounts, node] = ["kubernetes.volume.mounts=checkpoints=/mnt/checkpoints", "kubernetes.node.selector=kubernetes.io/hostname=node"];
+    ["-D", &volumes, "-D", mounts, "-D", node].map(str::to_owned)
 }
 
 /// Until the job of [`ENDLESS`] runs, and has made another checkpoint.
