@@ -55,7 +55,7 @@ fn a_job_that_finishes_ends_its_manager_and_is_the_only_one() {
         assert_eq!((status, value), (409, expected), "{method} {path}");
     }
     assert_eq!(cluster.http("POST", &query(JOB), &own), (202, json!({"jobid": JOB})));
-    let task_manager = cluster.task_manager("worker", 3);
+    let mut task_manager = cluster.task_manager("worker", 3);
     let (finished, ended) = application.ends(0, "FINISHED");
     assert!(finished.stdout.is_empty() && ended.get("cause").is_none() && ended.get("savepoint").is_none(), "{finished:?}");
     assert_exactly_once(application.folder());

@@ -11,7 +11,7 @@ mod services_support;
 use kubernetes_support::{Api, PATIENCE};
 use pods_support::{Cluster, ENDLESS, assert_counted_once, demo, deployment, drain, runs_on, shared_checkpoints, status, uid};
 use standpipe_tests::{Folder, plugin, wait_until};
-use std::fs;
+use std::{fs, io::Read};
 
 const BOUNDED: &str = "\
 name: squares
@@ -26,6 +26,7 @@ fn a_bounded_job(cluster: &Cluster) {
     let (api, folder) = (Api::new(&cluster.kubeconfig), Folder::new());
     folder.write("job.yaml", BOUNDED);
     let _ = cluster.deploy(&api, &folder, "j", &[]).finish().code(0);
+    let mut log = cluster.log_of_task_manager(&api, "j-taskmanager-0");
     let rows = deployment(&folder, "collect", "j").args(["--format", "csv"]).finish().code(0).stdout;
     assert_eq!(rows.lines().count(), 1001, "{rows}");
     assert_eq!(rows.lines().last(), Some("999,998001"));
@@ -36,8 +37,15 @@ fn a_bounded_job(cluster: &Cluster) {
         left == ["Job j", "ServiceAccount j", "Role j", "RoleBinding j"]
     });
     assert_eq!(status(&folder, "j"), "FINISHED");
-    let logs = deployment(&folder, "logs", "j").finish().code(0).stdout;
-    assert!(logs.contains("==> j-") && logs.contains("the job has finished"), "{logs}");
+    // It hears farewells yet.
+    wait_until("the end of its manager", PATIENCE, || {
+        let logs = deployment(&folder, "logs", "j").finish().code(0).stdout;
+        logs.contains("==> j-") && logs.contains("the job has finished")
+    });
+    // Its task manager has ended with it, and found nothing wrong with that.
+    let mut said = String::new();
+    log.read_to_string(&mut said).unwrap();
+    assert!(said.contains("task manager: 1 slots") && !said.contains("WARN") && !said.contains("warning"), "{said}");
     let late = deployment(&folder, "collect", "j").finish().one_error(3);
     assert!(late.ends_with("the job is over: it is FINISHED"), "{late}");
     let _ = deployment(&folder, "remove", "j").finish().code(0);

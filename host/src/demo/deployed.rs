@@ -193,17 +193,19 @@ impl<'a> Deployed<'a> {
     }
 }
 
+impl Deployed<'_> {
+    fn remove(&self) -> Result<(), PluginError> {
+        if !self.look().is_ok_and(|status| status.is_terminal()) {
+            self.ask(|mode, handle| mode.cancel(handle))?;
+            self.ask(|mode, handle| mode.wait(handle, Some(ENDING)))?;
+        }
+        self.ask(|mode, handle| mode.cleanup(handle))
+    }
+}
+
 impl Drop for Deployed<'_> {
     fn drop(&mut self) {
-        let is_over = self.look().is_ok_and(|status| status.is_terminal());
-        let removed = (|| {
-            if !is_over {
-                self.ask(|mode, handle| mode.cancel(handle))?;
-                self.ask(|mode, handle| mode.wait(handle, Some(ENDING)))?;
-            }
-            self.ask(|mode, handle| mode.cleanup(handle))
-        })();
-        if let Err(error) = removed {
+        if let Err(error) = self.remove() {
             say!("warning: the pipeline is not removed: {error}");
         }
     }

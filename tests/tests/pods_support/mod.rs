@@ -10,7 +10,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use standpipe_tests::{Folder, Run, all, kubernetes, kubernetes_node, repository, standpipe, wait_until};
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
 
 /// Counts numbers, with checkpoints in a folder that all pods share, until somebody ends it.
 pub(crate) const ENDLESS: &str = "\
@@ -31,6 +31,8 @@ pub(crate) struct Cluster {
     image: String,
     /// Where its pods reach this machine.
     pub(crate) host: String,
+    /// What it keeps.
+    node: PathBuf,
     _engine: Engine,
 }
 
@@ -48,7 +50,20 @@ impl Cluster {
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let image = text.lines().find_map(|line| line.strip_prefix("image=")).expect("the image is on the node").to_owned();
-        Some(Self { kubeconfig, image, host: node.host, _engine: engine })
+        Some(Self { kubeconfig, image, host: node.host, node: node.folder, _engine: engine })
+    }
+
+    /// The log of a task manager's pod, as its node keeps it: open, it outlives the pod.
+    pub(crate) fn log_of_task_manager(&self, api: &Api, pod: &str) -> fs::File {
+        let (pods, own) = (self.node.join("state/pods"), format!("{}_{pod}_", api.namespace));
+        let mut log = None;
+        wait_until("a log", PATIENCE, || {
+            let folders = fs::read_dir(&pods).unwrap().map(|entry| entry.unwrap().path());
+            let folder = folders.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with(&own));
+            log = folder.and_then(|folder| fs::File::open(folder.join("taskmanager/0.log")).ok());
+            log.is_some()
+        });
+        log.unwrap()
     }
 
     /// Settings of a job of that id.
