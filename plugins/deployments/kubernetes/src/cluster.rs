@@ -230,9 +230,13 @@ impl Cluster {
         self.ask("delete", resource, name, asked).await
     }
 
-    /// Removes the Job of that name once all that it owns is gone; whether it was there.
-    pub(crate) async fn delete_with_dependents(&self, name: &str) -> Result<bool> {
-        self.delete_by::<Job>("jobs", name, PropagationPolicy::Foreground).await
+    /// Removes an object once all that it owns is gone; whether it was there.
+    pub(crate) async fn delete_with_dependents<K>(&self, resource: &str, name: &str) -> Result<bool>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+        K::DynamicType: Default,
+    {
+        self.delete_by::<K>(resource, name, PropagationPolicy::Foreground).await
     }
 
     /// The pods of a component, the newest first.
