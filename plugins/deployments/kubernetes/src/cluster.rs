@@ -248,6 +248,15 @@ impl Cluster {
         Ok(job.filter(|job| names.is_of(&job.metadata)))
     }
 
+    /// Removes an object once all that it owns is gone; whether it was there.
+    pub(crate) async fn delete_with_dependents<K>(&self, resource: &str, name: &str) -> Result<bool>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+        K::DynamicType: Default,
+    {
+        self.delete_by::<K>(resource, name, None, PropagationPolicy::Foreground).await
+    }
+
     /// The pods of a component, the newest first.
     pub(crate) async fn pods(&self, names: &Names, component: &str) -> Result<Vec<Pod>> {
         let selector: Vec<String> = names.selector(component).iter().map(|(label, value)| format!("{label}={value}")).collect();

@@ -25,8 +25,12 @@ const LEFT_SECONDS: i64 = 300;
 const LOG_LINES: i64 = 1000;
 /// How long it is waited until a job that is removed is gone.
 const REMOVAL: Duration = Duration::from_secs(60);
+/// How long task managers are waited for. One whose node does not answer says nothing.
+const FAREWELLS: Duration = Duration::from_secs(5);
 /// From one look to the next.
 const LOOK: Duration = Duration::from_millis(500);
+/// As [`LOOK`], for what takes a moment.
+const SOON: Duration = Duration::from_millis(200);
 
 /// The end of a job, by its manager: written down, and then what it does not need any more removed. The Job and the manager's rights stay, until the time to live is over.
 ///
@@ -67,11 +71,23 @@ fn seconds_since_start(job: &Job) -> i64 {
     start.map_or(0, |start| i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(start).max(0))
 }
 
+/// Removes the task managers, and waits for their pods: one that ends says farewell to its manager, whose name is that of a service.
+async fn remove_task_managers(cluster: &Cluster, names: &Names) -> Result<bool> {
+    let (kind, name, begun) = ("statefulsets", names.task_manager(), Instant::now());
+    let was_there = cluster.delete_with_dependents::<StatefulSet>(kind, &name).await?;
+    let mut is_there = was_there;
+    while is_there && begun.elapsed() < FAREWELLS {
+        sleep(SOON).await;
+        is_there = cluster.get::<StatefulSet>(kind, &name).await?.is_some();
+    }
+    Ok(was_there)
+}
+
 /// Removes what a job that is over does not need.
 async fn remove_cluster(cluster: &Cluster, names: &Names) -> Result<()> {
     let service = names.task_manager();
     let removed = [
-        cluster.delete::<StatefulSet>("statefulsets", &names.task_manager()).await,
+        remove_task_managers(cluster, names).await,
         cluster.delete::<Service>("services", &service).await,
         cluster.delete::<Service>("services", &names.id).await,
         cluster.delete::<ConfigMap>("configmaps", &names.bundle()).await,

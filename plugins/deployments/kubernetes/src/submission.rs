@@ -19,7 +19,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use standpipe_deployment_rest::JobId;
-use standpipe_sdk::{Error, ErrorCode, Host, Result, bundle::Bundle};
+use standpipe_sdk::{Error, ErrorCode, Host, Result, bundle::Bundle, deployment::JobStatus};
 use std::{
     path::Path,
     thread,
@@ -137,10 +137,7 @@ impl Submission<'_> {
             }
             match seen.known() {
                 Known::Ended(status) if status.state == "FINISHED" => return Ok(()),
-                Known::Ended(status) => {
-                    let cause = status.cause.unwrap_or_else(|| format!("it ended as {}{}", status.state, self.last_lines(&seen.pods)));
-                    return Err(Error::new(ErrorCode::DATA, format!("the job failed before its submission was complete: {cause}")));
-                }
+                Known::Ended(status) => return Err(self.over(status, &seen.pods)),
                 Known::Waits(Outlook::Hopeless(line), _) => return Err(Error::external(line)),
                 Known::Waits(outlook, _) => {
                     self.check_ends(&seen.pods)?;
@@ -152,8 +149,10 @@ impl Submission<'_> {
                     last = line;
                 }
                 Known::Runs => match self.offer(&manager, &plan.content.bundle, folder, id, &seen.pods, &mut served) {
-                    Ok(true) => return Ok(()),
-                    Ok(false) => last = "the job manager has not taken the job yet".to_owned(),
+                    // It is still there, and what it was made for is over.
+                    Ok(status) if status.is_terminal() && status.state != "FINISHED" => return Err(self.over(status, &seen.pods)),
+                    Ok(status) if status.state != "INITIALIZING" => return Ok(()),
+                    Ok(_) => last = "the job manager has not taken the job yet".to_owned(),
                     Err(error) if error.code == ErrorCode::EXTERNAL => last = error.message,
                     Err(error) => return Err(error),
                 },
@@ -166,6 +165,11 @@ impl Submission<'_> {
         }
     }
 
+    fn over(&self, status: JobStatus, pods: &[Pod]) -> Error {
+        let cause = status.cause.unwrap_or_else(|| format!("it ended as {}{}", status.state, self.last_lines(pods)));
+        Error::new(ErrorCode::DATA, format!("the job failed before its submission was complete: {cause}"))
+    }
+
     fn late(&self, why: &str) -> Error {
         Error::external(format!("the job was not submitted within the time for it (kubernetes.submit.timeout): {why}"))
     }
@@ -176,15 +180,14 @@ impl Submission<'_> {
         seen.ok_or_else(|| Error::external(format!("job {id} of namespace {namespace} was removed by somebody else")))
     }
 
-    /// Sends the manager what it lacks, once to each pod of it; whether it has the job.
-    fn offer(&self, manager: &Manager, bundle: &Bundle, folder: &Path, id: &JobId, pods: &[Pod], served: &mut String) -> Result<bool> {
+    /// Sends the manager what it lacks, once to each pod of it; how the job is.
+    fn offer(&self, manager: &Manager, bundle: &Bundle, folder: &Path, id: &JobId, pods: &[Pod], served: &mut String) -> Result<JobStatus> {
         let pod = pods.iter().find(|pod| trouble::runs(pod, MANAGER)).map(trouble::name).unwrap_or_default();
         if pod != served.as_str() {
             manager.jobs.send_missing(bundle, folder)?;
             pod.clone_into(served);
         }
-        let status = manager.jobs.status(id)?;
-        Ok(status.state != "INITIALIZING")
+        manager.jobs.status(id)
     }
 
     /// Managers that end by themselves before they have the job do so again.
