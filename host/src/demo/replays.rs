@@ -66,10 +66,16 @@ mod tests {
     use super::*;
     use crate::demo::truth;
 
+    /// Three records in the first window, then one a second.
     fn log() -> Vec<LogRecord> {
-        let value =
-            |i: i64| format!(r#"{{"createTime":"2024-01-01 00:00:{:02}","baselineId":42,"signalValue":{}}}"#, i * 6, i as f32 / 8.0);
-        (0..10).map(|i| LogRecord { position: (0, i), value: value(i).into_bytes() }).collect()
+        let text = |second: i64| {
+            format!(r#"{{"createTime":"2024-01-01 00:00:{second:02}","baselineId":42,"signalValue":{}}}"#, second as f32 / 8.0)
+        };
+        (0..3)
+            .chain(15..60)
+            .zip(0..)
+            .map(|(second, offset)| LogRecord { position: (0, offset), value: text(second).into_bytes() })
+            .collect()
     }
 
     fn found(late: &[i64], in_windows_all_the_same: &[i64]) -> Found {
