@@ -90,7 +90,7 @@ pub struct Ended {
     pub jobid: JobId,
     /// When, in milliseconds since 1970.
     pub ended: Millis,
-    /// The savepoint that it was stopped with.
+    /// The savepoint that it was stopped with: of one that has finished by that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub savepoint: Option<String>,
 }
@@ -107,6 +107,7 @@ impl Ended {
     pub fn of(job: &Job, savepoint: Option<String>) -> Option<Self> {
         let state = job.state();
         let cause = job.why().filter(|_| state == "FAILED").map(str::to_owned);
+        let savepoint = savepoint.filter(|_| state == "FINISHED");
         Some(Self { state: state.to_owned(), cause, jobid: job.id.clone(), ended: job.ended()?, savepoint })
     }
 
@@ -143,6 +144,7 @@ pub(crate) fn nobody_has_sent(missing: &[File], waited: Duration, is_kept: bool)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manager::{Outcome, Stage, job_for_tests};
 
     #[test]
     fn a_status_has_what_is_known_and_no_more_bytes_than_are_kept() {
@@ -154,6 +156,16 @@ mod tests {
             let read: Ended = serde_json::from_str(&text).unwrap();
             assert!(long.starts_with(read.cause.unwrap().strip_suffix('…').unwrap()));
             assert_eq!(read.savepoint.as_deref(), Some("s3://a/b"));
+        }
+    }
+
+    #[test]
+    fn only_a_job_that_has_finished_was_stopped_with_a_savepoint() {
+        let mut job = job_for_tests("j");
+        assert_eq!(Ended::of(&job, None), None);
+        for (outcome, expected) in [(Outcome::Finished, Some("/x")), (Outcome::Failed, None), (Outcome::Canceled, None)] {
+            job.stage = Stage::Over(outcome);
+            assert_eq!(Ended::of(&job, Some("/x".to_owned())).unwrap().savepoint.as_deref(), expected);
         }
     }
 

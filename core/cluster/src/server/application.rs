@@ -350,8 +350,8 @@ impl Begun {
     fn ended(&self, answers_until: &mut Option<Instant>) -> Option<Ended> {
         let mut state = self.shared.state();
         let (now, state) = (self.shared.clock.now(), &mut *state);
-        let job = state.manager.jobs().get(self.alone.job());
-        if !job?.is_over() {
+        let job = state.manager.jobs().get(self.alone.job())?;
+        if !job.is_over() {
             return None;
         }
         let until = *answers_until.get_or_insert_with(|| Instant::now() + ANSWERS);
@@ -359,7 +359,7 @@ impl Begun {
         if state.triggers.has_open(self.alone.job()) && Instant::now() < until && !self.alone.hurries.load(SeqCst) {
             return None;
         }
-        Ended::of(job?, state.triggers.stopped_with(self.alone.job()))
+        Ended::of(job, state.triggers.stopped_with(job))
     }
 
     /// Keeps how it has ended, before anybody is told: a manager that takes this one's place must not begin the job again.
