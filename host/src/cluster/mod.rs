@@ -5,6 +5,7 @@ mod client;
 mod local;
 mod planner;
 mod settings;
+mod wait;
 
 pub(crate) use client::Client;
 pub(crate) use local::{cluster, is_ready, spawn};
