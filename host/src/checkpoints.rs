@@ -25,7 +25,7 @@ pub(crate) fn take_over(plan: &Plan, job_id: &str, arguments: &RunArguments) -> 
         return Ok(None);
     };
     let store = open(settings, &plan.name)?;
-    let again = (supervise::has_run() || supervise::resumes()) && store.has_begun(job_id).map_err(|error| failure(&error))?;
+    let again = (supervise::has_run() || supervise::resumes()) && store.has_begun(job_id).map_err(|error| of_start(&error))?;
     let start = match (&arguments.restore, arguments.fresh) {
         // Started again after a failure: from the newest of its own, or from nothing where there is none. Unless it failed before it had begun: then as it was told to.
         _ if again => Start::Latest,
@@ -99,6 +99,15 @@ fn refuse_to_forget(store: &Store) -> anyhow::Result<()> {
             Err(Failure::error(Code::Usage, format!("the job has begun from {place}, and has taken no checkpoint since: {flags}")))
         }
         None => Ok(()),
+    }
+}
+
+/// The same of what is found at a start. Of a job that goes on under another manager, one that is fenced while it runs may be by a process of its own, and begins again; here it is known
+/// that another job has its name, which no other start mends.
+fn of_start(error: &CheckpointError) -> anyhow::Error {
+    match error {
+        CheckpointError::Fenced { .. } if supervise::resumes() => Failure::error(Code::Usage, error),
+        other => failure(other),
     }
 }
 

@@ -15,7 +15,11 @@ use std::{
     env,
     net::SocketAddr,
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
+
+/// A task manager says something every second, and waits two for an answer.
+const SAID: Duration = Duration::from_secs(10);
 
 type Ask = Box<dyn Fn() -> Status + Send + Sync>;
 
@@ -57,20 +61,27 @@ impl OfJob {
 /// # Errors
 /// As of [`OfJob::start`].
 pub(crate) fn of_task_manager(address: SocketAddr) -> anyhow::Result<Observer> {
-    let told: Arc<Mutex<Option<(Beat, bool)>>> = Arc::default();
+    let told: Arc<Mutex<Option<(Beat, bool, Instant)>>> = Arc::default();
     let (last, newest) = (Arc::clone(&told), Arc::clone(&told));
     serve(
         address,
         Arc::new(move || {
             let mut families = Families::new();
-            if let Some((beat, heard)) = &*told.lock().unwrap_or_else(PoisonError::into_inner) {
+            if let Some((beat, heard, _)) = &*told.lock().unwrap_or_else(PoisonError::into_inner) {
                 task_manager(&mut families, beat, *heard);
             }
             families.text()
         }),
-        Arc::new(move || newest.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|(_, heard)| *heard)),
+        Arc::new(move || {
+            newest.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|(_, heard, at)| is_connected(*heard, at.elapsed()))
+        }),
     )?;
-    Ok(Box::new(move |beat, heard| *last.lock().unwrap_or_else(PoisonError::into_inner) = Some((beat.clone(), heard))))
+    Ok(Box::new(move |beat, heard| *last.lock().unwrap_or_else(PoisonError::into_inner) = Some((beat.clone(), heard, Instant::now()))))
+}
+
+/// What was so when a task manager has said something last is not for ever: one that hangs says nothing.
+fn is_connected(heard: bool, ago: Duration) -> bool {
+    heard && ago < SAID
 }
 
 fn serve(address: SocketAddr, render: Render, is_ready: IsReady) -> anyhow::Result<()> {
@@ -89,5 +100,15 @@ fn task_manager(families: &mut Families, beat: &Beat, heard: bool) {
     gauge("standpipe_taskmanager_connected", help, f64::from(u8::from(heard)));
     for status in beat.workers.iter().filter_map(|worker| worker.status.as_ref()).filter_map(Status::of) {
         exposition::job(families, &status);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_said_nothing_for_long_is_connected_no_more() {
+        assert!(is_connected(true, Duration::ZERO) && !is_connected(false, Duration::ZERO) && !is_connected(true, SAID));
     }
 }

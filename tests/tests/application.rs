@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use standpipe_cluster::bundle::Bundle;
 use standpipe_tests::{Running, Signal, free_port, processes, read_rows, standpipe, wait_until};
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt,
     time::{Duration, Instant},
@@ -197,11 +198,50 @@ fn files_that_are_missing_are_sent_and_the_next_manager_has_them() {
     assert_eq!(missing, (200, json!({"missing": []})));
     application.ends(0, "FINISHED");
     assert_exactly_once(application.folder());
-    let left: Vec<_> = fs::read_dir(application.folder().at(&format!("ckpt/counts/runs/{JOB}")))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    assert_eq!(left, ["ended.json"], "what was sent is not needed any more");
+    let names = |path: &str| {
+        let all = fs::read_dir(application.folder().at(path)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        all.collect::<BTreeSet<_>>()
+    };
+    let runs = format!("ckpt/counts/runs/{JOB}");
+    assert!(names(&runs).iter().eq(["ended.json", "managers"]), "what was sent is not needed any more: {:?}", names(&runs));
+    assert!(names(&format!("{runs}/managers")).iter().eq(["1", "2"]), "each manager has taken the job");
+}
+
+#[test]
+fn what_was_sent_is_kept_also_where_the_jobs_first_process_makes_the_folder() {
+    let mut application = Application::new(&format!("{ENDLESS}{CHECKPOINTS}"), 1);
+    fs::remove_dir(application.folder().at("ckpt")).unwrap();
+    let notes = file("notes.bin", b"of a client");
+    application.describe(&Bundle { resources: vec![notes.clone()], ..application.bundle() });
+    application.start("manager");
+    wait_until("it waits", PATIENCE, || application.cluster.http("GET", "/readyz", b"").0 == 200);
+    application.cluster.put("notes.bin", b"of a client");
+    let _task_manager = application.cluster.task_manager("worker", 1);
+    application.taken(1);
+    let kept = application.folder().at(&format!("ckpt/endless/runs/{JOB}/{}", notes.hash.digits()));
+    wait_until("it is kept", PATIENCE, || kept.exists());
+    application.running().signal(Signal::KILL);
+    drop(application.cluster.manager.take().unwrap().wait());
+    application.start("another");
+    application.wait_for("it goes on", |job| job["status"]["checkpoints"]["restored"].is_u64());
+    application.cluster.http("PATCH", &format!("/v1/jobs/{JOB}?mode=cancel"), b"");
+    application.ends(21, "CANCELED");
+}
+
+#[test]
+fn a_manager_that_another_one_has_followed_ends_and_cleans_nothing_up() {
+    let mut application = Application::new(&format!("{ENDLESS}{CHECKPOINTS}"), 1);
+    application.start("manager");
+    let _task_manager = application.cluster.task_manager("worker", 1);
+    application.taken(1);
+    // As another one does that takes the job.
+    let claims = application.folder().at(&format!("ckpt/endless/runs/{JOB}/managers"));
+    fs::write(claims.join("2"), "7").unwrap();
+    application.cluster.http("PATCH", &format!("/v1/jobs/{JOB}?mode=cancel"), b"");
+    let finished = application.cluster.manager.take().unwrap().wait().code(3);
+    assert!(finished.stderr.contains("another job manager has taken the job since"), "{}", finished.stderr);
+    assert!(!application.folder().at("ended.json").exists() && application.asked().is_empty());
+    assert!(!claims.with_file_name("ended.json").exists());
 }
 
 #[test]
@@ -367,11 +407,14 @@ fn rows_are_collected_after_the_end_and_then_nobody_is_waited_for() {
     wait_until("what it says at its end", PATIENCE, || application.folder().at("ended.json").exists());
     application.running().signal(Signal::TERM);
     application.ends(0, "FINISHED");
-    // Whoever does not come is not waited for longer than that.
+    // Whoever does not come is not waited for longer than that: by default, for a minute.
     let mut application = Application::new(&collected, 1).with(&["--linger", "0s"]);
     application.start("manager");
     let _task_manager = application.cluster.task_manager("worker", 1);
+    wait_until("what it says at its end", PATIENCE, || application.folder().at("ended.json").exists());
+    let said = Instant::now();
     application.ends(0, "FINISHED");
+    assert!(said.elapsed() < Duration::from_secs(30), "{:?}", said.elapsed());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::{
     protocol::JobId,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::{path::Path, sync::Arc, time::Duration};
 
 /// Of a status as JSON, in bytes: what Kubernetes keeps of a container's last words.
@@ -38,13 +39,41 @@ pub struct Application {
 
 /// Is told how the job has ended.
 pub type Listener = Arc<dyn Fn(&Ended) + Send + Sync>;
-/// Puts those of these files among the blobs that are on this machine.
-pub type Finder = Arc<dyn Fn(&[File], &Blobs) + Send + Sync>;
-/// What the next manager can see too, by the pipeline file; none: the job keeps nothing that this machine reaches. An error is why that is not known.
+/// Puts those of these files among the blobs that are on this machine; gives the others.
+pub type Finder = Arc<dyn Fn(&[File], &Blobs) -> Vec<File> + Send + Sync>;
+/// What the next manager can see too, by the pipeline file; none: the job keeps nothing that this machine reaches, or not yet. An error is why that is not known.
 pub type Keeper = Arc<dyn Fn(&Path, &Bundle) -> Result<Option<Arc<dyn Keep>>, String> + Send + Sync>;
+
+/// Why nothing is kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeepError {
+    /// Two may live at once, where one was given up that is only out of reach: what the former one knows of the job is not so any more.
+    #[error("another job manager has taken the job since")]
+    Superseded,
+    /// Nobody answers; a line for people.
+    #[error("{0}")]
+    Outside(String),
+}
+
+impl From<String> for KeepError {
+    fn from(why: String) -> Self {
+        Self::Outside(why)
+    }
+}
 
 /// What a manager keeps for the next one, which may have nothing else. Calls block. Errors are lines for people.
 pub trait Keep: Send + Sync {
+    /// Takes the job for the manager of that generation, unless it has it: those that had it before are superseded. `false` for `anew`: it has run the job already, and is
+    /// superseded itself where another one has it. Gives whether there were others before.
+    ///
+    /// # Errors
+    /// When nobody answers; when another one has it.
+    fn claim(&self, generation: u64, anew: bool) -> Result<bool, KeepError>;
+    /// Whether nobody else has taken the job since.
+    ///
+    /// # Errors
+    /// When nobody answers; when another one has.
+    fn check(&self) -> Result<(), KeepError>;
     /// Whether a process of the job has begun before.
     ///
     /// # Errors
@@ -58,8 +87,8 @@ pub trait Keep: Send + Sync {
     /// Keeps how the job has ended, and nothing else of it any more.
     ///
     /// # Errors
-    /// When nobody answers.
-    fn end(&self, ended: &Ended) -> Result<(), String>;
+    /// When nobody answers; when another one has taken the job since.
+    fn end(&self, ended: &Ended) -> Result<(), KeepError>;
     /// The parallelism that the job was given while it ran, if it was.
     ///
     /// # Errors
@@ -68,18 +97,48 @@ pub trait Keep: Send + Sync {
     /// Keeps the parallelism that the job was given.
     ///
     /// # Errors
-    /// When nobody answers.
-    fn keep_parallelism(&self, parallelism: u32) -> Result<(), String>;
-    /// Puts a file among the blobs, if it is kept.
+    /// When nobody answers; when another one has taken the job since.
+    fn keep_parallelism(&self, parallelism: u32) -> Result<(), KeepError>;
+    /// What somebody wishes of the job's end, and was told that it will be.
     ///
     /// # Errors
-    /// When nobody answers, or it is damaged.
+    /// When nobody answers.
+    fn wish(&self) -> Result<Option<Wish>, String>;
+    /// Keeps such a wish; none: it cannot be.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    fn keep_wish(&self, wish: Option<&Wish>) -> Result<(), String>;
+    /// Whether a file is kept.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    fn has(&self, file: &File) -> Result<bool, String>;
+    /// Puts a file among the blobs, if it is kept; one that is damaged is not.
+    ///
+    /// # Errors
+    /// When nobody answers.
     fn fetch(&self, hash: Hash, blobs: &Blobs) -> Result<bool, String>;
     /// Keeps a file.
     ///
     /// # Errors
     /// When nobody answers.
     fn keep(&self, hash: Hash, file: &Path) -> Result<(), String>;
+}
+
+/// What somebody wishes of a job's end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "do")]
+pub enum Wish {
+    /// At once.
+    Cancel,
+    /// With a savepoint.
+    Stop {
+        /// The id of the request, by which is asked what has become of it.
+        request: String,
+        /// What the job's first process is asked.
+        ask: Value,
+    },
 }
 
 /// How a job has ended.
@@ -94,7 +153,7 @@ pub struct Ended {
     pub jobid: JobId,
     /// When, in milliseconds since 1970.
     pub ended: Millis,
-    /// The savepoint that it was stopped with.
+    /// The savepoint that it was stopped with: of one that has finished by that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub savepoint: Option<String>,
 }
@@ -106,11 +165,18 @@ impl Ended {
         Self { state: "FAILED".to_owned(), cause: Some(cause), jobid: jobid.to_owned(), ended, savepoint: None }
     }
 
+    /// Of a job that was cancelled before it has begun here.
+    #[must_use]
+    pub fn canceled(jobid: &str, ended: Millis) -> Self {
+        Self { state: "CANCELED".to_owned(), cause: None, jobid: jobid.to_owned(), ended, savepoint: None }
+    }
+
     /// Of a job; none: it is not over.
     #[must_use]
     pub fn of(job: &Job, savepoint: Option<String>) -> Option<Self> {
         let state = job.state();
         let cause = job.why().filter(|_| state == "FAILED").map(str::to_owned);
+        let savepoint = savepoint.filter(|_| state == "FINISHED");
         Some(Self { state: state.to_owned(), cause, jobid: job.id.clone(), ended: job.ended()?, savepoint })
     }
 
@@ -147,6 +213,7 @@ pub(crate) fn nobody_has_sent(missing: &[File], waited: Duration, is_kept: bool)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manager::{Outcome, Stage, job_for_tests};
 
     #[test]
     fn a_status_has_what_is_known_and_no_more_bytes_than_are_kept() {
@@ -158,6 +225,16 @@ mod tests {
             let read: Ended = serde_json::from_str(&text).unwrap();
             assert!(long.starts_with(read.cause.unwrap().strip_suffix('…').unwrap()));
             assert_eq!(read.savepoint.as_deref(), Some("s3://a/b"));
+        }
+    }
+
+    #[test]
+    fn only_a_job_that_has_finished_was_stopped_with_a_savepoint() {
+        let mut job = job_for_tests("j");
+        assert_eq!(Ended::of(&job, None), None);
+        for (outcome, expected) in [(Outcome::Finished, Some("/x")), (Outcome::Failed, None), (Outcome::Canceled, None)] {
+            job.stage = Stage::Over(outcome);
+            assert_eq!(Ended::of(&job, Some("/x".to_owned())).unwrap().savepoint.as_deref(), expected);
         }
     }
 

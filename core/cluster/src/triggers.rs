@@ -136,11 +136,12 @@ impl Triggers {
         self.all.values().any(|one| one.answer.is_none() && !one.is_passing() && one.attempt.job == job)
     }
 
-    /// Where the savepoint is that a job was stopped with last.
+    /// Where the savepoint is that a job was stopped with. Those that it was begun again from, with another parallelism, are of former attempts.
     #[must_use]
-    pub fn stopped_with(&self, job: &str) -> Option<String> {
-        let of_job = |one: &&Trigger| one.attempt.job == job && one.ask.get("do").and_then(Value::as_str) == Some("stop");
-        let taken = self.all.values().filter(of_job).filter_map(|one| Some((one.asked, one.outcome()?.ok()?.place)));
+    pub fn stopped_with(&self, job: &Job) -> Option<String> {
+        let last = job.attempt();
+        let of_last = |one: &&Trigger| one.attempt == last && one.ask.get("do").and_then(Value::as_str) == Some("stop");
+        let taken = self.all.values().filter(of_last).filter_map(|one| Some((one.asked, one.outcome()?.ok()?.place)));
         taken.max().map(|(_, place)| place)
     }
 
@@ -302,6 +303,24 @@ mod tests {
         assert_eq!(triggers.get("j", "a").unwrap().outcome(), None);
         triggers.settle(&manager, now + LATE);
         assert_eq!(triggers.get("j", "a").unwrap().outcome(), Some(Err("the process that was asked has ended".to_owned())));
+    }
+
+    #[test]
+    fn a_savepoint_of_a_former_attempt_is_not_what_the_job_was_stopped_with() {
+        let mut triggers = Triggers::default();
+        let mut job = job_for_tests("j");
+        let stop = |triggers: &mut Triggers, job: &Job, id: &str, place: &str| {
+            triggers.ask(id.to_owned(), Trigger::new(job.attempt(), json!({"do": "stop", "savepoint": true}), 1)).unwrap();
+            let answers = Ok(vec![json!({"savepoint": {"number": 4, "place": place}})]);
+            triggers.answered(&Answered { id: id.to_owned(), answers });
+        };
+        job.begin_for_tests();
+        stop(&mut triggers, &job, "rescale", "/former");
+        assert_eq!(triggers.stopped_with(&job).as_deref(), Some("/former"));
+        job.begin_for_tests();
+        assert_eq!(triggers.stopped_with(&job), None);
+        stop(&mut triggers, &job, "stop", "/last");
+        assert_eq!(triggers.stopped_with(&job).as_deref(), Some("/last"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod client;
 mod local;
 mod planner;
 mod settings;
+mod wait;
 
 pub(crate) use client::Client;
 pub(crate) use local::{cluster, is_ready, spawn};
@@ -142,7 +143,7 @@ pub(crate) fn job_manager(arguments: &JobManagerArguments) -> anyhow::Result<()>
         Failure::error(code, error)
     })?;
     match (ended, &arguments.application.jobid) {
-        (Some(ended), _) => application::verdict(&ended),
+        (Some(ended), _) => application::over(&arguments.application, &ended),
         (None, Some(job)) => Err(Failure::error(Code::Terminated, format!("told to end: the job {job} has not ended"))),
         (None, None) => Ok(()),
     }

@@ -1,10 +1,11 @@
 //! What a pipeline needs before it runs. To plan it, its plugins are loaded: in a process of its own (`standpipe plan`, hidden), so that none of them ends the job manager.
 
-use super::{pipeline_arguments, settings};
-use crate::{cli::PipelineArguments, control::taps::is_bounded, load::load, output::print};
+use super::{pipeline_arguments, settings, wait::wait};
+use crate::{cli::PipelineArguments, control::taps::is_bounded, exit::Code, load::load, output::print};
 use standpipe_cluster::{
     bundle::Bundle,
     manager::{Planned, PlannedNode, PlannedPlugin},
+    server::PlanError,
 };
 use standpipe_pipeline::{
     Plan,
@@ -14,7 +15,7 @@ use std::{
     env,
     io::{self, Read},
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
     time::{Duration, Instant},
@@ -26,18 +27,25 @@ const COLLECT: &str = "collect";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Of what it says.
 const MOST_BYTES: u64 = 16 << 20;
-/// Between two looks for its end.
-const LOOK: Duration = Duration::from_millis(5);
 
-/// Plans a bundle that is laid out in a folder; an error has one line per problem.
-pub(super) fn plan(folder: &Path, bundle: &Bundle) -> Result<Planned, Vec<String>> {
-    let output = run(folder, bundle).map_err(|error| vec![format!("the pipeline cannot be planned: {error}")])?;
+/// Plans a bundle that is laid out in a folder.
+pub(super) fn plan(folder: &Path, bundle: &Bundle) -> Result<Planned, PlanError> {
+    let output = run(folder, bundle).map_err(|error| PlanError::Outside(vec![format!("the pipeline cannot be planned: {error}")]))?;
     if output.status.success() {
-        return serde_json::from_slice(&output.stdout).map_err(|error| vec![format!("the plan is not understood: {error}")]);
+        return serde_json::from_slice(&output.stdout)
+            .map_err(|error| PlanError::Wrong(vec![format!("the plan is not understood: {error}")]));
     }
+    Err(refused(&output))
+}
+
+/// What a process means by its end that plans no pipeline. Only by its own word the pipeline is wrong: memory, time and other processes may be short for a while.
+fn refused(output: &Output) -> PlanError {
     let said = String::from_utf8_lossy(&output.stderr);
     let problems: Vec<String> = said.lines().filter_map(|line| line.strip_prefix("error: ")).map(str::to_owned).collect();
-    Err(if problems.is_empty() { vec![format!("the process that plans the pipeline has ended: {}", output.status)] } else { problems })
+    let problems =
+        if problems.is_empty() { vec![format!("the process that plans the pipeline has ended: {}", output.status)] } else { problems };
+    let is_wrong = [Code::Failed, Code::Usage].iter().any(|code| output.status.code() == Some(i32::from(*code as u8)));
+    if is_wrong { PlanError::Wrong(problems) } else { PlanError::Outside(problems) }
 }
 
 fn run(folder: &Path, bundle: &Bundle) -> io::Result<Output> {
@@ -66,20 +74,6 @@ fn read(pipe: Option<impl Read + Send + 'static>) -> io::Result<Receiver<io::Res
     };
     thread::Builder::new().name("plan".to_owned()).spawn(read)?;
     Ok(receiver)
-}
-
-fn wait(child: &mut Child, deadline: Instant) -> io::Result<std::process::ExitStatus> {
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        if Instant::now() >= deadline {
-            child.kill()?;
-            child.wait()?;
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("it takes more than {} s", PATIENCE.as_secs())));
-        }
-        thread::sleep(LOOK);
-    }
 }
 
 /// `standpipe plan FILE`: what [`plan`] reads.
@@ -124,5 +118,31 @@ fn planned(plan: &Plan) -> Planned {
         bounded: is_bounded(plan),
         nodes: plan.nodes.iter().map(node).collect(),
         settings: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
+
+    #[test]
+    fn a_pipeline_is_wrong_only_where_its_planner_says_so() {
+        let ended = |status| {
+            let output = Output {
+                status: ExitStatus::from_raw(status),
+                stdout: Vec::new(),
+                stderr: b"warning: x\nerror: one\nerror: two\n".to_vec(),
+            };
+            refused(&output)
+        };
+        let lines = vec!["one".to_owned(), "two".to_owned()];
+        for code in [1, 2] {
+            assert_eq!(ended(code << 8), PlanError::Wrong(lines.clone()), "{code}");
+        }
+        // Outside, a panic, killed for want of memory.
+        for status in [3 << 8, 101 << 8, 9] {
+            assert_eq!(ended(status), PlanError::Outside(lines.clone()), "{status}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 use object_store::path::Path;
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io::{self, Read, Write},
     path::{Path as FilePath, PathBuf},
 };
 
@@ -20,23 +20,39 @@ fn file(folder: &FilePath, path: &Path) -> PathBuf {
 
 /// Writes an object; one that is there is replaced. The folders are still to be synced.
 pub(super) fn put(folder: &FilePath, path: &Path, content: &[u8]) -> io::Result<()> {
-    written(folder, path, content, |partial, file| fs::rename(partial, file))
+    written(folder, path, |out| out.write_all(content), |partial, file| fs::rename(partial, file))
+}
+
+/// Writes an object from a reader; one that is there is replaced. The folders are synced.
+pub(super) fn copy(folder: &FilePath, path: &Path, from: &mut impl Read) -> io::Result<()> {
+    written(folder, path, |out| io::copy(from, out).map(drop), |partial, file| fs::rename(partial, file))?;
+    sync_folders(folder, path)
 }
 
 /// Creates an object. False: there is one.
 pub(super) fn create(folder: &FilePath, path: &Path, content: &[u8]) -> io::Result<bool> {
     let mut is_new = true;
-    written(folder, path, content, |partial, file| {
-        match fs::hard_link(partial, file) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => is_new = false,
-            linked => linked?,
-        }
-        fs::remove_file(partial)
-    })?;
+    written(
+        folder,
+        path,
+        |out| out.write_all(content),
+        |partial, file| {
+            match fs::hard_link(partial, file) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => is_new = false,
+                linked => linked?,
+            }
+            fs::remove_file(partial)
+        },
+    )?;
     sync_folders(folder, path).map(|()| is_new)
 }
 
-fn written(folder: &FilePath, path: &Path, content: &[u8], name: impl FnOnce(&FilePath, &FilePath) -> io::Result<()>) -> io::Result<()> {
+fn written(
+    folder: &FilePath,
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+    name: impl FnOnce(&FilePath, &FilePath) -> io::Result<()>,
+) -> io::Result<()> {
     let file = file(folder, path);
     if let Some(parent) = file.parent() {
         fs::create_dir_all(parent)?;
@@ -46,7 +62,7 @@ fn written(folder: &FilePath, path: &Path, content: &[u8], name: impl FnOnce(&Fi
     let partial = PathBuf::from(partial);
     let write = || {
         let mut out = File::create(&partial)?;
-        out.write_all(content)?;
+        write(&mut out)?;
         out.sync_all()
     };
     write().and_then(|()| name(&partial, &file)).inspect_err(|_| drop(fs::remove_file(&partial)))
@@ -72,6 +88,8 @@ mod tests {
         put(folder.path(), &path, b"two").unwrap();
         sync_folders(folder.path(), &path).unwrap();
         assert_eq!(fs::read(folder.path().join("a/b/c")).unwrap(), b"two");
+        copy(folder.path(), &path, &mut b"three".as_slice()).unwrap();
+        assert_eq!(fs::read(folder.path().join("a/b/c")).unwrap(), b"three");
         // A folder is where the file is to be.
         fs::create_dir(folder.path().join("a/d")).unwrap();
         assert!(put(folder.path(), &Path::from("a/d"), b"x").is_err());

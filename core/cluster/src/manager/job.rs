@@ -18,6 +18,8 @@ pub type Millis = u64;
 const MOST_ATTEMPTS: usize = 100;
 /// Checkpoints that are remembered.
 const MOST_CHECKPOINTS: usize = 50;
+/// Before a job begins again that another process has taken over: two managers that both live would take it from each other without a pause.
+const TAKEN_OVER: Millis = 5_000;
 
 /// What is known of a pipeline before it runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -402,6 +404,9 @@ impl Job {
             _ if self.cancelled => (Stage::Over(Outcome::Canceled), None),
             (_, Some(Killed::Anew(why))) if self.planned.checkpoints => (Stage::Waiting, Some(why)),
             (None, _) => (Stage::Waiting, None),
+            (Some(ended), _) if self.is_taken_over(&ended) => {
+                (Stage::Pausing { until: now.saturating_add(TAKEN_OVER) }, Some("another process of the job has taken it over".to_owned()))
+            }
             (Some(ended), _) => {
                 let (stage, why) = self.after_failure(&ended, processes, now, random);
                 (stage, why.map(|why| with_what_was_said(why, &ended, &ends)))
@@ -414,6 +419,12 @@ impl Job {
             self.last_status = self.status.clone();
         }
         (self.stage, self.changed) = (stage, now);
+    }
+
+    /// Whether another process has taken the job over that may be one of its own, under a manager that was given up and still lives. The next start finds out: one that finds another
+    /// job there is refused for that.
+    fn is_taken_over(&self, ended: &Ended) -> bool {
+        self.past != Past::None && !ended.killed && !ended.lost && ended.status().code() == Some(ends::SUPERSEDED)
     }
 
     /// An attempt has not ended well: whether there is another one, and why.

@@ -18,7 +18,10 @@ use crate::{
     protocol::{Attempt, Beat, Go, JobId, Order, Orders, Phase, TaskManagerId, Version, Worker},
 };
 use serde_json::Value;
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 /// Of what a process has said of its errors, in characters: it is kept for every attempt.
 const LONGEST_SAID: usize = 16 << 10;
@@ -74,6 +77,8 @@ pub struct TaskManager {
     pub known: bool,
     /// It came with orders of another start of the manager, or of another manager.
     pub has_followed_another: bool,
+    /// Jobs of which it still runs what another manager has begun.
+    pub of_others: BTreeSet<JobId>,
 }
 
 /// See the module's documentation.
@@ -115,6 +120,7 @@ impl Manager {
                     heard: now,
                     known: false,
                     has_followed_another: false,
+                    of_others: BTreeSet::new(),
                 };
                 manager.task_managers.entry(member.task_manager.clone()).or_insert(unheard);
             }
@@ -374,8 +380,9 @@ impl Manager {
             // Of the data of this one the generations only grow, and each is known from its start.
             None => beat.seen != Version::default() && beat.seen.generation != self.version.generation,
         };
-        let host = beat.host.clone();
-        let heard = TaskManager { slots: beat.slots, host, pid: beat.pid, since, heard: now, known: true, has_followed_another };
+        let (host, of_others) = (beat.host.clone(), self.of_others(beat));
+        self.end_what_runs_twice(id, &of_others, &mut actions);
+        let heard = TaskManager { slots: beat.slots, host, pid: beat.pid, since, heard: now, known: true, has_followed_another, of_others };
         self.task_managers.insert(id.to_owned(), heard);
         if has_followed_another {
             self.resume_unknown(now, &mut actions);

@@ -1,6 +1,8 @@
 //! When a job begins, and where: jobs wait for slots, and what another manager may have begun, whose data are lost, is given the time to end.
 
-use super::{Action, Job, JobId, Manager, Member, Millis, Past, Stage, TaskManagerId};
+use super::{Action, Job, JobId, Killed, Manager, Member, Millis, Past, Stage, TaskManagerId};
+use crate::protocol::{Beat, Phase};
+use std::collections::BTreeSet;
 
 impl Manager {
     /// By then whatever a former manager has begun has ended by its lease: it has answered nobody since this one began.
@@ -20,10 +22,33 @@ impl Manager {
         }
     }
 
+    /// Jobs of which a task manager runs what another manager has begun.
+    pub(super) fn of_others(&self, beat: &Beat) -> BTreeSet<JobId> {
+        let alive = beat.workers.iter().filter(|worker| !matches!(worker.phase, Phase::Ended(_))).map(|worker| &worker.attempt);
+        alive
+            .filter(|attempt| self.jobs.get(&attempt.job).is_some_and(|job| job.term != attempt.term))
+            .map(|attempt| attempt.job.clone())
+            .collect()
+    }
+
+    /// A job was begun while nobody knew that it runs, on a task manager that comes only now: it begins anew when that has ended. One without checkpoints goes on, and what the other
+    /// manager has begun ends.
+    pub(super) fn end_what_runs_twice(&mut self, id: &str, of_others: &BTreeSet<JobId>, actions: &mut Vec<Action>) {
+        for job in self.jobs.values_mut().filter(|job| of_others.contains(&job.id) && job.planned.checkpoints) {
+            if let Stage::Deployed { members, killed: killed @ None, .. } = &mut job.stage {
+                *killed = Some(Killed::Anew(format!("task manager {id} still ran what another job manager has begun")));
+                self.version.number += 1;
+                members.iter_mut().for_each(|member| member.ordered = self.version);
+                actions.push(Action::Save(job.id.clone()));
+            }
+        }
+    }
+
     /// Gives waiting jobs their slots, first come first served; one that fits is not kept waiting by one that does not.
     pub(super) fn schedule(&mut self, now: Millis, actions: &mut Vec<Action>) {
         let mut waiting: Vec<(Millis, JobId, u32)> = Vec::new();
-        for job in self.jobs.values().filter(|job| job.stage == Stage::Waiting) {
+        let may_run = |job: &Job| self.task_managers.values().any(|one| one.of_others.contains(&job.id));
+        for job in self.jobs.values().filter(|job| job.stage == Stage::Waiting && !may_run(job)) {
             waiting.push((job.submitted, job.id.clone(), job.planned.slots));
         }
         waiting.sort();

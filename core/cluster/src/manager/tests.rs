@@ -378,9 +378,20 @@ fn a_job_that_nobody_has_run_begins_at_once_and_looks_for_itself() {
     manager.submit(job, 300);
     let order = manager.orders("tm").workers.remove(0);
     assert!(order.resumes && order.attempt.number == 0);
-    // One that comes later and has followed another manager changes nothing of what runs.
+    // One that comes later, has followed another manager and runs nothing of the job changes nothing of what runs.
     manager.beat("other", &Beat { seen: Version { generation: 6, number: 1 }, ..beat(&manager, 1, vec![]) }, 400, 0.5);
-    assert!(matches!(manager.jobs["j"].stage, Stage::Deployed { .. }));
+    assert!(matches!(manager.jobs["j"].stage, Stage::Deployed { killed: None, .. }));
+    // One that does: it begins anew when that has ended.
+    let former = |phase| Worker { attempt: Attempt { job: "j".to_owned(), term: 6, number: 0 }, ..worker(0, 0, phase) };
+    manager.beat("other", &beat(&manager, 1, vec![former(Phase::Running)]), 500, 0.5);
+    assert!(manager.orders("tm").workers.is_empty() && manager.orders("other").workers.is_empty());
+    manager.beat("tm", &beat(&manager, 1, vec![]), 600, 0.5);
+    assert_eq!(manager.jobs["j"].stage, Stage::Waiting);
+    manager.beat("other", &beat(&manager, 1, vec![former(Phase::Ending)]), 700, 0.5);
+    assert_eq!(manager.jobs["j"].stage, Stage::Waiting);
+    manager.beat("other", &beat(&manager, 1, vec![]), 800, 0.5);
+    assert!(matches!(manager.jobs["j"].stage, Stage::Deployed { killed: None, .. }));
+    assert_eq!((manager.jobs["j"].attempt().number, manager.jobs["j"].restarts), (1, 0));
     // A job that is known to have run waits, whoever is there.
     let (mut manager, job) = unknown(Past::Begun);
     manager.submit(job, 300);
@@ -390,6 +401,31 @@ fn a_job_that_nobody_has_run_begins_at_once_and_looks_for_itself() {
     manager.beat("tm", &Beat { seen: Version { generation: 6, number: 1 }, ..beat(&manager, 1, vec![]) }, 200, 0.5);
     manager.submit(job, 300);
     assert!(!manager.orders("tm").workers[0].resumes);
+}
+
+#[test]
+fn a_job_that_was_taken_over_by_its_own_process_under_a_former_manager_goes_on() {
+    let fenced = |manager: &Manager| Worker { attempt: manager.jobs["j"].attempt(), ..worker(0, 0, exited(0, crate::ends::SUPERSEDED)) };
+    for (past, state) in [(Past::Unknown, "RESTARTING"), (Past::None, "FAILED")] {
+        let (mut manager, job) = unknown(past);
+        manager.beat("tm", &beat(&manager, 1, vec![]), 200, 0.5);
+        manager.submit(job, 300);
+        manager.beat("tm", &beat(&manager, 1, vec![fenced(&manager)]), 400, 0.5);
+        assert_eq!((manager.jobs["j"].state(), manager.jobs["j"].restarts), (state, 0), "no failure of its own, and no strategy is asked");
+        if past == Past::None {
+            continue;
+        }
+        manager.wake(5_400, 0.5);
+        assert_eq!(manager.orders("tm").workers[0].attempt.number, 1);
+        // Another job has its name: the start says so, and that is the end.
+        manager.beat(
+            "tm",
+            &beat(&manager, 1, vec![Worker { attempt: manager.jobs["j"].attempt(), ..worker(1, 0, exited(0, 2)) }]),
+            5_500,
+            0.5,
+        );
+        assert_eq!(manager.jobs["j"].state(), "FAILED");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use super::{
     Shared,
     answer::{Answer, Refusal, answer, blocking, ok, optional},
+    application::wish_of,
     flink,
     jobs::of_job,
 };
@@ -59,6 +60,7 @@ async fn ask(shared: Arc<Shared>, id: String, wanted: Option<String>, ask: Value
     of_job(&shared, &id, |_, _| ())?;
     let own = request.clone();
     let of = Arc::clone(&shared);
+    let wish = wish_of(&request, &ask);
     let asked = blocking(move || {
         let is_stop = ask.get("do").and_then(Value::as_str) == Some("stop");
         let asked = shared.decide(|manager, triggers, now| {
@@ -82,6 +84,10 @@ async fn ask(shared: Arc<Shared>, id: String, wanted: Option<String>, ask: Value
         asked
     });
     asked.await??;
+    let is_over = of.look(|manager| manager.jobs().values().all(crate::manager::Job::is_over));
+    if let (Some(alone), Some(wish), false) = (&of.alone, wish, is_over) {
+        alone.wishes(wish).await;
+    }
     accepted(&of, &request)
 }
 
@@ -156,6 +162,11 @@ pub(super) async fn checkpoint(State(shared): State<Arc<Shared>>, Path(id): Path
     ask(shared, id, asked.trigger_id, json!({"do": "checkpoint"})).await
 }
 
+/// Somebody is told what has become of a request, or asks again.
+fn note_heard(shared: &Shared, request: &str, is_heard: bool) {
+    shared.alone.iter().for_each(|alone| if is_heard { alone.is_heard(request) } else { alone.is_asked(request) });
+}
+
 /// What has become of a request.
 fn show(shared: &Shared, id: &str, request: &str, of: fn(crate::triggers::Savepoint) -> Value) -> Answer {
     let outcome = {
@@ -165,9 +176,7 @@ fn show(shared: &Shared, id: &str, request: &str, of: fn(crate::triggers::Savepo
         state.triggers.get(id, request).map(Trigger::outcome)
     };
     let outcome = outcome.ok_or_else(|| Refusal::one(StatusCode::NOT_FOUND, "there is no such request of that job"))?;
-    if outcome.is_some() {
-        shared.alone.iter().for_each(|alone| alone.is_heard(request));
-    }
+    note_heard(shared, request, outcome.is_some());
     ok(&flink::operation(outcome.map(|outcome| outcome.map(of))))
 }
 
@@ -211,7 +220,7 @@ pub(super) async fn rescale(
     let (own, trigger) = (Arc::clone(&shared), request.clone());
     let turn = shared.planners.acquire().await;
     let asked = blocking(move || {
-        let planned = own.plan(&bundle).map_err(|errors| Refusal::new(StatusCode::BAD_REQUEST, &errors))?;
+        let planned = own.plan(&bundle).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.lines()))?;
         let asked = own.decide(|manager, triggers, now| {
             let Some(attempt) = manager.jobs().get(&id).map(|job| job.attempt()) else { return (Vec::new(), Ok(())) };
             let rescale = Rescale { trigger: trigger.clone(), parallelism, planned };
@@ -273,9 +282,7 @@ pub(super) async fn dispose(State(shared): State<Arc<Shared>>, body: Bytes) -> A
 pub(super) async fn disposal(State(shared): State<Arc<Shared>>, Path(request): Path<String>) -> Answer {
     let outcome = shared.state().disposals.get(&request).cloned();
     let outcome = outcome.ok_or_else(|| Refusal::one(StatusCode::NOT_FOUND, "there is no such request"))?;
-    if outcome.is_some() {
-        shared.alone.iter().for_each(|alone| alone.is_heard(&request));
-    }
+    note_heard(&shared, &request, outcome.is_some());
     ok(&flink::operation(outcome.map(|outcome| outcome.map(|()| json!({})))))
 }
 

@@ -71,7 +71,7 @@ pub(super) async fn put(State(shared): State<Arc<Shared>>, Path(name): Path<Stri
         shared.alone.iter().for_each(|alone| alone.has_come());
     }
     blocking(move || incoming.finish()).await?.map_err(of_blob)?;
-    shared.alone.iter().for_each(|alone| alone.has_come());
+    shared.alone.iter().for_each(|alone| alone.has_come_whole());
     Ok(answer(StatusCode::CREATED, &json!({})))
 }
 

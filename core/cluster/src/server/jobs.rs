@@ -7,6 +7,7 @@ use super::{
     shared::{Refused, Wanted},
 };
 use crate::{
+    application::Wish,
     bundle::{Bundle, LONGEST_DOCUMENT},
     manager::{Job, Manager},
     protocol::is_id,
@@ -19,10 +20,6 @@ use axum::{
 use serde_json::{Value, json};
 use standpipe_trace::{Beginning, Context, Kind};
 use std::{collections::HashMap, sync::Arc};
-
-/// Why a job is not taken that may be a good one.
-const MANY: &str = "there are too many jobs that are not over";
-const TAKEN: &str = "jobid: another job has it";
 
 /// What a view of one job needs.
 type View = fn(&Manager, &Job) -> Value;
@@ -150,14 +147,12 @@ pub(super) async fn submit(
         let submitted = own.submit(bundle, Wanted { id, ..Wanted::default() }, &span);
         match &submitted {
             Ok(id) => span.set("job_id", id.as_str()),
-            Err(Refused::Wrong(errors)) => span.fail(&errors.join("\n")),
-            Err(Refused::Many) => span.fail(MANY),
-            Err(Refused::Taken) => span.fail(TAKEN),
+            Err(refused) => span.fail(&refused.to_string()),
         }
         submitted.map_err(|refused| match refused {
-            Refused::Taken => Refusal::one(StatusCode::BAD_REQUEST, TAKEN),
-            Refused::Wrong(errors) => Refusal::new(StatusCode::BAD_REQUEST, &errors),
-            Refused::Many => Refusal::one(StatusCode::SERVICE_UNAVAILABLE, MANY),
+            Refused::Taken => Refusal::one(StatusCode::BAD_REQUEST, refused),
+            Refused::Plan(error) => Refusal::new(StatusCode::BAD_REQUEST, error.lines()),
+            Refused::Many => Refusal::one(StatusCode::SERVICE_UNAVAILABLE, refused),
         })
     });
     let id = submitted.await??;
@@ -178,6 +173,16 @@ pub(super) async fn cancel(
         }
     }
     of_job(&shared, &id, |_, _| ())?;
-    blocking(move || shared.decide(|manager, _, now| (manager.cancel(&id, now), ()))).await?;
+    let own = Arc::clone(&shared);
+    let is_over = blocking(move || {
+        own.decide(|manager, _, now| {
+            let actions = manager.cancel(&id, now);
+            (actions, manager.jobs().get(&id).is_none_or(Job::is_over))
+        })
+    });
+    // Whoever hears that it will be need not ask the next manager again.
+    if let (Some(alone), false) = (&shared.alone, is_over.await?) {
+        alone.wishes(Wish::Cancel).await;
+    }
     Ok(answer(StatusCode::ACCEPTED, &json!({})))
 }

@@ -2,14 +2,17 @@
 
 use super::{
     Shared,
-    answer::{Answer, Refusal, ok},
+    answer::{Answer, Refusal, blocking, ok},
 };
 use axum::{
     extract::State,
     http::{Method, StatusCode},
 };
 use serde_json::json;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// Nothing that is decided takes so long; Kubernetes asks again before it believes it.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 5 });
 
 /// See the module's documentation.
 pub const HEALTH: &str = "/healthz";
@@ -21,8 +24,13 @@ pub(super) fn is_probe(method: &Method, path: &str) -> bool {
     matches!(*method, Method::GET | Method::HEAD) && [HEALTH, READINESS].contains(&path)
 }
 
-pub(super) async fn health() -> Answer {
-    ok(&json!({"status": "ok"}))
+/// The process lives, and so does what decides in it.
+pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Answer {
+    // No thread of the network waits for it.
+    if blocking(move || shared.answers_within(PATIENCE)).await? {
+        return ok(&json!({"status": "ok"}));
+    }
+    Err(Refusal::one(StatusCode::SERVICE_UNAVAILABLE, "nothing is decided"))
 }
 
 /// The database is open, or nobody would be asked. One that has a job of its own is ready when it has that, or waits for what is to be sent.

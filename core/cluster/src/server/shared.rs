@@ -30,8 +30,28 @@ use std::{
 };
 use tokio::sync::{Semaphore, watch};
 
-/// Finds out what a pipeline needs, from a folder where its bundle is laid out; an error has one line per problem. It may take long and is not trusted: it loads plugins.
-pub type Planner = Arc<dyn Fn(&Path, &Bundle) -> Result<Planned, Vec<String>> + Send + Sync>;
+/// Finds out what a pipeline needs, from a folder where its bundle is laid out. It may take long and is not trusted: it loads plugins.
+pub type Planner = Arc<dyn Fn(&Path, &Bundle) -> Result<Planned, PlanError> + Send + Sync>;
+/// Why a pipeline is not planned: one line per problem.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// It is wrong, and will be.
+    #[error("{}", .0.join("\n"))]
+    Wrong(Vec<String>),
+    /// Something outside, or this machine: another time it may be planned.
+    #[error("{}", .0.join("\n"))]
+    Outside(Vec<String>),
+}
+
+impl PlanError {
+    /// The problems.
+    #[must_use]
+    pub fn lines(&self) -> &[String] {
+        let (Self::Wrong(lines) | Self::Outside(lines)) = self;
+        lines
+    }
+}
+
 /// Makes a secret for the processes of a job that listen there, and what they need to speak TLS: one for each.
 pub type Introducer = Arc<dyn Fn(&[SocketAddr], Option<Value>) -> io::Result<Vec<Go>> + Send + Sync>;
 /// Removes the savepoint whose manifest is at that path or URL.
@@ -45,12 +65,16 @@ const MOST_JOBS: usize = 5_000;
 pub(super) const RECENT: Duration = Duration::from_secs(3_600);
 
 /// Why a job is not taken.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
-    /// What is wrong with it, one line per problem.
-    Wrong(Vec<String>),
+    /// It cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// There are enough.
+    #[error("there are too many jobs that are not over")]
     Many,
     /// Another job has its id.
+    #[error("jobid: another job has it")]
     Taken,
 }
 
@@ -205,6 +229,11 @@ impl Shared {
         self.state.lock()
     }
 
+    /// Whether decisions are taken: false: somebody has held them up for so long. Blocks.
+    pub(super) fn answers_within(&self, patience: Duration) -> bool {
+        self.state.try_lock_for(patience).is_some()
+    }
+
     pub(super) fn look<T>(&self, look: impl FnOnce(&Manager) -> T) -> T {
         look(&self.state().manager)
     }
@@ -250,12 +279,11 @@ impl Shared {
         if self.look(|manager| manager.jobs().values().filter(|job| !job.is_over()).count()) >= MOST_JOBS {
             return Err(Refused::Many);
         }
-        let id = id.map_or_else(random_id, Ok).map_err(|error| Refused::Wrong(vec![error.to_string()]))?;
+        let id = id.map_or_else(random_id, Ok).map_err(|error| PlanError::Outside(vec![error.to_string()]))?;
         let planning = span.child("plan");
-        let planned = self.plan(&bundle).map_err(|errors| {
+        let planned = self.plan(&bundle).inspect_err(|error| {
             let mut planning = planning;
-            planning.fail(&errors.join("\n"));
-            Refused::Wrong(errors)
+            planning.fail(&error.to_string());
         })?;
         if let Some(context) = span.context() {
             bundle.options.traceparent = Some(context.to_string());
@@ -267,12 +295,15 @@ impl Shared {
         })
     }
 
-    /// What a bundle needs whose files are here; an error has one line per problem. Blocks.
-    pub(super) fn plan(&self, bundle: &Bundle) -> Result<Planned, Vec<String>> {
-        let one = |error: &dyn std::fmt::Display| vec![error.to_string()];
-        self.blobs.check_lengths(bundle).map_err(|error| one(&error))?;
-        let folder = self.planning.join(random_id().map_err(|error| one(&error))?);
-        let laid_out = self.blobs.lay_out(bundle, &folder).map_err(|error| one(&error));
+    /// What a bundle needs whose files are here. Blocks.
+    pub(super) fn plan(&self, bundle: &Bundle) -> Result<Planned, PlanError> {
+        let outside = |error: &dyn std::fmt::Display| PlanError::Outside(vec![error.to_string()]);
+        self.blobs.check_lengths(bundle).map_err(|error| match error {
+            BlobError::Length { .. } => PlanError::Wrong(vec![error.to_string()]),
+            other => outside(&other),
+        })?;
+        let folder = self.planning.join(random_id().map_err(|error| outside(&error))?);
+        let laid_out = self.blobs.lay_out(bundle, &folder).map_err(|error| outside(&error));
         let planned = laid_out.and_then(|()| (self.planner)(&folder, bundle));
         drop(std::fs::remove_dir_all(&folder));
         planned

@@ -2,6 +2,7 @@
 
 use crate::{
     cli::ApplicationArguments,
+    cluster::wait::wait,
     exit::{Code, Failure},
     output::say,
 };
@@ -10,19 +11,17 @@ use serde_json::{Map, Value};
 use standpipe_cluster::application::Ended;
 use std::{
     env, fs,
-    io::{self, Write},
+    io::Write,
     path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
-    thread,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 /// What a handle says of a job that has ended.
 const ENDED: &str = "ended";
-/// A mode that cleans up for longer does not come to an end.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two looks whether it has.
-const LOOK: Duration = Duration::from_millis(10);
+/// A mode that cleans up for longer does not come to an end. Where there was no manager nothing answers probes meanwhile: whoever asks them every ten seconds and gives up after six of them
+/// has not yet.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Writes how the job has ended into the file that is for that.
 pub(super) fn tell(file: Option<&Path>, ended: &Ended) {
@@ -37,13 +36,12 @@ pub(super) fn tell(file: Option<&Path>, ended: &Ended) {
 /// The end of a job that no manager could take: it is told, what its mode has made for it goes, and the exit code says it.
 ///
 /// # Errors
-/// As [`verdict`].
+/// As [`over`].
 pub(in crate::cluster) fn end(arguments: &ApplicationArguments, ended: &Ended) -> anyhow::Result<()> {
-    tell(arguments.termination_file.as_deref(), ended);
     if let Some(handle) = &arguments.handle {
         clean(handle, ended);
     }
-    verdict(ended)
+    over(arguments, ended)
 }
 
 /// What the job's mode has made for it goes.
@@ -57,7 +55,9 @@ pub(super) fn clean(handle: &Path, ended: &Ended) {
 ///
 /// # Errors
 /// Where it has not finished.
-pub(in crate::cluster) fn verdict(ended: &Ended) -> anyhow::Result<()> {
+pub(in crate::cluster) fn over(arguments: &ApplicationArguments, ended: &Ended) -> anyhow::Result<()> {
+    // The manager has told it already, unless there was none, or it could not wait for what keeps it.
+    tell(arguments.termination_file.as_deref(), ended);
     match ended.state.as_str() {
         "FINISHED" => {
             say!("the job has finished");
@@ -83,23 +83,8 @@ fn clean_up(file: &Path, ended: &Ended) -> anyhow::Result<()> {
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(serde_json::to_string(&handle)?.as_bytes())?;
     }
-    let status = wait(&mut child)?;
+    let status = wait(&mut child, Instant::now() + PATIENCE)?;
     if status.success() { Ok(()) } else { Err(anyhow::anyhow!("its process has ended: {status}")) }
-}
-
-fn wait(child: &mut Child) -> io::Result<ExitStatus> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        if Instant::now() >= deadline {
-            child.kill()?;
-            child.wait()?;
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("it takes more than {} s", PATIENCE.as_secs())));
-        }
-        thread::sleep(LOOK);
-    }
 }
 
 #[cfg(test)]

@@ -13,19 +13,25 @@ use std::{
 /// What a plugin file ends with.
 const LIBRARY: &str = "so";
 
-/// Puts those that are here among the blobs.
-pub(super) fn find(missing: &[File], folder: &Path, blobs: &Blobs) {
+/// Puts those that are here among the blobs; gives those that are not.
+pub(super) fn find(wanted: &[File], folder: &Path, blobs: &Blobs) -> Vec<File> {
     let files: Vec<PathBuf> = SearchPath::new(&[], &[]).entries.iter().flat_map(|entry| libraries(&entry.path)).collect();
-    for file in missing {
+    let is_here = |file: &File| {
         let beside = folder.join(file.hash.digits());
         let of_distribution = || files.iter().find(|path| is_it(path, file)).cloned();
-        let Some(path) = Some(beside).filter(|path| path.is_file()).or_else(of_distribution) else { continue };
+        let Some(path) = Some(beside).filter(|path| path.is_file()).or_else(of_distribution) else { return false };
+        if blobs.has(file.hash) {
+            // Of a former start, whatever the one beside has become.
+            return is_it(&path, file);
+        }
         let put = fs::File::open(&path).map_err(|error| error.to_string());
         match put.and_then(|from| blobs.put(file.hash, from).map_err(|error| error.to_string())) {
             Ok(_) => tracing::debug!("{} is {}", file.path, path.display()),
             Err(error) => tracing::warn!("{}: {} is not taken for it: {error}", file.path, path.display()),
         }
-    }
+        blobs.has(file.hash)
+    };
+    wanted.iter().filter(|file| !is_here(file)).cloned().collect()
 }
 
 /// Plugin files at a place of the search path.
@@ -57,9 +63,15 @@ mod tests {
         let (good, changed, missing) = (file(b"good"), file(b"whole"), file(b"never"));
         fs::write(folder.join(good.hash.digits()), "good").unwrap();
         fs::write(folder.join(changed.hash.digits()), "whole, and more").unwrap();
-        find(&[good.clone(), changed.clone(), missing.clone()], &folder, &blobs);
+        let others = [changed.clone(), missing.clone()];
+        let all = [good.clone(), changed.clone(), missing.clone()];
+        assert_eq!(find(&all, &folder, &blobs), others);
         assert_eq!(blobs.missing([good.hash, changed.hash, missing.hash]).len(), 2);
         assert!(blobs.has(good.hash));
+        // What was sent is not of this machine, also when it is found among the blobs by the next start.
+        blobs.put(missing.hash, b"never".as_slice()).unwrap();
+        blobs.put(changed.hash, b"whole".as_slice()).unwrap();
+        assert_eq!(find(&all, &folder, &blobs), others);
     }
 
     #[test]

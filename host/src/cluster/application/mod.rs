@@ -5,7 +5,7 @@ mod end;
 mod find;
 mod keep;
 
-pub(super) use end::{end, verdict};
+pub(super) use end::{end, over};
 
 use crate::{cli::ApplicationArguments, output::say};
 use standpipe_cluster::{
@@ -52,7 +52,7 @@ pub(super) fn new(arguments: &ApplicationArguments) -> Result<Option<application
     Ok(Some(application::Application {
         job: job.clone(),
         bundle,
-        find: Arc::new(move |missing, into| find::find(missing, &blobs, into)),
+        find: Arc::new(move |wanted, into| find::find(wanted, &blobs, into)),
         keeper: Arc::new(move |pipeline, bundle| keep::open(pipeline, bundle, &id)),
         timeout: arguments.application_timeout,
         linger: arguments.linger,
