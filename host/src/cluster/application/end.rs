@@ -38,6 +38,8 @@ pub(super) fn tell(file: Option<&Path>, ended: &Ended) {
 /// # Errors
 /// As [`over`].
 pub(in crate::cluster) fn end(arguments: &ApplicationArguments, ended: &Ended) -> anyhow::Result<()> {
+    // First: this process may be ended while the mode cleans up.
+    tell(arguments.termination_file.as_deref(), ended);
     if let Some(handle) = &arguments.handle {
         clean(handle, ended);
     }
