@@ -134,7 +134,7 @@ fn bad_files_in_a_directory_do_not_keep_the_others_from_working() {
     fs::copy(fixture_plugin(), folder.at("good.so")).unwrap();
     let finished = standpipe(["plugin", "list"]).plugin_path(folder.path()).finish().code(0);
     let listed: Vec<_> = finished.stdout.lines().filter(|line| line.contains("good.so")).collect();
-    assert_eq!(listed.len(), 3, "a source, a transform and a sink: {}", finished.stdout);
+    assert_eq!(listed.len(), 4, "a source, a transform, a sink and a deployment mode: {}", finished.stdout);
     for name in ["kafka", "elasticsearch", "split-words"] {
         assert!(finished.stdout.contains(name), "{name}: {}", finished.stdout);
     }
