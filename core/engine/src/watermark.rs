@@ -231,6 +231,11 @@ impl EdgeWatermarks {
         Self { subtasks: vec![NOTHING_YET; subtasks], merged: NOTHING_YET }
     }
 
+    /// How many upstream subtasks there are.
+    pub(crate) fn len(&self) -> usize {
+        self.subtasks.len()
+    }
+
     /// An upstream subtask has said `mark`: the edge's mark, if it is another one now.
     pub(crate) fn update(&mut self, subtask: usize, mark: Mark) -> Option<Mark> {
         *self.subtasks.get_mut(subtask)? = mark;

@@ -77,6 +77,11 @@ pub(super) struct NewWindow {
 }
 
 impl Found {
+    /// How many there are.
+    pub(super) fn documents(&self) -> u64 {
+        (self.windows.len() + self.runs.len() + self.flags.len() + self.late.len() + self.doubled.len()) as u64
+    }
+
     /// Fetches all documents of this run.
     pub(super) fn fetch(elasticsearch: &Elasticsearch, names: &Names) -> anyhow::Result<Self> {
         let server = Server::new(elasticsearch);

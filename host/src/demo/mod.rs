@@ -110,6 +110,8 @@ pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
     if !differences.is_empty() {
         return Err(failed(compare::report(&differences)));
     }
+    // How often each was written, only the job's own numbers say.
+    let (documents, what) = if is_deployed { (found.documents(), "there") } else { (written, "written") };
     print(&format!(
         "{} windows, {} runs, {} flags: all equal ({} records in Kafka, {} late, {} documents {})\n",
         found.windows.len(),
@@ -117,9 +119,8 @@ pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
         found.flags.len(),
         log.len(),
         late.len(),
-        written,
-        // How often each was written, only the job's own numbers say.
-        if is_deployed { "there" } else { "written" }
+        documents,
+        what
     ))?;
     if !kafka.is_stand_in() || !elasticsearch.is_stand_in() {
         say!("topic {} and indices *-{} stay where they are", names.topic, names.run);

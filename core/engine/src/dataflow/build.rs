@@ -322,8 +322,9 @@ impl Place<'_> {
             operator.restore(&parts, owned)?;
         }
         let is_stateful = matches!(node.operator, Operator::Window(_) | Operator::Aggregate(_));
-        // What is stateless has no cuts: what passes through it has.
-        let cuts = if is_stateful { before_first_cut(job) } else { None };
+        // What has no state has no cuts: what passes through it has. But where several are upstream, how far each is in event time is a state: a watermark that one of them has sent behind a
+        // cut must not go on before it, with what another one has sent. Rows that follow that watermark wait at the next operator's cut, and would be late there.
+        let cuts = if is_stateful || self.inputs.upstream() > 1 { before_first_cut(job) } else { None };
         let standing = operator.next_wakeup().is_some().then_some(self.rights);
         Ok(OperatorHead {
             job: Arc::clone(job),
@@ -331,7 +332,7 @@ impl Place<'_> {
             subtask: self.subtask,
             aligner: Aligner::new(cuts),
             operator,
-            keeps_origin: !is_stateful,
+            is_stateful,
             pullers: self.pullers,
             inputs: self.inputs,
             tail: Tail::new(job, self.head, self.subtask, steps, ports.outputs, self.running),

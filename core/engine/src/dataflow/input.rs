@@ -61,6 +61,11 @@ impl Inputs {
         Self { node: node.to_owned(), edges, inputs: vec![NO_WATERMARK; inputs], all: NOTHING_YET }
     }
 
+    /// How many subtasks are on the other ends of all edges.
+    pub(crate) fn upstream(&self) -> usize {
+        self.edges.iter().map(|edge| edge.subtasks.len()).sum()
+    }
+
     /// Takes an item of an edge.
     pub(crate) fn receive(&mut self, edge: usize, item: Item) -> Result<Received, OperatorError> {
         let from = item.from as usize;

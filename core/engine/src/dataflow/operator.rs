@@ -24,8 +24,8 @@ pub(crate) struct OperatorHead {
     pub(crate) subtask: u32,
     pub(crate) aligner: Aligner,
     pub(crate) operator: Box<dyn Operator>,
-    /// What it gives has the same origin as what it took.
-    pub(crate) keeps_origin: bool,
+    /// Its state is part of checkpoints. What one without a state gives has the same origin as what it took.
+    pub(crate) is_stateful: bool,
     pub(crate) pullers: Vec<Puller>,
     pub(crate) inputs: Inputs,
     pub(crate) tail: Tail,
@@ -48,7 +48,7 @@ impl OperatorHead {
                     let (operator, emitter) = (&mut self.operator, &mut self.emitter);
                     self.timer.time("on_batch", || operator.on_batch(input, rows.batch, emitter))?;
                     for (output, batch) in self.emitter.drain() {
-                        let origin = rows.origin.clone().filter(|_| self.keeps_origin);
+                        let origin = rows.origin.clone().filter(|_| !self.is_stateful);
                         self.tail.emit(output, Rows { batch, origin })?;
                     }
                 }
@@ -77,7 +77,7 @@ impl OperatorHead {
     /// Reports the state at every cut that is due, and takes what is behind it.
     fn cut(&mut self, frontiers: Frontiers<'_>) -> Result<(), OperatorError> {
         while let Some(cut) = self.aligner.next_cut(frontiers) {
-            if let Some(checkpoints) = self.job.checkpoints.as_ref().filter(|checkpoints| checkpoints.wants(cut)) {
+            if let Some(checkpoints) = self.job.checkpoints.as_ref().filter(|checkpoints| self.is_stateful && checkpoints.wants(cut)) {
                 let operator = &mut self.operator;
                 let state = self.timer.time("snapshot", || operator.snapshot(checkpoints.cut(cut)));
                 checkpoints.report(cut, self.node, self.subtask, state.map(Into::into));
