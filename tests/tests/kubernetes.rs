@@ -328,6 +328,23 @@ fn a_handle_is_of_its_own_job_and_cluster_alone() {
 }
 
 #[test]
+fn a_job_that_is_over_before_its_client_has_looked_keeps_the_deadline_of_its_end() {
+    let Some(kubeconfig) = kubernetes() else { return };
+    let (api, folder) = (Api::new(&kubeconfig), folder());
+    let mut run = deploy_by(&kubeconfig, &api, &folder, &[]).args(["--handle", "job.json"]).start();
+    run.wait_until("a pod", PATIENCE, |_| !api.managers("j").is_empty() && api.objects("j").len() == OBJECTS.len());
+    // As its manager does, whose process then does not end.
+    let end =
+        json!({"metadata": {"annotations": {"standpipe.io/status": r#"{"state": "FINISHED"}"#}}, "spec": {"activeDeadlineSeconds": 301}});
+    api.patch(&Api::path("Job", "j"), &end);
+    let _ = run.wait().code(0);
+    let deadline = api.get(&Api::path("Job", "j")).unwrap()["spec"]["activeDeadlineSeconds"].clone();
+    assert!(deadline.as_u64().is_some_and(|seconds| (300..360).contains(&seconds)), "{deadline}");
+    let _ = deployment(&folder, "remove").finish().code(0);
+    api.wait_until_gone("j");
+}
+
+#[test]
 fn a_template_with_a_member_that_nobody_knows_is_refused() {
     let Some(kubeconfig) = kubernetes() else { return };
     let (api, folder) = (Api::new(&kubeconfig), folder());

@@ -116,6 +116,9 @@ fn lost_pods_another_parallelism_and_a_savepoint(cluster: &Cluster) {
     let _ = deployment(&folder, "rescale", "r").args(["2"]).finish().code(0);
     assert!(api.find_pod("r-taskmanager-1").is_some(), "there is one task manager more");
     runs_on("with another parallelism");
+    let _ = deployment(&folder, "rescale", "r").args(["1"]).finish().code(0);
+    wait_until("the second task manager is given up", PATIENCE, || api.find_pod("r-taskmanager-1").is_none());
+    runs_on("with the former parallelism");
 
     let savepoint = deployment(&folder, "stop", "r").finish().code(0).stdout;
     let _ = deployment(&folder, "remove", "r").finish().code(0);

@@ -457,7 +457,8 @@ struct StandpipeEnumeratorTable {
   /* Connects. */
   StandpipeStatus (*open)(void *instance, struct StandpipeError *error);
   /* What has changed since the last call, by `deadline` (as `now`) at the latest: a JSON object
-   * `{"added": [{"split": ..., "details": ...}], "removed": [...], "exhausted": true}`; `exhausted`: no split will ever be added. */
+   * `{"added": [{"split": ..., "details": ...}], "removed": [...], "exhausted": true}`; `exhausted`: no split will ever be added.
+   * The first answer holds all splits that there are: rows of one that is told later count as late behind the watermark that the others have brought about. */
   StandpipeStatus (*discover)(void *instance, int64_t deadline, struct StandpipeBuffer *out, struct StandpipeError *error);
   /* What it must remember across a restart. */
   StandpipeStatus (*snapshot)(void *instance, struct StandpipeBuffer *out, struct StandpipeError *error);
@@ -824,7 +825,8 @@ struct StandpipeDeploymentTable {
                           struct StandpipeError *error);
   /* Ends the job without a savepoint. */
   StandpipeStatus (*cancel)(void *instance, struct StandpipeSlice handle, struct StandpipeError *error);
-  /* Ends the job with a savepoint in that place (empty: where it keeps its checkpoints); `out` gets `{"location": ...}`. */
+  /* Ends the job with a savepoint in that place (empty: where it keeps its checkpoints); `out` gets `{"location": ...}`.
+   * Since 1.1 the handle may have the member `"drain": true`: open windows and aggregates give what they have, as if the sources had ended; `UNSUPPORTED` of a mode that cannot do that. */
   StandpipeStatus (*stop)(void *instance,
                           struct StandpipeSlice handle,
                           struct StandpipeSlice savepoint,

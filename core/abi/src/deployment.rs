@@ -31,6 +31,7 @@ pub struct DeploymentTable {
     /// Ends the job without a savepoint.
     pub cancel: unsafe extern "C" fn(instance: *mut c_void, handle: Slice, error: *mut Error) -> Status,
     /// Ends the job with a savepoint in that place (empty: where it keeps its checkpoints); `out` gets `{"location": ...}`.
+    /// Since 1.1 the handle may have the member `"drain": true`: open windows and aggregates give what they have, as if the sources had ended; `UNSUPPORTED` of a mode that cannot do that.
     pub stop: unsafe extern "C" fn(instance: *mut c_void, handle: Slice, savepoint: Slice, out: *mut Buffer, error: *mut Error) -> Status,
     /// Log lines from a cursor on (empty: from the first): JSON `{"lines": [...], "cursor": ...}`.
     pub logs: unsafe extern "C" fn(instance: *mut c_void, handle: Slice, cursor: Slice, out: *mut Buffer, error: *mut Error) -> Status,

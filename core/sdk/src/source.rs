@@ -163,7 +163,8 @@ pub trait Enumerator: Sized + Send + 'static {
     /// `Error::external` for what is missing or unreachable: a topic, a directory.
     fn open(config: Self::Config, context: Context) -> Result<Self>;
 
-    /// What has changed since the last call, waiting for at most `wait`.
+    /// What has changed since the last call, waiting for at most `wait`. The first answer should hold all splits that there are: of one that is told later (a
+    /// partition that was added, a file that came) the job has not waited with its watermark, so that rows older than what has been read may be late.
     ///
     /// # Errors
     /// Ends the job, unless it is retryable.

@@ -2,7 +2,7 @@
 
 use super::{Action, Job, JobId, Killed, Manager, Member, Millis, Past, Stage, TaskManagerId};
 use crate::protocol::{Beat, Phase};
-use std::collections::BTreeSet;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 impl Manager {
     /// By then whatever a former manager has begun has ended by its lease: it has answered nobody since this one began.
@@ -68,16 +68,17 @@ impl Manager {
         }
     }
 
-    /// Where so many slots are, on as few task managers as may be: the one that they fill best, or else the emptiest ones. None: there are not enough.
+    /// Where so many slots are, on as few task managers as may be: the one that they fill best, or else the emptiest ones; of equal ones those that came first, so
+    /// that what was added last is what is idle when a job takes less. None: there are not enough.
     fn places(&self, needed: u32) -> Option<Vec<(TaskManagerId, u32)>> {
-        let mut free: Vec<(u32, &TaskManagerId)> =
-            self.task_managers.keys().map(|id| (self.free(id), id)).filter(|(free, _)| *free > 0).collect();
-        if let Some((_, best)) = free.iter().filter(|(free, _)| *free >= needed).min() {
+        let mut free: Vec<(u32, Millis, &TaskManagerId)> =
+            self.task_managers.iter().map(|(id, one)| (self.free(id), one.since, id)).filter(|(free, ..)| *free > 0).collect();
+        if let Some((.., best)) = free.iter().filter(|(free, ..)| *free >= needed).min() {
             return Some(vec![((*best).clone(), needed)]);
         }
-        free.sort_by(|a, b| b.cmp(a));
+        free.sort_by_key(|(free, since, id)| (Reverse(*free), *since, *id));
         let (mut left, mut places) = (needed, Vec::new());
-        for (free, id) in free {
+        for (free, _, id) in free {
             let taken = free.min(left);
             places.push((id.clone(), taken));
             left -= taken;

@@ -70,6 +70,21 @@ fn one_task_manager_that_is_just_large_enough_is_taken_and_a_small_job_passes_a_
 }
 
 #[test]
+fn of_equal_task_managers_those_that_came_first_are_taken() {
+    let mut manager = manager();
+    for (now, id) in ["c", "a", "b"].into_iter().enumerate() {
+        manager.beat(id, &beat(&manager, 2, vec![]), now as u64, 0.5);
+    }
+    manager.submit(job("two", 3, RestartStrategy::None, 3), 3);
+    let placed: Vec<_> = manager.jobs["two"].members().iter().map(|member| (member.task_manager.as_str(), member.slots)).collect();
+    assert_eq!(placed, [("c", 2), ("a", 1)]);
+    manager.submit(job("one", 1, RestartStrategy::None, 4), 4);
+    assert_eq!(manager.jobs["one"].members()[0].task_manager, "a", "it fills that one");
+    manager.submit(job("other", 1, RestartStrategy::None, 5), 5);
+    assert_eq!(manager.jobs["other"].members()[0].task_manager, "b");
+}
+
+#[test]
 fn processes_of_a_job_hear_of_each_other_when_all_are_ready() {
     let mut manager = manager();
     manager.submit(job("j", 2, RestartStrategy::None, 0), 0);

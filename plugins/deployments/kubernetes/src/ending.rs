@@ -11,7 +11,7 @@ use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, Secret, Service},
 };
-use kube::api::PropagationPolicy;
+use kube::{ResourceExt, api::PropagationPolicy};
 use serde_json::{Value, json};
 use standpipe_sdk::{Error, Result};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -45,6 +45,19 @@ pub(crate) async fn leave(cluster: &Cluster, names: &Names, status: &Value) -> R
             left => return left,
         }
     }
+}
+
+/// A job that was over before its client took the deadline of its submission away gets the one again that its end has set.
+///
+/// # Errors
+/// When that cannot be done.
+pub(crate) async fn limit_again(cluster: &Cluster, names: &Names, job: &Job) -> Result<()> {
+    if job.annotations().contains_key(STATUS) {
+        let deadline = seconds_since_start(job) + LEFT_SECONDS;
+        let change = json!({"metadata": {"uid": job.metadata.uid}, "spec": {"activeDeadlineSeconds": deadline}});
+        cluster.merge::<Job>("jobs", &names.id, &change).await?;
+    }
+    Ok(())
 }
 
 async fn leave_now(cluster: &Cluster, names: &Names, status: &Value) -> Result<()> {

@@ -178,8 +178,10 @@ impl Deployment for Kubernetes {
         let scaling = Scaling { asking: &self.asking, cluster: &cluster, names: &names, host: &self.host };
         let former = scaling.up(manager, parallelism, self.settings.submit_timeout)?;
         let rescaled = manager.jobs.rescale(&id, parallelism);
-        if let (Err(_), Some(former)) = (&rescaled, former) {
-            scaling.back(former);
+        match (&rescaled, former) {
+            (Err(_), Some(former)) => scaling.back(former),
+            (Ok(()), None) => scaling.down(manager, &id, parallelism, self.settings.submit_timeout),
+            _ => {}
         }
         rescaled
     }

@@ -1,14 +1,16 @@
-//! More task managers, for a job that wants more subtasks than there are slots. Fewer it never makes: which of them are idle only the manager knows, and another moment later.
+//! More task managers, for a job that wants more subtasks than there are slots; fewer, once it runs with less and the last of them are idle.
 
 use crate::{
     cluster::{Asking, Cluster},
     manager::Manager,
-    manifests::{Names, SLOTS},
+    manifests::{Names, SLOTS, TASK_MANAGER},
 };
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
 use serde_json::{Value, json};
+use standpipe_deployment_rest::JobId;
 use standpipe_sdk::{Error, Host, Result};
 use std::{
+    collections::BTreeSet,
     thread,
     time::{Duration, Instant},
 };
@@ -58,6 +60,41 @@ impl Scaling<'_> {
         }
     }
 
+    /// Takes the last task managers away that the job does not need any more, once it runs. Which of them are idle only the manager knows; a stateful set gives up
+    /// the last ones first, so an idle one before one that works stays. What fails here is only said: the job has been rescaled.
+    pub(crate) fn down(&self, manager: &Manager, job: &JobId, parallelism: u32, limit: Duration) {
+        if let Err(error) = self.give_up_idle(manager, job, parallelism, limit) {
+            let name = self.names.task_manager();
+            self.host.warn(format!("stateful set {name} may have more replicas than the job needs: {}", error.message), &[]);
+        }
+    }
+
+    fn give_up_idle(&self, manager: &Manager, job: &JobId, parallelism: u32, limit: Duration) -> Result<()> {
+        let set: Option<StatefulSet> = self.asking.wait(self.cluster.get("statefulsets", &self.names.task_manager()))?;
+        let Some(set) = set.filter(|set| self.names.is_of(&set.metadata)) else { return Ok(()) };
+        if replicas_for(&set, parallelism).is_none_or(|enough| enough >= there(&set)) {
+            return Ok(());
+        }
+        let ask = |path: &str| manager.client.get(path).and_then(|answer| manager.client.good(answer, "the cluster"));
+        let begun = Instant::now();
+        while !runs_rescaled(&ask(&job.path())?) {
+            if self.host.cancelled() || begun.elapsed() >= limit {
+                return Err(Error::external("the job does not run again yet"));
+            }
+            thread::sleep(LOOK);
+        }
+        let told = ask("/taskmanagers")?;
+        let pods = self.asking.wait(self.cluster.pods(self.names, TASK_MANAGER))?;
+        match still_needed(&pods, &hosts_that_work(&told)) {
+            Some(replicas) if replicas < there(&set) => {
+                self.asking.wait(self.set(replicas))?;
+                self.host.info(format!("{replicas} task managers from now on, for a parallelism of {parallelism}"), &[]);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     async fn set(&self, replicas: u32) -> Result<()> {
         let change = json!({"spec": {"replicas": replicas}});
         self.cluster.merge::<StatefulSet>("statefulsets", &self.names.task_manager(), &change).await.map(|_| ())
@@ -97,10 +134,38 @@ fn there(set: &StatefulSet) -> u32 {
     replicas.and_then(|replicas| u32::try_from(replicas).ok()).unwrap_or(1)
 }
 
+/// How many task managers that parallelism takes.
+fn replicas_for(set: &StatefulSet, parallelism: u32) -> Option<u32> {
+    let slots = set.metadata.annotations.as_ref()?.get(SLOTS)?.parse::<u32>().ok().filter(|slots| *slots > 0)?;
+    Some(parallelism.div_ceil(slots))
+}
+
 /// How many task managers there have to be, if that is more than there are.
 fn needed(set: &StatefulSet, parallelism: u32) -> Option<u32> {
-    let slots = set.metadata.annotations.as_ref()?.get(SLOTS)?.parse::<u32>().ok().filter(|slots| *slots > 0)?;
-    Some(parallelism.div_ceil(slots)).filter(|needed| *needed > there(set))
+    replicas_for(set, parallelism).filter(|needed| *needed > there(set))
+}
+
+/// Whether a job runs, with the parallelism that it was to get: until it has stopped for that it says `rescaling`.
+fn runs_rescaled(job: &Value) -> bool {
+    job.get("state").and_then(Value::as_str) == Some("RUNNING") && job.get("rescaling").is_none_or(Value::is_null)
+}
+
+/// Where task managers run of which slots are taken, by what the manager says.
+fn hosts_that_work(told: &Value) -> BTreeSet<&str> {
+    let all = told.get("taskmanagers").and_then(Value::as_array).into_iter().flatten();
+    let works = |one: &&Value| one.get("allocatedSlots").and_then(Value::as_array).is_none_or(|taken| !taken.is_empty());
+    all.filter(works).filter_map(|one| one.get("path").and_then(Value::as_str)).collect()
+}
+
+/// How many replicas there are up to the last one that works. None: one that works is not among these pods.
+fn still_needed(pods: &[Pod], working: &BTreeSet<&str>) -> Option<u32> {
+    let replica = |host: &&str| {
+        let is_it = |pod: &&Pod| pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()) == Some(*host);
+        let (_, ordinal) = pods.iter().find(is_it)?.metadata.name.as_deref()?.rsplit_once('-')?;
+        ordinal.parse::<u32>().ok()?.checked_add(1)
+    };
+    let replicas: Option<Vec<u32>> = working.iter().map(replica).collect();
+    replicas?.into_iter().max()
 }
 
 #[cfg(test)]
@@ -117,5 +182,28 @@ mod tests {
         assert_eq!(needed(&set("2", 1), 3), Some(2));
         assert_eq!(needed(&set("2", 3), 3), None, "never fewer");
         assert_eq!(needed(&set("0", 1), 3), None);
+    }
+
+    #[test]
+    fn what_is_idle_behind_the_last_that_works_is_not_needed() {
+        let one = |host: &str, taken: Value| json!({"id": host, "path": host, "allocatedSlots": taken});
+        let told =
+            json!({"taskmanagers": [one("10.0.0.7", json!([{"slots": 2}])), one("10.0.0.8", json!([])), one("10.0.0.9", json!([]))]});
+        let working = hosts_that_work(&told);
+        assert_eq!(working, BTreeSet::from(["10.0.0.7"]));
+        let pod =
+            |name: &str, ip: &str| serde_json::from_value::<Pod>(json!({"metadata": {"name": name}, "status": {"podIP": ip}})).unwrap();
+        let pods = [pod("j-taskmanager-10", "10.0.0.9"), pod("j-taskmanager-9", "10.0.0.8"), pod("j-taskmanager-2", "10.0.0.7")];
+        assert_eq!(still_needed(&pods, &working), Some(3), "also an idle one that is before it");
+        assert_eq!(still_needed(&pods, &BTreeSet::from(["10.0.0.7", "10.0.0.9"])), Some(11));
+        assert_eq!(still_needed(&pods, &BTreeSet::from(["10.0.0.6"])), None, "who that is nobody knows");
+        assert_eq!(still_needed(&pods, &BTreeSet::new()), None, "a job that runs works somewhere");
+    }
+
+    #[test]
+    fn a_job_that_has_not_stopped_yet_is_not_rescaled() {
+        assert!(runs_rescaled(&json!({"state": "RUNNING", "rescaling": null})));
+        assert!(!runs_rescaled(&json!({"state": "RUNNING", "rescaling": 1})));
+        assert!(!runs_rescaled(&json!({"state": "RESTARTING", "rescaling": null})));
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::{
     cluster::{Asking, Cluster, Shared},
+    ending,
     known::Known,
     look::{Seen, look},
     manager::Manager,
@@ -106,7 +107,14 @@ impl Submission<'_> {
     fn release(&self, owner: &Owner) -> Result<()> {
         let change = json!({"metadata": {"uid": owner.uid}, "spec": {"activeDeadlineSeconds": Value::Null}});
         let job: Job = self.asking.wait(patiently(|| self.cluster.merge("jobs", &self.names.id, &change)))?;
-        if is_late(&job) { Err(self.late("Kubernetes has ended it meanwhile")) } else { Ok(()) }
+        if is_late(&job) {
+            return Err(self.late("Kubernetes has ended it meanwhile"));
+        }
+        if let Err(error) = self.asking.wait_for_all(patiently(|| ending::limit_again(self.cluster, self.names, &job))) {
+            let Names { id, namespace, .. } = self.names;
+            self.host.warn(format!("job {id} of namespace {namespace} is over, and may stay until it is removed: {}", error.message), &[]);
+        }
+        Ok(())
     }
 
     /// Applies an object that the Job owns; one of the same name that is another's stays as it is.

@@ -64,7 +64,8 @@ impl JobId {
     }
 
     /// Its path in the REST interface.
-    fn path(&self) -> String {
+    #[must_use]
+    pub fn path(&self) -> String {
         format!("/jobs/{}", self.0)
     }
 }
