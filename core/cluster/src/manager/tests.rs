@@ -88,9 +88,9 @@ fn of_equal_task_managers_those_that_came_first_are_taken() {
 fn processes_of_a_job_hear_of_each_other_when_all_are_ready() {
     let mut manager = manager();
     manager.submit(job("j", 2, RestartStrategy::None, 0), 0);
-    manager.beat("a", &beat(&manager, 1, vec![]), 0, 0.5);
     manager.beat("b", &beat(&manager, 1, vec![]), 0, 0.5);
-    // The emptier one, or the later by name, has process 0.
+    manager.beat("a", &beat(&manager, 1, vec![]), 1, 0.5);
+    // The emptier one, or the one that came first, has process 0.
     assert_eq!(manager.orders("b").workers[0].process, 0);
     assert_eq!(manager.beat("b", &beat(&manager, 1, vec![worker(0, 0, ready(0))]), 1, 0.5), []);
     let actions = manager.beat("a", &beat(&manager, 1, vec![worker(0, 1, ready(1))]), 2, 0.5);
