@@ -59,6 +59,9 @@ fn a_file_that_is_no_plugin_is_refused_with_one_line() {
     files.push((folder.at("nowhere.so"), "cannot be read: No such file or directory"));
     fs::create_dir(folder.at("directory.so")).unwrap();
     files.push((folder.at("directory.so"), "is a directory, not a plugin file"));
+    // Opened, it would be waited for.
+    assert!(Command::new("mkfifo").arg(folder.at("pipe.so")).status().unwrap().success());
+    files.push((folder.at("pipe.so"), "it is no file but a pipe, a socket or a device"));
     for (file, expected) in files {
         let line = standpipe(["plugin", "inspect"]).args([&file]).finish().one_error(2);
         assert!(line.starts_with(&format!("{}: ", file.display())) && line.contains(expected), "{line}");

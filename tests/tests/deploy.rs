@@ -187,7 +187,30 @@ fn a3_cli_writes_the_bundle_connects_to_nothing_and_gives_the_command_that_runs_
     let before = files(&bundle);
     let line = deploy(&folder, &settings).finish().one_error(3);
     assert!(line.contains("words.bundle: ") && line.contains(" is no part of the bundle: move the folder"), "{line}");
+    let line = deploy(&folder, &settings).args(["--dry-run"]).finish().one_error(3);
+    assert!(line.contains(" is no part of the bundle: move the folder"), "{line}");
     assert_eq!(files(&bundle), before);
+    folder.write("words.json", &handle.to_string());
+    let removed = standpipe(["deployment", "remove", "--handle", "words.json"]).in_directory(folder.path()).finish().code(0);
+    assert!(
+        removed.stderr.contains("words.bundle stays: ") && removed.stderr.contains(" were not laid out by `deploy`, such as "),
+        "{removed:?}"
+    );
+    assert!(bundle.join("out.jsonl").exists() && bundle.join("checkpoints").is_dir() && !bundle.join("bundle.json").exists());
+}
+
+#[test]
+fn where_a_job_goes_on_from_is_checked_before_anything_is_done() {
+    let plain = folder("");
+    for wrong in ["", "99999999999999999999999", "newest"] {
+        let refused = deploy(&plain, &["deployment_mode=cli"]).args(["--dry-run", "--restore", wrong]).finish().code(2);
+        assert!(refused.stderr.contains("expected latest, the number of a checkpoint, or the path of its manifest"), "{refused:?}");
+    }
+    let line = deploy(&plain, &["deployment_mode=cli"]).args(["--restore", "latest"]).finish().one_error(2);
+    assert_eq!(line, "--restore needs checkpoints, and the pipeline takes none: add checkpoint: {interval: 10s}");
+    assert_eq!(plain.names(), ["data", "words.yaml"]);
+    let with = ["deployment_mode=cli", "engine.checkpoint.interval=10s"];
+    let _ = deploy(&plain, &with).args(["--restore", "latest", "--dry-run"]).finish().code(0);
 }
 
 #[test]

@@ -149,8 +149,12 @@ pub(crate) struct Identity {
     changed: [(i64, i64); 2],
 }
 
-/// Opens a file for reading.
+/// Opens a file for reading. A pipe or a device is none: it could be waited for for ever.
 pub(crate) fn open(path: &Path) -> io::Result<(File, std::fs::Metadata)> {
+    let kind = std::fs::metadata(path)?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file but a pipe, a socket or a device"));
+    }
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     Ok((file, metadata))

@@ -85,8 +85,12 @@ impl Checker<'_> {
         match best {
             Some(best) => self.report.append(&best),
             None => {
-                let kinds: Vec<&str> =
-                    choices.iter().flat_map(|choice| self.kinds(choice, depth)).filter(|kind| *kind != "nothing").collect();
+                let mut kinds: Vec<&str> = Vec::new();
+                for kind in choices.iter().flat_map(|choice| self.kinds(choice, depth)).filter(|kind| *kind != "nothing") {
+                    if !kinds.contains(&kind) {
+                        kinds.push(kind);
+                    }
+                }
                 self.expected(&kinds.join(" or "), node, path, key);
             }
         }

@@ -65,7 +65,11 @@ fn setting(key: &str, item: &Item<'_>) -> Option<Setting> {
             item.expected_with_hint("a plain value", &format!("keys are flat here: write {key}.{inner}: ..."));
             return None;
         }
-        _ => {
+        Data::List(_) => {
+            item.expected_with_hint("a plain value", "a list is one line of text here, with commas or as JSON in quotes");
+            return None;
+        }
+        Data::Scalar(_) => {
             item.expected("a plain value");
             return None;
         }
@@ -104,7 +108,10 @@ mod tests {
         for (text, message) in [
             ("rest: {port: 1}\n", "d.yaml:1:7: rest: expected a plain value, found a map: keys are flat here: write rest.port: ..."),
             ("rest.port:\n", "d.yaml:1:1: rest.port: expected a plain value, found nothing"),
-            ("a: [1]\n", "d.yaml:1:4: a: expected a plain value, found a list"),
+            (
+                "a: [1]\n",
+                "d.yaml:1:4: a: expected a plain value, found a list: a list is one line of text here, with commas or as JSON in quotes",
+            ),
             ("just text\n", "d.yaml:1:1: expected a map, found \"just text\""),
             ("a: ${STANDPIPE_NO_SUCH}\n", "d.yaml:1:4: a: the environment variable STANDPIPE_NO_SUCH is not set"),
         ] {

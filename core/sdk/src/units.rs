@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::{borrow::Cow, time::Duration};
 
-const DURATIONS: [(&str, u64); 5] =
-    [("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000), ("h", 3_600_000_000_000)];
+const DURATIONS: [(&str, u64); 6] =
+    [("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000), ("h", 3_600_000_000_000), ("d", 86_400_000_000_000)];
 const SIZES: [(&str, u64); 7] =
     [("B", 1), ("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
@@ -22,7 +22,7 @@ impl<'de> Deserialize<'de> for Time {
         let text = String::deserialize(deserializer)?;
         let duration = duration(&text);
         duration.map(Self).ok_or_else(|| {
-            D::Error::custom(format!("{text:?} is no duration; write a number and a unit (us, ms, s, m, h), such as 10s or 1m30s"))
+            D::Error::custom(format!("{text:?} is no duration; write a number and a unit (us, ms, s, m, h, d), such as 10s or 1m30s"))
         })
     }
 }
@@ -78,7 +78,7 @@ macro_rules! text_schema {
     };
 }
 
-text_schema!(Time, "Duration", r"^\s*([0-9]+(\.[0-9]+)?\s*(us|ms|s|m|h)\s*)+$");
+text_schema!(Time, "Duration", r"^\s*([0-9]+(\.[0-9]+)?\s*(us|ms|s|m|h|d)\s*)+$");
 text_schema!(Size, "Size", r"^\s*[0-9]+(\.[0-9]+)?\s*([KMGkmg]i?)?[Bb]\s*$");
 
 /// One or more quantities, the largest unit first.
@@ -130,7 +130,9 @@ mod tests {
 
     #[test]
     fn durations_and_sizes_need_a_unit() {
-        for (text, millis) in [("200ms", 200), ("10s", 10_000), ("1m30s", 90_000), ("1.5s", 1_500), ("0s", 0), (" 1h ", 3_600_000)] {
+        for (text, millis) in
+            [("200ms", 200), ("10s", 10_000), ("1m30s", 90_000), ("1.5s", 1_500), ("0s", 0), (" 1h ", 3_600_000), ("1d12h", 129_600_000)]
+        {
             assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
         }
         for text in ["", "10", "s", "1s1m", "10 parsecs", "-1s", "1..5s", "99999999999999h"] {

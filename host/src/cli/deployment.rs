@@ -2,7 +2,7 @@
 
 use super::{
     CollectArguments, OutputFormat, PluginPath, PluginsLock,
-    values::{duration, key_value},
+    values::{duration, key_value, restore_text},
 };
 use clap::{Args, Subcommand};
 use std::{path::PathBuf, time::Duration};
@@ -34,7 +34,7 @@ pub(crate) struct DeployArguments {
     #[arg(long, value_name = "PATH")]
     pub(crate) resource: Vec<PathBuf>,
     /// Go on from a checkpoint: `latest`, its number, or the path or URL of its manifest
-    #[arg(long, value_name = "latest|NUMBER|PATH")]
+    #[arg(long, value_name = "latest|NUMBER|PATH", value_parser = restore_text)]
     pub(crate) restore: Option<String>,
     /// With --restore: leave behind the state of nodes that are not in the pipeline any more
     #[arg(long, requires = "restore")]

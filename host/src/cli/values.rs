@@ -22,6 +22,11 @@ pub(super) fn restore(text: &str) -> Result<Start, String> {
     }
 }
 
+/// As [`restore`], for who hands it on.
+pub(super) fn restore_text(text: &str) -> Result<String, String> {
+    restore(text).map(|_| text.to_owned())
+}
+
 pub(super) fn http(text: &str) -> Result<String, String> {
     let is_http = ["http://", "https://"].iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
     if is_http { Ok(text.to_owned()) } else { Err(format!("expected http://HOST:PORT, found {text:?}")) }

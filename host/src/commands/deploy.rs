@@ -27,10 +27,13 @@ use std::{
 };
 use tempfile::TempDir;
 
+const NO_CHECKPOINTS: &str = "--restore needs checkpoints, and the pipeline takes none: add checkpoint: {interval: 10s}";
+
 /// `standpipe deploy FILE`.
 pub(super) fn deploy(arguments: &DeployArguments) -> anyhow::Result<()> {
     traced(arguments, |ready| {
-        let place = arguments.handle.as_deref().map(HandleFile::reserve).transpose()?;
+        // As elsewhere `-` is no file; without one the handle goes to standard output.
+        let place = arguments.handle.as_deref().filter(|path| *path != Path::new("-")).map(HandleFile::reserve).transpose()?;
         let services = Arc::new(Services::default());
         let signals = Listener::start("the submission is given up", services.canceller())?;
         let mut instance = ready.instance(services)?;
@@ -86,6 +89,9 @@ impl Ready {
         let catalogue = load::of_pipeline(catalogue, &pipeline, load::lock_of(&arguments.file, &arguments.lock)?);
         let planned = pipeline.plan(&catalogue, &Defaults::default()).map_err(|problems| load::failure(&problems));
         let planned = span.child("plan").end_as(planned)?;
+        if arguments.restore.is_some() && planned.plan.checkpoint.is_none() {
+            return Err(Failure::error(Code::Usage, NO_CHECKPOINTS));
+        }
         mode.warnings.extend(planned.warnings.iter().map(ToString::to_string));
         warn(&mode, arguments.settings.strict)?;
         span.set("job_name", planned.plan.name.as_str());

@@ -22,10 +22,14 @@ pub(crate) const JOB_KEYS: [&str; 11] =
     ["name", "parallelism", "plugins", "engine", "checkpoint", "restart", "deployment", "functions", "sources", "transforms", "sinks"];
 pub(crate) const ENGINE_KEYS: [&str; 6] = ["max_parallelism", "batch_rows", "in_flight_bytes", "flush_interval", "state", "metrics"];
 pub(crate) const STATE_KEYS: [&str; 3] = ["backend", "dir", "cache"];
+/// Schemes of the URLs of object stores, as the object store library knows them, and of folders.
+const PLACES: [&str; 10] = ["file", "s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "https"];
 pub(crate) const CHECKPOINT_KEYS: [&str; 6] = ["interval", "dir", "timeout", "min_pause", "keep", "tolerated_failures"];
 pub(crate) const RESTART_KEYS: [&str; 8] =
     ["strategy", "attempts", "delay", "initial_delay", "max_delay", "multiplier", "failures", "interval"];
 
+/// Bytes of a job's name: folders and files are called by it, with something behind it.
+const LONGEST_NAME: usize = 200;
 /// Key groups are numbered in 16 bits.
 pub(crate) const MOST_SUBTASKS: u32 = 32_768;
 /// Nodes of a pipeline: far more than anybody writes, few enough for every walk over the graph.
@@ -176,7 +180,7 @@ pub(super) fn read(root: &Node, report: Report) -> Result<PipelineFile, Diagnost
         let hint = format!("write deployment: {{{}: ...}}", key.key);
         report.error_with_hint(key.key_span, "", format!("{:?} is a key of deployment", key.key), hint);
     }
-    let name = job.required("name").and_then(|item| item.text());
+    let name = job.required("name").and_then(name);
     let parallelism = job.get("parallelism").and_then(|item| item.count(MOST_SUBTASKS));
     let plugins = job.get("plugins").and_then(plugins).unwrap_or_default();
     let engine = job.get("engine").and_then(engine).unwrap_or_default();
@@ -339,6 +343,16 @@ fn state(item: Item<'_>) -> Option<StateBackend> {
     Some(StateBackend::Memory)
 }
 
+/// The job's name, which is in places of checkpoints, bundles and other machines' lists.
+fn name(item: Item<'_>) -> Option<Text> {
+    let name = item.text()?;
+    if name.value.len() > LONGEST_NAME || name.value.chars().any(char::is_control) {
+        item.error(format!("a job's name has up to {LONGEST_NAME} bytes and no control characters"));
+        return None;
+    }
+    Some(name)
+}
+
 fn checkpoint(item: Item<'_>) -> Option<Checkpoint> {
     let section = Section::open(item, &CHECKPOINT_KEYS)?;
     let duration = |key: &str| section.get(key).and_then(positive);
@@ -350,6 +364,12 @@ fn checkpoint(item: Item<'_>) -> Option<Checkpoint> {
     let dir = section.get("dir").and_then(|item| item.text());
     if let Some(dir) = dir.as_ref().filter(|dir| dir.value.is_empty()) {
         section.report.error(dir.span, &format!("{}.dir", section.path), "is empty");
+    }
+    if let Some(dir) = &dir
+        && dir.value.split_once("://").is_some_and(|(scheme, rest)| !PLACES.contains(&scheme) || rest.is_empty())
+    {
+        let message = format!("{:?} is no place for checkpoints: use a folder, file://, s3://, gs:// or az://", dir.written);
+        section.report.error(dir.span, &format!("{}.dir", section.path), message);
     }
     let interval = section.required("interval").and_then(positive)?;
     Some(Checkpoint { interval, dir, timeout, min_pause: min_pause.unwrap_or_default(), keep, tolerated_failures })

@@ -11,6 +11,9 @@ pub(crate) fn set(root: &mut Node, key: &str, value: &str, source: u16, report: 
         return report.error(span, "", format!("{key:?} is no path of keys, such as sinks.out.with.path"));
     };
     let value = if value.trim().is_empty() { "''" } else { value };
+    if ["null", "~"].contains(&value.trim()) {
+        return report.error(span, "", format!("{key:?} gets null, which is no value: leave it out of the file, or give it another one"));
+    }
     let Some(mut value) = parse(value, source, report) else { return };
     move_to(&mut value, span);
     if let Err(message) = place(root, &parts, value, span) {
@@ -99,6 +102,10 @@ mod tests {
         assert_eq!(with("a.b.c", "1").unwrap_err(), "--set a.b.c=1: there is no key \"c\" in a whole number");
         assert_eq!(with("l.7", "1").unwrap_err(), "--set l.7=1: there is no item \"7\"");
         assert_eq!(with("a..b", "1").unwrap_err(), "--set a..b=1: \"a..b\" is no path of keys, such as sinks.out.with.path");
+        assert_eq!(
+            with("a", " null").unwrap_err(),
+            "--set a= null: \"a\" gets null, which is no value: leave it out of the file, or give it another one"
+        );
         assert!(with("a", "[1").unwrap_err().starts_with("--set a=[1: "));
     }
 }

@@ -114,7 +114,7 @@ fn build(text: &str, builder: &mut Builder) -> Result<Node, Problem> {
             Event::DocumentStart(..) => {
                 documents += 1;
                 if documents > 1 {
-                    return Err(Problem::new(span, "a pipeline file is one YAML document"));
+                    return Err(Problem::new(span, "a file has one YAML document"));
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -338,7 +338,7 @@ mod tests {
             ("", "p.yaml:1:1: the file is empty"),
             ("# nothing\n", "p.yaml:1:1: the file is empty"),
             ("a: 1\na: 2\n", "p.yaml:2:1: the key \"a\" is there twice, first at 1:1"),
-            ("a: 1\n---\nb: 2\n", "p.yaml:2:1: a pipeline file is one YAML document"),
+            ("a: 1\n---\nb: 2\n", "p.yaml:2:1: a file has one YAML document"),
             ("{[1]: 2}", "p.yaml:1:2: a key must be text, not a list: put texts that begin with { or [ in quotes"),
             ("a: !!int 5", "p.yaml:1:10: the tag !!int is not supported"),
             ("a: &x [*x]", "p.yaml:1:8: an alias inside of what it stands for"),

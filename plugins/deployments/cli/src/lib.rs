@@ -43,9 +43,9 @@ impl Deployment for Cli {
     }
 
     fn submit(&mut self, bundle: &Path) -> Result<Handle> {
-        let folder = env::current_dir().map_err(|error| Error::external(format!("the current directory: {error}")))?;
         let written = Bundle::read(bundle)?;
-        let folder = folder.join(format!("{}.bundle", file_name(&written.name)));
+        let folder = folder_of(&written)?;
+        check_place(&folder, &written)?;
         lay_out(&written, bundle, &folder)?;
         let command = self.command(&written, &folder);
         self.host.info("nothing was submitted; this runs the job:", &[]);
@@ -55,9 +55,9 @@ impl Deployment for Cli {
     }
 
     fn preview(&mut self, bundle: &Path) -> Result<String> {
-        let folder = env::current_dir().map_err(|error| Error::external(format!("the current directory: {error}")))?;
         let written = Bundle::read(bundle)?;
-        let folder = folder.join(format!("{}.bundle", file_name(&written.name)));
+        let folder = folder_of(&written)?;
+        check_place(&folder, &written)?;
         let files: Vec<String> = written.places().map(|(place, file)| format!("  {} ({} bytes)\n", place.display(), file.bytes)).collect();
         Ok(format!("{}\n{}{}\n", folder.display(), files.concat(), self.command(&written, &folder)))
     }
@@ -77,8 +77,18 @@ impl Deployment for Cli {
     }
 
     fn cleanup(&mut self, handle: &Handle) -> Result<()> {
-        let Some(folder) = handle.get("bundle").and_then(|folder| folder.as_str()).map(Path::new) else { return Ok(()) };
-        if is_bundle(folder) { fs::remove_dir_all(folder).map_err(|error| outside(folder, &error)) } else { Ok(()) }
+        let folder = handle.get("bundle").and_then(|folder| folder.as_str()).map(Path::new);
+        let folder = folder.ok_or_else(|| Error::config("bundle", "the handle does not say the folder of the job"))?;
+        if folder.symlink_metadata().is_err() {
+            return Ok(());
+        }
+        let own = others(folder, &Bundle::read(folder)?)?;
+        remove(folder)?;
+        if let Some(first) = own.first() {
+            let (folder, first) = (folder.display(), first.display());
+            self.host.warn(format!("{folder} stays: {} of its files were not laid out by `deploy`, such as {first}", own.len()), &[]);
+        }
+        Ok(())
     }
 }
 
@@ -98,17 +108,38 @@ fn not_submitted(handle: &Handle) -> Error {
     ))
 }
 
+/// Where the job is laid out.
+fn folder_of(written: &Bundle) -> Result<PathBuf> {
+    let current = env::current_dir().map_err(|error| Error::external(format!("the current directory: {error}")))?;
+    Ok(current.join(format!("{}.bundle", file_name(&written.name))))
+}
+
+/// Whether the job may be laid out there: what is no bundle, what is another job's, and what a job has written there is not removed.
+fn check_place(folder: &Path, written: &Bundle) -> Result<()> {
+    if folder.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let refused = |what: &str| Err(Error::external(format!("{}: {what}, or deploy from another directory", folder.display())));
+    if !is_bundle(folder) {
+        return refused("is there and is no bundle: move it");
+    }
+    let old = Bundle::read(folder)?;
+    if old.name != written.name {
+        return refused(&format!("is there and is the bundle of the job {:?}: move it", old.name));
+    }
+    match others(folder, &old)?.first() {
+        Some(found) => refused(&format!("{} is no part of the bundle: move the folder", found.display())),
+        None => Ok(()),
+    }
+}
+
 /// Writes the folder beside its place, then puts it there: an interrupted run leaves the old one.
 fn lay_out(written: &Bundle, bundle: &Path, folder: &Path) -> Result<()> {
-    if folder.symlink_metadata().is_ok() && !is_bundle(folder) {
-        return Err(Error::external(format!("{}: is there and is no bundle: move it, or deploy from another directory", folder.display())));
-    }
     let new = folder.with_extension(format!("bundle.{}", std::process::id()));
     let laid_out = fs::create_dir(&new).map_err(|error| outside(&new, &error)).and_then(|()| {
         written.unpack(bundle, &new)?;
         if folder.exists() {
-            check_unused(folder)?;
-            fs::remove_dir_all(folder).map_err(|error| outside(folder, &error))?;
+            remove(folder)?;
         }
         fs::rename(&new, folder).map_err(|error| outside(folder, &error))
     });
@@ -119,25 +150,51 @@ fn lay_out(written: &Bundle, bundle: &Path, folder: &Path) -> Result<()> {
     laid_out
 }
 
-/// What a job has written there is not removed with the bundle.
-fn check_unused(folder: &Path) -> Result<()> {
-    let bundle = Bundle::read(folder)?;
-    let laid_out: BTreeSet<PathBuf> = bundle.places().map(|(place, _)| folder.join(place)).collect();
-    let mut folders = vec![folder.to_owned()];
+/// What is there and was not laid out with the bundle: a job's results and checkpoints, say.
+fn others(folder: &Path, bundle: &Bundle) -> Result<Vec<PathBuf>> {
+    let mut laid_out: BTreeSet<PathBuf> = bundle.places().map(|(place, _)| folder.join(place)).collect();
+    laid_out.insert(folder.join(bundle::DESCRIPTION));
+    let (mut folders, mut others) = (vec![folder.to_owned()], Vec::new());
     while let Some(at) = folders.pop() {
         for entry in fs::read_dir(&at).map_err(|error| outside(&at, &error))? {
             let path = entry.map_err(|error| outside(&at, &error))?.path();
             if path.is_dir() && !path.is_symlink() {
                 folders.push(path);
-            } else if path != folder.join(bundle::DESCRIPTION) && !laid_out.contains(&path) {
-                let (folder, found) = (folder.display(), path.display());
-                return Err(Error::external(format!(
-                    "{folder}: {found} is no part of the bundle: move the folder, or deploy from another directory"
-                )));
+            } else if !laid_out.contains(&path) {
+                others.push(path);
             }
         }
     }
+    others.sort();
+    Ok(others)
+}
+
+/// Removes what was laid out, and the folders that are empty then. The description goes last: until then the folder is a bundle.
+fn remove(folder: &Path) -> Result<()> {
+    let written = Bundle::read(folder)?;
+    let mut parents = BTreeSet::from([folder.to_owned()]);
+    for (place, _) in written.places() {
+        remove_file(&folder.join(&place))?;
+        parents.extend(place.ancestors().skip(1).map(|parent| folder.join(parent)));
+    }
+    remove_file(&folder.join(bundle::DESCRIPTION))?;
+    // The inner ones first. What is not empty is kept for what is in it.
+    for parent in parents.iter().rev() {
+        match fs::remove_dir(parent) {
+            Err(error) if ![io::ErrorKind::DirectoryNotEmpty, io::ErrorKind::NotFound].contains(&error.kind()) => {
+                return Err(outside(parent, &error));
+            }
+            _ => {}
+        }
+    }
     Ok(())
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(outside(path, &error)),
+        _ => Ok(()),
+    }
 }
 
 fn is_bundle(folder: &Path) -> bool {
@@ -163,6 +220,46 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_was_not_laid_out_is_not_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("j.bundle");
+        let file = |path: &str| json!({"path": path, "hash": format!("sha256:{}", "0".repeat(64)), "bytes": 0});
+        let lay_out = || {
+            fs::create_dir_all(folder.join("data/a")).unwrap();
+            let description =
+                json!({"standpipe": "0", "name": "j", "pipeline": file("j.yaml"), "resources": [file("data/a/b.csv"), file("gone")]});
+            fs::write(folder.join(bundle::DESCRIPTION), description.to_string()).unwrap();
+            ["j.yaml", "data/a/b.csv"].iter().for_each(|path| fs::write(folder.join(path), "").unwrap());
+        };
+        lay_out();
+        remove(&folder).unwrap();
+        assert!(!folder.exists());
+        lay_out();
+        let own = ["data/mine.jsonl", "results.jsonl"].map(|path| folder.join(path));
+        own.iter().for_each(|path| fs::write(path, "precious").unwrap());
+        let written = Bundle::read(&folder).unwrap();
+        assert_eq!(others(&folder, &written).unwrap(), own);
+        assert!(check_place(&folder, &written).unwrap_err().message.contains("data/mine.jsonl is no part of the bundle: move the folder"));
+        remove(&folder).unwrap();
+        assert_eq!(own.map(|path| fs::read_to_string(path).unwrap()), ["precious", "precious"]);
+        assert!(!folder.join("j.yaml").exists() && !folder.join("data/a").exists() && !is_bundle(&folder));
+    }
+
+    #[test]
+    fn a_bundle_of_another_job_is_not_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let description = |name: &str| {
+            let file = json!({"path": "j.yaml", "hash": format!("sha256:{}", "0".repeat(64)), "bytes": 0});
+            json!({"standpipe": "0", "name": name, "pipeline": file})
+        };
+        fs::write(root.path().join(bundle::DESCRIPTION), description("a/b").to_string()).unwrap();
+        let other: Bundle = serde_json::from_value(description("a b")).unwrap();
+        let refused = check_place(root.path(), &other).unwrap_err().message;
+        assert!(refused.ends_with("is there and is the bundle of the job \"a/b\": move it, or deploy from another directory"), "{refused}");
+    }
 
     #[test]
     fn words_are_those_of_a_shell() {

@@ -343,6 +343,19 @@ impl Plan<'_> {
         if !containers.is_some_and(|containers| containers.iter().any(|container| container["name"] == component)) {
             return refused(format!("container {component} is not to be removed: it is the job's"));
         }
+        let all = ["/spec/containers", "/spec/initContainers"].into_iter().filter_map(|list| pod.pointer(list)?.as_array()).flatten();
+        let text = |container: &Value, member: &str| {
+            container.get(member).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+        };
+        for container in all {
+            match (text(container, "name"), text(container, "image")) {
+                (Some(_), Some(_)) => {}
+                (None, _) => return refused(format!("a container of the {component} pod has no name: {container}")),
+                (Some(name), None) => {
+                    return refused(format!("container {name:?} of the {component} pod has no image; the job's own is {component:?}"));
+                }
+            }
+        }
         Ok(())
     }
 }

@@ -66,7 +66,7 @@ pub(crate) fn manager(plan: &Plan<'_>) -> Value {
     spec["serviceAccountName"] = plan.service_account().into();
     // Also of an account that gives none by itself: without it nobody clears away what the job had.
     spec["automountServiceAccountToken"] = true.into();
-    merged(plan, json!({"metadata": metadata(plan, MANAGER), "spec": spec}), plan.templates.jobmanager.as_ref())
+    merged(plan, json!({"metadata": metadata(plan, MANAGER), "spec": spec}), plan.templates.jobmanager.as_ref(), TASK_MANAGER)
 }
 
 /// A task manager's pod.
@@ -97,12 +97,18 @@ pub(crate) fn task_manager(plan: &Plan<'_>) -> Value {
     let env = vec![json!({"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})];
     let mut spec = pod(plan, volumes, with_common(plan, TASK_MANAGER, container, &settings.taskmanager, env, mounts));
     spec["automountServiceAccountToken"] = false.into();
-    merged(plan, json!({"metadata": metadata(plan, TASK_MANAGER), "spec": spec}), plan.templates.taskmanager.as_ref())
+    merged(plan, json!({"metadata": metadata(plan, TASK_MANAGER), "spec": spec}), plan.templates.taskmanager.as_ref(), MANAGER)
 }
 
-/// The user's templates over a generated one.
-fn merged(plan: &Plan<'_>, mut pod: Value, own: Option<&Value>) -> Value {
-    for template in plan.templates.both.iter().chain(own) {
+/// The user's templates over a generated one; what the template of both says of the other kind's container is none of its business.
+fn merged(plan: &Plan<'_>, mut pod: Value, own: Option<&Value>, other: &str) -> Value {
+    let both = plan.templates.both.clone().map(|mut template| {
+        if let Some(containers) = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut) {
+            containers.retain(|container| container.get("name").and_then(Value::as_str) != Some(other));
+        }
+        template
+    });
+    for template in both.iter().chain(own) {
         // What says of the template itself that it is one of a pod has no place in it.
         let parts = ["metadata", "spec"].into_iter().filter_map(|part| Some((part.to_owned(), template.get(part)?.clone())));
         template::merge(&mut pod, &Value::Object(parts.collect::<Map<_, _>>()));

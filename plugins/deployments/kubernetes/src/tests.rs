@@ -3,7 +3,7 @@
 use crate::{
     content::{self, Content},
     manifests::{Names, Owner, Plan, PodTemplates, default_id},
-    names, preview,
+    names, pods, preview,
     secrets::Secrets,
     settings::Settings,
     testing::{bundle_of, config},
@@ -248,6 +248,27 @@ fn templates_leave_pods_what_they_are_found_by() {
     }
     let removed = of(both, "spec: {containers: [{name: taskmanager, $patch: delete}, {name: x, image: y}]}").unwrap_err();
     assert!(removed.ends_with("container taskmanager is not to be removed: it is the job's"), "{removed}");
+    let misspelt = of(both, "spec: {containers: [{name: task-manager, resources: {}}]}").unwrap_err();
+    assert!(misspelt.contains("container \"task-manager\" of the manager pod has no image; the job's own is \"manager\""), "{misspelt}");
+    let nameless = of("kubernetes.pod.template.taskmanager", "spec: {initContainers: [{image: x}]}").unwrap_err();
+    assert!(nameless.contains("a container of the taskmanager pod has no name: {\"image\":\"x\"}"), "{nameless}");
+}
+
+#[test]
+fn what_a_template_of_both_says_of_one_container_is_for_its_pods() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pod.yaml");
+    fs::write(&file, "spec: {containers: [{name: taskmanager, resources: {limits: {cpu: '4'}}}, {name: x, image: y}]}").unwrap();
+    let made = Made::of(json!({"kubernetes.pod.template": file}), PIPELINE);
+    let plan = made.plan();
+    assert!(plan.check().is_ok());
+    let names = |pod: &Value| {
+        let containers = pod["spec"]["containers"].as_array().unwrap().iter();
+        containers.map(|container| container["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (manager, task_manager) = (pods::manager(&plan), pods::task_manager(&plan));
+    assert_eq!((names(&manager), names(&task_manager)), (vec!["manager".into(), "x".into()], vec!["taskmanager".into(), "x".into()]));
+    assert_eq!(task_manager["spec"]["containers"][0]["resources"]["limits"]["cpu"], "4");
 }
 
 #[test]

@@ -12,6 +12,12 @@ fn keys_and_values() {
         ("name: metrics", "nam: metrics", "pipeline.yaml:1:1: unknown key \"nam\", did you mean \"name\"?"),
         ("name: metrics", "name: [metrics]", "pipeline.yaml:1:7: name: expected text, found a list"),
         ("name: metrics", "name:", "pipeline.yaml:1:1: name: expected text, found nothing"),
+        ("name: metrics", "name: \"a\\nb\"", "pipeline.yaml:1:7: name: a job's name has up to 200 bytes and no control characters"),
+        (
+            "name: metrics",
+            "name: metrics\ncheckpoint: {interval: 1s, dir: 'foo://x'}",
+            "pipeline.yaml:2:33: checkpoint.dir: \"foo://x\" is no place for checkpoints: use a folder, file://, s3://, gs:// or az://",
+        ),
         (
             "name: metrics",
             "name: metrics\nparallelism: two",

@@ -37,7 +37,7 @@ fn texts_that_are_no_pipeline() {
             "{}",
             "pipeline.yaml:1:1: missing key \"name\"\npipeline.yaml:1:1: missing key \"sources\"\npipeline.yaml:1:1: missing key \"sinks\"",
         ),
-        ("name: a\n---\nname: b\n", "pipeline.yaml:2:1: a pipeline file is one YAML document"),
+        ("name: a\n---\nname: b\n", "pipeline.yaml:2:1: a file has one YAML document"),
         ("name: [a\n", "pipeline.yaml:1:7: unclosed bracket '['"),
     ] {
         assert_eq!(errors(text), message, "{text:?}");
