@@ -246,7 +246,7 @@ fn templates_leave_pods_what_they_are_found_by() {
             "{refused}"
         );
     }
-    let removed = of(both, "spec: {containers: [{name: taskmanager, $patch: delete}, {name: x, image: y}]}").unwrap_err();
+    let removed = of(both, "spec: {containers: [{name: taskmanager, $patch: delete}, {name: x, image: busybox}]}").unwrap_err();
     assert!(removed.ends_with("container taskmanager is not to be removed: it is the job's"), "{removed}");
     let misspelt = of(both, "spec: {containers: [{name: task-manager, resources: {}}]}").unwrap_err();
     assert!(misspelt.contains("container \"task-manager\" of the manager pod has no image; the job's own is \"manager\""), "{misspelt}");
@@ -258,7 +258,7 @@ fn templates_leave_pods_what_they_are_found_by() {
 fn what_a_template_of_both_says_of_one_container_is_for_its_pods() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pod.yaml");
-    fs::write(&file, "spec: {containers: [{name: taskmanager, resources: {limits: {cpu: '4'}}}, {name: x, image: y}]}").unwrap();
+    fs::write(&file, "spec: {containers: [{name: taskmanager, resources: {limits: {cpu: '4'}}}, {name: x, image: busybox}]}").unwrap();
     let made = Made::of(json!({"kubernetes.pod.template": file}), PIPELINE);
     let plan = made.plan();
     assert!(plan.check().is_ok());
