@@ -200,6 +200,26 @@ fn a3_cli_writes_the_bundle_connects_to_nothing_and_gives_the_command_that_runs_
 }
 
 #[test]
+fn check_and_config_show_look_at_what_a_pipeline_says_of_its_deployment() {
+    for (said, expected) in [
+        ("{a: b}", "words.yaml:14:14: unknown key \"a\""),
+        ("{deployment_mode: nope}", "deployment_mode: there is no mode \"nope\""),
+        ("{engine.parallelism: x}", "parallelism: expected a whole number"),
+        ("{rest.port: abc}", "rest.port"),
+    ] {
+        let folder = folder(&format!("deployment: {said}\n"));
+        for command in [&["check"][..], &["config", "show"]] {
+            let refused = standpipe(command.iter().copied()).args(["words.yaml"]).in_directory(folder.path()).finish().code(2);
+            assert!(refused.stderr.contains(expected), "{command:?} {said}: {refused:?}");
+        }
+    }
+    let folder = folder("");
+    let show = |setting| standpipe(["config", "show", "words.yaml", "-D", setting]).in_directory(folder.path()).finish().code(2).stderr;
+    assert!(show("engine.foo=1").contains("foo"));
+    assert!(show("engine.parallelism=abc").contains("parallelism: expected a whole number"));
+}
+
+#[test]
 fn where_a_job_goes_on_from_is_checked_before_anything_is_done() {
     let plain = folder("");
     for wrong in ["", "99999999999999999999999", "newest"] {

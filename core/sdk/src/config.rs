@@ -128,10 +128,37 @@ pub(crate) fn parse<C: Config>(value: Value) -> Result<C, Vec<Problem>> {
                 root if root == "." => String::new(),
                 path => path,
             };
-            Err(vec![Problem { path, message: error.inner().to_string(), suggestion: None }])
+            Err(vec![Problem { path, message: plain_words(&error.inner().to_string()), suggestion: None }])
         }
         _ => Err(problems),
     }
+}
+
+/// What serde says of a value of the wrong type, in the words of who writes a configuration; all else as it is.
+fn plain_words(said: &str) -> String {
+    let Some((found, expected)) = said.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected ")) else {
+        return said.to_owned();
+    };
+    let expected = match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0 on",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a string" => "text",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        other => other,
+    };
+    let found = match found {
+        "map" => "a map",
+        "sequence" => "a list",
+        "null" | "unit value" => "nothing",
+        value => match (value.strip_prefix("string "), value.split_once('`')) {
+            (Some(text), _) => text,
+            (None, Some((_, value))) => value.trim_end_matches('`'),
+            _ => value,
+        },
+    };
+    format!("expected {expected}, found {found}")
 }
 
 /// Finds unknown and missing members by the schema, as far as it is plain: objects, arrays, references, optional values.
@@ -246,6 +273,22 @@ mod tests {
 
     fn problems(value: Value) -> Vec<(String, Option<String>)> {
         parse::<Sample>(value).unwrap_err().into_iter().map(|p| (format!("{}: {}", p.path, p.message), p.suggestion)).collect()
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_told_in_plain_words() {
+        for (attempts, said) in [
+            (json!("x`y"), r#"expected a whole number from 0 on, found "x`y""#),
+            (json!(2.5), "expected a whole number from 0 on, found 2.5"),
+            (json!([1]), "expected a whole number from 0 on, found a list"),
+            (json!(null), "expected a whole number from 0 on, found nothing"),
+            (json!(true), "expected a whole number from 0 on, found true"),
+        ] {
+            let problems = problems(json!({ "hosts": [], "retry": { "attempts": attempts } }));
+            assert_eq!(problems, [(format!("retry.attempts: {said}"), None)]);
+        }
+        assert_eq!(problems(json!({ "hosts": [{ "url": 5 }] })), [("hosts[0].url: expected text, found 5".to_owned(), None)]);
+        assert_eq!(plain_words("it is too long"), "it is too long");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::{
     cli::{ExplainArguments, ExplainFormat, PipelineArguments},
+    commands::deploy,
     load::load,
     output::{print, say},
 };
@@ -14,6 +15,7 @@ use std::collections::BTreeSet;
 /// `standpipe check FILE`.
 pub(super) fn check(arguments: &PipelineArguments) -> anyhow::Result<()> {
     let plan = load(arguments)?;
+    deploy::check(arguments)?;
     say!(
         "{}: {} is valid: {} nodes, {} slots, plan {:016x}",
         arguments.file.display(),

@@ -1,7 +1,7 @@
 //! `deploy` and `config`: a pipeline with its settings, to the deployment mode that they name.
 
 use crate::{
-    cli::{ConfigCommand, ConfigShow, DeployArguments, DeploymentSettings, OutputFormat},
+    cli::{ConfigCommand, ConfigShow, DeployArguments, DeploymentSettings, OutputFormat, PipelineArguments},
     deployment::{
         bundle::{self, Job},
         mode::{self, MODE, Mode, Shown},
@@ -75,9 +75,10 @@ struct Ready {
 impl Ready {
     /// Checks it all, and writes its bundle.
     fn new(arguments: &DeployArguments, span: &mut Span, parent: Option<&Context>) -> anyhow::Result<Self> {
-        let (catalogue, mut mode) = prepare(&arguments.file, arguments.parallelism, &arguments.settings, &arguments.plugins.plugin_path)?;
+        let options = LoadOptions { parallelism: arguments.parallelism, ..LoadOptions::default() };
+        let (catalogue, mut mode) = prepare(&arguments.file, &options, &arguments.settings, &arguments.plugins.plugin_path)?;
         refuse(&mode.problems)?;
-        let options = LoadOptions { parallelism: arguments.parallelism, set: Vec::new(), settings: mode.engine.clone() };
+        let options = LoadOptions { settings: mode.engine.clone(), ..options };
         let pipeline = load::read(&arguments.file, &options)?;
         for lost in &pipeline.overridden {
             let setting = mode.engine.iter().find(|setting| setting.key == lost.key);
@@ -172,11 +173,11 @@ impl Drop for HandleFile {
 /// From the arguments to a mode whose configuration has been looked at. Nothing is opened but files of this machine.
 fn prepare(
     file: &Path,
-    parallelism: Option<u32>,
+    options: &LoadOptions,
     arguments: &DeploymentSettings,
     plugin_path: &[PathBuf],
 ) -> anyhow::Result<(Catalogue, Mode)> {
-    let pipeline: PipelineFile = load::read(file, &LoadOptions { parallelism, ..LoadOptions::default() })?;
+    let pipeline: PipelineFile = load::read(file, options)?;
     pipeline.check_read().map_err(|problems| load::failure(&problems))?;
     let settings = settings::layered(pipeline.deployment.iter().cloned(), arguments)?;
     let home = mode::home(&settings)?;
@@ -184,6 +185,27 @@ fn prepare(
     let kind = mode::find(&catalogue, &settings)?;
     let mode = mode::configure(&catalogue, kind, &settings)?;
     Ok((catalogue, mode))
+}
+
+/// What a pipeline says of its deployment itself, looked at before anybody deploys it.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check(arguments: &PipelineArguments) -> anyhow::Result<()> {
+    let options = LoadOptions { set: arguments.set.clone(), ..LoadOptions::default() };
+    if load::read(&arguments.file, &options)?.deployment.is_empty() {
+        return Ok(());
+    }
+    let nothing = DeploymentSettings { config: Vec::new(), define: Vec::new(), strict: false };
+    let (_, mode) = prepare(&arguments.file, &options, &nothing, &arguments.plugins.plugin_path)?;
+    refuse(&mode.problems)?;
+    check_engine(&arguments.file, options, &mode)
+}
+
+/// What a pipeline says to the engine's settings.
+fn check_engine(file: &Path, options: LoadOptions, mode: &Mode) -> anyhow::Result<()> {
+    let pipeline = load::read(file, &LoadOptions { settings: mode.engine.clone(), ..options })?;
+    pipeline.check_read().map_err(|problems| load::failure(&problems))
 }
 
 /// All that is wrong, if anything is.
@@ -226,7 +248,7 @@ pub(super) fn config(command: &ConfigCommand) -> anyhow::Result<()> {
 }
 
 fn show(arguments: &ConfigShow) -> anyhow::Result<()> {
-    let (_, mode) = prepare(&arguments.file, None, &arguments.settings, &arguments.plugins.plugin_path)?;
+    let (_, mode) = prepare(&arguments.file, &LoadOptions::default(), &arguments.settings, &arguments.plugins.plugin_path)?;
     let shown = mode.shown.iter().filter(|shown| arguments.effective || !shown.is_default);
     let text = match arguments.format {
         OutputFormat::Text => {
@@ -240,5 +262,6 @@ fn show(arguments: &ConfigShow) -> anyhow::Result<()> {
     };
     print(&text)?;
     warn(&mode, arguments.settings.strict)?;
-    refuse(&mode.problems)
+    refuse(&mode.problems)?;
+    check_engine(&arguments.file, LoadOptions::default(), &mode)
 }
