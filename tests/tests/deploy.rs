@@ -213,6 +213,9 @@ fn check_and_config_show_look_at_what_a_pipeline_says_of_its_deployment() {
             assert!(refused.stderr.contains(expected), "{command:?} {said}: {refused:?}");
         }
     }
+    // What is missing may come from elsewhere.
+    let part = folder("deployment: {rest.port: 8081}\n");
+    let _ = standpipe(["check", "words.yaml"]).in_directory(part.path()).finish().code(0);
     let folder = folder("");
     let show = |setting| standpipe(["config", "show", "words.yaml", "-D", setting]).in_directory(folder.path()).finish().code(2).stderr;
     assert!(show("engine.foo=1").contains("foo"));

@@ -198,7 +198,8 @@ pub(super) fn check(arguments: &PipelineArguments) -> anyhow::Result<()> {
     }
     let nothing = DeploymentSettings { config: Vec::new(), define: Vec::new(), strict: false };
     let (_, mode) = prepare(&arguments.file, &options, &nothing, &arguments.plugins.plugin_path)?;
-    refuse(&mode.problems)?;
+    // What is missing may come with `-D` or `--config`.
+    refuse(&mode.wrong)?;
     check_engine(&arguments.file, options, &mode)
 }
 
@@ -262,6 +263,6 @@ fn show(arguments: &ConfigShow) -> anyhow::Result<()> {
     };
     print(&text)?;
     warn(&mode, arguments.settings.strict)?;
-    refuse(&mode.problems)?;
-    check_engine(&arguments.file, LoadOptions::default(), &mode)
+    check_engine(&arguments.file, LoadOptions::default(), &mode)?;
+    refuse(&mode.problems)
 }

@@ -67,8 +67,10 @@ pub(crate) struct Mode {
     pub(crate) engine: Vec<EngineSetting>,
     /// Worth knowing, or with `--strict` an error.
     pub(crate) warnings: Vec<String>,
-    /// What is wrong with the plugin's keys.
+    /// What is wrong with the plugin's keys, also that one is missing.
     pub(crate) problems: Vec<String>,
+    /// Of these, what is wrong with the value of a key that was given.
+    pub(crate) wrong: Vec<String>,
     /// Every setting, with defaults.
     pub(crate) shown: Vec<Shown>,
 }
@@ -176,7 +178,9 @@ pub(crate) fn configure(catalogue: &Catalogue, kind: DeploymentKind, given: &Set
     }
     let config = Value::Object(config);
     let details = kind.validate(&config).map_err(|error| Failure::error(Code::Usage, error))?;
-    let problems = details.problems.iter().map(|problem| said(kind.name(), problem, &settings)).collect();
+    let tell = |problem: &Problem| said(kind.name(), problem, &settings);
+    let problems = details.problems.iter().map(tell).collect();
+    let wrong = details.problems.iter().filter(|problem| given.contains_key(&problem.path)).map(tell).collect();
     for (key, value) in details.effective.iter().filter(|(key, _)| !settings.contains_key(*key)) {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         shown.push(Shown { key: key.clone(), value, origin: format!("default of {}", kind.name()), is_default: true });
@@ -184,7 +188,7 @@ pub(crate) fn configure(catalogue: &Catalogue, kind: DeploymentKind, given: &Set
     shown.sort_by(|one, other| one.key.cmp(&other.key));
     let reference =
         given.get(MODE).filter(|setting| !setting.secret).map_or_else(|| kind.name().to_owned(), |setting| setting.value.clone());
-    Ok(Mode { reference, kind, config: escaped(config), engine, warnings, problems, shown })
+    Ok(Mode { reference, kind, config: escaped(config), engine, warnings, problems, wrong, shown })
 }
 
 /// What every mode has without being told.
