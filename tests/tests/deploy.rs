@@ -205,7 +205,7 @@ fn check_and_config_show_look_at_what_a_pipeline_says_of_its_deployment() {
         ("{a: b}", "words.yaml:14:14: unknown key \"a\""),
         ("{deployment_mode: nope}", "deployment_mode: there is no mode \"nope\""),
         ("{engine.parallelism: x}", "parallelism: expected a whole number"),
-        ("{rest.port: abc}", "rest.port"),
+        ("{rest.address: h, rest.port: abc}", "rest.port: expected a port from 1 to 65535"),
     ] {
         let folder = folder(&format!("deployment: {said}\n"));
         for command in [&["check"][..], &["config", "show"]] {
