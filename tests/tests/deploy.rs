@@ -197,6 +197,8 @@ fn a3_cli_writes_the_bundle_connects_to_nothing_and_gives_the_command_that_runs_
         "{removed:?}"
     );
     assert!(bundle.join("out.jsonl").exists() && bundle.join("checkpoints").is_dir() && !bundle.join("bundle.json").exists());
+    let again = standpipe(["deployment", "remove", "--handle", "words.json"]).in_directory(folder.path()).finish().code(0);
+    assert!(again.stderr.is_empty(), "{again:?}");
 }
 
 #[test]

@@ -79,7 +79,8 @@ impl Deployment for Cli {
     fn cleanup(&mut self, handle: &Handle) -> Result<()> {
         let folder = handle.get("bundle").and_then(|folder| folder.as_str()).map(Path::new);
         let folder = folder.ok_or_else(|| Error::config("bundle", "the handle does not say the folder of the job"))?;
-        if folder.symlink_metadata().is_err() {
+        if !is_bundle(folder) {
+            // It is removed already, as far as it was laid out.
             return Ok(());
         }
         let own = others(folder, &Bundle::read(folder)?)?;
