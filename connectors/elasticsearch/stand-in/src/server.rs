@@ -60,6 +60,10 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut switch
 /// Serves a connection until its end or until the switch is moved.
 async fn connection(stream: TcpStream, shared: Arc<Shared>, mut switch: watch::Receiver<Switch>) {
     let _ = stream.set_nodelay(true);
+    // The listener may not have seen the last move of the switch yet: it is none that ends this connection.
+    if *switch.borrow_and_update() != Switch::Running {
+        return;
+    }
     let running = switch.clone();
     let service = service_fn(move |request| {
         // The connection's end comes a moment after the switch; no request slips through in between.
