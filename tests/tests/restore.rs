@@ -174,7 +174,7 @@ fn what_cannot_hold_checkpoints_is_said_at_the_start() {
     folder.write("file", "");
     let error = counts(&folder, &["--set", "checkpoint.dir=file/below"]).finish().one_error(3);
     assert!(error.contains("\"file/below\" is no place for checkpoints: Not a directory"), "{error}");
-    let error = counts(&folder, &["--set", "checkpoint.dir=ftp://x/y"]).finish().one_error(3);
+    let error = counts(&folder, &["--set", "checkpoint.dir=ftp://x/y"]).finish().one_error(2);
     assert!(error.contains("\"ftp://x/y\" is no place for checkpoints"), "{error}");
     let error = counts(&folder, &["--set", "checkpoint.interval=0s"]).finish().one_error(2);
     assert!(error.contains("checkpoint.interval: must be more than 0s"), "{error}");
