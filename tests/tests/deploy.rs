@@ -190,7 +190,7 @@ fn a3_cli_writes_the_bundle_connects_to_nothing_and_gives_the_command_that_runs_
     let line = deploy(&folder, &settings).args(["--dry-run"]).finish().one_error(3);
     assert!(line.contains(" is no part of the bundle: move the folder"), "{line}");
     assert_eq!(files(&bundle), before);
-    folder.write("words.json", &handle.to_string());
+    folder.write("words.json", handle.to_string());
     let removed = standpipe(["deployment", "remove", "--handle", "words.json"]).in_directory(folder.path()).finish().code(0);
     assert!(
         removed.stderr.contains("words.bundle stays: ") && removed.stderr.contains(" were not laid out by `deploy`, such as "),
