@@ -12,12 +12,16 @@ use standpipe_engine::{CheckpointOptions, check_restore};
 use standpipe_pipeline::{Checkpoint, Plan};
 use std::sync::Arc;
 
+/// Options that mean nothing without checkpoints, of a pipeline that takes none.
+pub(crate) fn none(options: &str) -> anyhow::Error {
+    Failure::error(Code::Usage, format!("{options} checkpoints, and the pipeline takes none: add checkpoint: {{interval: 10s}}"))
+}
+
 /// Takes over the pipeline's job: from now on no other process commits checkpoints of it. `None`: the pipeline takes none.
 pub(crate) fn take_over(plan: &Plan, job_id: &str, arguments: &RunArguments) -> anyhow::Result<Option<CheckpointOptions>> {
     let Some(settings) = &plan.checkpoint else {
         if arguments.restore.is_some() || arguments.fresh {
-            let message = "--restore and --fresh need checkpoints, and the pipeline takes none: add checkpoint: {interval: 10s}";
-            return Err(Failure::error(Code::Usage, message));
+            return Err(none("--restore and --fresh need"));
         }
         if supervise::resumes() && supervise::has_run() {
             say!("{}: it has run before, and takes no checkpoints: begins with nothing", plan.name);

@@ -1,6 +1,7 @@
 //! `deploy` and `config`: a pipeline with its settings, to the deployment mode that they name.
 
 use crate::{
+    checkpoints,
     cli::{ConfigCommand, ConfigShow, DeployArguments, DeploymentSettings, OutputFormat, PipelineArguments},
     deployment::{
         bundle::{self, Job},
@@ -26,8 +27,6 @@ use std::{
     sync::Arc,
 };
 use tempfile::TempDir;
-
-const NO_CHECKPOINTS: &str = "--restore needs checkpoints, and the pipeline takes none: add checkpoint: {interval: 10s}";
 
 /// `standpipe deploy FILE`.
 pub(super) fn deploy(arguments: &DeployArguments) -> anyhow::Result<()> {
@@ -91,7 +90,7 @@ impl Ready {
         let planned = pipeline.plan(&catalogue, &Defaults::default()).map_err(|problems| load::failure(&problems));
         let planned = span.child("plan").end_as(planned)?;
         if arguments.restore.is_some() && planned.plan.checkpoint.is_none() {
-            return Err(Failure::error(Code::Usage, NO_CHECKPOINTS));
+            return Err(checkpoints::none("--restore needs"));
         }
         mode.warnings.extend(planned.warnings.iter().map(ToString::to_string));
         warn(&mode, arguments.settings.strict)?;

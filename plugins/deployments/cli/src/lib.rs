@@ -83,8 +83,9 @@ impl Deployment for Cli {
             // It is removed already, as far as it was laid out.
             return Ok(());
         }
-        let own = others(folder, &Bundle::read(folder)?)?;
-        remove(folder)?;
+        let written = Bundle::read(folder)?;
+        let own = others(folder, &written)?;
+        remove(folder, &written)?;
         if let Some(first) = own.first() {
             let (folder, first) = (folder.display(), first.display());
             self.host.warn(format!("{folder} stays: {} of its files were not laid out by `deploy`, such as {first}", own.len()), &[]);
@@ -140,7 +141,7 @@ fn lay_out(written: &Bundle, bundle: &Path, folder: &Path) -> Result<()> {
     let laid_out = fs::create_dir(&new).map_err(|error| outside(&new, &error)).and_then(|()| {
         written.unpack(bundle, &new)?;
         if folder.exists() {
-            remove(folder)?;
+            remove(folder, &Bundle::read(folder)?)?;
         }
         fs::rename(&new, folder).map_err(|error| outside(folder, &error))
     });
@@ -151,13 +152,18 @@ fn lay_out(written: &Bundle, bundle: &Path, folder: &Path) -> Result<()> {
     laid_out
 }
 
-/// What is there and was not laid out with the bundle: a job's results and checkpoints, say.
+/// What is there and was not laid out with the bundle: a job's results and checkpoints, say, and folders with nothing in them.
 fn others(folder: &Path, bundle: &Bundle) -> Result<Vec<PathBuf>> {
     let mut laid_out: BTreeSet<PathBuf> = bundle.places().map(|(place, _)| folder.join(place)).collect();
     laid_out.insert(folder.join(bundle::DESCRIPTION));
     let (mut folders, mut others) = (vec![folder.to_owned()], Vec::new());
     while let Some(at) = folders.pop() {
-        for entry in fs::read_dir(&at).map_err(|error| outside(&at, &error))? {
+        let mut entries = fs::read_dir(&at).map_err(|error| outside(&at, &error))?.peekable();
+        if entries.peek().is_none() {
+            others.push(at);
+            continue;
+        }
+        for entry in entries {
             let path = entry.map_err(|error| outside(&at, &error))?.path();
             if path.is_dir() && !path.is_symlink() {
                 folders.push(path);
@@ -171,8 +177,7 @@ fn others(folder: &Path, bundle: &Bundle) -> Result<Vec<PathBuf>> {
 }
 
 /// Removes what was laid out, and the folders that are empty then. The description goes last: until then the folder is a bundle.
-fn remove(folder: &Path) -> Result<()> {
-    let written = Bundle::read(folder)?;
+fn remove(folder: &Path, written: &Bundle) -> Result<()> {
     let mut parents = BTreeSet::from([folder.to_owned()]);
     for (place, _) in written.places() {
         remove_file(&folder.join(&place))?;
@@ -236,15 +241,19 @@ mod tests {
             ["j.yaml", "data/a/b.csv"].iter().for_each(|path| fs::write(folder.join(path), "").unwrap());
         };
         lay_out();
-        remove(&folder).unwrap();
+        let written = Bundle::read(&folder).unwrap();
+        remove(&folder, &written).unwrap();
         assert!(!folder.exists());
         lay_out();
+        let empty = folder.join("empty");
+        fs::create_dir(&empty).unwrap();
+        assert_eq!(others(&folder, &written).unwrap(), [empty.as_path()], "the new bundle could not take its place");
+        fs::remove_dir(empty).unwrap();
         let own = ["data/mine.jsonl", "results.jsonl"].map(|path| folder.join(path));
         own.iter().for_each(|path| fs::write(path, "precious").unwrap());
-        let written = Bundle::read(&folder).unwrap();
         assert_eq!(others(&folder, &written).unwrap(), own);
         assert!(check_place(&folder, &written).unwrap_err().message.contains("data/mine.jsonl is no part of the bundle: move the folder"));
-        remove(&folder).unwrap();
+        remove(&folder, &written).unwrap();
         assert_eq!(own.map(|path| fs::read_to_string(path).unwrap()), ["precious", "precious"]);
         assert!(!folder.join("j.yaml").exists() && !folder.join("data/a").exists() && !is_bundle(&folder));
     }

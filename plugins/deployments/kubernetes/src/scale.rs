@@ -8,7 +8,7 @@ use crate::{
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
 use serde_json::{Value, json};
 use standpipe_deployment_rest::JobId;
-use standpipe_sdk::{Error, Host, Result};
+use standpipe_sdk::{Error, Host, Result, deployment::JobStatus};
 use std::{
     collections::BTreeSet,
     thread,
@@ -76,12 +76,16 @@ impl Scaling<'_> {
             return Ok(());
         }
         let ask = |path: &str| manager.client.get(path).and_then(|answer| manager.client.good(answer, "the cluster"));
-        let begun = Instant::now();
-        while !runs_rescaled(&ask(&job.path())?) {
-            if self.host.cancelled() || begun.elapsed() >= limit {
-                return Err(Error::external("the job does not run again yet"));
-            }
-            thread::sleep(LOOK);
+        let mut state = Rescaled::NotYet;
+        let told = self.wait(limit, || {
+            state = Rescaled::of(&ask(&job.path())?);
+            Ok(state != Rescaled::NotYet)
+        })?;
+        match (told, state) {
+            (false, _) => return Err(Error::external("the job does not run again yet")),
+            // Its end takes all of them away.
+            (true, Rescaled::Over) => return Ok(()),
+            _ => {}
         }
         let told = ask("/taskmanagers")?;
         let pods = self.asking.wait(self.cluster.pods(self.names, TASK_MANAGER))?;
@@ -102,28 +106,64 @@ impl Scaling<'_> {
 
     /// Waits until the manager has the slots.
     fn come(&self, manager: &Manager, replicas: u32, parallelism: u32, limit: Duration) -> Result<()> {
-        let begun = Instant::now();
-        loop {
+        let mut slots = 0;
+        let enough = self.wait(limit, || {
             let overview = manager.client.get("/overview").and_then(|answer| manager.client.good(answer, "the cluster"));
-            let slots = match overview {
+            slots = match overview {
                 Ok(overview) => overview.get("slots-total").and_then(Value::as_u64).unwrap_or(0),
                 Err(error) if error.retryable => 0,
                 Err(error) => return Err(error),
             };
-            if slots >= u64::from(parallelism) {
-                return Ok(());
+            Ok(slots >= u64::from(parallelism))
+        })?;
+        if enough {
+            return Ok(());
+        }
+        let message = format!(
+            "{replicas} task managers were asked for, and have given {slots} slots within {} s: the job runs on as it is",
+            limit.as_secs()
+        );
+        Err(Error::external(message))
+    }
+
+    /// Looks until it is so; false: it is not within that time.
+    ///
+    /// # Errors
+    /// Those of a look, and that the command was cancelled.
+    fn wait(&self, limit: Duration, mut is_so: impl FnMut() -> Result<bool>) -> Result<bool> {
+        let begun = Instant::now();
+        loop {
+            if is_so()? {
+                return Ok(true);
             }
             if begun.elapsed() >= limit {
-                let message = format!(
-                    "{replicas} task managers were asked for, and have given {slots} slots within {} s: the job runs on as it is",
-                    limit.as_secs()
-                );
-                return Err(Error::external(message));
+                return Ok(false);
             }
             if self.host.cancelled() {
                 return Err(Error::cancelled());
             }
             thread::sleep(LOOK);
+        }
+    }
+}
+
+/// What has become of a job that was to get another parallelism.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rescaled {
+    /// Until it has stopped for that it says `rescaling`, and then it begins.
+    NotYet,
+    Runs,
+    /// It has ended meanwhile.
+    Over,
+}
+
+impl Rescaled {
+    fn of(job: &Value) -> Self {
+        let state = job.get("state").and_then(Value::as_str).unwrap_or_default();
+        match state {
+            "RUNNING" if job.get("rescaling").is_none_or(Value::is_null) => Self::Runs,
+            _ if JobStatus::new(state).is_terminal() => Self::Over,
+            _ => Self::NotYet,
         }
     }
 }
@@ -143,11 +183,6 @@ fn replicas_for(set: &StatefulSet, parallelism: u32) -> Option<u32> {
 /// How many task managers there have to be, if that is more than there are.
 fn needed(set: &StatefulSet, parallelism: u32) -> Option<u32> {
     replicas_for(set, parallelism).filter(|needed| *needed > there(set))
-}
-
-/// Whether a job runs, with the parallelism that it was to get: until it has stopped for that it says `rescaling`.
-fn runs_rescaled(job: &Value) -> bool {
-    job.get("state").and_then(Value::as_str) == Some("RUNNING") && job.get("rescaling").is_none_or(Value::is_null)
 }
 
 /// Where task managers run of which slots are taken, by what the manager says.
@@ -202,8 +237,14 @@ mod tests {
 
     #[test]
     fn a_job_that_has_not_stopped_yet_is_not_rescaled() {
-        assert!(runs_rescaled(&json!({"state": "RUNNING", "rescaling": null})));
-        assert!(!runs_rescaled(&json!({"state": "RUNNING", "rescaling": 1})));
-        assert!(!runs_rescaled(&json!({"state": "RESTARTING", "rescaling": null})));
+        for (state, rescaling, expected) in [
+            ("RUNNING", Value::Null, Rescaled::Runs),
+            ("RUNNING", 1.into(), Rescaled::NotYet),
+            ("RESTARTING", Value::Null, Rescaled::NotYet),
+            ("FINISHED", Value::Null, Rescaled::Over),
+            ("FAILED", 1.into(), Rescaled::Over),
+        ] {
+            assert_eq!(Rescaled::of(&json!({"state": state, "rescaling": rescaling})), expected, "{state}");
+        }
     }
 }
