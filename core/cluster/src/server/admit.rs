@@ -18,6 +18,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 /// Whatever is not a file is asked and answered by then: longer than a pipeline may take to be planned.
 const PATIENCE: Duration = Duration::from_secs(150);
 
+/// Of a manager that ends: what changes something is carried out and answered by then. Longer than what is wished of a job takes to be kept.
+pub(super) const LAST: Duration = Duration::from_secs(6);
+/// Of a manager that ends: what changes nothing waits no longer for something to happen.
+const LAST_LOOK: Duration = Duration::from_millis(500);
+
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) SocketAddr);
@@ -56,13 +61,22 @@ pub(super) async fn admit(State(shared): State<Arc<Shared>>, request: Request, n
     match (refusal, asset) {
         (Some((code, why)), _) => Refusal::one(code, why).into_response(),
         (None, Some(asset)) => asset,
-        // Files come slowly, and say so by themselves.
-        (None, None) if request.method() == Method::PUT => as_ours(next.run(request).await).await,
-        (None, None) => match tokio::time::timeout(PATIENCE, next.run(request)).await {
-            Ok(response) => as_ours(response).await,
-            Err(_) => Refusal::one(StatusCode::SERVICE_UNAVAILABLE, "it takes too long: the request is given up").into_response(),
-        },
+        (None, None) => {
+            let last = if only_looks(&request) { LAST_LOOK } else { LAST };
+            // Files come slowly, and say so by themselves.
+            let patience = if request.method() == Method::PUT { Duration::MAX } else { PATIENCE };
+            tokio::select! {
+                biased;
+                response = next.run(request) => as_ours(response).await,
+                () = shared.ends(last) => unavailable("the job manager ends"),
+                () = tokio::time::sleep(patience) => unavailable("it takes too long: the request is given up"),
+            }
+        }
     }
+}
+
+fn unavailable(why: &str) -> Response {
+    Refusal::one(StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
 /// In a time that does not tell how much of it was right.

@@ -22,6 +22,7 @@ use standpipe_hostile::{
     json::{self, nested},
 };
 use std::sync::LazyLock;
+use tower::ServiceExt;
 
 const JOB: &str = "0123456789abcdef0123456789abcdef";
 const TASK_MANAGER: &str = "fedcba9876543210fedcba9876543210";

@@ -8,6 +8,7 @@ mod asking;
 mod assets;
 mod checkpoints;
 mod collect;
+mod connections;
 mod figures;
 mod files;
 mod flink;
@@ -35,8 +36,7 @@ use crate::{
     manager::{Manager, Settings},
     store::{Store, StoreError},
 };
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use connections::Connections;
 use ring::rand::{SecureRandom, SystemRandom};
 use standpipe_trace::Traces;
 use std::{
@@ -47,28 +47,15 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
-    sync::Semaphore,
-};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt;
 
 /// Between two looks at the clock at the most, while something is due.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Between two looks for files that nobody needs any more.
 const CLEANING: Duration = Duration::from_secs(600);
-/// Connections at a time; more wait.
-const MOST_CONNECTIONS: usize = 1_000;
-/// Who has not asked by then does not ask, or has gone.
-const HEADERS: Duration = Duration::from_secs(60);
-/// Who has not agreed on TLS by then does not speak it.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A manager that is to end has so long to tell of a job that has ended.
 const TELLING: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
-/// Between two attempts to take a connection.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// How a manager is run.
 pub struct ManagerOptions {
@@ -194,11 +181,14 @@ impl Server {
     pub async fn run(self, end: impl Future<Output = ()> + Send + 'static) -> Result<Option<Ended>, ServerError> {
         let clock = tokio::spawn(wake(Arc::clone(&self.shared)));
         let cleaning = tokio::spawn(clean(Arc::clone(&self.shared)));
-        let router = rest::router(Arc::clone(&self.shared));
+        let connections = Connections::new(self.tls, rest::router(Arc::clone(&self.shared)), self.shared.ending.subscribe());
         let ended = tokio::select! {
-            () = serve(self.listener, self.tls, router) => Ok(None),
+            () = connections.serve(self.listener) => Ok(None),
             ended = job_or_end(&self.shared, end) => ended,
         };
+        // Nobody is listened to any more; who was hears what has become of it.
+        self.shared.ending.send_replace(true);
+        connections.close(admit::LAST).await;
         clock.abort();
         cleaning.abort();
         Ok(ended?)
@@ -237,45 +227,6 @@ async fn course_or_end(shared: &Arc<Shared>, end: impl Future<Output = ()>) -> i
         }
     };
     ended.map_err(io::Error::other)?.map(Some)
-}
-
-/// Takes connections for ever.
-async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: axum::Router) {
-    let limit = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    loop {
-        let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { return };
-        let Ok((stream, peer)) = listener.accept().await else {
-            // There may be too many files open, for now.
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
-        drop(stream.set_nodelay(true));
-        let (tls, router) = (tls.clone(), router.clone());
-        tokio::spawn(async move {
-            match tls {
-                None => connection(stream, peer, router).await,
-                // Who does not get as far is not known to us.
-                Some(tls) => {
-                    if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-                        connection(stream, peer, router).await;
-                    }
-                }
-            }
-            drop(permit);
-        });
-    }
-}
-
-/// Answers on a connection until it is closed.
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr, router: axum::Router) {
-    let answer = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(admit::Peer(peer));
-        router.clone().oneshot(request.map(axum::body::Body::new))
-    });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADERS);
-    // Whoever asked may have gone.
-    drop(http.serve_connection(TokioIo::new(stream), answer).await);
 }
 
 /// Removes files that nobody needs any more, from time to time.

@@ -95,6 +95,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Changes when a task manager is to be told.
     pub(super) told: watch::Sender<Version>,
+    /// Whether the server ends.
+    pub(super) ending: watch::Sender<bool>,
     pub(super) blobs: Blobs,
     /// Where bundles are laid out to be planned.
     planning: PathBuf,
@@ -159,6 +161,7 @@ impl Shared {
             store: Mutex::new(store),
             state: Mutex::new(state),
             told,
+            ending: watch::Sender::new(false),
             blobs,
             planning,
             planner: options.planner,
@@ -227,6 +230,13 @@ impl Shared {
     /// What is known now; it may not be kept yet. Not for longer than a moment.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    /// So long after the end of the server has begun.
+    pub(super) async fn ends(&self, after: Duration) {
+        // The sender is this one.
+        drop(self.ending.subscribe().wait_for(|is_ending| *is_ending).await);
+        tokio::time::sleep(after).await;
     }
 
     /// Whether decisions are taken: false: somebody has held them up for so long. Blocks.

@@ -1,5 +1,6 @@
 //! The course of a manager that has one job, where the place that keeps things does as the test says.
 
+mod answers;
 mod place;
 
 use super::*;

@@ -1,6 +1,7 @@
 //! A place that keeps things and does as the test says, and a manager whose job does so too.
 
 use super::*;
+use std::net::SocketAddr;
 
 pub(super) const JOB: &str = "0123456789abcdef0123456789abcdef";
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,6 +20,8 @@ pub(super) struct Says {
     pub(super) check: Result<(), KeepError>,
     /// Nobody hears of an end before this is gone.
     pub(super) held: Option<Arc<Mutex<()>>>,
+    /// No wish is kept before this is gone.
+    pub(super) wishing: Option<Arc<Mutex<()>>>,
     pub(super) wish: Option<Wish>,
     pub(super) kept: Vec<Hash>,
     pub(super) parallelism: Option<u32>,
@@ -34,6 +37,7 @@ impl Place {
             keep_parallelism: Vec::new(),
             check: Ok(()),
             held: None,
+            wishing: None,
             wish: None,
             kept: Vec::new(),
             parallelism: None,
@@ -92,6 +96,8 @@ impl Keep for Place {
     }
 
     fn keep_wish(&self, wish: Option<&Wish>) -> Result<(), String> {
+        let wishing = self.0.lock().wishing.clone();
+        let _wishing = wishing.as_ref().map(|wishing| wishing.lock());
         self.0.lock().wish = wish.cloned();
         Ok(())
     }
@@ -152,6 +158,7 @@ pub(super) async fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 /// A manager of which the job can be told what its one process does.
 pub(super) struct Running {
     pub(super) shared: Arc<Shared>,
+    pub(super) address: SocketAddr,
     pub(super) ended: tokio::task::JoinHandle<Result<Option<Ended>, ServerError>>,
     pub(super) stop: tokio::sync::oneshot::Sender<()>,
 }
@@ -160,8 +167,8 @@ impl Running {
     pub(super) async fn start(options: ManagerOptions) -> Self {
         let server = Server::open(options).await.unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let shared = Arc::clone(&server.shared);
-        Self { shared, ended: tokio::spawn(server.run(async move { drop(stopped.await) })), stop }
+        let (shared, address) = (Arc::clone(&server.shared), server.address().unwrap());
+        Self { shared, address, ended: tokio::spawn(server.run(async move { drop(stopped.await) })), stop }
     }
 
     pub(super) fn state(&self) -> &'static str {
