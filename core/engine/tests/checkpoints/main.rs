@@ -1,6 +1,7 @@
 //! Checkpoints of whole jobs: whatever is killed whenever, and whatever the parallelism is afterwards, every row counts once; what cannot go on says why.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
+mod cuts;
 mod refusals;
 mod savepoints;
 #[path = "../support/mod.rs"]

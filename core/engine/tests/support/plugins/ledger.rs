@@ -21,6 +21,11 @@ pub struct Book {
 }
 
 impl Book {
+    /// Whether a sink has prepared something that is not committed yet.
+    pub fn has_prepared(&self, node: &str) -> bool {
+        self.prepared.keys().any(|id| id.strip_prefix(node).is_some_and(|rest| rest.starts_with('-')))
+    }
+
     fn commit(&mut self, node: &str, id: &str) -> Result<()> {
         if self.committed.contains(id) {
             return Ok(());

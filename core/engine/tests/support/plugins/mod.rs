@@ -26,7 +26,7 @@ use std::{
         Arc, LazyLock, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 static PROBES: LazyLock<Mutex<HashMap<String, Arc<Probe>>>> = LazyLock::new(Mutex::default);
@@ -54,8 +54,10 @@ pub struct Probe {
     pub unreachable: Mutex<String>,
     /// How often it has failed.
     pub attempts: AtomicU64,
-    /// Splits that are quiet go on.
+    /// Splits that are quiet go on, and transforms that wait.
     pub awake: AtomicBool,
+    /// Transforms that wait, or have.
+    pub waiting: AtomicU64,
     /// What sinks have committed.
     pub book: Mutex<Book>,
     /// Calls of a transform that wait for the test.
@@ -78,6 +80,15 @@ impl Probe {
     /// A plugin is about to fail.
     pub fn fails(&self) {
         self.failed.lock().unwrap().get_or_insert_with(Instant::now);
+    }
+
+    /// A transform waits until the probe is awake, or the test has given up.
+    pub(super) fn waits(&self) {
+        let begun = Instant::now();
+        self.waiting.fetch_add(1, SeqCst);
+        while !self.awake.load(SeqCst) && begun.elapsed() < 2 * crate::support::PATIENCE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Fails a sink's function if it is the one to fail.

@@ -26,10 +26,13 @@ pub struct PassConfig {
     /// Keeps the rows until the input has ended.
     #[serde(default)]
     pub hold: bool,
+    /// Every subtask but the first waits at that batch until the probe is awake, and its worker with it.
+    pub wait_at: Option<u64>,
 }
 
 pub struct Pass {
     config: PassConfig,
+    subtask: u32,
     batches: u64,
     held: Vec<RecordBatch>,
 }
@@ -43,8 +46,8 @@ impl Transform for Pass {
         Ok(TransformDeclaration { outputs: vec![main], ..Default::default() })
     }
 
-    fn open(config: PassConfig, _: &TransformInput, _: Context) -> Result<Self> {
-        Ok(Self { config, batches: 0, held: Vec::new() })
+    fn open(config: PassConfig, _: &TransformInput, context: Context) -> Result<Self> {
+        Ok(Self { config, subtask: context.subtask, batches: 0, held: Vec::new() })
     }
 
     fn process(&mut self, batch: RecordBatch, call: &mut Call<'_>) -> Result<()> {
@@ -57,6 +60,9 @@ impl Transform for Pass {
         }
         assert!(self.config.panic_at != Some(self.batches), "the transform is broken");
         std::thread::sleep(Duration::from_millis(self.config.sleep_ms));
+        if self.subtask > 0 && self.config.wait_at == Some(self.batches) {
+            self.config.probe.iter().for_each(|probe| Probe::of(probe).waits());
+        }
         if self.config.hold {
             self.held.push(batch);
             return Ok(());
