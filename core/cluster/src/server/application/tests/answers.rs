@@ -16,13 +16,13 @@ fn send(running: &Running, method: &str, path: &str) -> JoinHandle<(u16, String)
 #[tokio::test]
 async fn a_manager_does_not_end_before_it_has_answered_what_it_was_asked() {
     let folder = tempfile::tempdir().unwrap();
-    let wishing = Arc::new(Mutex::new(()));
-    let place = Place::new().with(|says| (says.end, says.wishing) = (vec![Err(KeepError::Superseded)], Some(Arc::clone(&wishing))));
+    let (held, wishing) = mpsc::channel();
+    let wishing = Some(Arc::new(Mutex::new(wishing)));
+    let place = Place::new().with(|says| (says.end, says.wishing) = (vec![Err(KeepError::Superseded)], wishing));
     // As its process does, it takes what still goes on with it.
     let process = tokio::runtime::Runtime::new().unwrap();
     let mut running = process.spawn(Running::start(options(folder.path(), true, &place).0)).await.unwrap();
     running.runs().await;
-    let held = wishing.lock();
     let answer = send(&running, "PATCH", &format!("/v1/jobs/{JOB}?mode=cancel"));
     wait_until("the job is cancelled", || running.state() == "CANCELLING").await;
     running.exits(0);

@@ -20,8 +20,8 @@ pub(super) struct Says {
     pub(super) check: Result<(), KeepError>,
     /// Nobody hears of an end before this is gone.
     pub(super) held: Option<Arc<Mutex<()>>>,
-    /// No wish is kept before this is gone.
-    pub(super) wishing: Option<Arc<Mutex<()>>>,
+    /// No wish is kept before the other end of this is gone.
+    pub(super) wishing: Option<Arc<Mutex<Receiver<()>>>>,
     pub(super) wish: Option<Wish>,
     pub(super) kept: Vec<Hash>,
     pub(super) parallelism: Option<u32>,
@@ -97,7 +97,7 @@ impl Keep for Place {
 
     fn keep_wish(&self, wish: Option<&Wish>) -> Result<(), String> {
         let wishing = self.0.lock().wishing.clone();
-        let _wishing = wishing.as_ref().map(|wishing| wishing.lock());
+        wishing.iter().for_each(|wishing| _ = wishing.lock().recv());
         self.0.lock().wish = wish.cloned();
         Ok(())
     }
