@@ -458,7 +458,7 @@ struct StandpipeEnumeratorTable {
   StandpipeStatus (*open)(void *instance, struct StandpipeError *error);
   /* What has changed since the last call, by `deadline` (as `now`) at the latest: a JSON object
    * `{"added": [{"split": ..., "details": ...}], "removed": [...], "exhausted": true}`; `exhausted`: no split will ever be added.
-   * The first answer holds all splits that there are: rows of one that is told later count as late behind the watermark that the others have brought about. */
+   * The first answer should hold all splits that there are: rows of one that is told later count as late behind the watermark that the others have brought about. */
   StandpipeStatus (*discover)(void *instance, int64_t deadline, struct StandpipeBuffer *out, struct StandpipeError *error);
   /* What it must remember across a restart. */
   StandpipeStatus (*snapshot)(void *instance, struct StandpipeBuffer *out, struct StandpipeError *error);

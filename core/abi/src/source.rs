@@ -130,7 +130,7 @@ pub struct EnumeratorTable {
     pub open: unsafe extern "C" fn(instance: *mut c_void, error: *mut Error) -> Status,
     /// What has changed since the last call, by `deadline` (as `now`) at the latest: a JSON object
     /// `{"added": [{"split": ..., "details": ...}], "removed": [...], "exhausted": true}`; `exhausted`: no split will ever be added.
-    /// The first answer holds all splits that there are: rows of one that is told later count as late behind the watermark that the others have brought about.
+    /// The first answer should hold all splits that there are: rows of one that is told later count as late behind the watermark that the others have brought about.
     pub discover: unsafe extern "C" fn(instance: *mut c_void, deadline: i64, out: *mut Buffer, error: *mut Error) -> Status,
     /// What it must remember across a restart.
     pub snapshot: unsafe extern "C" fn(instance: *mut c_void, out: *mut Buffer, error: *mut Error) -> Status,
