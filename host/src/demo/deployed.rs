@@ -40,7 +40,7 @@ deployment:
 /// Whether the arguments name a place for the pipeline.
 ///
 /// # Errors
-/// When they name another one, too, or services that nobody reaches from there.
+/// When they name another one, too, or services that nobody reaches from there; what is wrong with the settings, before anything is made.
 pub(super) fn is_wanted(arguments: &DemoArguments) -> anyhow::Result<bool> {
     let DeploymentSettings { config, define, .. } = &arguments.settings;
     if config.is_empty() && define.is_empty() {
@@ -53,6 +53,7 @@ pub(super) fn is_wanted(arguments: &DemoArguments) -> anyhow::Result<bool> {
     if arguments.kafka.is_none() || arguments.elasticsearch.is_none() {
         return refused("the pipeline reaches no stand-ins, which are inside this process: give --kafka and --elasticsearch");
     }
+    deploy::check_settings(&arguments.settings, &arguments.plugins.plugin_path)?;
     Ok(true)
 }
 
