@@ -15,7 +15,7 @@ use std::{
 ///
 /// # Errors
 /// A file that was named and is no usable plugin, or a path that leads nowhere (of the pipeline file: that leads to no plugin file).
-pub(crate) fn discover(pipeline: &[PathBuf], command_line: &[PathBuf]) -> anyhow::Result<Catalogue> {
+pub(crate) fn discover(pipeline: &[SearchEntry], command_line: &[PathBuf]) -> anyhow::Result<Catalogue> {
     discover_in(None, pipeline, command_line)
 }
 
@@ -23,7 +23,7 @@ pub(crate) fn discover(pipeline: &[PathBuf], command_line: &[PathBuf]) -> anyhow
 ///
 /// # Errors
 /// As [`discover`].
-pub(crate) fn discover_in(home: Option<&Path>, pipeline: &[PathBuf], command_line: &[PathBuf]) -> anyhow::Result<Catalogue> {
+pub(crate) fn discover_in(home: Option<&Path>, pipeline: &[SearchEntry], command_line: &[PathBuf]) -> anyhow::Result<Catalogue> {
     let search = match home {
         Some(home) => SearchPath::of_distribution(home, pipeline, command_line),
         None => SearchPath::new(pipeline, command_line),
@@ -31,17 +31,24 @@ pub(crate) fn discover_in(home: Option<&Path>, pipeline: &[PathBuf], command_lin
     let catalogue = Catalogue::discover(&search);
     let asked_for: Vec<&SearchEntry> = catalogue.searched().iter().filter(|entry| entry.asked_for()).collect();
     // A pipeline file goes from machine to machine: a folder that it names and that is not on this one is worth a warning.
-    let is_elsewhere =
-        |path: &PathBuf| pipeline.contains(path) && !path.exists() && path.extension().is_none_or(|extension| extension != "so");
-    let must_load = |entry: &SearchEntry| !entry.path.is_dir() && !is_elsewhere(&entry.path);
-    let named = |failure: &LoadError| asked_for.iter().find(|entry| must_load(entry) && is_same(&entry.path, failure.path()));
-    let errors: Vec<String> =
-        catalogue.failures().iter().filter_map(|failure| Some(format!("{failure} ({})", named(failure)?.origin))).collect();
+    let is_elsewhere = |entry: &SearchEntry| {
+        pipeline.contains(entry) && !entry.path.exists() && entry.path.extension().is_none_or(|extension| extension != "so")
+    };
+    let must_load = |entry: &&SearchEntry| !entry.path.is_dir() && !is_elsewhere(entry);
+    let named = |failure: &LoadError| asked_for.iter().copied().filter(must_load).find(|entry| is_same(&entry.path, failure.path()));
+    // Where it stands in a file is said as of all that is wrong with the file.
+    let told = |failure: &LoadError, entry: &SearchEntry| match pipeline.contains(entry) {
+        true => format!("{}: {failure}", entry.origin),
+        false => format!("{failure} ({})", entry.origin),
+    };
+    let errors: Vec<String> = catalogue.failures().iter().filter_map(|failure| Some(told(failure, named(failure)?))).collect();
     if !errors.is_empty() {
         return Err(Failure::error(Code::Usage, errors.join("\n")));
     }
-    for failure in catalogue.failures().iter().filter(|failure| is_asked_for(&catalogue, failure)) {
-        say!("warning: {failure}");
+    for failure in catalogue.failures() {
+        if let Some(entry) = asked_for.iter().find(|entry| failure.path().starts_with(&entry.path)) {
+            say!("warning: {}", told(failure, entry));
+        }
     }
     for warning in hidden(&catalogue) {
         say!("warning: {warning}");

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 use standpipe_tests::{Folder, bundled_plugins, fixture_plugin, plugin, repository, standpipe};
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, os::unix::fs::symlink, path::PathBuf, process::Command};
 
 /// `e_machine` of an ELF header, and a machine that nobody has: Elbrus.
 const MACHINE_AT: usize = 18;
@@ -57,6 +57,9 @@ fn a_file_that_is_no_plugin_is_refused_with_one_line() {
     fs::copy(foreign_library(), &foreign).unwrap();
     files.push((foreign, "is no Standpipe plugin: it has no symbol standpipe_plugin_manifest_v1"));
     files.push((folder.at("nowhere.so"), "cannot be read: No such file or directory"));
+    let program = folder.at("program.so");
+    symlink(std::env::current_exe().unwrap(), &program).unwrap();
+    files.push((program, "is an executable, not a shared library for Linux"));
     fs::create_dir(folder.at("directory.so")).unwrap();
     files.push((folder.at("directory.so"), "is a directory, not a plugin file"));
     // Opened, it would be waited for.
@@ -77,19 +80,35 @@ fn a_plugin_that_was_asked_for_must_be_one() {
     files.push((folder.at("nowhere.so"), "cannot be read: No such file or directory"));
     for (file, expected) in files {
         let run = |command: &str| standpipe([command, "pipeline.yaml"]).in_directory(folder.path());
-        for (run, origin) in [
-            (run("run").plugin_path(&file), "--plugin-path"),
-            (run("check").env("STANDPIPE_PLUGIN_PATH", &file), "STANDPIPE_PLUGIN_PATH"),
-            (run("explain").set("plugins", format!("[{:?}]", file.display().to_string())), "plugins: of the pipeline"),
-            (standpipe(["plugin", "list"]).plugin_path(&file), "--plugin-path"),
+        let of_pipeline = format!("[{:?}]", file.display().to_string());
+        for (run, place, origin) in [
+            (run("run").plugin_path(&file), "", " (--plugin-path)"),
+            (run("check").env("STANDPIPE_PLUGIN_PATH", &file), "", " (STANDPIPE_PLUGIN_PATH)"),
+            (run("explain").set("plugins", &of_pipeline), &*format!("--set plugins={of_pipeline}: plugins: "), ""),
+            (standpipe(["plugin", "list"]).plugin_path(&file), "", " (--plugin-path)"),
         ] {
             let finished = run.finish();
             assert!(finished.stdout.is_empty(), "{}", finished.stdout);
             let line = finished.one_error(2);
-            let (begin, end) = (format!("{}: ", file.display()), format!(" ({origin})"));
-            assert!(line.starts_with(&begin) && line.contains(expected) && line.ends_with(&end), "{line}");
+            let begin = format!("{place}{}: ", file.display());
+            assert!(line.starts_with(&begin) && line.contains(expected) && line.ends_with(origin), "{line}");
         }
     }
+}
+
+/// By the place where it stands. What is no file of plugins may be there on another machine.
+#[test]
+fn what_the_pipeline_file_itself_names_is_told_by_its_place() {
+    let folder = Folder::new();
+    let with = |plugins: &str| {
+        folder.write("pipeline.yaml", format!("{PRINT}plugins:\n  - {plugins}\n"));
+        standpipe(["check", "pipeline.yaml"]).in_directory(folder.path()).finish()
+    };
+    let line = format!("pipeline.yaml:{}:5: plugins: ", PRINT.lines().count() + 2);
+    let missing = "nowhere.so: cannot be read: No such file or directory (os error 2)";
+    assert_eq!(with("nowhere.so").one_error(2), format!("{line}{missing}"));
+    let elsewhere = with("nowhere").code(0).stderr;
+    assert!(elsewhere.contains(&format!("warning: {line}nowhere: cannot be read: No such file or directory")), "{elsewhere}");
 }
 
 #[test]

@@ -183,6 +183,8 @@ fn what_cannot_hold_checkpoints_is_said_at_the_start() {
     assert!(error.contains("the pipeline takes none: add checkpoint: {interval: 10s}"), "{error}");
     let error = standpipe(["checkpoint", "list", "none.yaml"]).in_directory(folder.path()).finish().one_error(2);
     assert!(error.contains("none.yaml takes no checkpoints"), "{error}");
+    let error = standpipe(["checkpoint", "list", "missing.yaml"]).in_directory(folder.path()).finish().one_error(3);
+    assert!(error.contains("missing.yaml"), "{error}");
 }
 
 #[test]

@@ -13,6 +13,11 @@ const SECTION_STRINGS: u32 = 3;
 const SECTION_NOBITS: u32 = 8;
 const SECTION_DYNAMIC_SYMBOLS: u32 = 11;
 const TYPE_SHARED: u16 = 3;
+const SEGMENT_DYNAMIC: u32 = 2;
+const DYNAMIC: usize = 16;
+/// `DT_FLAGS_1` and `DF_1_PIE` of the GNU linker: an executable that may lie anywhere, which otherwise looks like a library. The system's loader refuses it, too.
+const DYNAMIC_FLAGS: u64 = 0x6fff_fffb;
+const FLAG_EXECUTABLE: u64 = 0x0800_0000;
 
 const MACHINES: [(u16, &str); 8] =
     [(3, "x86"), (21, "powerpc64"), (22, "s390x"), (40, "arm"), (62, "x86_64"), (183, "aarch64"), (243, "riscv64"), (258, "loongarch64")];
@@ -33,6 +38,13 @@ pub(crate) fn check(file: &impl FileExt, length: u64) -> Result<(), LoadProblem>
     let segments = table(file, length, u64_at(&start, 32), u16_at(&start, 54), u16_at(&start, 56), SEGMENT)?;
     for segment in segments.chunks_exact(SEGMENT) {
         fits(length, u64_at(segment, 8), u64_at(segment, 32))?;
+        if u32_at(segment, 0) == SEGMENT_DYNAMIC {
+            let entries = bytes(file, length, u64_at(segment, 8), u64_at(segment, 32))?;
+            let mut flags = entries.chunks_exact(DYNAMIC).filter(|entry| u64_at(entry, 0) == DYNAMIC_FLAGS);
+            if flags.any(|entry| u64_at(entry, 8) & FLAG_EXECUTABLE != 0) {
+                return Err(executable());
+            }
+        }
     }
     let sections = table(file, length, u64_at(&start, 40), u16_at(&start, 58), u16_at(&start, 60), SECTION)?;
     let mut names = None;
@@ -70,9 +82,13 @@ fn check_header(start: &[u8]) -> Result<(), LoadProblem> {
     match u16_at(start, 16) {
         TYPE_SHARED => Ok(()),
         1 => Err(LoadProblem::NotALibrary("an object file".to_owned())),
-        2 => Err(LoadProblem::NotALibrary("an executable".to_owned())),
+        2 => Err(executable()),
         other => Err(LoadProblem::NotALibrary(format!("an ELF file of type {other}"))),
     }
+}
+
+fn executable() -> LoadProblem {
+    LoadProblem::NotALibrary("an executable".to_owned())
 }
 
 /// What a file that is no ELF file may be, by its first bytes.

@@ -11,7 +11,7 @@ pub(crate) const BINARY: &str = "the binary's directory";
 pub struct SearchEntry {
     /// The file or directory.
     pub path: PathBuf,
-    /// Who named it: `--plugin-path`, `STANDPIPE_PLUGIN_PATH`, ...
+    /// Who named it: `--plugin-path`, `STANDPIPE_PLUGIN_PATH`, the place in a pipeline file, ...
     pub origin: String,
 }
 
@@ -25,7 +25,7 @@ pub struct SearchPath {
 impl SearchPath {
     /// The places that the pipeline file and the command line name, then those of the environment, then `plugins/` beside the binary and the binary's own directory.
     #[must_use]
-    pub fn new(pipeline: &[PathBuf], command_line: &[PathBuf]) -> Self {
+    pub fn new(pipeline: &[SearchEntry], command_line: &[PathBuf]) -> Self {
         let mut path = Self::named(pipeline, command_line);
         if let Some(directory) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
             path.add_distribution(directory);
@@ -35,16 +35,16 @@ impl SearchPath {
 
     /// As [`SearchPath::new`], but with the distribution in that directory instead of the running one.
     #[must_use]
-    pub fn of_distribution(directory: &Path, pipeline: &[PathBuf], command_line: &[PathBuf]) -> Self {
+    pub fn of_distribution(directory: &Path, pipeline: &[SearchEntry], command_line: &[PathBuf]) -> Self {
         let mut path = Self::named(pipeline, command_line);
         path.add_distribution(directory);
         path
     }
 
     /// The places that somebody names.
-    fn named(pipeline: &[PathBuf], command_line: &[PathBuf]) -> Self {
+    fn named(pipeline: &[SearchEntry], command_line: &[PathBuf]) -> Self {
         let mut path = Self::default();
-        path.add(pipeline, "plugins: of the pipeline");
+        path.entries.extend_from_slice(pipeline);
         path.add(command_line, "--plugin-path");
         let variable = std::env::var_os(VARIABLE).unwrap_or_default();
         path.add(&std::env::split_paths(&variable).filter(|entry| !entry.as_os_str().is_empty()).collect::<Vec<_>>(), VARIABLE);

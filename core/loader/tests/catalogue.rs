@@ -121,9 +121,10 @@ fn two_rust_plugins_are_two_plugins() {
 
 #[test]
 fn places_nobody_asked_for_may_be_missing() {
-    let path = SearchPath::new(&["p".into()], &["c".into()]);
+    let of_pipeline = SearchEntry { path: "p".into(), origin: "p.yaml:1:11: plugins".to_owned() };
+    let path = SearchPath::new(&[of_pipeline], &["c".into()]);
     let origins: Vec<_> = path.entries.iter().map(|entry| entry.origin.as_str()).collect();
-    assert_eq!(origins[..2], ["plugins: of the pipeline", "--plugin-path"]);
+    assert_eq!(origins[..2], ["p.yaml:1:11: plugins", "--plugin-path"]);
     assert_eq!(origins[origins.len() - 2..], ["plugins/ beside the binary", "the binary's directory"]);
     let missing = |origin: &str| {
         let entry = SearchEntry { path: Path::new("/nowhere/plugins").to_owned(), origin: origin.to_owned() };

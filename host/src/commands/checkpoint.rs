@@ -9,7 +9,7 @@ use crate::{
 };
 use chrono::{DateTime, SecondsFormat};
 use standpipe_checkpoint::{Kind, Manifest, Store};
-use standpipe_pipeline::{LoadOptions, PipelineFile};
+use standpipe_pipeline::LoadOptions;
 use std::{fmt::Write, path::Path};
 
 /// `standpipe checkpoint ...`.
@@ -46,7 +46,7 @@ pub(super) fn checkpoint(command: &CheckpointCommand) -> anyhow::Result<()> {
 /// The checkpoints of a pipeline file's job.
 pub(super) fn store(file: &Path, set: &[(String, String)]) -> anyhow::Result<Store> {
     let options = LoadOptions { parallelism: None, set: set.to_vec(), settings: Vec::new() };
-    let pipeline = PipelineFile::read(file, &options).map_err(|problems| load::failure(&problems))?;
+    let pipeline = load::read(file, &options)?;
     let Some(settings) = &pipeline.checkpoint else {
         return Err(Failure::error(Code::Usage, format!("{} takes no checkpoints: it has no checkpoint:", file.display())));
     };

@@ -149,7 +149,7 @@ fn resource_files(arguments: &DeployArguments, pipeline: &PipelineFile) -> anyho
             inside(path).ok_or_else(|| refused("expected a path below the current directory: a job finds its files by relative paths"))?;
         add(&name, path, &mut files).map_err(|error| Failure::error(Code::Outside, format!("--resource {error}")))?;
     }
-    for path in pipeline.plugin_paths().into_iter().filter(|path| path.is_file()) {
+    for path in pipeline.plugin_paths().into_iter().map(|plugins| plugins.path).filter(|path| path.is_file()) {
         if let Some(name) = inside(&path) {
             files.insert(name, path);
         }

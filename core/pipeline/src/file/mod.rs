@@ -25,7 +25,7 @@ use crate::{
     text::Text,
     yaml,
 };
-use standpipe_loader::Reference;
+use standpipe_loader::{Reference, SearchEntry};
 use std::{
     collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
@@ -146,10 +146,14 @@ impl PipelineFile {
         self.report.clone().check()
     }
 
-    /// `plugins:`, as every path of a pipeline relative to the current directory.
+    /// `plugins:`, as every path of a pipeline relative to the current directory, each with its place in the file.
     #[must_use]
-    pub fn plugin_paths(&self) -> Vec<PathBuf> {
-        self.plugins.iter().filter(|plugin| !plugin.secret).map(|plugin| PathBuf::from(&plugin.value)).collect()
+    pub fn plugin_paths(&self) -> Vec<SearchEntry> {
+        let entry = |plugin: &Text| {
+            let origin = format!("{}: plugins", self.report.place(plugin.span));
+            SearchEntry { path: PathBuf::from(&plugin.value), origin }
+        };
+        self.plugins.iter().filter(|plugin| !plugin.secret).map(entry).collect()
     }
 
     /// The plugin files that nodes and functions name where they are used, `./libmine.so#kafka`, each with the place and path of the first key that does.

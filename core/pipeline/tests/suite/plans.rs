@@ -266,7 +266,9 @@ fn a_filter_of_changes_deletes_unless_the_key_decides() {
 #[test]
 fn paths_of_plugins_are_as_written() {
     let file = PipelineFile::parse(Path::new("jobs/p.yaml"), DESIGN, &LoadOptions::default()).unwrap();
-    assert_eq!(file.plugin_paths(), [PathBuf::from("./target/release")]);
+    let [plugins] = file.plugin_paths().try_into().unwrap();
+    assert_eq!(plugins.path, PathBuf::from("./target/release"));
+    assert!(plugins.origin.starts_with("jobs/p.yaml:") && plugins.origin.ends_with(": plugins"), "{}", plugins.origin);
     assert_eq!(file.name(), "host-metrics");
     assert!(file.checkpoint.is_some() && file.restart.is_some());
 }
