@@ -19,16 +19,20 @@ pub(crate) fn discover(pipeline: &[SearchEntry], command_line: &[PathBuf]) -> an
     discover_in(None, pipeline, command_line)
 }
 
+/// Where plugins are looked for with that installation, or the running one.
+pub(crate) fn search(home: Option<&Path>, pipeline: &[SearchEntry], command_line: &[PathBuf]) -> SearchPath {
+    match home {
+        Some(home) => SearchPath::of_distribution(home, pipeline, command_line),
+        None => SearchPath::new(pipeline, command_line),
+    }
+}
+
 /// As [`discover`], with another installation than the running one.
 ///
 /// # Errors
 /// As [`discover`].
 pub(crate) fn discover_in(home: Option<&Path>, pipeline: &[SearchEntry], command_line: &[PathBuf]) -> anyhow::Result<Catalogue> {
-    let search = match home {
-        Some(home) => SearchPath::of_distribution(home, pipeline, command_line),
-        None => SearchPath::new(pipeline, command_line),
-    };
-    let catalogue = Catalogue::discover(&search);
+    let catalogue = Catalogue::discover(&search(home, pipeline, command_line));
     let asked_for: Vec<&SearchEntry> = catalogue.searched().iter().filter(|entry| entry.asked_for()).collect();
     // A pipeline file goes from machine to machine: a folder that it names and that is not on this one is worth a warning.
     let is_elsewhere = |entry: &SearchEntry| {

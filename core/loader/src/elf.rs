@@ -38,12 +38,13 @@ pub(crate) fn check(file: &impl FileExt, length: u64) -> Result<(), LoadProblem>
     let segments = table(file, length, u64_at(&start, 32), u16_at(&start, 54), u16_at(&start, 56), SEGMENT)?;
     for segment in segments.chunks_exact(SEGMENT) {
         fits(length, u64_at(segment, 8), u64_at(segment, 32))?;
-        if u32_at(segment, 0) == SEGMENT_DYNAMIC {
-            let entries = bytes(file, length, u64_at(segment, 8), u64_at(segment, 32))?;
-            let mut flags = entries.chunks_exact(DYNAMIC).filter(|entry| u64_at(entry, 0) == DYNAMIC_FLAGS);
-            if flags.any(|entry| u64_at(entry, 8) & FLAG_EXECUTABLE != 0) {
-                return Err(executable());
-            }
+    }
+    // The first one counts, for the system's loader too.
+    if let Some(dynamic) = segments.chunks_exact(SEGMENT).find(|segment| u32_at(segment, 0) == SEGMENT_DYNAMIC) {
+        let entries = bytes(file, length, u64_at(dynamic, 8), u64_at(dynamic, 32))?;
+        let mut flags = entries.chunks_exact(DYNAMIC).filter(|entry| u64_at(entry, 0) == DYNAMIC_FLAGS);
+        if flags.any(|entry| u64_at(entry, 8) & FLAG_EXECUTABLE != 0) {
+            return Err(executable());
         }
     }
     let sections = table(file, length, u64_at(&start, 40), u16_at(&start, 58), u16_at(&start, 60), SECTION)?;

@@ -17,7 +17,7 @@ use crate::{
     traces,
 };
 use serde_json::{Value, json};
-use standpipe_loader::{Catalogue, DeploymentInstance, ErrorCode, Handle, PluginError, SearchEntry};
+use standpipe_loader::{Catalogue, DeploymentInstance, ErrorCode, Handle, PluginError};
 use standpipe_pipeline::{Defaults, LoadOptions, PipelineFile};
 use standpipe_trace::{Beginning, Context, Kind, Span};
 use std::{
@@ -179,25 +179,27 @@ fn prepare(
     let pipeline: PipelineFile = load::read(file, options)?;
     pipeline.check_read().map_err(|problems| load::failure(&problems))?;
     let settings = settings::layered(pipeline.deployment.iter().cloned(), arguments)?;
-    mode_of(&settings, &pipeline.plugin_paths(), plugin_path)
+    let home = mode::home(&settings)?;
+    let catalogue = plugins::discover_in(home.as_deref(), &pipeline.plugin_paths(), plugin_path)?;
+    let mode = mode_of(&catalogue, &settings)?;
+    Ok((catalogue, mode))
 }
 
-/// Looks at the settings of a deployment whose pipeline is not there yet.
+/// Looks at the settings of a deployment whose pipeline is not there yet. What is strange about plugins is said when that is deployed.
 ///
 /// # Errors
 /// All that is wrong with them.
 pub(crate) fn check_settings(arguments: &DeploymentSettings, plugin_path: &[PathBuf]) -> anyhow::Result<()> {
-    let (_, mode) = mode_of(&settings::layered([], arguments)?, &[], plugin_path)?;
-    refuse(&mode.problems)
+    let settings = settings::layered([], arguments)?;
+    let home = mode::home(&settings)?;
+    let catalogue = Catalogue::discover(&plugins::search(home.as_deref(), &[], plugin_path));
+    refuse(&mode_of(&catalogue, &settings)?.problems)
 }
 
-/// The mode that settings name, and the plugins that it was found among.
-fn mode_of(settings: &Settings, pipeline: &[SearchEntry], plugin_path: &[PathBuf]) -> anyhow::Result<(Catalogue, Mode)> {
-    let home = mode::home(settings)?;
-    let catalogue = plugins::discover_in(home.as_deref(), pipeline, plugin_path)?;
-    let kind = mode::find(&catalogue, settings)?;
-    let mode = mode::configure(&catalogue, kind, settings)?;
-    Ok((catalogue, mode))
+/// The mode that settings name.
+fn mode_of(catalogue: &Catalogue, settings: &Settings) -> anyhow::Result<Mode> {
+    let kind = mode::find(catalogue, settings)?;
+    mode::configure(catalogue, kind, settings)
 }
 
 /// What a pipeline says of its deployment itself, looked at before anybody deploys it.

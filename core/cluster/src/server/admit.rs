@@ -4,6 +4,7 @@
 use super::{
     Shared,
     answer::{Refusal, as_ours},
+    application::WISHING,
     assets, probes,
 };
 use crate::bundle::Hash;
@@ -18,10 +19,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 /// Whatever is not a file is asked and answered by then: longer than a pipeline may take to be planned.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-/// Of a manager that ends: what changes something is carried out and answered by then. Longer than what is wished of a job takes to be kept.
-pub(super) const LAST: Duration = Duration::from_secs(6);
+/// Of a manager that ends: what changes something is answered by then. Longer than what is wished of a job takes to be kept.
+pub(super) const LAST: Duration = WISHING.saturating_add(Duration::from_secs(1));
 /// Of a manager that ends: what changes nothing waits no longer for something to happen.
 const LAST_LOOK: Duration = Duration::from_millis(500);
+
+const LAST_WORDS: &str = "the job manager ends: whether it does this before is not known, ask the next one";
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
@@ -62,13 +65,14 @@ pub(super) async fn admit(State(shared): State<Arc<Shared>>, request: Request, n
         (Some((code, why)), _) => Refusal::one(code, why).into_response(),
         (None, Some(asset)) => asset,
         (None, None) => {
-            let last = if only_looks(&request) { LAST_LOOK } else { LAST };
+            let is_look = only_looks(&request) || request.uri().path().ends_with("/blobs/missing");
+            let (last, ends) = if is_look { (LAST_LOOK, "the job manager ends") } else { (LAST, LAST_WORDS) };
             // Files come slowly, and say so by themselves.
             let patience = if request.method() == Method::PUT { Duration::MAX } else { PATIENCE };
             tokio::select! {
                 biased;
                 response = next.run(request) => as_ours(response).await,
-                () = shared.ends(last) => unavailable("the job manager ends"),
+                () = shared.ends(last) => unavailable(ends),
                 () = tokio::time::sleep(patience) => unavailable("it takes too long: the request is given up"),
             }
         }

@@ -3,7 +3,15 @@
 use super::admit;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -20,7 +28,7 @@ const HEADERS: Duration = Duration::from_secs(60);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Between two attempts to take a connection.
 const PAUSE: Duration = Duration::from_millis(100);
-/// An answer that is there has been written by then, or nobody reads it.
+/// When the server ends, a request that is on its way has come by then, and an answer that is there has been written.
 const WRITING: Duration = Duration::from_secs(1);
 
 /// Those of a server.
@@ -67,7 +75,7 @@ impl Connections {
 
     /// Waits until nobody is answered any more, after the end has begun: `longest` is what an answer takes that is being worked at.
     pub(super) async fn close(&self, longest: Duration) {
-        drop(tokio::time::timeout(longest + WRITING, self.free.acquire_many(MOST)).await);
+        drop(tokio::time::timeout(longest + 2 * WRITING, self.free.acquire_many(MOST)).await);
     }
 }
 
@@ -83,17 +91,32 @@ async fn connection(
     router: axum::Router,
     ending: watch::Receiver<bool>,
 ) {
+    let asked = Arc::new(AtomicBool::new(false));
+    let is_asked = Arc::clone(&asked);
     let answer = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(admit::Peer(peer));
-        router.clone().oneshot(request.map(axum::body::Body::new))
+        is_asked.store(true, SeqCst);
+        let (answer, is_asked) = (router.clone().oneshot(request.map(axum::body::Body::new)), Arc::clone(&is_asked));
+        async move {
+            let answer = answer.await;
+            is_asked.store(false, SeqCst);
+            answer
+        }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), answer));
     tokio::select! {
+        // What has come by now is taken.
+        biased;
         // Whoever asked may have gone.
         _ = connection.as_mut() => return,
         () = is_true(ending) => connection.as_mut().graceful_shutdown(),
     }
-    drop(connection.await);
+    loop {
+        match tokio::time::timeout(WRITING, connection.as_mut()).await {
+            Err(_) if asked.load(SeqCst) => {}
+            _ => return,
+        }
+    }
 }

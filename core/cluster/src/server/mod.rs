@@ -186,11 +186,11 @@ impl Server {
             () = connections.serve(self.listener) => Ok(None),
             ended = job_or_end(&self.shared, end) => ended,
         };
-        // Nobody is listened to any more; who was hears what has become of it.
+        // Nobody is listened to any more, so nobody is given up for being silent: the next manager gives everybody a lease. Who was listened to hears what has become of it.
         self.shared.ending.send_replace(true);
-        connections.close(admit::LAST).await;
         clock.abort();
         cleaning.abort();
+        connections.close(admit::LAST).await;
         Ok(ended?)
     }
 }

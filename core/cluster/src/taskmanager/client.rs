@@ -135,8 +135,10 @@ fn understand(answered: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -
     let text = answer.body_mut().with_config().limit(1 << 28).read_to_vec().map_err(|error| Trouble::Passing(error.to_string()))?;
     match status {
         StatusCode::OK => serde_json::from_slice(&text).map_err(|error| Trouble::Refused(format!("its answer is not understood: {error}"))),
-        // A wrong token or another release does not get better by itself.
-        status if status.is_client_error() => Err(Trouble::Refused(format!("{status}: {}", String::from_utf8_lossy(&text)))),
-        status => Err(Trouble::Passing(status.to_string())),
+        status => {
+            let why = format!("{status}: {}", String::from_utf8_lossy(&text));
+            // A wrong token or another release does not get better by itself.
+            Err(if status.is_client_error() { Trouble::Refused(why) } else { Trouble::Passing(why) })
+        }
     }
 }

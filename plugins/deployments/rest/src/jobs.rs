@@ -222,6 +222,8 @@ impl Jobs {
             self.go_on()?;
             match self.client.post(&format!("/v1/jobs?jobid={id}"), description) {
                 Err(error) if error.retryable && questions < QUESTIONS => questions += 1,
+                // It ends, or has too much to do.
+                Ok(Answer { status: 503, .. }) if questions < QUESTIONS => questions += 1,
                 answered => return answered,
             }
             thread::sleep(PAUSE);

@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::Instant};
 /// Between two looks for a place that was not there.
 const LOOK_FOR_PLACE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 5 });
 /// Whoever wishes the end of the job waits no longer for that to be noted.
-const WISHING: Duration = Duration::from_secs(5);
+pub(in crate::server) const WISHING: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 5 });
 
 /// What is kept, and what is still to be.
 #[derive(Default)]

@@ -18,7 +18,7 @@ use crate::{
 use axum::http::StatusCode;
 pub(super) use end::part;
 use keeping::Keeping;
-pub(super) use keeping::wish_of;
+pub(super) use keeping::{WISHING, wish_of};
 use parking_lot::Mutex;
 use readers::Readers;
 use std::{

@@ -44,11 +44,11 @@ async fn who_waits_for_something_to_happen_hears_that_the_manager_ends() {
     let process = tokio::runtime::Runtime::new().unwrap();
     let running = process.spawn(Running::start(options)).await.unwrap();
     running.runs().await;
-    let waiting = running.shared.told.receiver_count();
+    wait_until("the clock and the job's course listen", || running.shared.told.receiver_count() == 2).await;
     let version = *running.shared.told.borrow();
     let path = format!("/taskmanagers/{JOB}/orders?generation={}&number={}", version.generation, version.number);
     let answer = send(&running, "GET", &path);
-    wait_until("somebody waits for orders", || running.shared.told.receiver_count() > waiting).await;
+    wait_until("somebody waits for orders", || running.shared.told.receiver_count() > 2).await;
     drop(running.stop);
     assert!(running.ended.await.unwrap().unwrap().is_none());
     process.shutdown_background();
