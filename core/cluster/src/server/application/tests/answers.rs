@@ -1,6 +1,7 @@
 //! Whoever has asked something of a manager that ends hears its answer: what is carried out must not look as if it had failed.
 
 use super::*;
+use crate::manager::Manager;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// Sends a request as a client does, over a connection: the status and the body.
@@ -54,4 +55,28 @@ async fn who_waits_for_something_to_happen_hears_that_the_manager_ends() {
     process.shutdown_background();
     let (status, text) = answer.await.unwrap();
     assert!(status == 503 && text.contains("the job manager ends"), "{status}: {text}");
+}
+
+#[tokio::test]
+async fn nobody_is_given_up_while_nobody_is_listened_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (held, wishing) = mpsc::channel();
+    let place = Place::new().with(|says| says.wishing = Some(Arc::new(Mutex::new(wishing))));
+    let (mut options, _told) = options(folder.path(), true, &place);
+    options.settings.lease = 3_000;
+    let mut running = Running::start(options).await;
+    running.runs().await;
+    let answer = send(&running, "POST", &format!("/v1/jobs/{JOB}/stop"));
+    wait_until("the job is asked to stop", || running.shared.state().triggers.is_stopping(JOB)).await;
+    running.beat(Some(Worker::Running));
+    drop(running.stop);
+    wait_until("the manager ends", || *running.shared.ending.borrow()).await;
+    let is_due = || running.shared.look(Manager::deadline).is_some_and(|due| due <= running.shared.clock.now());
+    wait_until("its task manager has been silent for a lease", is_due).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut running.ended).await;
+    assert!(early.is_err(), "it has not answered");
+    drop(held);
+    assert!(running.ended.await.unwrap().unwrap().is_none());
+    assert_eq!(answer.await.unwrap().0, 202);
+    assert_eq!(running.shared.look(|manager| manager.jobs()[JOB].state()), "RUNNING");
 }
