@@ -137,10 +137,11 @@ join_node() {
     client kube-proxy /CN=system:kube-proxy
     client coredns /CN=system:coredns
     start_containerd
-    start_kubelet
     start_proxy
     start_dns
+    # Without it the kubelet ends.
     await "containerd" containerd_answers
+    start_kubelet
     pack_pause
     import <"$state/pause.tar" >/dev/null
     await "a node that is ready" node_is_ready
