@@ -39,7 +39,7 @@ pub(crate) fn check(file: &impl FileExt, length: u64) -> Result<(), LoadProblem>
     for segment in segments.chunks_exact(SEGMENT) {
         fits(length, u64_at(segment, 8), u64_at(segment, 32))?;
     }
-    // The first one counts, for the system's loader too.
+    // A library has one. Of a file that claims more, not each is read.
     if let Some(dynamic) = segments.chunks_exact(SEGMENT).find(|segment| u32_at(segment, 0) == SEGMENT_DYNAMIC) {
         let entries = bytes(file, length, u64_at(dynamic, 8), u64_at(dynamic, 32))?;
         let mut flags = entries.chunks_exact(DYNAMIC).filter(|entry| u64_at(entry, 0) == DYNAMIC_FLAGS);
