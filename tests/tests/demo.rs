@@ -164,7 +164,7 @@ fn what_cannot_be_is_one_line_and_the_right_code() {
     }
     // Before anybody is asked, or anything made.
     let wrong = ["demo", "--kafka", "127.0.0.1:1", "--elasticsearch", "http://127.0.0.1:1", "-D", "deployment_mode=session"];
-    let wrong = standpipe(wrong).args(["-D", "rest.port=many"]).finish().one_error(2);
+    let wrong = standpipe(wrong).args(["-D", "rest.address=127.0.0.1", "-D", "rest.port=many"]).finish().one_error(2);
     assert!(wrong.contains("rest.port") && wrong.contains("many"), "{wrong}");
     let no_url = standpipe(["demo", "--elasticsearch", "localhost"]).finish().one_error(2);
     assert!(no_url.contains("expected a URL such as http://127.0.0.1:9200"), "{no_url}");
