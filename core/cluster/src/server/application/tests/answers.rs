@@ -63,7 +63,7 @@ async fn nobody_is_given_up_while_nobody_is_listened_to() {
     let (held, wishing) = mpsc::channel();
     let place = Place::new().with(|says| says.wishing = Some(Arc::new(Mutex::new(wishing))));
     let (mut options, _told) = options(folder.path(), true, &place);
-    options.settings.lease = 3_000;
+    options.settings.lease = 6_000;
     let mut running = Running::start(options).await;
     running.runs().await;
     let answer = send(&running, "POST", &format!("/v1/jobs/{JOB}/stop"));
